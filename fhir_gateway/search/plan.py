@@ -1,0 +1,107 @@
+"""The meaning of a search: conditions on index rows, free of HTTP and of SQL."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Comparator = Literal["eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap"]
+
+
+class Token(msgspec.Struct, frozen=True, tag="token"):
+    """Any of (code key or None, system key or None); None matches anything. `negated` is :not."""
+
+    parameter: int
+    alternatives: tuple[tuple[int | None, int | None], ...]
+    negated: bool = False
+
+
+class Ref(msgspec.Struct, frozen=True, tag="reference"):
+    """Any of these keys of "Type/id" or of an absolute url."""
+
+    parameter: int
+    keys: tuple[int, ...]
+
+
+class Range(msgspec.Struct, frozen=True, tag="range"):
+    """Any of (comparator, low, high) against the row's own range v1..v2.
+
+    Dates are microseconds, numbers sortable integers; containment semantics of FHIR search 3.1.1.4.5.
+    """
+
+    parameter: int
+    alternatives: tuple[tuple[Comparator, int, int], ...]
+
+
+class Text(msgspec.Struct, frozen=True, tag="text"):
+    """Any of these folded texts: starts-with by default, or exact, contains, below."""
+
+    parameter: int
+    alternatives: tuple[str, ...]
+    match: Literal["starts", "exact", "contains", "below"] = "starts"
+
+
+class Missing(msgspec.Struct, frozen=True, tag="missing"):
+    """:missing. `parameters` (int index) or text index, by `text`."""
+
+    parameter: int
+    missing: bool
+    text: bool = False
+
+
+class Ids(msgspec.Struct, frozen=True, tag="ids"):
+    """_id: any of these logical ids."""
+
+    ids: tuple[str, ...]
+
+
+class Updated(msgspec.Struct, frozen=True, tag="updated"):
+    """_lastUpdated, in µs."""
+
+    alternatives: tuple[tuple[Comparator, int, int], ...]
+
+
+Condition = Token | Ref | Range | Text | Missing | Ids | Updated
+
+
+class Sort(msgspec.Struct, frozen=True):
+    """One key of _sort. `kind` int (px.v1 or v2), text (px_text), id, updated."""
+
+    parameter: int
+    kind: Literal["int", "text", "id", "updated"]
+    descending: bool = False
+
+
+class Include(msgspec.Struct, frozen=True):
+    """_include / _revinclude: source type, parameter, optional target type."""
+
+    source: str
+    code: str
+    parameter: int
+    target: str | None = None
+    reverse: bool = False
+
+
+class SearchPlan(msgspec.Struct, frozen=True):
+    """A search that has a meaning. All conditions must hold (AND); alternatives inside are OR.
+
+    `patients` are the logical ids of the Patients that bind it to homes, empty when the search
+    is not patient-bound. `home` is the fixed home of the type (0 for the rest) when it has one,
+    None for person types without a patient. `global_parameters` are those of its conditions that
+    stand in the global index. `after` are keyset values of the last match of the page before.
+    `applied` is what was understood, in order, for the self link.
+    """
+
+    type: str
+    conditions: tuple[Condition, ...] = ()
+    patients: tuple[str, ...] = ()
+    home: int | None = None
+    global_parameters: frozenset[int] = frozenset()
+    sort: tuple[Sort, ...] = ()
+    count: int = 50
+    includes: tuple[Include, ...] = ()
+    after: tuple[int | str, ...] | None = None
+    total: Literal["none", "estimate", "accurate"] = "none"
+    applied: tuple[tuple[str, str], ...] = ()
+    only_count: bool = False  # _summary=count

@@ -1,0 +1,1 @@
+"""Who asks, and what they may touch. Pure values; the checks that use them stand with the data."""

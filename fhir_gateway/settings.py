@@ -1,0 +1,86 @@
+"""All settings: one frozen value, read once from FHIR_GATEWAY_* variables, every default works."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from fhir_gateway.errors import Invalid
+
+#: Root of every URL that this project defines (docs/adr/0003). A reserved example domain until
+#: an owner gives the gateway a real one; nothing else in the code may spell it.
+CANONICAL = "http://fhir-gateway.example.org/fhir"
+
+_HERE = Path(__file__).resolve().parent
+
+
+def _setting(default: Any, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What an operator may choose. docs/settings.md is generated from this table."""
+
+    database: str = _setting(
+        "sqlite:///var/gateway.sqlite", "Where the data is: sqlite:///PATH (relative or absolute)."
+    )
+    host: str = _setting("127.0.0.1", "Address to listen on.")
+    port: int = _setting(8080, "Port to listen on; 0 takes a free one.")
+    base_url: str = _setting(
+        "", "FHIR base as clients see it, e.g. https://gw.example/fhir; empty: from the request."
+    )
+    open_access: bool = _setting(
+        False, "No authentication at all. Only for demonstrations; binds to loopback only."
+    )
+    zone: str = _setting("Asia/Shanghai", "Time zone of calendar days and of times without a zone.")
+    area: str = _setting("110000", "Area code (GB/T 2260) that the gateway serves.")
+    mappings: str = _setting(
+        str(_HERE.parent / "mappings"), "Folder of the mapping tables (concepts, v2, dicom)."
+    )
+    terminology: str = _setting(str(_HERE.parent / "terminology"), "Folder of the catalogue.")
+    profiles: str = _setting(str(_HERE.parent / "profiles"), "Folder of rule sets and profiles.")
+    body_limit: int = _setting(20_000_000, "Largest request body in bytes.")
+    bundle_limit: int = _setting(5_000, "Most entries of one batch or transaction.")
+    page_limit: int = _setting(500, "Largest _count that is honoured.")
+    search_budget: int = _setting(
+        20_000, "Rows that a search across patients may visit; above it is refused as too-costly."
+    )
+    stale_after_days: int = _setting(
+        3, "A source that sent nothing for so many days is listed as stale in every answer."
+    )
+
+
+def load_settings(environment: Mapping[str, str] | None = None, **chosen: Any) -> Settings:
+    """Settings from the environment, then from `chosen` (command line; None means not given).
+
+    Raises Invalid for an unknown FHIR_GATEWAY_* variable or a value of the wrong type, so that a
+    misspelt setting never becomes a weaker default.
+    """
+    environment = os.environ if environment is None else environment
+    known = {f"FHIR_GATEWAY_{item.name.upper()}": item for item in fields(Settings)}
+    values: dict[str, Any] = {}
+    for name, text in environment.items():
+        if not name.startswith("FHIR_GATEWAY_"):
+            continue
+        if name not in known:
+            raise Invalid(f"{name} is not a setting; see docs/settings.md", rule="unknown-setting")
+        values[known[name].name] = _convert(name, text, known[name].default)
+    values.update({key: value for key, value in chosen.items() if value is not None})
+    return Settings(**values)
+
+
+def _convert(name: str, text: str, default: Any) -> Any:
+    if isinstance(default, bool):
+        if text.lower() not in ("true", "false"):
+            raise Invalid(f"{name} must be true or false", rule="setting-type")
+        return text.lower() == "true"
+    if isinstance(default, int):
+        try:
+            return int(text)
+        except ValueError:
+            raise Invalid(f"{name} must be a whole number", rule="setting-type") from None
+    return text

@@ -1,0 +1,224 @@
+"""A change set: what a commit does, as data that can cross a socket.
+
+A change set is new versions plus guards. Guards are judged in order under the write lock; when
+one fails nothing of the change set is stored but its refusal (an audit entry), and the others in
+the batch are not disturbed. All values are msgspec Structs so that a front process can send them
+to the writer process as they are.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+#: index rows, keyed by parameter hash (see search.index.parameter_key)
+IntRow = tuple[int, int, int]  # (parameter, v1, v2)
+TextRow = tuple[int, str]  # (parameter, normalised text)
+
+
+class Fact(msgspec.Struct, frozen=True, array_like=True):
+    """One recognition fact: what one resource says of one catalogue item.
+
+    Times are microseconds since 1970 UTC. `result` is key64("Type/id") of the resource itself.
+    """
+
+    item: str  # catalogue code such as L001, I003, or "" when not mapped
+    time: int  # clinical time: collection or exam; lower bound
+    time_high: int  # upper bound of a partial date, else equal to time
+    issued: int  # when the report was issued, 0 when unknown
+    kind: str  # "lab" | "imaging"
+    status: str  # the resource's own status code
+    issuer: str  # logical id of the issuing Organization, "" when unknown
+    specimen: str  # canonical specimen class of the catalogue, "" when unknown
+    unit: str  # UCUM unit of the value, "" when none
+    method: str
+    value: str  # value as spelled, for the card
+    laterality: str
+    flags: int  # bits: see recognition.facts
+    mark: str  # printed mark as received, "" when none
+    source: str  # "Observation/abc": the resource the fact was read from
+
+
+class ReportLink(msgspec.Struct, frozen=True, array_like=True):
+    """A report's status, for one of its results. `result` is key64("Observation/id")."""
+
+    result: int
+    status: str
+    issued: int
+
+
+class Evaluation(msgspec.Struct, frozen=True, array_like=True):
+    """One row of the register of quality evaluations: institution x item x area x period."""
+
+    institution: str
+    item: str
+    area: str
+    start: str  # date, inclusive
+    end: str  # date, inclusive
+    passed: bool
+    evaluator: str
+    round: str
+
+
+class Derived(msgspec.Struct, array_like=True):
+    """All rows that a resource gives rise to beside itself; made by pure functions."""
+
+    ints: list[IntRow] = []  # patient-bound or home-bound rows (px)
+    texts: list[TextRow] = []  # (px_text)
+    global_ints: list[IntRow] = []  # rows of the small global index (gx)
+    global_texts: list[TextRow] = []  # (gx_text)
+    facts: list[Fact] = []
+    links: list[ReportLink] = []
+    evaluations: list[Evaluation] = []
+    identity: list[tuple[bytes, int]] = []  # (key, kind): 1 document and name, 2 document alone
+
+
+class Put(msgspec.Struct, array_like=True):
+    """One new version of one resource.
+
+    `patient` names the Patient (logical id) whose home the row belongs to; `follow` names
+    another local resource ("Type/id") whose home it shares; `home` is a fixed home (0, or an
+    institution's). `body` is the tail of the resource (see fhir.wire.tail), encoded as `enc`
+    says. `op` is create, update or delete; a create of an id that exists is an update.
+    """
+
+    type: str
+    id: str
+    op: str
+    enc: int = 0
+    body: bytes = b""
+    patient: str | None = None
+    follow: str | None = None
+    home: int = 0
+    owner: int = 0  # key64("Organization/id") of the owning institution, 0 for none
+    sensitivity: int = 0
+    derived: Derived = msgspec.field(default_factory=Derived)
+    source: bytes | None = None  # hash of the received bytes it was made from
+    only_if_changed: bool = False  # intake: the same content makes no new version
+    raises_epoch: bool = False  # definitions, rule sets, registers, consents
+
+
+class VersionIs(msgspec.Struct, frozen=True, array_like=True, tag="version"):
+    """If-Match: the current version must be this one (0: must not exist, -1: must exist)."""
+
+    type: str
+    id: str
+    version: int
+
+
+class Absent(msgspec.Struct, frozen=True, array_like=True, tag="absent"):
+    """If-None-Exist: no current resource may carry this indexed token.
+
+    (parameter, v1, v2) is looked up in the global index; v2 None matches any system.
+    """
+
+    type: str
+    parameter: int
+    v1: int
+    v2: int | None
+
+
+class Exists(msgspec.Struct, frozen=True, array_like=True, tag="exists"):
+    """Referential integrity: "Type/id" must be stored and not deleted (or be put in this set)."""
+
+    reference: str
+    expression: str
+
+
+class Unique(msgspec.Struct, frozen=True, array_like=True, tag="unique"):
+    """A business key that may be used once for ever."""
+
+    kind: str
+    key: bytes
+
+
+class Counter(msgspec.Struct, frozen=True, array_like=True, tag="counter"):
+    """A counted limit: the counter grows by `by` and must stay within 0..cap."""
+
+    key: bytes
+    by: int
+    cap: int
+
+
+Guard = VersionIs | Absent | Exists | Unique | Counter
+
+
+class Entry(msgspec.Struct, array_like=True):
+    """A record of the append-only journal: an AuditEvent or a GuidanceResponse.
+
+    `home` is the person's home (0 when the act concerns nobody). `body` is a tail, as in Put.
+    """
+
+    type: str
+    id: str
+    home: int
+    enc: int
+    body: bytes
+    owner: int = 0
+    nonce: bytes = b""  # 16 random bytes, AuditEvent only
+    leaf: bytes = b""  # audit.tree.leaf(nonce, tail), AuditEvent only
+    patient: str | None = None  # resolves the home in the writer when given
+
+
+class Once(msgspec.Struct, frozen=True, array_like=True):
+    """The answer to a repeat: (kind, key) is stored with its response in the same commit."""
+
+    kind: str
+    key: bytes
+    response: bytes
+
+
+class Received(msgspec.Struct, frozen=True, array_like=True):
+    """What a door received, kept by hash (SHA-256) as it came."""
+
+    hash: bytes
+    media: str
+    enc: int
+    body: bytes
+
+
+class Credential(msgspec.Struct, frozen=True, array_like=True):
+    """A static bearer token of an institution, by its SHA-256; revoked when `active` is false."""
+
+    hash: bytes
+    institution: str
+    active: bool = True
+
+
+class ChangeSet(msgspec.Struct, array_like=True):
+    """One atomic request to the store. Sent again with the same id it has no second effect."""
+
+    id: bytes  # 16 random bytes
+    guards: list[Guard] = []
+    puts: list[Put] = []
+    journal: list[Entry] = []
+    once: Once | None = None
+    received: list[Received] = []
+    credentials: list[Credential] = []
+    refusal: Entry | None = None  # the audit entry of the refusal, should a guard fail
+    institution: str = ""  # the institution that sends it, for the list of sources
+    urgent: bool = False  # decisions and audit of reads go first
+
+
+class PutResult(msgspec.Struct, frozen=True, array_like=True):
+    """What became of one Put: outcome is created, updated, unchanged or deleted."""
+
+    type: str
+    id: str
+    version: int
+    outcome: str
+    home: int
+
+
+class Committed(msgspec.Struct, frozen=True, array_like=True):
+    """The durable outcome of a change set. `updated` is microseconds since 1970 UTC.
+
+    `repeated` is true when the change set (or its Once key) had been committed before; then
+    `response` carries the stored answer of the Once.
+    """
+
+    t: int
+    n: int
+    updated: int
+    results: list[PutResult] = []
+    repeated: bool = False
+    response: bytes = b""

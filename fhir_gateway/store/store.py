@@ -1,0 +1,135 @@
+"""The Store protocol: the only seam of the gateway. Two drivers, the same tests.
+
+`snapshot(access)` gives a Reader on one instant `t`; `commit(change_set)` returns when the change
+set is durable, or raises what its guards say. Section 5 of docs/architecture.md explains why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from fhir_gateway.fhir.wire import splice
+
+from fhir_gateway.security.actor import Access
+from fhir_gateway.store.changes import ChangeSet, Committed, Evaluation, Fact
+
+if TYPE_CHECKING:
+    from fhir_gateway.search.plan import SearchPlan
+
+
+class Stored(NamedTuple):
+    """One version of one resource, as kept. `tail` is decoded; a deleted version has none."""
+
+    type: str
+    id: str
+    version: int
+    updated: int
+    deleted: bool
+    home: int
+    rid: int
+    owner: int
+    tail: bytes
+
+    def whole(self) -> bytes:
+        """The whole resource as JSON, ready to send."""
+        return splice(self.type, self.id, self.version, self.updated, self.tail)
+
+
+class Page(NamedTuple):
+    """One page of a search: matches in order, then what was included.
+
+    `next` are the keyset values after the last match, None on the last page; `total` is exact or
+    None when it was not asked for.
+    """
+
+    matches: list[Stored]
+    included: list[Stored]
+    next: tuple[int | str, ...] | None
+    total: int | None
+
+
+class StoredFact(NamedTuple):
+    """A fact with the home's own bookkeeping: resource number, version of the evidence, commit."""
+
+    fact: Fact
+    rid: int
+    version: int
+    t_from: int
+    patient: str  # logical id of the Patient the row names
+    report_status: str  # status of the report that carries the result, "" when there is none
+    report_source: str  # "DiagnosticReport/id" or ""
+
+
+class Person(NamedTuple):
+    """The identity a Patient belongs to.
+
+    `contested` is true when the same identity document is used under another name elsewhere;
+    `documented` is false when the Patient carries no identity document that could be checked.
+    """
+
+    home: int
+    documented: bool
+    contested: bool
+
+
+class Reader(Protocol):
+    """A snapshot of the store under one Access. Everything is of the same `t` and `epoch`."""
+
+    t: int
+    epoch: int
+
+    async def read(self, type: str, id: str) -> Stored | None:
+        """The current version, also a deletion; None when never stored or not visible."""
+
+    async def vread(self, type: str, id: str, version: int) -> Stored | None:
+        """One version."""
+
+    async def history(self, type: str, id: str) -> list[Stored]:
+        """All versions, newest first."""
+
+    async def search(self, plan: SearchPlan) -> Page:
+        """One page. Raises TooCostly before it runs when the plan's estimate is over budget."""
+
+    async def home(self, type: str, id: str) -> int | None:
+        """The home of a stored resource."""
+
+    async def person(self, patient: str) -> Person | None:
+        """The identity behind a Patient's logical id."""
+
+    async def facts(self, home: int, items: Sequence[str], as_of: int) -> list[StoredFact]:
+        """Facts of a person for these items that were valid at commit `as_of`, newest first."""
+
+    async def evaluations(self, pairs: Sequence[tuple[str, str]], as_of: int) -> list[Evaluation]:
+        """Rows of the register for (institution, item) pairs, valid at commit `as_of`."""
+
+    async def once(self, kind: str, key: bytes) -> bytes | None:
+        """The stored answer of an earlier request with this key."""
+
+    async def credential(self, hash: bytes) -> str | None:
+        """The institution that an active token belongs to."""
+
+    async def received(self, hash: bytes) -> tuple[str, bytes] | None:
+        """Media type and bytes that a door once received."""
+
+    async def last_received(self) -> dict[str, int]:
+        """For every institution that ever sent something: time of its newest commit, in µs."""
+
+    async def counts(self) -> dict[str, int]:
+        """Current resources by type."""
+
+
+class Store(Protocol):
+    """A database of versions. Opened by a driver's `open`, closed once."""
+
+    index_key: bytes  # secret of the keyed hashes of search values; made with the store
+
+    def snapshot(self, access: Access) -> AbstractAsyncContextManager[Reader]:
+        """A Reader; it must not outlive one page or one second."""
+
+    async def commit(self, change_set: ChangeSet) -> Committed:
+        """Returns when durable. Raises PreconditionFailed, Duplicate, Unprocessable … by guard."""
+
+    async def close(self) -> None:
+        """Finishes what was accepted, then lets go of the files."""
