@@ -1,0 +1,1 @@
+"""Audit: what is recorded of every act, and the arithmetic that proves it later. Pure."""
