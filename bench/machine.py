@@ -1,0 +1,69 @@
+"""What the figures were measured on: processor, memory, the disk's own fdatasync."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Sync(NamedTuple):
+    """fdatasync of 4 KiB appends: milliseconds and rate."""
+
+    p50: float
+    p99: float
+    per_second: float
+
+
+def measure_fdatasync(folder: Path, seconds: float = 3.0) -> Sync:
+    """Appends 4 KiB blocks to a file in `folder`, each followed by fdatasync."""
+    path = folder / "fdatasync.probe"
+    handle = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+    block, taken = os.urandom(4096), []
+    end = time.perf_counter() + seconds
+    try:
+        while time.perf_counter() < end:
+            os.write(handle, block)
+            began = time.perf_counter()
+            os.fdatasync(handle)
+            taken.append(time.perf_counter() - began)
+    finally:
+        os.close(handle)
+        path.unlink()
+    taken.sort()
+    return Sync(
+        taken[len(taken) // 2] * 1000, taken[int(len(taken) * 0.99)] * 1000, len(taken) / seconds
+    )
+
+
+def describe() -> str:
+    """One line: processor, cores, memory, Python."""
+    model = next(
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    memory = int(Path("/proc/meminfo").read_text().split()[1]) // 1024**2
+    return (
+        f"{model}, {os.cpu_count()} cores, {memory} GiB, Python {platform.python_version()}, "
+        f"{platform.system()} {platform.release()}"
+    )
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system CPU seconds of a process and its waited-for children so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def resident_mib(pid: int) -> float:
+    """Resident memory of a process in MiB, without file pages mapped from the database."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("RssAnon"):
+            return int(line.split()[1]) / 1024
+    return 0.0
