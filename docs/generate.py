@@ -1,4 +1,4 @@
-"""Writes the pages that follow from the code: settings.md and errors.md. `--check` only compares."""
+"""Writes the pages that follow from the code: settings.md, errors.md. `--check` only compares."""
 
 from __future__ import annotations
 
