@@ -1,0 +1,1 @@
+"""Identity: several Patient records, one person."""

@@ -1,0 +1,1 @@
+"""Recognition: may an earlier result stand in for an item that is being ordered now?"""
