@@ -1,0 +1,1 @@
+"""The catalogue of items, local codes, specimens, units, areas and national numbers. Pure."""
