@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from fhir_gateway.search.index import Extractor
+from fhir_gateway.security.actor import Actor
 from fhir_gateway.settings import Settings
 from fhir_gateway.store.changes import Derived
 from fhir_gateway.store.store import Store
@@ -19,6 +20,9 @@ Deriver = Callable[[dict[str, Any], Derived], None]
 #: Adds catalogue codings to a resource of an institution, in place. Pure. Returns the elements
 #: that were coded and those that no map knows, as FHIRPath expressions.
 Coder = Callable[[dict[str, Any], str], tuple[list[str], list[str]]]
+
+#: Counts events by name (unmapped, commits …) for the operator's metrics.
+Counter = Callable[[str, int], None]
 
 _BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"
 
@@ -43,7 +47,8 @@ class Gateway:
     """Everything an interaction may use.
 
     `audit` is always True in the product: the benchmark alone builds one without, to compare
-    with servers that keep no audit.
+    with servers that keep no audit. `tokens` remembers for seconds who a bearer token belongs to:
+    its hash -> (actor, microseconds until which that holds).
     """
 
     settings: Settings
@@ -54,6 +59,8 @@ class Gateway:
     coders: tuple[Coder, ...] = ()
     random: Callable[[int], bytes] = os.urandom
     audit: bool = True
+    count: Counter = lambda name, by: None
+    tokens: dict[bytes, tuple[Actor, int]] = field(default_factory=dict)
 
 
 def new_id(gateway: Gateway) -> str:
