@@ -8,7 +8,7 @@ changes, so a row here is a promise about stored data: see docs/architecture.md,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -165,33 +165,37 @@ def home_of(resource: Mapping[str, Any]) -> HomeRef:
     type = resource["resourceType"]
     if type == "Patient":
         return HomeRef(patient=resource["id"])
-    person, follow, institution = HOME_RULES[type]
-    for path in person:
-        for reference in _references(resource, path):
-            if reference.type == "Patient":
-                return HomeRef(patient=reference.id)
-    for path in follow:
-        for reference in _references(resource, path):
-            if reference.type == "Patient":
-                return HomeRef(patient=reference.id)
-            return HomeRef(follow=reference.key)
-    for path in institution:
-        for reference in _references(resource, path):
-            if reference.type == "Organization":
-                return HomeRef(institution=reference.id)
-    return HomeRef()
+    rule = HOME_RULES[type]
+    person = _first(resource, rule.person, "Patient")
+    if person:
+        return HomeRef(patient=person.id)
+    followed = _first(resource, rule.follow)
+    if followed and followed.type == "Patient":
+        return HomeRef(patient=followed.id)
+    if followed:
+        return HomeRef(follow=followed.key)
+    provider = _first(resource, rule.institution, "Organization")
+    return HomeRef(institution=provider.id) if provider else HomeRef()
 
 
-def _references(resource: Mapping[str, Any], path: str) -> Iterator[Reference]:
-    """The local references at a path, in order."""
-    path, _, wanted = path.partition(":")
+def _first(
+    resource: Mapping[str, Any], paths: tuple[str, ...], wanted: str = ""
+) -> Reference | None:
+    """The first local reference at one of these paths, of the wanted type where one is named."""
+    for whole in paths:
+        path, _, only = whole.partition(":")
+        for value in _values(resource, path):
+            reference = parse_reference(value.get("reference") or "")
+            if isinstance(reference, Reference) and (wanted or only) in ("", reference.type):
+                return reference
+    return None
+
+
+def _values(resource: Mapping[str, Any], path: str) -> list[Any]:
     values: list[Any] = [resource]
     for name in path.split("."):
         values = [found for value in values for found in _children(value, name)]
-    for value in values:
-        reference = parse_reference(value.get("reference") or "")
-        if isinstance(reference, Reference) and wanted in ("", reference.type):
-            yield reference
+    return values
 
 
 def _children(value: Mapping[str, Any], name: str) -> list[Any]:
