@@ -85,6 +85,8 @@ class Query(msgspec.Struct, frozen=True):
     context: frozenset[str] = frozenset()
     identity: Identity = Identity()
     t: int = 0  # commit number of the snapshot that the candidates were read from
+    #: `Areas.within(receiver_area)`, sorted: all areas whose mark reaches the receiver.
+    receiver_within: tuple[str, ...] = ()
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -95,7 +97,7 @@ class Candidate(msgspec.Struct, frozen=True):
     version: int
     patient: str  # logical id of the Patient the result names
     item: str
-    kind: str  # lab | imaging
+    kind: Literal["lab", "imaging"]
     time: int  # collection or exam: lower bound
     time_high: int  # upper bound, equal to `time` when exact
     issued: int  # 0 when unknown
@@ -168,3 +170,4 @@ class Decision(msgspec.Struct, frozen=True):
     rule_set: str
     as_of_us: int
     t: int
+    catalogue: str = ""  # edition

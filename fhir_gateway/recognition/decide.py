@@ -1,0 +1,278 @@
+"""`decide`: which earlier results may stand in for the ordered items. Pure, total, deterministic.
+
+1. Every candidate is judged by every rule. What a rule does when it is not met is its *effect*. A
+   candidate is *not-recognizable* when a rule with that effect fails, *cannot-decide* when an
+   unknown rule could still worsen the outcome, else *view-only* when a rule with that effect
+   fails, else *recognize*. An unknown that can change nothing any more decides nothing.
+2. Chosen is the newest that may be recognised; without one, the newest that is not
+   *not-recognizable*; without one, the newest.
+3. Any newer result of the item is shown, and lowers *recognize*: to *cannot-decide* when it is
+   itself undecided, otherwise to *view-only*. Results that are void or another thing lower nothing.
+4. No candidate is *not-recognizable: none-available-to-you*; an order that is not mapped is
+   *cannot-decide: order-not-mapped*; a gap between rule sets is *cannot-decide* for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from fhir_gateway.recognition.criteria import NOT_APPLICABLE, PASSED, Finding
+from fhir_gateway.recognition.model import (
+    PENDING,
+    Candidate,
+    Decision,
+    Effect,
+    ItemOutcome,
+    Line,
+    Newer,
+    OrderedItem,
+    Other,
+    Outcome,
+    Query,
+)
+from fhir_gateway.recognition.rules import Rule, RuleSet
+from fhir_gateway.recognition.situation import Situation, midnight, today
+from fhir_gateway.terminology.catalogue import Catalogue
+
+#: The rule of step 3, part of every rule set.
+NEWEST_FIRST = "newest-first@1"
+
+_RANK: dict[Effect, int] = {
+    "not-recognizable": 0,
+    "view-only": 1,
+    "no-suggestion": 2,
+    "information": 2,
+}
+_OUTCOMES: tuple[Outcome, ...] = ("not-recognizable", "view-only", "recognize")
+
+
+class Judged(NamedTuple):
+    """A candidate with its own outcome, the findings of its rules and the one that decided."""
+
+    candidate: Candidate
+    outcome: Outcome
+    deciding: int  # position among `findings`, -1 when nothing stands in the way
+    findings: list[Finding]
+
+
+def decide(
+    query: Query,
+    candidates: Sequence[Candidate],
+    rule_set: RuleSet | None,
+    catalogue: Catalogue,
+) -> Decision:
+    """The outcome of every order line. The same arguments give the same Decision, always.
+
+    Never fails: what is missing or contradictory is an outcome. Candidates of items that were not
+    asked for are left out; `rule_set` None says that none was in force.
+    """
+    day = today(query)
+    by_item: dict[str, list[Candidate]] = {}
+    for candidate in candidates:
+        by_item.setdefault(candidate.item, []).append(candidate)
+    items = tuple(
+        _decide_line(query, line, by_item.get(line.item or "", []), rule_set, catalogue, day)
+        for line in query.items
+    )
+    name = rule_set.canonical if rule_set is not None else ""
+    return Decision(items, name, query.as_of_us, query.t, catalogue.edition)
+
+
+def _decide_line(
+    query: Query,
+    line: OrderedItem,
+    candidates: list[Candidate],
+    rule_set: RuleSet | None,
+    catalogue: Catalogue,
+    day: int,
+) -> ItemOutcome:
+    if not line.item:
+        return ItemOutcome(line.key, None, "cannot-decide", "order-not-mapped")
+    if rule_set is None:
+        return ItemOutcome(line.key, line.item, "cannot-decide", "no-rule-set-in-force")
+    entry = catalogue.items.get(line.item)
+    window = rule_set.window(entry)
+    if not candidates:
+        return ItemOutcome(
+            line.key,
+            line.item,
+            "not-recognizable",
+            "none-available-to-you",
+            window_days=window.days,
+            window_source=window.source,
+        )
+    start = 0 if window.days is None else midnight(day - window.days, query.zone)
+    situation = Situation(query, line, entry, window, day, start)
+    judged = [judge(situation, c, rule_set) for c in sorted(candidates, key=_newest_first)]
+    return _combine(situation, judged, rule_set)
+
+
+def _newest_first(candidate: Candidate) -> tuple[int, int, int, str, int]:
+    c = candidate
+    return (-c.time, -c.time_high, -c.issued, c.source, c.version)
+
+
+def judge(situation: Situation, candidate: Candidate, rule_set: RuleSet) -> Judged:
+    """One candidate by every rule that applies to its kind of result."""
+    findings = [NOT_APPLICABLE] * len(rule_set.rules)
+    exceptions: list[int] = []
+    for number, check, parameters in rule_set.applied[candidate.kind]:
+        finding = check(situation, candidate, parameters)
+        findings[number] = finding
+        if finding is not PASSED and finding is not NOT_APPLICABLE:
+            exceptions.append(number)
+    if not exceptions:
+        return Judged(candidate, "recognize", -1, findings)
+    outcome, deciding = _weigh(exceptions, findings, rule_set.rules)
+    return Judged(candidate, outcome, deciding, findings)
+
+
+def _weigh(
+    exceptions: Sequence[int], findings: Sequence[Finding], rules: Sequence[Rule]
+) -> tuple[Outcome, int]:
+    """Step 1: the outcome, and the position of the first finding that makes it."""
+    failed = unknown = 2
+    failing = doubtful = -1
+    for number in exceptions:
+        verdict, _, effect = findings[number]
+        rank = _RANK[effect or rules[number].criterion.effect]
+        if verdict == "fail" and rank < failed:
+            failed, failing = rank, number
+        elif verdict == "unknown" and rank < unknown:
+            unknown, doubtful = rank, number
+    if unknown < failed:
+        return "cannot-decide", doubtful
+    return _OUTCOMES[failed], failing
+
+
+def _combine(situation: Situation, judged: list[Judged], rule_set: RuleSet) -> ItemOutcome:
+    """Steps 2 and 3."""
+    chosen = _choose(judged)
+    newer = [other for other in judged if _may_be_newer(other, chosen)]
+    lowering = [other for other in newer if other.outcome in ("view-only", "cannot-decide")]
+    lines = _lines(situation, chosen, rule_set)
+    last = _newest_first_line(lowering)
+    outcome, reason = _lowered(chosen, last)
+    return ItemOutcome(
+        key=situation.ordered.key,
+        item=situation.ordered.item,
+        outcome=outcome,
+        reason=reason,
+        chosen=chosen.candidate,
+        lines=(*lines, last),
+        others=tuple(
+            _other(situation, other, chosen, rule_set) for other in judged if other is not chosen
+        ),
+        newer=tuple(
+            Newer(other.candidate, other.outcome, bool(other.candidate.flags & PENDING))
+            for other in newer
+            if not _is_void(other)
+        ),
+        suggest=outcome == "recognize" and not any(map(_withholds_suggestion, lines)),
+        window_days=situation.window.days,
+        window_source=situation.window.source,
+        ground=_ground(lines),
+    )
+
+
+def _choose(judged: list[Judged]) -> Judged:
+    for other in judged:
+        if other.outcome == "recognize":
+            return other
+    for other in judged:
+        if other.outcome != "not-recognizable":
+            return other
+    return judged[0]
+
+
+def _may_be_newer(other: Judged, chosen: Judged) -> bool:
+    """Whether a result is, or within a partly known time may be, newer than the chosen one."""
+    a, b = other.candidate, chosen.candidate
+    if a.time == b.time and a.time_high == b.time_high:
+        return a.issued > b.issued
+    return a.time_high > b.time
+
+
+def _is_void(judged: Judged) -> bool:
+    return judged.deciding >= 0 and judged.findings[judged.deciding][1] == "void"
+
+
+def _newest_first_line(lowering: list[Judged]) -> Line:
+    if not lowering:
+        return _NOTHING_NEWER
+    undecided = [other for other in lowering if other.outcome == "cannot-decide"]
+    first = (undecided or lowering)[0].candidate
+    return Line(
+        NEWEST_FIRST,
+        "unknown" if undecided else "fail",
+        "newer-undecided" if undecided else "newer-result",
+        "view-only",
+        _evidence(first),
+        "",
+    )
+
+
+_NOTHING_NEWER = Line(NEWEST_FIRST, "pass", "", "view-only", "", "")
+
+
+def _lowered(chosen: Judged, last: Line) -> tuple[Outcome, str]:
+    if chosen.outcome != "recognize":
+        return chosen.outcome, chosen.findings[chosen.deciding][1]
+    if last.verdict == "pass":
+        return "recognize", "usable"
+    return ("cannot-decide" if last.verdict == "unknown" else "view-only"), last.reason
+
+
+def _lines(situation: Situation, judged: Judged, rule_set: RuleSet) -> list[Line]:
+    candidate = judged.candidate
+    evidence = _evidence(candidate)
+    return [
+        Line(
+            rule.name,
+            finding[0],
+            finding[1],
+            finding[2] or rule.criterion.effect,
+            evidence,
+            rule.clause,
+            {}
+            if finding is NOT_APPLICABLE
+            else rule.criterion.explain(situation, candidate, rule.parameters),
+        )
+        for rule, finding in zip(rule_set.rules, judged.findings, strict=True)
+    ]
+
+
+def _other(situation: Situation, other: Judged, chosen: Judged, rule_set: RuleSet) -> Other:
+    candidate = other.candidate
+    if other.deciding < 0:
+        line = Line(
+            NEWEST_FIRST, "fail", "superseded", "view-only", _evidence(chosen.candidate), ""
+        )
+        return Other(candidate.source, candidate.version, other.outcome, line)
+    rule, finding = rule_set.rules[other.deciding], other.findings[other.deciding]
+    line = Line(
+        rule.name,
+        finding[0],
+        finding[1],
+        finding[2] or rule.criterion.effect,
+        _evidence(candidate),
+        rule.clause,
+        rule.criterion.explain(situation, candidate, rule.parameters),
+    )
+    return Other(candidate.source, candidate.version, other.outcome, line)
+
+
+def _evidence(candidate: Candidate) -> str:
+    return f"{candidate.source}/_history/{candidate.version}"
+
+
+def _withholds_suggestion(line: Line) -> bool:
+    return line.effect == "no-suggestion" and line.verdict in ("fail", "unknown")
+
+
+def _ground(lines: list[Line]) -> str:
+    for line in lines:
+        if line.verdict == "fail" and "ground" in line.values:
+            return str(line.values["ground"])
+    return ""
