@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fhir_gateway.errors import Issue, Unprocessable
+from fhir_gateway.settings import CANONICAL
 
 
 class Table:
@@ -44,7 +45,7 @@ class Table:
             if row.get(None):  # DictReader keeps the overflow under None
                 self.fault(line, "", "more cells than columns", rule="table-cells")
                 continue
-            cells = {name: (row[name] or "").strip() for name in self.columns}
+            cells = {name: _text(row[name]) for name in self.columns}
             if any(cells.values()):
                 yield line, cells
 
@@ -59,3 +60,7 @@ class Table:
         """Raises Unprocessable with every fault noted so far."""
         if self.issues:
             raise Unprocessable(issues=tuple(self.issues))
+
+
+def _text(cell: str | None) -> str:
+    return (cell or "").strip().replace("{CANONICAL}", CANONICAL)

@@ -1,0 +1,191 @@
+"""Catalogue codings, added at ingest beside the hospital's own; nothing is ever removed.
+
+What the catalogue already codes is left alone. Else the institution's own table decides, then a
+LOINC code that says exactly one item. What nobody knows is stored, flagged by a tag and told to
+the caller, who counts it. docs/adr/0009 says why in this order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fhir_gateway.settings import CANONICAL
+from fhir_gateway.terminology.catalogue import LOINC, SYSTEMS, Catalogue, Item, item_code
+from fhir_gateway.terminology.concept_map import LocalMap, Stated, Use
+from fhir_gateway.terminology.specimen import compare_specimens, specimen_of
+
+DATA_QUALITY = f"{CANONICAL}/CodeSystem/data-quality"
+UNMAPPED_ITEM, UNMAPPED_ORDER = "unmapped-item", "unmapped-order"
+
+#: Categories of Observations that the catalogue has nothing to say about.
+_NOT_MEASURED_HERE = frozenset(
+    {"social-history", "vital-signs", "survey", "exam", "therapy", "activity"}
+)
+#: Categories (SNOMED CT) of ServiceRequests that order neither laboratory nor imaging.
+_NOT_ORDERED_HERE = frozenset({"409063005", "409073007", "387713003", "3457005", "306206005"})
+
+_Changes = tuple[list[str], list[str]]
+
+
+class Coder:
+    """A catalogue and the maps of all institutions. `add` is the context's Coder."""
+
+    __slots__ = ("_by_loinc", "_catalogue", "_maps", "_work")
+
+    def __init__(self, catalogue: Catalogue, maps: Mapping[str, LocalMap]) -> None:
+        """`maps` by the institutions' logical ids."""
+        self._catalogue = catalogue
+        self._by_loinc = catalogue.by_loinc
+        self._maps = maps
+        self._work: Mapping[str, Callable[[dict[str, Any], LocalMap | None], _Changes]] = {
+            "Observation": self._observation,
+            "DiagnosticReport": self._report,
+            "ServiceRequest": self._order,
+            "ImagingStudy": self._study,
+        }
+
+    def add(self, resource: dict[str, Any], institution: str) -> _Changes:
+        """Codes the resource in place; returns (elements coded, elements nobody knows)."""
+        work = self._work.get(resource["resourceType"])
+        if work is None:
+            return [], []
+        coded, unmapped = work(resource, self._maps.get(institution))
+        flag = UNMAPPED_ORDER if resource["resourceType"] == "ServiceRequest" else UNMAPPED_ITEM
+        if unmapped:
+            _flag(resource, flag)
+        elif "meta" in resource:
+            _unflag(resource, flag)
+        return coded, unmapped
+
+    def _observation(self, resource: dict[str, Any], local: LocalMap | None) -> _Changes:
+        concept = resource.get("code")
+        if not concept or self._is_coded(concept):
+            return [], []
+        items = self._find("result", concept, _stated(resource), local)
+        if items:
+            _append(concept, items[0])
+            return ["Observation.code"], []
+        if _categories(resource) and _categories(resource) <= _NOT_MEASURED_HERE:
+            return [], []
+        return [], ["Observation.code"]
+
+    def _report(self, resource: dict[str, Any], local: LocalMap | None) -> _Changes:
+        """A report with results is an envelope: its own code may stay unknown."""
+        concept = resource.get("code")
+        if not concept or self._is_coded(concept):
+            return [], []
+        item = self._examination(concept, Stated(specimen=specimen_of(resource)), local)
+        if item:
+            _append(concept, item)
+            return ["DiagnosticReport.code"], []
+        return [], [] if resource.get("result") else ["DiagnosticReport.code"]
+
+    def _study(self, resource: dict[str, Any], local: LocalMap | None) -> _Changes:
+        """A study without any procedure code is not flagged: its report says what it is."""
+        concepts = resource.get("procedureCode", [])
+        if not concepts or any(self._is_coded(concept) for concept in concepts):
+            return [], []
+        coded = []
+        for number, concept in enumerate(concepts):
+            if item := self._examination(concept, Stated(), local):
+                _append(concept, item)
+                coded.append(f"ImagingStudy.procedureCode[{number}]")
+        return coded, [] if coded else ["ImagingStudy.procedureCode"]
+
+    def _order(self, resource: dict[str, Any], local: LocalMap | None) -> _Changes:
+        """A panel is not one of its items: they go to the order detail, one concept each."""
+        concept = resource.get("code")
+        if not concept or self._is_coded(concept):
+            return [], []
+        if any(self._is_coded(detail) for detail in resource.get("orderDetail", ())):
+            return [], []
+        items = self._find("order", concept, Stated(specimen=specimen_of(resource)), local)
+        if not items:
+            elsewhere = _categories(resource) and _categories(resource) <= _NOT_ORDERED_HERE
+            return [], [] if elsewhere else ["ServiceRequest.code"]
+        if len(items) == 1:
+            _append(concept, items[0])
+            return ["ServiceRequest.code"], []
+        details = resource.setdefault("orderDetail", [])
+        first = len(details)
+        details += [{"coding": [item.coding()]} for item in items]
+        return [f"ServiceRequest.orderDetail[{n}]" for n in range(first, len(details))], []
+
+    def _examination(
+        self, concept: Mapping[str, Any], stated: Stated, local: LocalMap | None
+    ) -> Item | None:
+        """The one item of a report's or study's code, which often is the code of its order."""
+        uses: tuple[Use, ...] = ("result", "order")
+        for use in uses:
+            items = self._find(use, concept, stated, local)
+            if items and len(items) == 1:
+                return items[0]
+        return None
+
+    def _is_coded(self, concept: Mapping[str, Any]) -> bool:
+        code = item_code(concept)
+        return code is not None and any(
+            self._catalogue.by_coding(coding.get("system"), coding.get("code"))
+            for coding in concept["coding"]
+            if coding.get("system") in SYSTEMS
+        )
+
+    def _find(
+        self, use: Use, concept: Mapping[str, Any], stated: Stated, local: LocalMap | None
+    ) -> tuple[Item, ...] | None:
+        if local is not None:
+            items = local.find(use, concept, stated)
+            if items is not None:
+                return items
+        for coding in concept.get("coding", ()):
+            if coding.get("system") == LOINC:
+                item = self._by_loinc.get(coding.get("code", ""))
+                if item and compare_specimens(stated.specimen, item.specimen) is not False:
+                    return (item,)
+        return None
+
+
+def _stated(observation: Mapping[str, Any]) -> Stated:
+    quantity = observation.get("valueQuantity", {})
+    method = observation.get("method", {})
+    codings = method.get("coding") or [{}]
+    return Stated(
+        specimen=specimen_of(observation),
+        unit=quantity.get("unit") or quantity.get("code") or "",
+        method=method.get("text") or codings[0].get("display") or "",
+    )
+
+
+def _categories(resource: Mapping[str, Any]) -> set[str]:
+    return {
+        coding.get("code", "")
+        for category in resource.get("category", ())
+        for coding in category.get("coding", ())
+    }
+
+
+def _append(concept: dict[str, Any], item: Item) -> None:
+    concept["coding"] = [*concept.get("coding", ()), item.coding()]
+
+
+def _flag(resource: dict[str, Any], code: str) -> None:
+    tags = resource.setdefault("meta", {}).setdefault("tag", [])
+    if not any(tag.get("system") == DATA_QUALITY and tag.get("code") == code for tag in tags):
+        tags.append({"system": DATA_QUALITY, "code": code})
+
+
+def _unflag(resource: dict[str, Any], code: str) -> None:
+    """A flag of ours that came back with the resource, and is no longer true."""
+    tags = resource["meta"].get("tag")
+    if not tags:
+        return
+    kept = [tag for tag in tags if tag.get("system") != DATA_QUALITY or tag.get("code") != code]
+    if len(kept) == len(tags):
+        return
+    if kept:
+        resource["meta"]["tag"] = kept
+        return
+    del resource["meta"]["tag"]
+    if not resource["meta"]:
+        del resource["meta"]
