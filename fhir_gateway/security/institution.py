@@ -14,6 +14,9 @@ from typing import Any, NamedTuple
 
 from fhir_gateway.settings import CANONICAL
 
+#: The coding in Organization.type that puts an Organization into the registry.
+REGISTRY_SYSTEM, REGISTRY_CODE = f"{CANONICAL}/CodeSystem/registry", "institution"
+
 AREA_SYSTEM = f"{CANONICAL}/CodeSystem/area"
 LEVEL_SYSTEM = f"{CANONICAL}/CodeSystem/institution-level"
 CREDIT_CODE_SYSTEM = f"{CANONICAL}/NamingSystem/unified-social-credit-code"
@@ -22,6 +25,8 @@ INSTITUTION_CODE_SYSTEM = "urn:oid:2.16.156.10011.1.5"
 AREA_EXTENSION = f"{CANONICAL}/StructureDefinition/area"
 LEVEL_EXTENSION = f"{CANONICAL}/StructureDefinition/institution-level"
 INTAKE_EXTENSION = f"{CANONICAL}/StructureDefinition/institution-intake"
+
+_ORGANIZATION_TYPE = "http://terminology.hl7.org/CodeSystem/organization-type"
 
 #: The numbers an institution gives itself; each kind has its own identifier system.
 NUMBER_KINDS = ("patient", "report", "order", "specimen")
@@ -101,14 +106,8 @@ def organization_of(institution: Institution) -> dict[str, Any]:
         resource["identifier"] = identifiers
     resource["active"] = institution.active
     resource["type"] = [
-        {
-            "coding": [
-                {
-                    "system": "http://terminology.hl7.org/CodeSystem/organization-type",
-                    "code": "prov",
-                }
-            ]
-        }
+        {"coding": [{"system": REGISTRY_SYSTEM, "code": REGISTRY_CODE}]},
+        {"coding": [{"system": _ORGANIZATION_TYPE, "code": "prov"}]},
     ]
     resource["name"] = institution.name
     return resource
@@ -116,10 +115,10 @@ def organization_of(institution: Institution) -> dict[str, Any]:
 
 def institution_of(organization: Mapping[str, Any]) -> Institution | None:
     """The institution that an Organization stores; None for one that is not of the registry."""
-    extensions = {item.get("url"): item for item in organization.get("extension", ())}
-    intake = extensions.get(INTAKE_EXTENSION)
-    if intake is None:
+    if not _registered(organization):
         return None
+    extensions = {item.get("url"): item for item in organization.get("extension", ())}
+    intake = extensions.get(INTAKE_EXTENSION, {})
     codes = {
         item.get("system"): item.get("value", "") for item in organization.get("identifier", ())
     }
@@ -137,6 +136,14 @@ def institution_of(organization: Mapping[str, Any]) -> Institution | None:
         institution_code=codes.get(INSTITUTION_CODE_SYSTEM, ""),
         facilities=facilities,
         active=organization.get("active", True),
+    )
+
+
+def _registered(organization: Mapping[str, Any]) -> bool:
+    return any(
+        coding.get("system") == REGISTRY_SYSTEM and coding.get("code") == REGISTRY_CODE
+        for concept in organization.get("type", ())
+        for coding in concept.get("coding", ())
     )
 
 

@@ -1,0 +1,152 @@
+"""The registry of institutions: the Organizations that send and receive results.
+
+Read once per epoch of the store (any change to a registered Organization raises it), so that a
+request finds its institution in memory. Registering is the operator's act: an Organization, the
+hash of a token, and the AuditEvent that says so, in one commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from weakref import WeakKeyDictionary
+
+from msgspec.structs import replace
+
+from fhir_gateway.audit.events import create_event, update_event
+from fhir_gateway.context import Gateway
+from fhir_gateway.errors import NotFound
+from fhir_gateway.fhir.wire import parse
+from fhir_gateway.interactions.audit import call_of, entry
+from fhir_gateway.interactions.prepare import prepare
+from fhir_gateway.search.planner import plan_search
+from fhir_gateway.security.actor import GATEWAY, SYSTEM_ACCESS
+from fhir_gateway.security.institution import (
+    REGISTRY_CODE,
+    REGISTRY_SYSTEM,
+    Institution,
+    institution_of,
+    organization_of,
+)
+from fhir_gateway.security.tokens import hash_token, new_token
+from fhir_gateway.store.changes import ChangeSet, Credential, Once
+from fhir_gateway.store.store import Reader, Store
+
+_ISSUED = "credential-issued"  # kind of the mark that an institution was ever given a token
+
+#: The registry as of an epoch, for each open store.
+_known: WeakKeyDictionary[Store, tuple[int, Mapping[str, Institution]]] = WeakKeyDictionary()
+
+
+async def institutions(gateway: Gateway) -> Mapping[str, Institution]:
+    """All registered institutions by logical id."""
+    async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
+        return await institutions_at(gateway, reader)
+
+
+async def institutions_at(gateway: Gateway, reader: Reader) -> Mapping[str, Institution]:
+    """All registered institutions by logical id, as this snapshot sees them."""
+    known = _known.get(gateway.store)
+    if known is not None and known[0] == reader.epoch:
+        return known[1]
+    found = MappingProxyType(await _read(gateway, reader))
+    _known[gateway.store] = (reader.epoch, found)
+    return found
+
+
+async def institution(gateway: Gateway, id: str) -> Institution | None:
+    """The institution with this logical id."""
+    return (await institutions(gateway)).get(id)
+
+
+async def institution_of_facility(gateway: Gateway, facility: str) -> Institution | None:
+    """The institution whose v2 messages name this sending facility (MSH-4), if it is one."""
+    found = [
+        one
+        for one in (await institutions(gateway)).values()
+        if facility in (one.id, *one.facilities)
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+async def register(gateway: Gateway, registered: Institution) -> str:
+    """Stores the institution; returns created, updated or unchanged."""
+    put = prepare(
+        gateway, organization_of(registered), op="create", institution=None, only_if_changed=True
+    )
+    async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
+        current = await reader.read("Organization", registered.id)
+    call = call_of(gateway, GATEWAY)
+    if current is None:
+        event = create_event(call, type="Organization", id=registered.id)
+    else:
+        version = current.version + 1
+        event = update_event(call, type="Organization", id=registered.id, version=version)
+    change_set = ChangeSet(
+        id=gateway.random(16), puts=[put], journal=[entry(gateway, event)], urgent=True
+    )
+    return (await gateway.store.commit(change_set)).results[0].outcome
+
+
+async def issue_token(gateway: Gateway, id: str) -> str:
+    """A new token of the institution; only its hash is kept. Raises NotFound."""
+    async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
+        if id not in await institutions_at(gateway, reader):
+            raise NotFound(f"No institution {id} is registered", rule="institution")
+        issued = await reader.once(_ISSUED, id.encode()) is not None
+    token = new_token(gateway.random(32))
+    await _commit_credential(gateway, id, token, active=True, first=not issued)
+    return token
+
+
+async def revoke_token(gateway: Gateway, token: str) -> str:
+    """Ends a token and returns its institution. Raises NotFound for one nobody holds."""
+    async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
+        id = await reader.credential(hash_token(token))
+    if id is None:
+        raise NotFound("This is not an active token", rule="token")
+    await _commit_credential(gateway, id, token, active=False, first=False)
+    return id
+
+
+async def has_token(reader: Reader, id: str) -> bool:
+    """Whether the institution was ever given a token."""
+    return await reader.once(_ISSUED, id.encode()) is not None
+
+
+async def _commit_credential(
+    gateway: Gateway, id: str, token: str, *, active: bool, first: bool
+) -> None:
+    event = update_event(
+        call_of(gateway, GATEWAY), type="Organization", id=id, version=0, interaction="operation"
+    )
+    await gateway.store.commit(
+        ChangeSet(
+            id=gateway.random(16),
+            journal=[entry(gateway, event)],
+            credentials=[Credential(hash_token(token), id, active)],
+            once=Once(_ISSUED, id.encode(), b"") if first else None,
+            urgent=True,
+        )
+    )
+
+
+async def _read(gateway: Gateway, reader: Reader) -> dict[str, Institution]:
+    plan = plan_search(
+        "Organization",
+        [("type", f"{REGISTRY_SYSTEM}|{REGISTRY_CODE}"), ("_count", "500")],
+        secret=gateway.store.index_key,
+        base_url="",
+        zone=gateway.settings.zone,
+        lenient=False,
+        page_limit=500,
+    )
+    found: dict[str, Institution] = {}
+    while True:
+        page = await reader.search(plan)
+        for stored in page.matches:
+            if (one := institution_of(parse(stored.whole()))) is not None:
+                found[one.id] = one
+        if page.next is None:
+            return found
+        plan = replace(plan, after=page.next)
