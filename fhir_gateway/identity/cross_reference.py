@@ -1,0 +1,162 @@
+"""Identity keys of a Patient: by which records are known to be one person's.
+
+Kind 1 is the normalised identity document together with the normalised name, kind 2 the document
+alone. Two records with the same kind 1 key are one person; the same kind 2 key under another name
+is a conflict and never a link. A document that cannot be checked, or that contradicts the record
+(a newborn on the mother's card), gives no key of kind 1: nobody is linked by a guess, not by name
+and birth date either. GB 11643 (ID numbers), WS 364 CV02.01.101 (kinds of documents),
+hl7.org/fhir/R4/patient.html
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+from fhir_gateway.fhir.datatypes import fold
+from fhir_gateway.store.changes import Derived
+from fhir_gateway.terminology.identifier import birth_date, normalise_id_number, valid_id_number
+
+DOCUMENT_AND_NAME, DOCUMENT = 1, 2
+
+#: Kinds of documents by CV02.01.101: the key separates them, so that a passport number never
+#: meets a driving licence of the same digits. 02 (household register) and 99 (other) are not
+#: documents of one person; a household register number is the ID number itself.
+ID_CARD = "01"
+_KINDS: Mapping[str, str] = {
+    "01": ID_CARD,  # 居民身份证
+    "03": "03",  # 护照
+    "04": "04",  # 军官证
+    "05": ID_CARD,  # 驾驶证: its number is the ID number
+    "06": "06",  # 港澳居民来往内地通行证
+    "07": "07",  # 台湾居民来往内地通行证
+}
+
+#: Identifier systems that say the kind of document by themselves.
+_SYSTEMS: Mapping[str, str] = {
+    "urn:oid:2.16.840.1.113883.2.23.1.19.1": ID_CARD,  # HL7 China core-patient, slice IDC
+    "urn:oid:2.16.156.10011.1.3": ID_CARD,  # WS/T 500: 身份证号
+    "http://hl7.org/fhir/sid/passport-CHN": "03",
+}
+
+#: Systems of Identifier.type.coding: the national table, and HL7 v2 table 0203.
+_TYPE_SYSTEMS = frozenset(
+    {
+        "urn:oid:2.16.156.10011.2.3.1.1",
+        "urn:oid:2.16.156.10011.2.3.1.9",
+        "CV02.01.101",
+        "urn:oid:CV02.01.101",
+    }
+)
+_V2_TYPES: Mapping[str, str] = {"NI": ID_CARD, "NNCHN": ID_CARD, "PPN": "03"}
+_V2_SYSTEM = "http://terminology.hl7.org/CodeSystem/v2-0203"
+
+#: What a number of each kind may look like after normalising.
+_FORMS: Mapping[str, re.Pattern[str]] = {
+    "03": re.compile(r"[A-Z0-9]{5,15}"),
+    "04": re.compile(r"\w{4,20}"),
+    "06": re.compile(r"[HM][0-9]{8}(?:[0-9]{2})?"),
+    "07": re.compile(r"[0-9]{8}(?:[0-9]{2})?"),
+}
+
+_NAME_MARKS = re.compile(r"[\s·•・‧∙⋅．.\-'’,，]+")
+
+
+class Document(NamedTuple):
+    """An identity document as it is compared."""
+
+    kind: str
+    number: str
+    country: str = ""  # of a passport, as far as the system says it
+
+
+def derive(resource: dict[str, Any], derived: Derived) -> None:
+    """Adds the identity keys of a Patient to `derived`; other types add nothing."""
+    if resource.get("resourceType") != "Patient":
+        return
+    names = normalised_names(resource)
+    for document in dict.fromkeys(documents(resource)):
+        derived.identity.append((_key(document, ""), DOCUMENT))
+        if not _contradicts(document, resource):
+            derived.identity += [(_key(document, name), DOCUMENT_AND_NAME) for name in names]
+
+
+def documents(patient: Mapping[str, Any]) -> Iterator[Document]:
+    """The identity documents of a Patient that are well formed and in use."""
+    for identifier in patient.get("identifier", ()):
+        if identifier.get("use") == "old" or not identifier.get("value"):
+            continue
+        kind = _kind(identifier)
+        if kind is None:
+            continue
+        number = _normalise(kind, identifier["value"])
+        if number is not None:
+            yield Document(kind, number, _country(identifier) if kind == "03" else "")
+
+
+def normalised_names(patient: Mapping[str, Any]) -> list[str]:
+    """The name in use, without spaces, dots, case and width; empty when there is none.
+
+    One name only: a former or second name would link a person to whoever bears it.
+    """
+    for name in _names_by_use(patient):
+        text = name.get("text") or _joined(name)
+        folded = fold(_NAME_MARKS.sub("", unicodedata.normalize("NFKC", text)))
+        if folded:
+            return [folded]
+    return []
+
+
+def _names_by_use(patient: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    order = {"official": 0, None: 1, "usual": 2}
+    names = [name for name in patient.get("name", ()) if name.get("use") in order]
+    return sorted(names, key=lambda name: order[name.get("use")])
+
+
+def _joined(name: Mapping[str, Any]) -> str:
+    """Family name first, as Chinese documents print it."""
+    return "".join([name.get("family", ""), *name.get("given", ())])
+
+
+def _kind(identifier: Mapping[str, Any]) -> str | None:
+    known = _SYSTEMS.get(identifier.get("system", ""))
+    if known is not None:
+        return known
+    for coding in identifier.get("type", {}).get("coding", ()):
+        system, code = coding.get("system", ""), coding.get("code", "")
+        if system in _TYPE_SYSTEMS and code in _KINDS:
+            return _KINDS[code]
+        if system == _V2_SYSTEM and code in _V2_TYPES:
+            return _V2_TYPES[code]
+    return None
+
+
+def _normalise(kind: str, value: str) -> str | None:
+    """The number in the one form that is compared; None when it is not well formed."""
+    if kind == ID_CARD:
+        return normalise_id_number(value) if valid_id_number(value) else None
+    number = "".join(unicodedata.normalize("NFKC", value).upper().split())
+    return number if _FORMS[kind].fullmatch(number) else None
+
+
+def _country(identifier: Mapping[str, Any]) -> str:
+    system: str = identifier.get("system", "")
+    prefix = "http://hl7.org/fhir/sid/passport-"
+    return system.removeprefix(prefix) if system.startswith(prefix) else ""
+
+
+def _contradicts(document: Document, patient: Mapping[str, Any]) -> bool:
+    """Whether the record's birth date is another than the one inside the ID number."""
+    stated = patient.get("birthDate")
+    if document.kind != ID_CARD or not stated:
+        return False
+    born = birth_date(document.number)
+    return born is None or not born.isoformat().startswith(stated)
+
+
+def _key(document: Document, name: str) -> bytes:
+    text = "\x1f".join((*document, name))
+    return blake2b(text.encode(), digest_size=16).digest()
