@@ -27,11 +27,24 @@ class Ref(msgspec.Struct, frozen=True, tag="reference"):
 class Range(msgspec.Struct, frozen=True, tag="range"):
     """Any of (comparator, low, high) against the row's own range v1..v2.
 
-    Dates are microseconds, numbers sortable integers; containment semantics of FHIR search 3.1.1.4.5.
+    Dates are microseconds, numbers sortable integers; containment as in hl7.org/fhir/R4/search.html
+    3.1.1.4.5.
+    `widest` bounds v2 - v1 of every row of the parameter, None when nothing does.
     """
 
     parameter: int
     alternatives: tuple[tuple[Comparator, int, int], ...]
+    widest: int | None = None
+
+
+class Quantity(msgspec.Struct, frozen=True, tag="quantity"):
+    """Any of (comparator, low, high, unit keys) against v1 = value and v2 = unit key.
+
+    No unit keys means any unit.
+    """
+
+    parameter: int
+    alternatives: tuple[tuple[Comparator, int, int, tuple[int, ...]], ...]
 
 
 class Text(msgspec.Struct, frozen=True, tag="text"):
@@ -43,11 +56,12 @@ class Text(msgspec.Struct, frozen=True, tag="text"):
 
 
 class Missing(msgspec.Struct, frozen=True, tag="missing"):
-    """:missing. `parameters` (int index) or text index, by `text`."""
+    """:missing. The parameter has no row: in the text index when `text`, nor under `also`."""
 
     parameter: int
     missing: bool
     text: bool = False
+    also: tuple[int, ...] = ()  # further parameters of the int index that prove presence
 
 
 class Ids(msgspec.Struct, frozen=True, tag="ids"):
@@ -62,25 +76,30 @@ class Updated(msgspec.Struct, frozen=True, tag="updated"):
     alternatives: tuple[tuple[Comparator, int, int], ...]
 
 
-Condition = Token | Ref | Range | Text | Missing | Ids | Updated
+Condition = Token | Ref | Range | Quantity | Text | Missing | Ids | Updated
 
 
 class Sort(msgspec.Struct, frozen=True):
-    """One key of _sort. `kind` int (px.v1 or v2), text (px_text), id, updated."""
+    """One key of _sort. `kind` int (px.v1, downwards v2), value (px.v1), text, id, updated."""
 
     parameter: int
-    kind: Literal["int", "text", "id", "updated"]
+    kind: Literal["int", "value", "text", "id", "updated"]
     descending: bool = False
 
 
 class Include(msgspec.Struct, frozen=True):
-    """_include / _revinclude: source type, parameter, optional target type."""
+    """_include / _revinclude: source type, parameter, optional target type.
+
+    `within` says where a _revinclude finds its rows: in the homes of the matches, in home 0, in
+    both, or in the global index.
+    """
 
     source: str
     code: str
     parameter: int
     target: str | None = None
     reverse: bool = False
+    within: Literal["home", "zero", "both", "global"] = "home"
 
 
 class SearchPlan(msgspec.Struct, frozen=True):
@@ -88,9 +107,12 @@ class SearchPlan(msgspec.Struct, frozen=True):
 
     `patients` are the logical ids of the Patients that bind it to homes, empty when the search
     is not patient-bound. `home` is the fixed home of the type (0 for the rest) when it has one,
-    None for person types without a patient. `global_parameters` are those of its conditions that
-    stand in the global index. `after` are keyset values of the last match of the page before.
-    `applied` is what was understood, in order, for the self link.
+    None for person types without a patient. `follows` are other resources ("Type", id) whose
+    homes bind it, `rest` adds home 0 to the bound homes. `patient_parameter` is the parameter
+    whose reference is the very Patient that a row names. `global_parameters` are those of its
+    conditions that stand in the global index. `after` are keyset values of the last match of the
+    page before. `applied` is what was understood, in order, for the self link; `cursor` the page
+    cursor as it came.
     """
 
     type: str
@@ -105,3 +127,7 @@ class SearchPlan(msgspec.Struct, frozen=True):
     total: Literal["none", "estimate", "accurate"] = "none"
     applied: tuple[tuple[str, str], ...] = ()
     only_count: bool = False  # _summary=count
+    follows: tuple[tuple[str, str], ...] = ()
+    rest: bool = False
+    patient_parameter: int | None = None
+    cursor: str | None = None

@@ -1,0 +1,217 @@
+"""From a resource to its index rows, by the compiled expressions of its search parameters.
+
+For every search parameter of R4 that a type has (hl7.org/fhir/R4/searchparameter-registry.html) one
+closure: the path of `fhir.path` and the converter of the FHIR datatype that comes out of it, from
+the tables in `search.types`. Which rows stand in the global index too is said in
+`search.registry`. The closures of a type are made when its first resource comes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from fhir_gateway.errors import Internal
+from fhir_gateway.fhir.datatypes import fold
+from fhir_gateway.fhir.definitions import definitions
+from fhir_gateway.fhir.keys import key64
+from fhir_gateway.fhir.path import Items, Path, compile_path
+from fhir_gateway.search.context import Context
+from fhir_gateway.search.registry import COLUMNS, Searchable, searchables
+from fhir_gateway.search.types import date, number, quantity, reference, string, token, uri
+
+IntRow = tuple[int, int, int]
+TextRow = tuple[int, str]
+_Convert = Callable[[Items, list[IntRow], list[TextRow]], None]
+
+
+class IndexRows(NamedTuple):
+    """Rows of px, px_text, gx and gx_text, without duplicates. Global rows stand in both."""
+
+    ints: list[IntRow]
+    texts: list[TextRow]
+    global_ints: list[IntRow]
+    global_texts: list[TextRow]
+
+
+class _Step(NamedTuple):
+    """One expression and the converters of the parameters that share it."""
+
+    path: Path
+    converts: tuple[_Convert, ...]
+
+
+class _Type(NamedTuple):
+    """The steps of a type by the JSON member they read; one that reads several is met twice."""
+
+    steps: dict[str, list[_Step]]
+    global_numbers: frozenset[int]
+
+
+class Extractor:
+    """Makes the index rows of resources. One per process; `secret` is the store's index key."""
+
+    def __init__(self, secret: bytes, zone: str = "Asia/Shanghai") -> None:
+        self._context = Context(secret, "", zone)
+        self._types: dict[str, _Type] = {}
+
+    def rows(self, type: str, resource: dict[str, Any]) -> IndexRows:
+        """All rows of a valid resource. Raises KeyError for a type that R4 does not have."""
+        known = self._types.get(type)
+        if known is None:
+            known = self._types[type] = _compile_type(type, self._context)
+        ints: list[IntRow] = []
+        texts: list[TextRow] = []
+        steps = known.steps
+        for member in resource:
+            for path, converts in steps.get(member, ()):
+                items = path(resource)
+                if items:
+                    for convert in converts:
+                        convert(items, ints, texts)
+        return _finished(ints, texts, known.global_numbers)
+
+
+def _finished(
+    ints: list[IntRow], texts: list[TextRow], global_numbers: frozenset[int]
+) -> IndexRows:
+    ints, texts = list(dict.fromkeys(ints)), list(dict.fromkeys(texts))
+    return IndexRows(
+        ints,
+        texts,
+        [row for row in ints if row[0] in global_numbers],
+        [row for row in texts if row[0] in global_numbers],
+    )
+
+
+def references(type: str, code: str, resource: dict[str, Any]) -> Iterator[str]:
+    """The literal references of a resource under a reference parameter, as they are spelled."""
+    for datatype, value in compile_path(searchables(type)[code].expression, type)(resource):
+        text = reference.target(datatype, value)
+        if text:
+            yield text
+
+
+def _compile_type(type: str, context: Context) -> _Type:
+    by_expression: dict[str, list[_Convert]] = {}
+    global_numbers: set[int] = set()
+    for code, searchable in searchables(type).items():
+        if code in COLUMNS or searchable.refused:
+            continue
+        convert = _CONVERTERS[searchable.kind](searchable, context)
+        by_expression.setdefault(searchable.expression, []).append(convert)
+        if searchable.is_global:
+            global_numbers |= _numbers(searchable)
+    steps: dict[str, list[_Step]] = {}
+    for expression, converts in by_expression.items():
+        step = _Step(compile_path(expression, type), tuple(converts))
+        for member in _roots(type, expression):
+            steps.setdefault(member, []).append(step)
+    return _Type(steps, frozenset(global_numbers))
+
+
+def _numbers(searchable: Searchable) -> set[int]:
+    return {searchable.number, searchable.exact_number, searchable.identifier_number}
+
+
+_BRANCH = re.compile(r"\(?(?:[A-Z]\w*\.)?(?P<name>[a-z]\w*)(?:(?: as |\.as\()(?P<cast>\w+)\))?")
+
+
+def _roots(type: str, expression: str) -> tuple[str, ...]:
+    """JSON members of the resource that the expression can read at all."""
+    elements = definitions().types[type].elements
+    found: dict[str, None] = {}
+    for branch in expression.split(" | "):
+        match = _BRANCH.match(branch)
+        if match is None:
+            raise Internal(f"The expression of a search parameter of {type} begins with no element")
+        name, cast = match["name"], match["cast"]
+        spelled = elements[name].members()
+        wanted = f"{name}{cast[0].upper()}{cast[1:]}" if cast else ""
+        members = [member for member, _ in spelled]
+        found |= dict.fromkeys([wanted] if wanted in members else members)
+    return tuple(found)
+
+
+def _pairs_converter(rows: Any) -> Callable[[Searchable, Context], _Convert]:
+    """The converter of a parameter whose datatypes become pairs (v1, v2)."""
+
+    def make(searchable: Searchable, context: Context) -> _Convert:
+        own, present = searchable.number, (searchable.present_number, 0, 0)
+
+        def convert(items: Items, ints: list[IntRow], texts: list[TextRow]) -> None:
+            before = len(ints)
+            for datatype, value in items:
+                found = rows.get(datatype)
+                if found is not None:
+                    for v1, v2 in found(value, context):
+                        ints.append((own, v1, v2))
+            if len(ints) == before:
+                ints.append(present)
+
+        return convert
+
+    return make
+
+
+def _reference_converter(searchable: Searchable, context: Context) -> _Convert:
+    own, other = searchable.number, searchable.identifier_number
+    present = (searchable.present_number, 0, 0)
+
+    def convert(items: Items, ints: list[IntRow], texts: list[TextRow]) -> None:
+        before = len(ints)
+        for datatype, value in items:
+            if datatype != "Reference":
+                text = reference.target(datatype, value)
+                ints.extend((own, v1, v2) for v1, v2 in reference.canonical(text or ""))
+                continue
+            text = value.get("reference")
+            if text and (row := reference.literal(text)):
+                ints.append((own, *row))
+            if "identifier" in value:
+                for v1, v2 in token.identifier(value["identifier"], context):
+                    ints.append((other, v1, v2))
+        if len(ints) == before:
+            ints.append(present)
+
+    return convert
+
+
+def _string_converter(searchable: Searchable, context: Context) -> _Convert:
+    own, exact, present = searchable.number, searchable.exact_number, searchable.present_number
+    secret = context.secret
+
+    def convert(items: Items, ints: list[IntRow], texts: list[TextRow]) -> None:
+        before = len(ints)
+        for datatype, value in items:
+            found = string.TEXTS.get(datatype)
+            for text in found(value) if found else ():
+                texts.append((own, fold(text)))
+                ints.append((exact, key64(text, secret), 0))
+        if len(ints) == before:
+            ints.append((present, 0, 0))
+
+    return convert
+
+
+def _uri_converter(searchable: Searchable, context: Context) -> _Convert:
+    own = searchable.number
+
+    def convert(items: Items, ints: list[IntRow], texts: list[TextRow]) -> None:
+        for _, value in items:
+            texts.extend((own, text) for text in uri.texts(value))
+
+    return convert
+
+
+#: The converter of each type of search parameter.
+_CONVERTERS: dict[str, Callable[[Searchable, Context], _Convert]] = {
+    "token": _pairs_converter(token.ROWS),
+    "date": _pairs_converter(date.ROWS),
+    "quantity": _pairs_converter(quantity.ROWS),
+    "number": _pairs_converter(number.ROWS),
+    "reference": _reference_converter,
+    "string": _string_converter,
+    "uri": _uri_converter,
+}
