@@ -2,9 +2,9 @@
 
 Kind 1 is the normalised identity document together with the normalised name, kind 2 the document
 alone. Two records with the same kind 1 key are one person; the same kind 2 key under another name
-is a conflict and never a link. A document that cannot be checked, or that contradicts the record
-(a newborn on the mother's card), gives no key of kind 1: nobody is linked by a guess, not by name
-and birth date either. GB 11643 (ID numbers), WS 364 CV02.01.101 (kinds of documents),
+is a conflict and never a link. A document that cannot be checked gives no key, and one that
+contradicts the record (a newborn on the mother's card) is not this person's and gives none either:
+nobody is linked by a guess, nor by name and birth date. GB 11643 (ID numbers), WS 364 CV02.01.101 (kinds of documents),
 hl7.org/fhir/R4/patient.html
 """
 
@@ -42,24 +42,19 @@ _SYSTEMS: Mapping[str, str] = {
     "http://hl7.org/fhir/sid/passport-CHN": "03",
 }
 
-#: Systems of Identifier.type.coding: the national table, and HL7 v2 table 0203.
-_TYPE_SYSTEMS = frozenset(
-    {
-        "urn:oid:2.16.156.10011.2.3.1.1",
-        "urn:oid:2.16.156.10011.2.3.1.9",
-        "CV02.01.101",
-        "urn:oid:CV02.01.101",
-    }
-)
+#: Name of the national table in Identifier.type.coding.system, whatever root stands before it.
+_TYPE_TABLE = "CV02.01.101"
+
+#: HL7 v2 table 0203.
 _V2_TYPES: Mapping[str, str] = {"NI": ID_CARD, "NNCHN": ID_CARD, "PPN": "03"}
 _V2_SYSTEM = "http://terminology.hl7.org/CodeSystem/v2-0203"
 
-#: What a number of each kind may look like after normalising.
+#: What a number of each kind looks like, and the part of it that stays for life or for the book.
 _FORMS: Mapping[str, re.Pattern[str]] = {
-    "03": re.compile(r"[A-Z0-9]{5,15}"),
-    "04": re.compile(r"\w{4,20}"),
-    "06": re.compile(r"[HM][0-9]{8}(?:[0-9]{2})?"),
-    "07": re.compile(r"[0-9]{8}(?:[0-9]{2})?"),
+    "03": re.compile(r"([A-Z0-9]{5,15})"),
+    "04": re.compile(r"(\w{4,20})"),
+    "06": re.compile(r"([HM][0-9]{8})(?:[0-9]{2})?"),  # two digits count the renewals
+    "07": re.compile(r"([0-9]{8})(?:[0-9]{2})?"),
 }
 
 _NAME_MARKS = re.compile(r"[\s·•・‧∙⋅．.\-'’,，]+")
@@ -79,9 +74,10 @@ def derive(resource: dict[str, Any], derived: Derived) -> None:
         return
     names = normalised_names(resource)
     for document in dict.fromkeys(documents(resource)):
+        if _contradicts(document, resource):
+            continue
         derived.identity.append((_key(document, ""), DOCUMENT))
-        if not _contradicts(document, resource):
-            derived.identity += [(_key(document, name), DOCUMENT_AND_NAME) for name in names]
+        derived.identity += [(_key(document, name), DOCUMENT_AND_NAME) for name in names]
 
 
 def documents(patient: Mapping[str, Any]) -> Iterator[Document]:
@@ -127,7 +123,7 @@ def _kind(identifier: Mapping[str, Any]) -> str | None:
         return known
     for coding in identifier.get("type", {}).get("coding", ()):
         system, code = coding.get("system", ""), coding.get("code", "")
-        if system in _TYPE_SYSTEMS and code in _KINDS:
+        if system.endswith(_TYPE_TABLE) and code in _KINDS:
             return _KINDS[code]
         if system == _V2_SYSTEM and code in _V2_TYPES:
             return _V2_TYPES[code]
@@ -139,7 +135,8 @@ def _normalise(kind: str, value: str) -> str | None:
     if kind == ID_CARD:
         return normalise_id_number(value) if valid_id_number(value) else None
     number = "".join(unicodedata.normalize("NFKC", value).upper().split())
-    return number if _FORMS[kind].fullmatch(number) else None
+    match = _FORMS[kind].fullmatch(number)
+    return match[1] if match else None
 
 
 def _country(identifier: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ side and time. Nothing is read here; `recognition.ask` reads what these function
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, cast
 
 from fhir_gateway.recognition.model import (
@@ -38,11 +38,12 @@ def evaluations_to_read(facts: Iterable[StoredFact]) -> list[tuple[str, str]]:
     return list(pairs)
 
 
-def candidates(facts: Sequence[StoredFact], evaluations: Iterable[Evaluation]) -> list[Candidate]:
+#: Rows of the register by (institution, item).
+Register = Mapping[tuple[str, str], Sequence[Evaluation]]
+
+
+def candidates(facts: Sequence[StoredFact], register: Register) -> list[Candidate]:
     """One candidate for every result of an item, in the order of the facts."""
-    register: dict[tuple[str, str], list[Evaluation]] = {}
-    for row in evaluations:
-        register.setdefault((row.institution, row.item), []).append(row)
     studies: dict[str, list[StoredFact]] = {}
     reports: set[tuple[str, str]] = set()
     for stored in facts:
@@ -64,7 +65,7 @@ def candidates(facts: Sequence[StoredFact], evaluations: Iterable[Evaluation]) -
 def _candidate(
     stored: StoredFact,
     studies: Sequence[StoredFact],
-    register: dict[tuple[str, str], list[Evaluation]],
+    register: Register,
 ) -> Candidate:
     fact = stored.fact
     rows = register.get((fact.issuer, fact.item))
