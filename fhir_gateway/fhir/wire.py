@@ -84,7 +84,11 @@ def parse(body: bytes) -> dict[str, Any]:
     Raises Structure for anything that is not one clean JSON object: not UTF-8, NaN, duplicate
     keys, control characters, a number over 40 digits, more than 64 levels.
     """
-    body = without_bom(body)
+    return parse_minified(without_bom(body))[0]
+
+
+def parse_minified(body: bytes) -> tuple[dict[str, Any], bytes]:
+    """The same, with the text minified, which the check for lost keys needs anyway."""
     value = _decode(body)
     if type(value) is not dict:
         raise Structure("The body must be one JSON object", rule="json-object")
@@ -94,7 +98,8 @@ def parse(body: bytes) -> dict[str, Any]:
         _check_control(body, value)
     if _TOO_MANY_DIGITS in body.translate(_DIGITS_TO_ZERO):
         _check_digits(value)
-    return value if _keys_are_unique(body, value) else _parse_exactly(body)
+    minified = msgspec.json.format(body, indent=-1)
+    return (value if _keys_are_unique(minified, value) else _parse_exactly(body)), minified
 
 
 def _decode(body: bytes) -> Any:
@@ -158,18 +163,17 @@ def _check_digits(value: Any) -> None:
             _refuse_digits()
 
 
-def _keys_are_unique(body: bytes, value: Any) -> bool:
+def _keys_are_unique(minified: bytes, value: Any) -> bool:
     """True when no member was lost by parsing; False when only an exact look can tell.
 
     Rendering never makes a text longer, so equal lengths mean that nothing is missing. Where
     escapes or -0 make the lengths differ, the number of `":` decides: as long as no quote or
     colon is spelled as a \\u escape it differs only by lost members.
     """
-    minified = msgspec.json.format(body, indent=-1)
     rendered = render(value)
     if len(minified) == len(rendered):
         return True
-    if b"\\u00" in body or _MINUS_ZERO.search(minified):
+    if b"\\u00" in minified or _MINUS_ZERO.search(minified):
         return False
     return minified.count(b'":') == rendered.count(b'":')
 

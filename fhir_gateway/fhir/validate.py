@@ -1,0 +1,58 @@
+"""Validation of what comes in: one resource, or the envelope of a Bundle.
+
+Accepting is fast (generated Structs, fhir.structs), refusing is thorough (the walker, fhir.walk):
+all issues at once, each with the path of its element. Structure only; profiles, invariants and
+extensible bindings are not judged here.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from fhir_gateway.errors import Unprocessable
+from fhir_gateway.fhir.definitions import definitions
+from fhir_gateway.fhir.structs import decoder
+from fhir_gateway.fhir.walk import issues
+from fhir_gateway.fhir.wire import parse_minified, without_bom
+
+__all__ = ["issues", "read_resource"]
+
+_RESOURCE_TYPE = re.compile(rb'"resourceType"\s*:\s*"([A-Za-z]{1,40})"')
+
+#: Minified JSON with one of these may be unsound in a way that no Struct sees: an empty object,
+#: array or text, or an integer -0. They may also stand inside a text; the walker tells.
+_DOUBTFUL = (b"{}", b"[]", b'""', b":-0")
+
+
+def read_resource(raw: bytes, *, type: str | None = None) -> dict[str, Any]:
+    """The resource of a request body, sound by the definitions of R4.
+
+    `type` is the type that the address names. Raises Structure when the body is not clean JSON,
+    else Unprocessable with every issue.
+    """
+    body = without_bom(raw)
+    accepted = _accepted(body, type)
+    resource, minified = parse_minified(body)
+    if accepted and not any(mark in minified for mark in _DOUBTFUL):
+        return resource
+    found = issues(resource, type=type)
+    if found:
+        raise Unprocessable(issues=tuple(found))
+    return resource
+
+
+def _accepted(body: bytes, type: str | None) -> bool:
+    """True when the Structs accept the body; False says nothing yet."""
+    if type is None:
+        match = _RESOURCE_TYPE.search(body)
+        type = match[1].decode() if match else ""
+    if type not in definitions().resource_type_set:
+        return False
+    try:
+        decoder(type).decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
