@@ -1,0 +1,212 @@
+"""A workstation asks: who is it, what is known, which rules hold, what follows, on record, answer.
+
+Everything is read in one snapshot `t`: the person, the facts of all ordered items in one covering
+range, the evaluations of their issuers, the rule set in force. `decide` is pure. The decision and
+its AuditEvent are durable before this returns; nothing is said that is not on record.
+docs/flows/order.md, architecture 4.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import NamedTuple
+
+from fhir_gateway.audit.events import decision_event
+from fhir_gateway.context import Gateway
+from fhir_gateway.fhir.keys import key64
+from fhir_gateway.interactions.audit import call_of, entry
+from fhir_gateway.interactions.sources import Source
+from fhir_gateway.recognition.candidates import candidates, evaluations_to_read, items_to_read
+from fhir_gateway.recognition.decide import decide
+from fhir_gateway.recognition.known import Known, Register, catalogue_of, known
+from fhir_gateway.recognition.model import (
+    Candidate,
+    Decision,
+    Identity,
+    ItemOutcome,
+    OrderedItem,
+    Query,
+)
+from fhir_gateway.recognition.record import (
+    Inputs,
+    Occasion,
+    decision_id,
+    decision_number,
+    render_tail,
+)
+from fhir_gateway.recognition.rules import RuleSet
+from fhir_gateway.security.actor import Access, Actor
+from fhir_gateway.store.blobs import pack
+from fhir_gateway.store.changes import ChangeSet, Entry, Received
+from fhir_gateway.store.store import Reader
+from fhir_gateway.terminology.catalogue import Catalogue
+
+#: Why nothing can be decided for anybody: the patient is not known here, or is two persons.
+UNKNOWN, CONTRADICTORY = "patient-unknown", "identity-contradictory"
+
+
+class Question(NamedTuple):
+    """What a door asks. `patient` is a logical id; "" when nobody here is the patient.
+
+    `contradictory` says that the caller's identifiers belong to different persons. `kept` are the
+    bytes of the call, kept by hash so that it can be looked at again.
+    """
+
+    patient: str
+    items: tuple[OrderedItem, ...]
+    receiver: str
+    context: frozenset[str]
+    occasion: Occasion
+    contradictory: bool = False
+    kept: bytes = b""
+
+
+class Answer(NamedTuple):
+    """What was decided and is on record. `number` makes the uuids of cards (see record)."""
+
+    number: int
+    query: Query
+    decision: Decision
+    sources: Sequence[Source]
+
+    @property
+    def id(self) -> str:
+        """The logical id of the GuidanceResponse."""
+        return decision_id(self.number)
+
+
+async def ask(gateway: Gateway, actor: Actor, question: Question) -> Answer:
+    """The recorded answer to a question.
+
+    Raises Unavailable when it cannot be recorded: an answer that is not on record is not given.
+    """
+    # to the millisecond, as FHIR instants are spelled: what is recorded is what was decided by
+    as_of = gateway.clock.now() // 1000 * 1000
+    async with gateway.store.snapshot(actor.access) as reader:
+        facts = await known(gateway, reader, as_of)
+        inputs = await _inputs(gateway, reader, question, facts, as_of, actor.access)
+        seen = await _candidates(reader, inputs, facts.register)
+    rule_set = facts.rules.rule_set if facts.rules else None
+    decision = conclude(inputs, seen, rule_set, catalogue_of(gateway))
+    answer = Answer(decision_number(gateway), inputs.query, decision, facts.sources)
+    await _record(gateway, actor, question, inputs, answer)
+    return answer
+
+
+async def _inputs(
+    gateway: Gateway,
+    reader: Reader,
+    question: Question,
+    facts: Known,
+    as_of: int,
+    access: Access,
+) -> Inputs:
+    """The question as `decide` takes it, and all by which its facts can be read again."""
+    person = await reader.person(question.patient) if question.patient else None
+    receiver = facts.receivers.get(question.receiver)
+    query = Query(
+        patient=question.patient if person else "",
+        home=person.home if person else 0,
+        items=question.items,
+        receiver=question.receiver,
+        receiver_area=receiver.area if receiver else gateway.settings.area,
+        as_of_us=as_of,
+        zone=gateway.settings.zone,
+        context=question.context,
+        identity=Identity(person.documented, person.contested) if person else Identity(),
+        t=reader.t,
+    )
+    unknown = "" if person else UNKNOWN
+    return Inputs(
+        query,
+        facts.rules.version if facts.rules else "",
+        facts.rules.rule_set.digest if facts.rules else "",
+        access.max_class,
+        tuple(sorted(access.owners)) if access.owners is not None else None,
+        CONTRADICTORY if question.contradictory else unknown,
+    )
+
+
+async def _candidates(reader: Reader, inputs: Inputs, register: Register) -> list[Candidate]:
+    """What the engine sees: the person's results of the ordered items."""
+    items = [] if inputs.unknown else items_to_read(inputs.query)
+    if not items:
+        return []
+    stored = await reader.facts(inputs.query.home, items, reader.t)
+    return candidates(stored, await register.read(reader, evaluations_to_read(stored)))
+
+
+def conclude(
+    inputs: Inputs,
+    seen: Sequence[Candidate],
+    rule_set: RuleSet | None,
+    catalogue: Catalogue,
+) -> Decision:
+    """The decision on recorded inputs: the same whenever it is asked for. Pure."""
+    query = inputs.query
+    if not inputs.unknown:
+        return decide(query, seen, rule_set, catalogue)
+    outcomes = tuple(
+        ItemOutcome(line.key, line.item, "cannot-decide", inputs.unknown) for line in query.items
+    )
+    name = rule_set.canonical if rule_set else ""
+    return Decision(outcomes, name, query.as_of_us, query.t, catalogue.edition)
+
+
+async def _record(
+    gateway: Gateway, actor: Actor, question: Question, inputs: Inputs, answer: Answer
+) -> None:
+    """One commit: the GuidanceResponse, its AuditEvent, the kept call. Durable on return."""
+    occasion, received = question.occasion, []
+    if question.kept:
+        digest = sha256(question.kept).digest()
+        occasion = occasion._replace(received=digest.hex())
+        received = [Received(digest, "application/json", *pack(question.kept))]
+    stale = [source.institution for source in answer.sources if source.stale]
+    tail = render_tail(inputs, answer.decision, occasion, stale, len(answer.sources))
+    enc, body = pack(tail)
+    query = answer.query
+    owner = key64(f"Organization/{query.receiver}") if query.receiver else 0
+    journal = [
+        Entry(
+            "GuidanceResponse",
+            answer.id,
+            query.home,
+            enc,
+            body,
+            owner,
+            patient=query.patient or None,
+        )
+    ]
+    if gateway.audit:
+        event = decision_event(
+            call_of(gateway, actor)._replace(user=occasion.user),
+            id=answer.id,
+            patient=query.patient or None,
+            operation=occasion.operation,
+            summary=_summary(answer.decision),
+            resources=named_results(answer.decision),
+        )
+        journal.append(entry(gateway, event, home=query.home, owner=owner))
+    change_set = ChangeSet(id=gateway.random(16), journal=journal, received=received, urgent=True)
+    await gateway.store.commit(change_set)
+    gateway.count("decisions", 1)
+
+
+def named_results(decision: Decision) -> list[str]:
+    """The results that the answer names, as they are told in the audit event."""
+    names: dict[str, None] = {}
+    for item in decision.items:
+        if item.chosen is not None:
+            names[f"{item.chosen.source}/_history/{item.chosen.version}"] = None
+        for newer in item.newer:
+            names[f"{newer.candidate.source}/_history/{newer.candidate.version}"] = None
+    return list(names)
+
+
+def _summary(decision: Decision) -> str:
+    counts: dict[str, int] = {}
+    for item in decision.items:
+        counts[item.outcome] = counts.get(item.outcome, 0) + 1
+    return ", ".join(f"{outcome} {count}" for outcome, count in counts.items())

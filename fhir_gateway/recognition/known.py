@@ -1,0 +1,144 @@
+"""What every question needs beside the patient's own facts, kept for as long as it is true.
+
+Rule sets and evaluations change only with the epoch, so they are read once per epoch; a snapshot
+of another epoch never sees them (architecture 5.9).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+from fhir_gateway.context import Gateway
+from fhir_gateway.errors import GatewayError
+from fhir_gateway.fhir.wire import parse
+from fhir_gateway.interactions.institutions import institutions_at
+from fhir_gateway.interactions.sources import Source, sources
+from fhir_gateway.recognition.rules import CRITERION_SYSTEM, RuleSet, choose, load_rule_set
+from fhir_gateway.search.plan import SearchPlan
+from fhir_gateway.security.institution import Institution
+from fhir_gateway.store.changes import Evaluation
+from fhir_gateway.store.store import Reader, Store, Stored
+from fhir_gateway.terminology.catalogue import Catalogue, load_catalogue
+
+_log = logging.getLogger(__name__)
+
+_MOST_PAIRS = 200_000
+
+Pair = tuple[str, str]
+
+
+class InForce(NamedTuple):
+    """A rule set and the version of its PlanDefinition, "PlanDefinition/x/_history/3"."""
+
+    rule_set: RuleSet
+    version: str
+
+
+class Known(NamedTuple):
+    """What holds at one moment in one snapshot. `rules` is None in a gap between rule sets."""
+
+    rules: InForce | None
+    sources: Sequence[Source]
+    receivers: Mapping[str, Institution]
+    register: Register
+
+
+class Register:
+    """Rows of the register of evaluations, as of one epoch; read when first asked for."""
+
+    __slots__ = ("_rows",)
+
+    def __init__(self) -> None:
+        self._rows: dict[Pair, list[Evaluation]] = {}
+
+    async def read(
+        self, reader: Reader, pairs: Sequence[Pair]
+    ) -> Mapping[Pair, Sequence[Evaluation]]:
+        """The rows, of these (institution, item) pairs at least."""
+        rows = self._rows
+        missing = [pair for pair in pairs if pair not in rows]
+        if missing:
+            found: dict[Pair, list[Evaluation]] = {pair: [] for pair in missing}
+            for row in await reader.evaluations(missing, reader.t):
+                found[row.institution, row.item].append(row)
+            if len(rows) > _MOST_PAIRS:
+                rows = self._rows = {pair: rows[pair] for pair in pairs if pair in rows}
+            rows.update(found)
+        return rows
+
+
+class _Epoch:
+    """What is kept of one epoch of one store."""
+
+    __slots__ = ("number", "register", "rule_sets")
+
+    def __init__(self, number: int, rule_sets: list[InForce]) -> None:
+        self.number = number
+        self.rule_sets = rule_sets
+        self.register = Register()
+
+
+_epochs: WeakKeyDictionary[Store, _Epoch] = WeakKeyDictionary()
+
+
+async def known(gateway: Gateway, reader: Reader, now: int) -> Known:
+    """What holds in this snapshot at this moment."""
+    epoch = _epochs.get(gateway.store)
+    if epoch is None or epoch.number != reader.epoch:
+        epoch = _Epoch(reader.epoch, await _active(reader))
+        _epochs[gateway.store] = epoch
+    return Known(
+        _choose(epoch.rule_sets, now, gateway.settings.zone),
+        await sources(gateway, reader),
+        await institutions_at(gateway, reader),
+        epoch.register,
+    )
+
+
+def _choose(rule_sets: list[InForce], now: int, zone: str) -> InForce | None:
+    chosen = choose([one.rule_set for one in rule_sets], now, zone)
+    return next((one for one in rule_sets if one.rule_set is chosen), None) if chosen else None
+
+
+async def _active(reader: Reader) -> list[InForce]:
+    """The active rule sets; none at all when one of them cannot be read.
+
+    To go on with an older one would be a guess: a gap is *cannot-decide*.
+    """
+    active = []
+    for stored, definition in await stored_rule_sets(reader):
+        if definition.get("status") != "active":
+            continue
+        try:
+            active.append(InForce(load_rule_set(definition), version_of(stored)))
+        except GatewayError as error:
+            _log.error("rule set %s cannot be read: %s", stored.id, error)
+            return []
+    return active
+
+
+async def stored_rule_sets(reader: Reader) -> list[tuple[Stored, dict[str, Any]]]:
+    """Every PlanDefinition that names a criterion, whatever its status, by url and version."""
+    page = await reader.search(SearchPlan(type="PlanDefinition", home=0, count=500))
+    marker = CRITERION_SYSTEM.encode()
+    found = [(stored, parse(stored.whole())) for stored in page.matches if marker in stored.tail]
+    return sorted(found, key=lambda pair: (pair[1].get("url", ""), pair[1].get("version", "")))
+
+
+def version_of(stored: Stored) -> str:
+    """A stored version as a reference."""
+    return f"{stored.type}/{stored.id}/_history/{stored.version}"
+
+
+def catalogue_of(gateway: Gateway) -> Catalogue:
+    """The catalogue of the settings, read once."""
+    return _catalogue(gateway.settings.terminology)
+
+
+@lru_cache(maxsize=8)
+def _catalogue(folder: str) -> Catalogue:
+    return load_catalogue(folder)
