@@ -1,0 +1,150 @@
+"""PID and PV1 as Patient and Encounter (HL7 v2.5.1 3.4.2, 3.4.3; v2-to-FHIR).
+
+The Patient's id comes from the institution's patient number. Fields that the message leaves empty
+say nothing about the patient (v2 2.5.3); intake keeps what earlier messages said.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fhir_gateway.mapping.tables import look_up
+from fhir_gateway.mapping.v2 import Segment, missing
+from fhir_gateway.mapping.v2_draft import Draft, clean, join_name
+from fhir_gateway.mapping.v2_time import read_date
+
+_ACT_CODE = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
+_TYPES = "http://terminology.hl7.org/CodeSystem/v2-0203"
+
+
+def patient(draft: Draft, pid: Segment) -> dict[str, str]:
+    """Adds the Patient; the reference to it. Raises Unprocessable without any number in PID-3."""
+    numbers = _numbers(draft, pid)
+    own = next((value for kind, value, _ in numbers if kind == "patient"), "")
+    document = next((value for kind, value, _ in numbers if kind == "document"), "")
+    if not own and not document:
+        raise missing(pid, 3, "The patient's number")
+    key = (own,) if own else ("document", document)
+    resource = {
+        "resourceType": "Patient",
+        "id": draft.id("Patient", *key),
+        "identifier": [identifier for _, _, identifier in numbers],
+        "name": _names(pid),
+        "telecom": _telecom(pid),
+        "gender": _gender(draft, pid),
+        "birthDate": _birth_date(draft, pid),
+        "address": _addresses(pid),
+        "managingOrganization": {"reference": f"Organization/{draft.institution.id}"},
+    }
+    return draft.add(clean(resource))
+
+
+def _numbers(draft: Draft, pid: Segment) -> list[tuple[str, str, dict[str, Any]]]:
+    """(kind, value, Identifier) of PID-3, PID-2 and PID-19; each number once."""
+    types = draft.rows("identifier-types", "system")
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for raw in [*pid.repetitions(3), *pid.repetitions(2)]:
+        parts = pid.parts(raw)
+        value, name = parts[0].strip(), (parts[4].strip() if len(parts) > 4 else "")
+        row = look_up(types, name) if name else None
+        kind = row.code if row else "patient" if not name else "other"
+        system = (row.extra if row else "") or _own_system(draft, kind, name)
+        if value and kind != "visit":
+            found.setdefault((kind, value), _identifier(kind, name, system, value))
+    if document := pid.text(19):
+        system = types["SS"].extra
+        found.setdefault(("document", document), _identifier("document", "", system, document))
+    return [(kind, value, identifier) for (kind, value), identifier in found.items()]
+
+
+def _own_system(draft: Draft, kind: str, name: str) -> str:
+    if kind == "patient":
+        return draft.institution.system("patient")
+    return draft.institution.system(f"identifier-{name}" if name.isascii() else "identifier")
+
+
+def _identifier(kind: str, name: str, system: str, value: str) -> dict[str, Any]:
+    codes = {"document": "NI", "patient": name if name in ("PI", "MR", "PT") else "PI"}
+    identifier: dict[str, Any] = {"use": "official"} if kind == "document" else {}
+    if code := codes.get(kind):
+        identifier["type"] = {"coding": [{"system": _TYPES, "code": code}]}
+    elif name:
+        identifier["type"] = {"text": name}
+    return identifier | {"system": "".join(system.split()), "value": value}
+
+
+def _names(pid: Segment) -> list[dict[str, Any]]:
+    names: list[dict[str, Any]] = []
+    for raw in pid.repetitions(5):
+        parts = [part.strip() for part in (*pid.parts(raw), *[""] * 7)[:7]]
+        family = parts[0].split(pid.delimiters.subcomponent)[0]
+        given = [name for name in parts[1:3] if name]
+        if not family and not given:
+            continue
+        name: dict[str, Any] = {"text": join_name(family, " ".join(given))}
+        if given:
+            name |= {"family": family, "given": given}
+        names.append(clean(name))
+    return names
+
+
+def _telecom(pid: Segment) -> list[dict[str, str]]:
+    texts = [
+        pid.parts(raw)[0].strip() or (pid.parts(raw)[11:12] or [""])[0].strip()
+        for n in (13, 14)
+        for raw in pid.repetitions(n)
+    ]
+    return [{"system": "phone", "value": text} for text in dict.fromkeys(texts) if text]
+
+
+def _addresses(pid: Segment) -> list[dict[str, str]]:
+    texts = [
+        " ".join(part.strip() for part in pid.parts(raw)[:6] if part.strip())
+        for raw in pid.repetitions(11)
+    ]
+    return [{"text": text} for text in texts if text]
+
+
+def _gender(draft: Draft, pid: Segment) -> str:
+    text = pid.text(8)
+    if not text:
+        return ""
+    row = look_up(draft.rows("sex"), text)
+    if row is None:
+        draft.warn(pid, 8, "this sex is not in its HL7 table; unknown was stored", "v2-sex")
+        return "unknown"
+    return row.code
+
+
+def _birth_date(draft: Draft, pid: Segment) -> str:
+    text = pid.text(7)
+    day = read_date(text) if text else None
+    if text and day is None:
+        draft.warn(pid, 7, "this is no date; it was left out", "v2-time")
+    return day or ""
+
+
+def encounter(draft: Draft, pv1: Segment, patient: dict[str, str]) -> dict[str, str] | None:
+    """Adds the Encounter of a visit with a number (PV1-19, PV1-50); None when it has none."""
+    number = pv1.text(19) or pv1.text(50)
+    if not number:
+        return None
+    admitted, discharged = draft.loose_time(pv1, 44), draft.loose_time(pv1, 45)
+    row = look_up(draft.rows("encounter-class"), pv1.text(2))
+    coding = {"system": _ACT_CODE, "code": row.code, "display": row.display} if row else {
+        "display": pv1.text(2) or "unknown"
+    }  # fmt: skip
+    period = {"start": admitted and admitted.text, "end": discharged and discharged.text}
+    place = " ".join(part for c in (1, 2, 3) if (part := pv1.text(3, c)))
+    resource = {
+        "resourceType": "Encounter",
+        "id": draft.id("Encounter", number),
+        "identifier": [{"system": draft.institution.system("visit"), "value": number}],
+        "status": "finished" if discharged else "unknown",
+        "class": coding,
+        "subject": patient,
+        "period": clean(period),
+        "location": [{"location": {"display": place}}] if place else [],
+        "serviceProvider": {"reference": f"Organization/{draft.institution.id}"},
+    }
+    return draft.add(clean(resource))

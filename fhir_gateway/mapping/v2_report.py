@@ -1,0 +1,313 @@
+"""ORC and OBR as ServiceRequest, Specimen and DiagnosticReport (HL7 v2.5.1 4.5, 7.4.1).
+
+A report is known by its filler number (OBR-3) and the code of its service (OBR-4): laboratories
+use one number for several panels of one tube. A second message with both updates it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from fhir_gateway.mapping.tables import look_up, normal
+from fhir_gateway.mapping.v2 import Segment, missing
+from fhir_gateway.mapping.v2_draft import TABLE_SYSTEM, Draft, clean, named, notes_of
+from fhir_gateway.mapping.v2_result import Frame, document, is_document, observation
+from fhir_gateway.mapping.v2_time import Moment
+
+_REPORT_NOTE = "http://hl7.org/fhir/5.0/StructureDefinition/extension-DiagnosticReport.note"
+_ORDER_STATUS = {
+    "final": "completed", "amended": "completed", "corrected": "completed",
+    "appended": "completed", "cancelled": "revoked", "entered-in-error": "unknown",
+}  # fmt: skip
+_VOID = ("cancelled", "entered-in-error")
+
+
+class Order(NamedTuple):
+    """One order group of an ORU: its segments, each with the notes that follow it."""
+
+    orc: Segment | None
+    obr: Segment
+    notes: list[Segment]
+    results: list[tuple[Segment, list[Segment]]]
+    specimens: list[Segment]
+
+
+class Report(NamedTuple):
+    """What intake needs to know of a mapped report to let it replace an earlier one."""
+
+    id: str
+    issued: str  # FHIR instant, "" when unknown
+    status: str
+    results: list[str]  # "Observation/x" of this message
+    names: list[str]  # every resource of the report, "Type/id"
+
+
+def report(
+    draft: Draft, order: Order, patient: dict[str, str], encounter: dict[str, str] | None
+) -> Report:
+    """Adds the resources of one report. Raises Unprocessable naming the field that is wrong."""
+    start = len(draft.resources)
+    obr = order.obr
+    number, placer = _number(order, 3), _number(order, 2)
+    code = obr.text(4)
+    if not number and not placer:
+        raise missing(obr, 3, "The number of the report")
+    if not obr.field(4):
+        raise missing(obr, 4, "The service that was ordered")
+    key = ("report", number, code) if number else ("order", placer, code)
+    status = _status(draft, order)
+    placed = _service_request(draft, order, patient, encounter, status) if placer else None
+    frame = _frame(draft, order, key, patient, encounter, placed)
+    results = _observations(draft, order, frame)
+    resource = {
+        "resourceType": "DiagnosticReport",
+        "id": draft.id("DiagnosticReport", *key),
+        "extension": _notes(order.notes),
+        "identifier": [{"system": draft.institution.system("report"), "value": number or placer}],
+        "basedOn": [placed] if placed else [],
+        "status": status,
+        "category": _category(draft, obr),
+        "code": draft.concept(obr.parts(obr.repetitions(4)[0])),
+        "subject": patient,
+        "encounter": encounter,
+        **_when(draft, obr, frame.collected),
+        "issued": frame.issued,
+        "performer": [_performer(draft)],
+        "resultsInterpreter": _interpreter(obr),
+        "specimen": [frame.specimen] if frame.specimen else [],
+        "result": results,
+        "conclusion": _conclusion(draft, order),
+        "presentedForm": [document(obx) for obx, _ in order.results if is_document(obx)],
+    }
+    draft.add(clean(resource))
+    names = [f"{item['resourceType']}/{item['id']}" for item in draft.resources[start:]]
+    references = [item["reference"] for item in results]
+    return Report(str(resource["id"]), frame.issued, status, references, names)
+
+
+def _number(order: Order, n: int) -> str:
+    """OBR-2/OBR-3, or the same field of ORC."""
+    return order.obr.text(n) or (order.orc.text(n) if order.orc else "")
+
+
+def _status(draft: Draft, order: Order) -> str:
+    """OBR-25; without it what the results say. A group that says neither was cut short."""
+    if order.obr.text(25):
+        return draft.status(order.obr, 25, "report-status")
+    statuses = {
+        draft.status(obx, 11, "observation-status") for obx, _ in order.results if obx.text(11)
+    } - set(_VOID)
+    if not order.results:
+        raise missing(order.obr, 25, "The status of the report")
+    for status in ("registered", "preliminary", "corrected", "amended"):
+        if status in statuses:
+            return "partial" if status == "registered" and len(statuses) > 1 else status
+    return "final" if statuses else "cancelled"
+
+
+def _frame(
+    draft: Draft,
+    order: Order,
+    key: tuple[str, ...],
+    patient: dict[str, str],
+    encounter: dict[str, str] | None,
+    placed: dict[str, str] | None,
+) -> Frame:
+    obr = order.obr
+    spm = order.specimens[0] if order.specimens else None
+    collected = draft.time(obr, 7) or (draft.time(spm, 17) if spm else None)
+    received = draft.loose_time(obr, 14) or (draft.loose_time(spm, 18) if spm else None)
+    specimen = _specimen(draft, order, key, patient, collected, received)
+    row = look_up(draft.rows("sections"), obr.text(24)) if obr.text(24) else None
+    kind = row.code if row else ("lab" if specimen else "")
+    return Frame(
+        key=key,
+        kind=kind,
+        patient=patient,
+        encounter=encounter,
+        order=placed,
+        specimen=specimen,
+        collected=collected.text if collected else "",
+        received=received.text if received and received.exact else "",
+        issued=_issued(draft, obr),
+    )
+
+
+def _issued(draft: Draft, obr: Segment) -> str:
+    moment = draft.time(obr, 22)
+    if moment is None:
+        return ""
+    if not moment.exact:
+        draft.warn(obr, 22, "a day is no instant; the time of issue was left out", "v2-issued")
+        return ""
+    return moment.text
+
+
+def _when(draft: Draft, obr: Segment, collected: str) -> dict[str, Any]:
+    """OBR-7 to OBR-8 as effectivePeriod, or the one time that there is."""
+    end = draft.loose_time(obr, 8)
+    if collected and end and end.text[:19] > collected[:19]:
+        return {"effectivePeriod": {"start": collected, "end": end.text}}
+    return {"effectiveDateTime": collected}
+
+
+def _observations(draft: Draft, order: Order, frame: Frame) -> list[dict[str, str]]:
+    """One Observation for each OBX that is no file. The same code again counts its occurrences,
+    because OBX-1 shifts when a correction adds a line."""
+    seen: dict[tuple[str, str], int] = {}
+    references: list[dict[str, str]] = []
+    for obx, notes in order.results:
+        if is_document(obx):
+            if not obx.text(11):
+                raise missing(obx, 11, "The status of the result")
+            continue
+        key = (obx.text(3) or obx.text(3, 2), obx.text(4))
+        seen[key] = seen.get(key, 0) + 1
+        references.append(observation(draft, obx, notes, frame, seen[key]))
+    return references
+
+
+def _specimen(
+    draft: Draft,
+    order: Order,
+    key: tuple[str, ...],
+    patient: dict[str, str],
+    collected: Moment | None,
+    received: Moment | None,
+) -> dict[str, str] | None:
+    """Specimen of SPM, else of OBR-15; its reference displays the type, which facts are read of."""
+    if order.specimens:
+        references = [
+            _specimen_of_spm(draft, spm, key, patient, collected, received)
+            for spm in order.specimens
+        ]
+        return references[0]
+    obr = order.obr
+    raw = obr.repetitions(15)
+    if not raw:
+        return None
+    first = raw[0].split(obr.delimiters.component)[0].split(obr.delimiters.subcomponent)
+    parts = [obr.unescape(part).strip() for part in (*first, "", "")[:3]]
+    if not any(parts):
+        return None
+    return _add_specimen(draft, (*key, ""), "", parts, patient, collected, received)
+
+
+def _specimen_of_spm(
+    draft: Draft,
+    spm: Segment,
+    key: tuple[str, ...],
+    patient: dict[str, str],
+    collected: Moment | None,
+    received: Moment | None,
+) -> dict[str, str]:
+    number = spm.text(2, 2) or spm.text(2)
+    parts = spm.parts(spm.repetitions(4)[0]) if spm.repetitions(4) else [""]
+    own = draft.loose_time(spm, 17) or collected
+    return _add_specimen(
+        draft,
+        ("number", number) if number else (*key, str(spm.number)),
+        number,
+        [part.strip() for part in (*parts, "", "")[:3]],
+        patient,
+        own,
+        draft.loose_time(spm, 18) or received,
+    )
+
+
+def _add_specimen(
+    draft: Draft,
+    key: tuple[str, ...],
+    number: str,
+    parts: list[str],
+    patient: dict[str, str],
+    collected: Moment | None,
+    received: Moment | None,
+) -> dict[str, str]:
+    code, name, system = parts
+    type: dict[str, Any] = {}
+    if code and code.isascii():
+        uri = draft.system_of(system) if system else f"{TABLE_SYSTEM}0487"
+        type["coding"] = [clean({"system": uri, "code": code, "display": name})]
+    if name or not code.isascii():
+        type["text"] = name or code
+    resource = {
+        "resourceType": "Specimen",
+        "id": draft.id("Specimen", *key),
+        "identifier": [{"system": draft.institution.system("specimen"), "value": number}]
+        if number
+        else [],
+        "type": type,
+        "subject": patient,
+        "receivedTime": received.text if received else "",
+        "collection": {"collectedDateTime": collected.text} if collected else {},
+    }
+    return draft.add(clean(resource)) | {"display": name or code}
+
+
+def _service_request(
+    draft: Draft,
+    order: Order,
+    patient: dict[str, str],
+    encounter: dict[str, str] | None,
+    status: str,
+) -> dict[str, str]:
+    obr, orc = order.obr, order.orc
+    number = _number(order, 2)
+    written = (draft.loose_time(orc, 9) if orc else None) or draft.loose_time(obr, 6)
+    priority = look_up(draft.rows("priorities"), obr.text(27, 6) or obr.text(5))
+    resource = {
+        "resourceType": "ServiceRequest",
+        "id": draft.id("ServiceRequest", number, obr.text(4)),
+        "identifier": [{"system": draft.institution.system("order"), "value": number}],
+        "status": _ORDER_STATUS.get(status, "active"),
+        "intent": "order",
+        "priority": priority.code if priority else "",
+        "code": draft.concept(obr.parts(obr.repetitions(4)[0])),
+        "subject": patient,
+        "encounter": encounter,
+        "authoredOn": written.text if written else "",
+        "requester": named(obr, 16) or (named(orc, 12) if orc else {}),
+        "performer": [_performer(draft)],
+    }
+    return draft.add(clean(resource))
+
+
+def _performer(draft: Draft) -> dict[str, str]:
+    own = draft.institution
+    return {"reference": f"Organization/{own.id}", "display": own.name}
+
+
+def _category(draft: Draft, obr: Segment) -> list[dict[str, Any]]:
+    """OBR-24 in table 0074; a section that Chinese systems call by name keeps that name."""
+    section = obr.text(24)
+    row = look_up(draft.rows("sections"), section) if section else None
+    if row is None:
+        return [{"text": section}] if section else []
+    code = section if section.isascii() else {"lab": "LAB", "imaging": "RAD"}[row.code]
+    coding = {"system": f"{TABLE_SYSTEM}0074", "code": code.upper(), "display": row.display}
+    return [{"coding": [coding], "text": section}]
+
+
+def _interpreter(obr: Segment) -> list[dict[str, str]]:
+    person = named(obr, 32)
+    first = person.get("display", "").split(obr.delimiters.subcomponent)
+    name = next((part for part in reversed(first[:2]) if part), "")
+    return [{"display": name}] if name else []
+
+
+def _notes(notes: list[Segment]) -> list[dict[str, Any]]:
+    """R4's DiagnosticReport has no note: R5's element as its cross-version extension."""
+    return [{"url": _REPORT_NOTE, "valueAnnotation": note} for note in notes_of(notes)]
+
+
+def _conclusion(draft: Draft, order: Order) -> str:
+    """The impression of an imaging report: the OBX that report-parts.csv says is one."""
+    rows = draft.rows("report-parts")
+    texts = []
+    for obx, _ in order.results:
+        parts = {normal(obx.text(3, c)) for c in (1, 2)} | {normal(obx.text(3, 1, 2))}
+        found = {row.code for part in parts if part and (row := look_up(rows, part))}
+        if "conclusion" in found and not is_document(obx):
+            texts.append(obx.whole(5))
+    return "\n".join(text for text in texts if text)
