@@ -125,7 +125,7 @@ def institution_of(organization: Mapping[str, Any]) -> Institution | None:
     level = level_of(_code(extensions.get(LEVEL_EXTENSION)))
     zone, charset, facilities, systems = _read_intake(intake)
     return Institution(
-        id=organization["id"],
+        id=organization.get("id", ""),
         name=organization.get("name", ""),
         level=level.name_zh if level else "未定级",
         area=_code(extensions.get(AREA_EXTENSION)),
@@ -185,8 +185,8 @@ def _read_intake(
     return (
         single.get("zone", {}).get("valueCode", DEFAULT_ZONE),
         single.get("charset", {}).get("valueCode", DEFAULT_CHARSET),
-        tuple(part["valueString"] for url, part in parts if url == "facility"),
-        {kind: single[kind]["valueUri"] for kind in NUMBER_KINDS if kind in single},
+        tuple(part.get("valueString", "") for url, part in parts if url == "facility"),
+        {kind: single[kind].get("valueUri", "") for kind in NUMBER_KINDS if kind in single},
     )
 
 

@@ -100,6 +100,7 @@ class Catalogue:
     publisher: str
     statement: str
     notices: tuple[str, ...]
+    status: str
     experimental: bool
     loinc_names: Mapping[str, str]
 
@@ -148,6 +149,7 @@ def load_catalogue(folder: Path | str) -> Catalogue:
         publisher=about["publisher"],
         statement=about["statement"],
         notices=tuple(about.get("notices", {}).values()),
+        status=about["status"],
         experimental=about["experimental"],
         loinc_names=MappingProxyType(loinc_names),
     )
@@ -176,7 +178,7 @@ def _load_about(path: Path) -> dict[str, Any]:
         raise Invalid(f"{path.name} is missing", rule="catalogue-missing") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Invalid(f"{path.name} cannot be read: {error}", rule="catalogue-syntax") from None
-    for name in ("edition", "date", "publisher", "statement", "experimental"):
+    for name in ("edition", "date", "publisher", "status", "statement", "experimental"):
         if name not in about:
             raise Invalid(f"{path.name}: {name} is missing", rule="catalogue-about")
     return about

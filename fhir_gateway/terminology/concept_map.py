@@ -246,7 +246,7 @@ def _resource(local_map: LocalMap, use: Use, name: str, catalogue: Catalogue) ->
         "version": catalogue.edition,
         "name": re.sub("[^A-Za-z0-9]", "_", f"LocalCodes_{id}"),
         "title": f"Local codes of {words}: {name}",
-        "status": "draft",
+        "status": catalogue.status,
         "experimental": catalogue.experimental,
         "date": catalogue.date,
         "publisher": catalogue.publisher,
