@@ -97,7 +97,7 @@ class Put(msgspec.Struct, array_like=True):
     raises_epoch: bool = False  # definitions, rule sets, registers, consents
 
 
-class VersionIs(msgspec.Struct, frozen=True, array_like=True, tag="version"):
+class VersionIs(msgspec.Struct, frozen=True, array_like=True, tag_field="guard", tag="version"):
     """If-Match: the current version must be this one (0: must not exist, -1: must exist)."""
 
     type: str
@@ -105,7 +105,7 @@ class VersionIs(msgspec.Struct, frozen=True, array_like=True, tag="version"):
     version: int
 
 
-class Absent(msgspec.Struct, frozen=True, array_like=True, tag="absent"):
+class Absent(msgspec.Struct, frozen=True, array_like=True, tag_field="guard", tag="absent"):
     """If-None-Exist: no current resource may carry this indexed token.
 
     (parameter, v1, v2) is looked up in the global index; v2 None matches any system.
@@ -117,21 +117,21 @@ class Absent(msgspec.Struct, frozen=True, array_like=True, tag="absent"):
     v2: int | None
 
 
-class Exists(msgspec.Struct, frozen=True, array_like=True, tag="exists"):
+class Exists(msgspec.Struct, frozen=True, array_like=True, tag_field="guard", tag="exists"):
     """Referential integrity: "Type/id" must be stored and not deleted (or be put in this set)."""
 
     reference: str
     expression: str
 
 
-class Unique(msgspec.Struct, frozen=True, array_like=True, tag="unique"):
+class Unique(msgspec.Struct, frozen=True, array_like=True, tag_field="guard", tag="unique"):
     """A business key that may be used once for ever."""
 
     kind: str
     key: bytes
 
 
-class Counter(msgspec.Struct, frozen=True, array_like=True, tag="counter"):
+class Counter(msgspec.Struct, frozen=True, array_like=True, tag_field="guard", tag="counter"):
     """A counted limit: the counter grows by `by` and must stay within 0..cap."""
 
     key: bytes

@@ -77,14 +77,15 @@ CREATE TABLE gx_text (          -- small global index: names, canonical urls
 
 CREATE TABLE fact (             -- recognition facts: one covering row each
     home INTEGER NOT NULL, item TEXT NOT NULL, time INTEGER NOT NULL, rid INTEGER NOT NULL,
-    t_from INTEGER NOT NULL, t_to INTEGER NOT NULL, version INTEGER NOT NULL,
+    t_from INTEGER NOT NULL, ordinal INTEGER NOT NULL,  -- a resource may say two of one item
+    t_to INTEGER NOT NULL, version INTEGER NOT NULL,
     time_high INTEGER NOT NULL, issued INTEGER NOT NULL, kind TEXT NOT NULL,
     status TEXT NOT NULL, issuer TEXT NOT NULL, specimen TEXT NOT NULL, unit TEXT NOT NULL,
     method TEXT NOT NULL, value TEXT NOT NULL, laterality TEXT NOT NULL, flags INTEGER NOT NULL,
     mark TEXT NOT NULL, source TEXT NOT NULL, patient TEXT NOT NULL,
     result INTEGER NOT NULL,        -- key64 of source, joins result_of
     owner INTEGER NOT NULL, sensitivity INTEGER NOT NULL,
-    PRIMARY KEY (home, item, time DESC, rid, t_from)
+    PRIMARY KEY (home, item, time DESC, rid, t_from, ordinal)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE result_of (        -- which report carries a result, and that report's status
     home INTEGER NOT NULL, result INTEGER NOT NULL, rid INTEGER NOT NULL,
@@ -117,6 +118,7 @@ CREATE TABLE change (           -- append-only change log: history, _since, expo
 CREATE TABLE journal (          -- append-only: AuditEvent and GuidanceResponse
     t INTEGER NOT NULL, n INTEGER NOT NULL, i INTEGER NOT NULL,
     type INTEGER NOT NULL, id TEXT NOT NULL, home INTEGER NOT NULL, updated INTEGER NOT NULL,
+    patient TEXT,                   -- logical id of the Patient the act concerns
     owner INTEGER NOT NULL, nonce BLOB NOT NULL, leaf BLOB NOT NULL,
     enc INTEGER NOT NULL, body BLOB NOT NULL,
     PRIMARY KEY (t, n, i)
@@ -126,13 +128,14 @@ CREATE TABLE journal_home (
     PRIMARY KEY (home, t, n, i)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE change_set (       -- ids of committed change sets, kept for a day: safe to send again
-    id BLOB NOT NULL, t INTEGER NOT NULL, n INTEGER NOT NULL, outcome BLOB NOT NULL,
-    PRIMARY KEY (id)
+CREATE TABLE change_set (       -- ids of judged change sets, kept for a day: safe to send again
+    t INTEGER NOT NULL, n INTEGER NOT NULL, id BLOB NOT NULL UNIQUE,
+    updated INTEGER NOT NULL, outcome BLOB NOT NULL,
+    PRIMARY KEY (t, n)
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE once (
+CREATE TABLE once (             -- answers to repeats, and business keys that may be used once
     kind TEXT NOT NULL, key BLOB NOT NULL, t INTEGER NOT NULL, n INTEGER NOT NULL,
-    response BLOB NOT NULL,
+    updated INTEGER NOT NULL, response BLOB NOT NULL,
     PRIMARY KEY (kind, key)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE counter (
@@ -153,3 +156,4 @@ CREATE TABLE job (              -- long work: leased, resumable, fenced
     progress TEXT NOT NULL, attempts INTEGER NOT NULL, fence INTEGER NOT NULL,
     lease_until INTEGER NOT NULL, created INTEGER NOT NULL, updated INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX job_due ON job (kind, state, lease_until);

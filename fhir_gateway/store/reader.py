@@ -1,0 +1,241 @@
+"""The SQLite Reader: one snapshot of the store under one Access.
+
+A snapshot is a read transaction on a connection of the pool; `(t, epoch)` is read first. What
+touches one home runs in the event loop, it takes microseconds; what may take longer runs in a
+thread under a deadline. A Reader is used by one task at a time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import apsw
+
+from fhir_gateway.errors import Unavailable
+from fhir_gateway.fhir.definitions import definitions
+from fhir_gateway.fhir.keys import type_key
+from fhir_gateway.security.actor import Access
+from fhir_gateway.store import blobs, jobs, visible
+from fhir_gateway.store.changes import Evaluation, Fact
+from fhir_gateway.store.draining import JOURNALED
+from fhir_gateway.store.pool import Pool
+from fhir_gateway.store.statements import IS_UNDRAINED
+from fhir_gateway.store.store import Page, Person, Stored, StoredFact
+from fhir_gateway.store.visible import FACT_SHAPES, SEE_ALL, SEE_OWN
+
+if TYPE_CHECKING:
+    from fhir_gateway.search.plan import SearchPlan
+
+#: Counting every resource reads whole tables; it is asked for by operators only.
+COUNT_SECONDS = 30.0
+
+
+class SqliteReader:
+    """A snapshot; entered and left with `async with`."""
+
+    t: int
+    epoch: int
+
+    def __init__(
+        self,
+        pool: Pool,
+        access: Access,
+        *,
+        drain: Callable[[], Awaitable[None]],
+        search_budget: int,
+    ) -> None:
+        self._pool = pool
+        self._access = access
+        self._drain = drain
+        self._budget = search_budget
+        self._see = SEE_ALL if access.owners is None else SEE_OWN
+        self._bound: tuple[Any, ...] = (access.max_class,)
+        if access.owners is not None:
+            self._bound = (access.max_class, json.dumps(sorted(access.owners)))
+        self._connection: apsw.Connection
+
+    async def __aenter__(self) -> SqliteReader:
+        self._connection = await self._pool.take()
+        try:
+            self._begin()
+        except BaseException:
+            self._pool.give(self._connection)
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._pool.give(self._connection)
+
+    def _begin(self) -> None:
+        try:
+            self._connection.execute("BEGIN")
+            self.t, self.epoch = self._connection.execute(visible.CLOCK).get
+        except apsw.BusyError:
+            raise Unavailable("The database is being recovered", rule="database-locked") from None
+
+    async def _see_journal(self, type: str) -> None:
+        """Makes sure that every journal entry has its index rows, on a newer snapshot if need be."""
+        if type in JOURNALED and self._connection.execute(IS_UNDRAINED).get:
+            await self._drain()
+            self._connection.execute("ROLLBACK")
+            self._begin()
+
+    # -- one resource ------------------------------------------------------------------------
+
+    async def read(self, type: str, id: str) -> Stored | None:
+        """The current version, also a deletion; None when never stored or not visible."""
+        if type in JOURNALED:
+            await self._see_journal(type)
+        row = self._connection.execute(
+            self._see.read, (type_key(type), id, *self._bound)
+        ).fetchone()
+        return stored(self._connection, type, id, row) if row else None
+
+    async def vread(self, type: str, id: str, version: int) -> Stored | None:
+        """One version; None when there is none or the resource is not visible."""
+        current = await self.read(type, id)
+        if current is None or current.version == version:
+            return current
+        row = self._connection.execute(
+            self._see.version, (type_key(type), id, *self._bound, version)
+        ).fetchone()
+        return stored(self._connection, type, id, row) if row else None
+
+    async def history(self, type: str, id: str) -> list[Stored]:
+        """All versions that are visible, newest first."""
+        current = await self.read(type, id)
+        if current is None:
+            return []
+        rows = self._connection.execute(self._see.history, (type_key(type), id, *self._bound))
+        return [current, *(stored(self._connection, type, id, row) for row in rows)]
+
+    async def home(self, type: str, id: str) -> int | None:
+        """The home of a stored resource."""
+        found = await self.read(type, id)
+        return found.home if found else None
+
+    # -- search ------------------------------------------------------------------------------
+
+    async def search(self, plan: SearchPlan) -> Page:
+        """One page. Raises TooCostly before it runs when the plan's estimate is over budget."""
+        from fhir_gateway.store.search_sql import search
+
+        for type in {plan.type, *(include.source for include in plan.includes)}:
+            await self._see_journal(type)
+
+        def run() -> Page:
+            return search(self._connection, plan, self._access, budget=self._budget)
+
+        if plan.patients:
+            return run()
+        return await self._pool.in_thread(self._connection, run)
+
+    # -- one person --------------------------------------------------------------------------
+
+    async def person(self, patient: str) -> Person | None:
+        """The identity behind a Patient's logical id; None when deleted or not visible."""
+        execute = self._connection.execute
+        row = execute(self._see.person, (type_key("Patient"), patient, *self._bound)).fetchone()
+        if row is None:
+            return None
+        home, rid = row
+        documented = bool(execute(visible.DOCUMENTED, (rid,)).get)
+        contested = documented and bool(execute(visible.CONTESTED, (rid,)).get)
+        return Person(home, documented, contested)
+
+    async def facts(self, home: int, items: Sequence[str], as_of: int) -> list[StoredFact]:
+        """Facts of a person for these items that were valid at commit `as_of`, newest first.
+
+        Of several reports that carry a result, the one that was issued last gives the status.
+        """
+        found: dict[tuple[int, int], tuple[Any, ...]] = {}
+        bound = self._bound if len(self._bound) == 2 else (*self._bound, None)
+        distinct = list(dict.fromkeys(items))
+        while distinct:
+            chunk, distinct = distinct[: FACT_SHAPES[-1]], distinct[FACT_SHAPES[-1] :]
+            shape = next(size for size in FACT_SHAPES if size >= len(chunk))
+            padding = chunk[-1:] * (shape - len(chunk))
+            rows = self._connection.execute(
+                self._see.facts[shape], (home, as_of, *bound, *chunk, *padding)
+            )
+            for row in rows:
+                key = (row[15], row[19])
+                other = found.get(key)
+                if other is None or row[22:] > other[22:]:
+                    found[key] = row
+        facts = [
+            StoredFact(Fact(*row[:15]), row[15], row[16], row[17], row[18],
+                       row[20] or "", row[21] or "")
+            for row in found.values()
+        ]  # fmt: skip
+        facts.sort(key=_newest_first)
+        return facts
+
+    async def evaluations(self, pairs: Sequence[tuple[str, str]], as_of: int) -> list[Evaluation]:
+        """Rows of the register for (institution, item) pairs, valid at commit `as_of`."""
+        return [
+            Evaluation(*row[:5], bool(row[5]), *row[6:])
+            for institution, item in dict.fromkeys(pairs)
+            for row in self._connection.execute(visible.EVALUATIONS, (institution, item, as_of))
+        ]
+
+    # -- the rest ----------------------------------------------------------------------------
+
+    async def once(self, kind: str, key: bytes) -> bytes | None:
+        """The stored answer of an earlier request with this key."""
+        response: bytes | None = self._connection.execute(visible.ONCE, (kind, key)).get
+        return response
+
+    async def credential(self, hash: bytes) -> str | None:
+        """The institution that an active token belongs to."""
+        institution: str | None = self._connection.execute(visible.CREDENTIAL, (hash,)).get
+        return institution
+
+    async def received(self, hash: bytes) -> tuple[str, bytes] | None:
+        """Media type and bytes that a door once received."""
+        row = self._connection.execute(visible.RECEIVED, (hash,)).fetchone()
+        return (row[0], blobs.unpack(row[1], row[2])) if row else None
+
+    async def last_received(self) -> dict[str, int]:
+        """For every institution that ever sent something: time of its newest commit, in µs."""
+        return dict(self._connection.execute(visible.SEEN).fetchall())
+
+    async def counts(self) -> dict[str, int]:
+        """Current resources by type."""
+        rows = await self._pool.in_thread(
+            self._connection,
+            self._connection.execute(self._see.counts, self._bound).fetchall,
+            seconds=COUNT_SECONDS,
+        )
+        names = {type_key(name): name for name in definitions().resource_types}
+        return dict(sorted((names[type], count) for type, count in rows))
+
+    def index_key(self) -> bytes:
+        """The secret of the keyed hashes of search values."""
+        key: bytes = self._connection.execute(visible.INDEX_KEY).get
+        return key
+
+    async def job(self, id: str) -> jobs.Job | None:
+        """A job as it stands."""
+        return jobs.find(self._connection, id)
+
+
+def stored(connection: apsw.Connection, type: str, id: str, row: Sequence[Any]) -> Stored:
+    """The Stored of a row with the columns of `visible.STORED`; its body is fetched and decoded."""
+    version, updated, deleted, home, rid, owner, enc, body, t, n = row
+    if enc == blobs.IN_JOURNAL:
+        enc, body = connection.execute(visible.JOURNAL_BODY, (t, n, id)).fetchone()
+    tail = b"" if deleted else blobs.unpack(enc, body)
+    return Stored(type, id, version, updated, bool(deleted), home, rid, owner, tail)
+
+
+def _newest_first(stored_fact: StoredFact) -> tuple[int, int]:
+    return (-stored_fact.fact.time, -stored_fact.rid)

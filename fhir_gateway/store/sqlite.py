@@ -1,0 +1,234 @@
+"""The SQLite driver of the Store, for one machine: one writer process, readers in every process.
+
+Of all processes that open a database the one that gets its lock is the writer; the others send
+their change sets to it and read the file themselves. When the writer goes, the next one takes its
+place, and what was not answered is sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from fhir_gateway.errors import Unavailable
+from fhir_gateway.security.actor import Access
+from fhir_gateway.store import lock
+from fhir_gateway.store.changes import ChangeSet, Committed
+from fhir_gateway.store.draining import RowsOf
+from fhir_gateway.store.engine import check_engine, create_file, open_reader, open_writer, use_wal
+from fhir_gateway.store.jobs import Command, Job
+from fhir_gateway.store.link import Link, Server, connect
+from fhir_gateway.store.migrate import check, migrate, migrations
+from fhir_gateway.store.pool import Pool
+from fhir_gateway.store.reader import SqliteReader
+from fhir_gateway.store.writer import Drain, Lost, Work, Writer
+
+#: How long a request looks for a writer before it is refused, and how often.
+SEAT_SECONDS, SEAT_PAUSE = 10.0, 0.02
+
+
+class Clock(Protocol):
+    """The time, injected."""
+
+    def now(self) -> int:
+        """Microseconds since 1970 UTC."""
+
+
+class SqliteStore:
+    """An open database. Made by `open_sqlite`, closed once."""
+
+    index_key: bytes
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Clock,
+        random: Callable[[int], bytes],
+        rows: RowsOf | None,
+        search_budget: int,
+    ) -> None:
+        self._path = path
+        self._clock = clock
+        self._random = random
+        self._rows = rows
+        self._budget = search_budget
+        self._pool = Pool(path)
+        self._seat: Writer | Link | None = None
+        self._seating = asyncio.Lock()
+        self._lock: lock.Lock | None = None
+        self._server: Server | None = None
+        self._taking_over: asyncio.Task[Any] | None = None
+        self._closed = False
+
+    @property
+    def is_writer(self) -> bool:
+        """True when this process writes the database itself."""
+        return isinstance(self._seat, Writer)
+
+    def snapshot(self, access: Access) -> SqliteReader:
+        """A Reader; it must not outlive one page or one second."""
+        return SqliteReader(self._pool, access, drain=self.drain, search_budget=self._budget)
+
+    async def commit(self, change_set: ChangeSet) -> Committed:
+        """Returns when durable. Raises PreconditionFailed, Duplicate, Unprocessable … by guard.
+
+        Raises Unavailable when it cannot be written now; the outcome is then unknown, and the
+        same change set may be sent again.
+        """
+        committed: Committed = await self._submit(change_set)
+        return committed
+
+    async def job(self, command: Command) -> Job | None:
+        """Carries out a command on jobs (see jobs.py)."""
+        job: Job | None = await self._submit(command)
+        return job
+
+    async def drain(self) -> None:
+        """Returns when every journal entry committed before has its index rows."""
+        while await self._submit(Drain()) > 0:
+            pass
+
+    async def close(self) -> None:
+        """Finishes what was accepted, then lets go of the files."""
+        self._closed = True
+        if self._taking_over is not None:
+            self._taking_over.cancel()
+            await asyncio.gather(self._taking_over, return_exceptions=True)
+        async with self._seating:
+            await self._leave_seat()
+        await self._pool.close()
+
+    # -- the seat: the writer itself, or a link to it ------------------------------------------
+
+    async def _submit(self, work: Work) -> Any:
+        deadline = time.monotonic() + SEAT_SECONDS
+        while True:
+            seat = await self._find_seat()
+            try:
+                return await seat.submit(work)
+            except Lost:
+                if time.monotonic() > deadline:
+                    raise _no_writer() from None
+
+    async def _find_seat(self) -> Writer | Link:
+        seat = self._seat
+        if seat is not None and not seat.closed:
+            return seat
+        async with self._seating:
+            deadline = time.monotonic() + SEAT_SECONDS
+            while self._seat is None or self._seat.closed:
+                if self._closed:
+                    raise Unavailable("The store is closed", rule="closed")
+                await self._leave_seat()
+                self._seat = await self._write() or await self._call()
+                if self._seat is None:
+                    if time.monotonic() > deadline:
+                        raise _no_writer()
+                    await asyncio.sleep(SEAT_PAUSE)
+            return self._seat
+
+    async def _write(self) -> Writer | None:
+        """Becomes the writer, when nobody is."""
+        held = lock.take(self._path)
+        if held is None:
+            return None
+        connection = open_writer(self._path)
+        try:
+            check(connection, newest=len(migrations()))
+            use_wal(connection)
+            migrate(connection, now=self._clock.now(), random=self._random)
+            writer = Writer(connection, self._path, now=self._clock.now, rows_of=self._rows)
+            server = Server(writer, lock.socket_path(self._path))
+            await server.open()
+        except BaseException:
+            connection.close()
+            held.release()
+            raise
+        self._lock, self._server = held, server
+        return writer
+
+    async def _call(self) -> Link | None:
+        """Connects to the process that is the writer."""
+        holder = lock.holder(self._path)
+        if holder is None:
+            return None
+        link = await connect(holder.socket, on_lost=self._take_over)
+        if link is not None:
+            self._check_schema()
+        return link
+
+    def _check_schema(self) -> None:
+        """The writer may be of another version; its schema decides whether we may read."""
+        connection = open_reader(self._path)
+        try:
+            check(connection, newest=len(migrations()))
+            if connection.pragma("user_version") < len(migrations()):
+                raise Unavailable(
+                    "An older version of the gateway is writing the database; stop it first",
+                    rule="schema-older",
+                )
+        finally:
+            connection.close()
+
+    def _take_over(self) -> None:
+        """The writer is gone: look for the next one now rather than at the next request."""
+        if not self._closed:
+            self._taking_over = asyncio.create_task(self._look_again(), name="store-take-over")
+
+    async def _look_again(self) -> None:
+        try:
+            await self._find_seat()
+        except Unavailable:
+            return  # the next request tries again and is told
+
+    async def _leave_seat(self) -> None:
+        seat, self._seat = self._seat, None
+        if self._server is not None:
+            await self._server.stop_listening()
+        if seat is not None:
+            await seat.close()
+        if self._server is not None:
+            await self._server.close()
+            self._server = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+
+async def open_sqlite(
+    path: str | os.PathLike[str],
+    *,
+    clock: Clock,
+    random: Callable[[int], bytes],
+    rows: RowsOf | None = None,
+    search_budget: int = 20_000,
+) -> SqliteStore:
+    """The store in that file, which is made when missing.
+
+    `rows` derives index rows of journal entries (search.index); a store opened without it cannot
+    read or search AuditEvent and GuidanceResponse while it is the writer. Raises Unavailable when
+    the engine is unsafe, the file is not ours, its schema is newer, or no writer answers.
+    """
+    check_engine()
+    database = Path(path).absolute()
+    create_file(database)
+    store = SqliteStore(
+        database, clock=clock, random=random, rows=rows, search_budget=search_budget
+    )
+    try:
+        await store._find_seat()
+        async with store.snapshot(Access()) as reader:
+            store.index_key = reader.index_key()
+    except BaseException:
+        await store.close()
+        raise
+    return store
+
+
+def _no_writer() -> Unavailable:
+    return Unavailable("No process that writes the database answers", rule="no-writer")

@@ -1,0 +1,113 @@
+"""The SQL of the SQLite driver: every statement that changes rows, by the table it changes.
+
+What reads under an Access stands in `visible.py`, searches in `search_sql.py`.
+"""
+
+from __future__ import annotations
+
+#: End of validity of what is still valid.
+OPEN_END = (1 << 63) - 1
+
+CLOCK = "SELECT t, epoch, updated, rid, home FROM clock"
+ADVANCE = "UPDATE clock SET t = ?, epoch = ?, updated = ?, rid = ?, home = ?"
+
+# -- what is there ---------------------------------------------------------------------------
+
+CURRENT = """
+SELECT r.home, r.rid, r.version, r.deleted, r.patient
+FROM locator l JOIN resource r ON r.home = l.home AND r.type = l.type AND r.rid = l.rid
+WHERE l.type = ? AND l.id = ?"""
+HOME = "SELECT home FROM locator WHERE type = ? AND id = ?"
+BODY = "SELECT enc, body FROM resource WHERE home = ? AND type = ? AND rid = ?"
+HOME_OF_IDENTITY = "SELECT home FROM identity WHERE key = ? AND kind = 1 LIMIT 1"
+CHANGE_SET = "SELECT outcome FROM change_set WHERE id = ?"
+ONCE = "SELECT t, n, updated, response FROM once WHERE kind = ? AND key = ?"
+COUNTER = "SELECT k FROM counter WHERE key = ?"
+MATCHES = """
+SELECT DISTINCT r.id FROM gx g JOIN resource r ON r.home = g.home AND r.type = ? AND r.rid = g.rid
+WHERE g.parameter = ? AND g.v1 = ? AND (?4 IS NULL OR g.v2 = ?4) AND r.deleted = 0 LIMIT 5"""
+
+# -- one resource ----------------------------------------------------------------------------
+
+ADD_LOCATOR = "INSERT INTO locator (type, id, home, rid) VALUES (?, ?, ?, ?)"
+ADD_RESOURCE = """
+INSERT INTO resource (home, type, rid, id, version, t, n, updated, deleted, owner, sensitivity,
+  patient, source, enc, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+KEEP_VERSION = """
+INSERT INTO version (home, rid, version, t, n, updated, deleted, owner, sensitivity, source, enc,
+  body)
+SELECT home, rid, version, t, n, updated, deleted, owner, sensitivity, source, enc, body
+FROM resource WHERE home = ? AND type = ? AND rid = ?"""
+DROP_RESOURCE = "DELETE FROM resource WHERE home = ? AND type = ? AND rid = ?"
+ADD_CHANGE = """
+INSERT INTO change (t, n, i, home, type, rid, version, op) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
+
+# -- its index rows: the rows of shared homes are found by an index that is partial -------------
+
+INDEX_ROWS = "SELECT parameter, v1, v2 FROM px WHERE home = ? AND rid = ?"
+INDEX_TEXTS = "SELECT parameter, text FROM px_text WHERE home = ? AND rid = ?"
+DROP_INDEX_ROWS = "DELETE FROM px WHERE home = ? AND rid = ?"
+DROP_INDEX_TEXTS = "DELETE FROM px_text WHERE home = ? AND rid = ?"
+SHARED = " AND home <= 0"
+DROP_GLOBAL_ROW = """
+DELETE FROM gx WHERE parameter = ? AND v1 = ? AND v2 = ? AND home = ? AND rid = ?"""
+DROP_GLOBAL_TEXT = """
+DELETE FROM gx_text WHERE parameter = ? AND text = ? AND home = ? AND rid = ?"""
+ADD_INDEX_ROW = "INSERT OR IGNORE INTO px (home, parameter, v1, v2, rid) VALUES (?, ?, ?, ?, ?)"
+ADD_INDEX_TEXT = "INSERT OR IGNORE INTO px_text (home, parameter, text, rid) VALUES (?, ?, ?, ?)"
+ADD_GLOBAL_ROW = "INSERT OR IGNORE INTO gx (parameter, v1, v2, home, rid) VALUES (?, ?, ?, ?, ?)"
+ADD_GLOBAL_TEXT = "INSERT OR IGNORE INTO gx_text (parameter, text, home, rid) VALUES (?, ?, ?, ?)"
+
+# -- what it says: never deleted, only ended. A row that began in this very batch was never seen
+#    by anybody and is replaced. ------------------------------------------------------------------
+
+END_FACTS = f"""
+UPDATE fact SET t_to = ? WHERE home = ? AND rid = ? AND t_to = {OPEN_END}"""
+END_LINKS = f"""
+UPDATE result_of SET t_to = ? WHERE home = ? AND rid = ? AND t_to = {OPEN_END}"""
+END_EVALUATIONS = f"UPDATE evaluation SET t_to = ? WHERE rid = ? AND t_to = {OPEN_END}"
+DROP_IDENTITY = "DELETE FROM identity WHERE rid = ?"
+ADD_FACT = f"""
+INSERT OR REPLACE INTO fact (home, item, time, rid, t_from, ordinal, t_to, version, time_high,
+  issued, kind, status, issuer, specimen, unit, method, value, laterality, flags, mark, source,
+  patient, result, owner, sensitivity)
+VALUES (?, ?, ?, ?, ?, ?, {OPEN_END}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+ADD_LINK = f"""
+INSERT OR REPLACE INTO result_of (home, result, rid, t_from, t_to, status, issued, source)
+VALUES (?, ?, ?, ?, {OPEN_END}, ?, ?, ?)"""
+ADD_EVALUATION = f"""
+INSERT OR REPLACE INTO evaluation (institution, item, rid, ordinal, t_from, t_to, area, "start",
+  "end", passed, evaluator, round) VALUES (?, ?, ?, ?, ?, {OPEN_END}, ?, ?, ?, ?, ?, ?)"""
+ADD_IDENTITY = "INSERT OR IGNORE INTO identity (key, kind, home, rid) VALUES (?, ?, ?, ?)"
+
+# -- the rest of a change set ------------------------------------------------------------------
+
+ADD_JOURNAL = """
+INSERT INTO journal (t, n, i, type, id, home, updated, patient, owner, nonce, leaf, enc, body)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+ADD_JOURNAL_HOME = "INSERT INTO journal_home (home, t, n, i) VALUES (?, ?, ?, ?)"
+ADD_ONCE = "INSERT INTO once (kind, key, t, n, updated, response) VALUES (?, ?, ?, ?, ?, ?)"
+SET_COUNTER = """
+INSERT INTO counter (key, k) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET k = excluded.k"""
+ADD_RECEIVED = "INSERT OR IGNORE INTO received (hash, media, at, enc, body) VALUES (?, ?, ?, ?, ?)"
+SET_CREDENTIAL = """
+INSERT INTO credential (hash, institution, active) VALUES (?, ?, ?)
+ON CONFLICT (hash) DO UPDATE SET institution = excluded.institution, active = excluded.active"""
+SET_SEEN = """
+INSERT INTO seen (institution, updated) VALUES (?, ?)
+ON CONFLICT (institution) DO UPDATE SET updated = excluded.updated"""
+ADD_CHANGE_SET = "INSERT INTO change_set (t, n, id, updated, outcome) VALUES (?, ?, ?, ?, ?)"
+FORGET_CHANGE_SETS = """
+DELETE FROM change_set WHERE (t, n) IN
+  (SELECT t, n FROM change_set ORDER BY t, n LIMIT ?) AND updated < ?"""
+
+# -- the journal's way into the index ---------------------------------------------------------
+
+UNDRAINED = """
+SELECT j.t, j.n, j.i, j.type, j.id, j.home, j.updated, j.patient, j.owner, j.enc, j.body
+FROM clock c JOIN journal j ON (j.t, j.n, j.i) > (c.drained_t, c.drained_n, c.drained_i)
+ORDER BY j.t, j.n, j.i LIMIT ?"""
+DRAINED = "UPDATE clock SET drained_t = ?, drained_n = ?, drained_i = ?"
+IS_UNDRAINED = """
+SELECT EXISTS (SELECT 1 FROM journal j, clock c
+  WHERE (j.t, j.n, j.i) > (c.drained_t, c.drained_n, c.drained_i))"""

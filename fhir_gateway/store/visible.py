@@ -1,0 +1,100 @@
+"""The SQL of what a Reader may see: every statement that reads a patient's rows, under an Access.
+
+Each statement comes in two fixed shapes, so that few are ever prepared: for those who see every
+institution's rows, and for those who see the rows of their own list (bound as a JSON array) and
+the rows that belong to nobody.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+CLOCK = "SELECT t, epoch FROM clock"
+INDEX_KEY = "SELECT index_key FROM clock"
+CREDENTIAL = "SELECT institution FROM credential WHERE hash = ? AND active = 1"
+ONCE = "SELECT response FROM once WHERE kind = ? AND key = ?"
+RECEIVED = "SELECT media, enc, body FROM received WHERE hash = ?"
+SEEN = "SELECT institution, updated FROM seen"
+EVALUATIONS = """
+SELECT institution, item, area, "start", "end", passed, evaluator, round FROM evaluation
+WHERE institution = ?1 AND item = ?2 AND t_from <= ?3 AND ?3 < t_to
+ORDER BY "start", "end", area, rid, ordinal"""
+JOURNAL_BODY = "SELECT enc, body FROM journal WHERE t = ? AND n = ? AND id = ?"
+
+#: The columns that make a Stored, of the alias r; `reader.stored` reads them in this order.
+STORED = "r.version, r.updated, r.deleted, r.home, r.rid, r.owner, r.enc, r.body, r.t, r.n"
+
+_READ = f"""
+SELECT {STORED}
+FROM locator l JOIN resource r ON r.home = l.home AND r.type = l.type AND r.rid = l.rid
+WHERE l.type = ?1 AND l.id = ?2 AND {{r}}"""  # noqa: S608 - constant columns
+_VERSIONS = """
+SELECT v.version, v.updated, v.deleted, v.home, v.rid, v.owner, v.enc, v.body, v.t, v.n
+FROM locator l JOIN resource r ON r.home = l.home AND r.type = l.type AND r.rid = l.rid
+JOIN version v ON v.home = l.home AND v.rid = l.rid
+WHERE l.type = ?1 AND l.id = ?2 AND {r} AND {v}"""
+_VERSION = _VERSIONS + " AND v.version = {third}"
+_HISTORY = _VERSIONS + " ORDER BY v.version DESC"
+_PERSON = """
+SELECT l.home, l.rid
+FROM locator l JOIN resource r ON r.home = l.home AND r.type = l.type AND r.rid = l.rid
+WHERE l.type = ?1 AND l.id = ?2 AND r.deleted = 0 AND {r}"""
+#: A document is contested when another Patient bears it under another name or in another home.
+DOCUMENTED = "SELECT EXISTS (SELECT 1 FROM identity WHERE rid = ?)"
+CONTESTED = """
+SELECT EXISTS (
+  SELECT 1 FROM identity mine JOIN identity other ON other.key = mine.key AND other.kind = 2
+  WHERE mine.rid = ?1 AND mine.kind = 2 AND other.rid <> ?1
+    AND (other.home <> mine.home OR NOT EXISTS (
+      SELECT 1 FROM identity a JOIN identity b ON b.key = a.key AND b.kind = 1
+      WHERE a.rid = ?1 AND a.kind = 1 AND b.rid = other.rid)))"""
+_COUNTS = """
+SELECT r.type, count(*) FROM resource r WHERE r.deleted = 0 AND r.enc <> 9 AND {r} GROUP BY r.type
+UNION ALL
+SELECT j.type, count(*) FROM journal j WHERE {j} GROUP BY j.type"""
+_FACTS = f"""
+SELECT f.item, f.time, f.time_high, f.issued, f.kind, f.status, f.issuer, f.specimen, f.unit,
+  f.method, f.value, f.laterality, f.flags, f.mark, f.source,
+  f.rid, f.version, f.t_from, f.patient, f.ordinal, l.status, l.source, l.issued, l.rid
+FROM fact f LEFT JOIN result_of l ON l.home = f.home AND l.result = f.result
+  AND l.t_from <= ?2 AND ?2 < l.t_to
+WHERE f.home = ?1 AND f.item IN ({{items}}) AND f.t_from <= ?2 AND ?2 < f.t_to AND {{f}}"""  # noqa: S608
+
+#: Facts are read in one statement for so many items; shorter lists repeat their last item.
+FACT_SHAPES = (1, 2, 4, 8, 16, 32, 64)
+
+
+class Visible(NamedTuple):
+    """The statements of one shape. The Access is bound after `parameters` of their own."""
+
+    read: str
+    version: str
+    history: str
+    person: str
+    counts: str
+    facts: dict[int, str]
+
+
+def _shape(*, owned: bool) -> Visible:
+    def see(alias: str, first: int, *, graded: bool = True) -> str:
+        grade = f"{alias}.sensitivity <= ?{first}" if graded else "1"
+        if not owned:
+            return grade
+        mine = f"{alias}.owner IN (SELECT value FROM json_each(?{first + 1}))"
+        return f"{grade} AND ({alias}.owner = 0 OR {mine})"
+
+    return Visible(
+        read=_READ.format(r=see("r", 3)),
+        version=_VERSION.format(r=see("r", 3), v=see("v", 3), third="?5" if owned else "?4"),
+        history=_HISTORY.format(r=see("r", 3), v=see("v", 3)),
+        person=_PERSON.format(r=see("r", 3)),
+        counts=_COUNTS.format(r=see("r", 1), j=see("j", 1, graded=False)),
+        facts={
+            size: _FACTS.format(items=", ".join(f"?{5 + i}" for i in range(size)), f=see("f", 3))
+            for size in FACT_SHAPES
+        },
+    )
+
+
+SEE_ALL = _shape(owned=False)
+SEE_OWN = _shape(owned=True)
