@@ -48,7 +48,7 @@ class Gateway:
 
     `audit` is always True in the product: the benchmark alone builds one without, to compare
     with servers that keep no audit. `tokens` remembers for seconds who a bearer token belongs to:
-    its hash -> (actor, microseconds until which that holds).
+    its hash -> (actor, microseconds until which that holds). `started` is when the process began.
     """
 
     settings: Settings
@@ -59,6 +59,7 @@ class Gateway:
     coders: tuple[Coder, ...] = ()
     random: Callable[[int], bytes] = os.urandom
     audit: bool = True
+    started: int = 0
     count: Counter = lambda name, by: None
     tokens: dict[bytes, tuple[Actor, int]] = field(default_factory=dict)
 

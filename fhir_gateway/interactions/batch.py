@@ -1,0 +1,109 @@
+"""batch: every entry for itself (hl7.org/fhir/R4/http.html#brules).
+
+Entries of one kind run side by side, so that their commits share a sync of the disk; the kinds
+follow each other in the order DELETE, POST, PUT, GET.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from urllib.parse import parse_qsl
+
+from fhir_gateway.context import Gateway
+from fhir_gateway.errors import GatewayError, Unprocessable
+from fhir_gateway.fhir import bundle
+from fhir_gateway.fhir.outcome import operation_outcome
+from fhir_gateway.fhir.validate import BundleEntry
+from fhir_gateway.interactions.audit import audited
+from fhir_gateway.interactions.create import create
+from fhir_gateway.interactions.delete import delete
+from fhir_gateway.interactions.entries import (
+    METHODS,
+    Request,
+    answer_of,
+    placed,
+    read_entry,
+    request_of,
+    root,
+    version_of,
+)
+from fhir_gateway.interactions.outcome import Outcome
+from fhir_gateway.interactions.transaction import check_size
+from fhir_gateway.interactions.update import update, update_conditional
+from fhir_gateway.security.actor import Actor
+
+#: Entries under way at once; more would only wait for the store.
+_WIDTH = 32
+
+
+@audited("batch")
+async def batch(
+    gateway: Gateway,
+    actor: Actor,
+    entries: Sequence[BundleEntry],
+    *,
+    base: str,
+    representation: bool = False,
+    lenient: bool = False,
+) -> list[bundle.Answer]:
+    """The answer of each entry, in their order; a refused entry's is its OperationOutcome.
+
+    Raises TooLong for too many entries, never for what is wrong with one of them.
+    """
+    check_size(gateway, entries)
+    answers: dict[int, bundle.Answer] = {}
+    width = asyncio.Semaphore(_WIDTH)
+
+    async def run(index: int, request: Request) -> None:
+        async with width:
+            try:
+                result = await _carry_out(gateway, actor, request, base=base, lenient=lenient)
+                answers[index] = answer_of(result, representation=representation)
+            except GatewayError as error:
+                answers[index] = _refusal(error, index, request.type)
+
+    requests: dict[str, list[tuple[int, Request]]] = {method: [] for method in METHODS}
+    for index, entry in enumerate(entries):
+        try:
+            request = request_of(entry, root(index))
+            requests[request.method].append((index, request))
+        except GatewayError as error:
+            answers[index] = _refusal(error, index, "")
+    for method in METHODS:
+        await asyncio.gather(*(run(index, request) for index, request in requests[method]))
+    return [answers[index] for index in range(len(entries))]
+
+
+async def _carry_out(
+    gateway: Gateway, actor: Actor, request: Request, *, base: str, lenient: bool
+) -> Outcome | bytes:
+    type, id, entry = request.type, request.id, request.entry
+    body = entry.resource_raw or b""
+    version = version_of(entry.if_match)
+    if request.method == "GET":
+        return await read_entry(gateway, actor, request, base=base, lenient=lenient)
+    if request.method == "DELETE":
+        if request.query:
+            raise Unprocessable("Conditional delete is not offered", rule="conditional-delete")
+        return await delete(gateway, actor, type=type, id=id, if_match=version)
+    if request.method == "POST":
+        return await create(gateway, actor, type=type, body=body, if_none_exist=entry.if_none_exist)
+    if not id:
+        return await update_conditional(
+            gateway,
+            actor,
+            type=type,
+            pairs=parse_qsl(request.query, keep_blank_values=True),
+            body=body,
+            if_match=version,
+        )
+    absent = entry.if_none_match == "*"
+    return await update(
+        gateway, actor, type=type, id=id, body=body, if_match=version, absent=absent
+    )
+
+
+def _refusal(error: GatewayError, index: int, type: str) -> bundle.Answer:
+    issues = [placed(issue, root(index), type) for issue in error.issues]
+    return bundle.Answer(f"{error.status}", outcome=operation_outcome(issues))

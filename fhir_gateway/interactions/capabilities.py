@@ -1,0 +1,140 @@
+"""capabilities: the CapabilityStatement, computed from what really answers.
+
+Interactions come from the table of the routes and of the types, search parameters from the
+registry of the planner, operations from the table of the operations: nothing is declared that is
+not there. hl7.org/fhir/R4/capabilitystatement.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from fhir_gateway import __version__
+from fhir_gateway.fhir.definitions import definitions
+from fhir_gateway.fhir.wire import instant, render
+from fhir_gateway.interactions.table import INTERACTIONS
+from fhir_gateway.interactions.types import interactions_of
+from fhir_gateway.search.registry import Searchable, searchables
+from fhir_gateway.settings import CANONICAL, Settings
+
+OPEN_ACCESS = (
+    "OPEN ACCESS: this gateway runs without authentication. It is a demonstration on the loopback "
+    "interface and must never hold data of real persons."
+)
+_AUTHENTICATION = (
+    "Every request but this one and the health pages needs a static bearer token of an "
+    "institution: Authorization: Bearer …"
+)
+
+
+class Offered(NamedTuple):
+    """An operation as the CapabilityStatement names it. No types: it stands at the base."""
+
+    name: str
+    definition: str
+    types: tuple[str, ...] = ()
+
+
+def capability_statement(
+    settings: Settings, *, operations: Sequence[Offered], base: str, started_us: int
+) -> bytes:
+    """The CapabilityStatement of this gateway as JSON."""
+    return render(
+        {
+            "resourceType": "CapabilityStatement",
+            "url": f"{CANONICAL}/CapabilityStatement/gateway",
+            "version": __version__,
+            "name": "FhirGateway",
+            "title": "FHIR gateway for mutual recognition of laboratory and imaging results",
+            "status": "active",
+            "date": instant(started_us),
+            "kind": "instance",
+            "software": {"name": "fhir-gateway", "version": __version__},
+            "implementation": {"description": _description(settings), "url": base},
+            "fhirVersion": "4.0.1",
+            "format": ["json", "application/fhir+json"],
+            "rest": [_rest(settings, operations)],
+        }
+    )
+
+
+def _description(settings: Settings) -> str:
+    limits = (
+        f"Bodies up to {settings.body_limit} bytes, Bundles up to {settings.bundle_limit} "
+        f"entries, pages up to {settings.page_limit} matches."
+    )
+    return f"{OPEN_ACCESS} {limits}" if settings.open_access else limits
+
+
+def _rest(settings: Settings, operations: Sequence[Offered]) -> dict[str, Any]:
+    at_base = [_operation(offered) for offered in operations if not offered.types]
+    rest: dict[str, Any] = {
+        "mode": "server",
+        "documentation": (
+            "Unknown search parameters are refused unless the request says Prefer: "
+            "handling=lenient; Bundle.link[self] tells what was applied. Conditions "
+            "(If-None-Exist, conditional update and references) are one identifier. Literal "
+            "references to this server must name stored resources."
+        ),
+        "security": {"description": OPEN_ACCESS if settings.open_access else _AUTHENTICATION},
+        "resource": [
+            _resource(type, operations)
+            for type in definitions().resource_types
+            if interactions_of(type)
+        ],
+        "interaction": [{"code": "transaction"}, {"code": "batch"}],
+    }
+    if at_base:
+        rest["operation"] = at_base
+    return rest
+
+
+def _resource(type: str, operations: Sequence[Offered]) -> dict[str, Any]:
+    offered = interactions_of(type)
+    codes = dict.fromkeys(row.code for row in INTERACTIONS if row.code in offered)
+    writable = "create" in codes
+    parameters = [one for one in searchables(type).values() if not one.refused]
+    references = [one.code for one in parameters if one.kind == "reference"]
+    identified = any(one.code == "identifier" for one in parameters)
+    resource: dict[str, Any] = {
+        "type": type,
+        "interaction": [{"code": code} for code in codes],
+        "versioning": "versioned-update" if writable else "versioned",
+        "readHistory": True,
+        "updateCreate": writable,
+        "conditionalCreate": writable and identified,
+        "conditionalRead": "full-support",
+        "conditionalUpdate": writable and identified,
+        "conditionalDelete": "not-supported",
+        "referencePolicy": ["literal", "local", "enforced"],
+        "searchInclude": [f"{type}:{code}" for code in references],
+        "searchRevInclude": list(_pointing_at().get(type, ())),
+        "searchParam": [_parameter(type, one) for one in parameters],
+    }
+    here = [_operation(one) for one in operations if type in one.types]
+    if here:
+        resource["operation"] = here
+    return {name: value for name, value in resource.items() if value != []}
+
+
+@lru_cache(maxsize=1)
+def _pointing_at() -> Mapping[str, list[str]]:
+    """For each type the search parameters of others that may point at it."""
+    found: dict[str, list[str]] = {}
+    for source in definitions().resource_types:
+        for one in searchables(source).values() if interactions_of(source) else ():
+            if one.kind == "reference" and not one.refused:
+                for target in one.targets:
+                    found.setdefault(target, []).append(f"{source}:{one.code}")
+    return found
+
+
+def _parameter(type: str, one: Searchable) -> dict[str, str]:
+    definition = definitions().search_parameters[type][one.code]
+    return {"name": one.code, "definition": definition.url, "type": one.kind}
+
+
+def _operation(offered: Offered) -> dict[str, str]:
+    return {"name": offered.name, "definition": offered.definition}

@@ -1,0 +1,58 @@
+"""What an interaction did or found: the values between the interactions and the doors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from fhir_gateway.fhir.wire import splice
+from fhir_gateway.store.blobs import unpack
+from fhir_gateway.store.changes import Committed, Put
+from fhir_gateway.store.store import Stored
+
+#: `existing`: a conditional create found its resource, nothing was stored.
+Kind = Literal["created", "updated", "unchanged", "deleted", "existing", "found"]
+
+
+class Outcome(NamedTuple):
+    """One resource and what became of it. `body` is the whole resource, empty for a deletion."""
+
+    kind: Kind
+    type: str
+    id: str
+    version: int
+    updated: int
+    enc: int = 0
+    packed: bytes = b""
+
+    def body(self) -> bytes:
+        """The resource as JSON."""
+        if self.kind == "deleted":
+            return b""
+        tail = unpack(self.enc, self.packed)
+        return splice(self.type, self.id, self.version, self.updated, tail)
+
+
+def outcome_of(kind: Kind, put: Put, version: int, updated: int) -> Outcome:
+    """The outcome of a Put that was committed."""
+    return Outcome(kind, put.type, put.id, version, updated, put.enc, put.body)
+
+
+def found(stored: Stored, kind: Kind = "found") -> Outcome:
+    """The outcome that shows a stored version as it is."""
+    return Outcome(kind, stored.type, stored.id, stored.version, stored.updated, 0, stored.tail)
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionOutcome:
+    """What became of a transaction's entries, in their order.
+
+    `committed` is None when nothing had to be written. When `committed.repeated` is true, the
+    change set had been stored before: `results` is empty and `committed.response` is the answer
+    that was kept then. An entry that only reads has a ready Bundle or resource in `results`.
+    """
+
+    results: list[Outcome | bytes]
+    committed: Committed | None
+    unmapped: int = 0
+    coded: int = 0

@@ -1,0 +1,89 @@
+"""search of one type (hl7.org/fhir/R4/http.html#search, search.html)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import urlencode
+
+from fhir_gateway.audit.events import search_event
+from fhir_gateway.audit.query import masked
+from fhir_gateway.context import Gateway
+from fhir_gateway.fhir import bundle
+from fhir_gateway.interactions.audit import audited, call_of, disclose, entry
+from fhir_gateway.interactions.types import check_type
+from fhir_gateway.search.page import links
+from fhir_gateway.search.plan import SearchPlan
+from fhir_gateway.search.planner import plan_search
+from fhir_gateway.security.actor import Actor
+from fhir_gateway.store.changes import Entry
+from fhir_gateway.store.store import Page
+
+
+@audited("search-type")
+async def search_type(
+    gateway: Gateway,
+    actor: Actor,
+    *,
+    type: str,
+    pairs: Sequence[tuple[str, str]],
+    base: str,
+    lenient: bool = False,
+) -> bytes:
+    """A searchset Bundle of one page.
+
+    Raises Invalid and NotSupported for parameters that are unknown or not offered (dropped when
+    `lenient`, as the self link shows), TooCostly when it would visit too many rows.
+    """
+    check_type(type, "search-type")
+    settings = gateway.settings
+    plan = plan_search(
+        type,
+        pairs,
+        secret=gateway.store.index_key,
+        base_url=settings.base_url or base,
+        zone=settings.zone,
+        lenient=lenient,
+        page_limit=settings.page_limit,
+    )
+    async with gateway.store.snapshot(actor.access) as reader:
+        page = await reader.search(plan)
+    if gateway.audit:
+        await disclose(gateway, _events(gateway, actor, plan, page, pairs))
+    hits = [
+        bundle.Hit(f"{base}/{stored.type}/{stored.id}", stored.whole()) for stored in page.matches
+    ]
+    hits += [
+        bundle.Hit(f"{base}/{stored.type}/{stored.id}", stored.whole(), "include")
+        for stored in page.included
+    ]
+    return bundle.searchset(
+        hits, links=links(plan, page.next, base, gateway.store.index_key), total=page.total
+    )
+
+
+def _events(
+    gateway: Gateway,
+    actor: Actor,
+    plan: SearchPlan,
+    page: Page,
+    pairs: Sequence[tuple[str, str]],
+) -> list[Entry]:
+    """One event for each person whose resources are disclosed; one when there is none."""
+    call = call_of(gateway, actor)
+    query = masked(f"{plan.type}?{urlencode(pairs)}", gateway.store.index_key)
+    count = len(page.matches) + len(page.included)
+
+    def event(*, patient: str | None = None, home: int = 0) -> Entry:
+        tail = search_event(call, query=query, patient=patient, count=count)
+        return entry(gateway, tail, home=home, patient=None if home else patient)
+
+    if plan.patients:
+        return [event(patient=patient) for patient in plan.patients]
+    shown = page.matches + page.included
+    homes = {stored.home: None for stored in shown if stored.home > 0}
+    for stored in shown:
+        if stored.type == "Patient":
+            homes[stored.home] = stored.id
+    if homes:
+        return [event(patient=patient, home=home) for home, patient in homes.items()]
+    return [event()]

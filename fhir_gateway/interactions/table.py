@@ -1,0 +1,32 @@
+"""The interactions of the REST door: one table for its routes and for the CapabilityStatement."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+
+class Interaction(NamedTuple):
+    """One row: the code of FHIR (restful-interaction), the method, and the path below the base.
+
+    `{type}`, `{id}` and `{version}` stand for one segment each.
+    """
+
+    code: str
+    method: Literal["GET", "POST", "PUT", "DELETE"]
+    path: str
+    level: Literal["system", "type", "server"]
+
+
+INTERACTIONS: tuple[Interaction, ...] = (
+    Interaction("capabilities", "GET", "metadata", "server"),
+    Interaction("transaction", "POST", "", "system"),  # and batch: Bundle.type decides
+    Interaction("create", "POST", "{type}", "type"),
+    Interaction("search-type", "GET", "{type}", "type"),
+    Interaction("search-type", "POST", "{type}/_search", "type"),
+    Interaction("update", "PUT", "{type}", "type"),  # conditional
+    Interaction("read", "GET", "{type}/{id}", "type"),
+    Interaction("update", "PUT", "{type}/{id}", "type"),
+    Interaction("delete", "DELETE", "{type}/{id}", "type"),
+    Interaction("history-instance", "GET", "{type}/{id}/_history", "type"),
+    Interaction("vread", "GET", "{type}/{id}/_history/{version}", "type"),
+)

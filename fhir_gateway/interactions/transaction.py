@@ -1,0 +1,115 @@
+"""transaction: all entries or none (hl7.org/fhir/R4/http.html#trules, #other-bundles).
+
+Order DELETE, POST, PUT, GET; ids for new resources; `urn:uuid:` and in-Bundle references
+rewritten; conditional references and creates by identifier. Used by every door that takes in
+several resources at once. Entries that read are answered after the commit, from what it stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+
+from fhir_gateway.context import Gateway
+from fhir_gateway.errors import Issue, TooLong, Unprocessable
+from fhir_gateway.fhir.validate import BundleEntry
+from fhir_gateway.interactions.audit import audited
+from fhir_gateway.interactions.entries import Request, every, read_entry, request_of, root, step_of
+from fhir_gateway.interactions.events import transaction_events
+from fhir_gateway.interactions.outcome import Outcome, TransactionOutcome
+from fhir_gateway.interactions.write import Extras, Step, Written, write
+from fhir_gateway.security.actor import Actor
+from fhir_gateway.store.changes import Once, Received
+
+_ORDER = {"delete": 0, "create": 1, "update": 2}
+
+
+@audited("transaction")
+async def transaction(
+    gateway: Gateway,
+    actor: Actor,
+    entries: Sequence[BundleEntry],
+    *,
+    received: Received | None = None,
+    once: Once | None = None,
+    only_if_changed: bool = False,
+    base: str = "",
+) -> TransactionOutcome:
+    """Stores all entries in one commit, or none. Results stand in the order of the entries.
+
+    Raises the issues of all entries at once, each naming its entry: Unprocessable and, by the
+    first refusal, other classes; PreconditionFailed, MultipleMatches, TooLong.
+    """
+    check_size(gateway, entries)
+    requests = requests_of(entries)
+    steps = _steps(gateway, actor, requests)
+    _check_overlap(steps)
+    results: dict[int, Outcome | bytes] = {}
+    written: Written | None = None
+    if steps or received or once:
+        ordered = sorted(steps, key=lambda index: _ORDER[steps[index].op])
+        summary = f"{len(ordered)} entries"
+        written = await write(
+            gateway,
+            actor,
+            [steps[index] for index in ordered],
+            audit=transaction_events(gateway, actor, summary=summary, received=received),
+            extras=Extras(received, once, only_if_changed),
+        )
+        if written.committed.repeated and not written.outcomes:
+            return TransactionOutcome([], written.committed)
+        results.update(zip(ordered, written.outcomes, strict=True))
+    for index, request in enumerate(requests):
+        if request.method == "GET":
+            results[index] = await read_entry(gateway, actor, request, base=base)
+    return TransactionOutcome(
+        [results[index] for index in range(len(requests))],
+        written.committed if written else None,
+        unmapped=sum(len(step.coding.unmapped) for step in steps.values()),
+        coded=sum(len(step.coding.coded) for step in steps.values()),
+    )
+
+
+def check_size(gateway: Gateway, entries: Sequence[BundleEntry]) -> None:
+    """Raises TooLong for more entries than the gateway takes at once."""
+    limit = gateway.settings.bundle_limit
+    if len(entries) > limit:
+        raise TooLong(f"A Bundle may have {limit} entries here", rule="bundle-limit")
+
+
+def requests_of(entries: Sequence[BundleEntry]) -> list[Request]:
+    """The request lines of all entries. Raises all that is wrong with them at once."""
+    return every(
+        lambda pair: request_of(pair[1], root(pair[0])),
+        [(root(index), "", (index, entry)) for index, entry in enumerate(entries)],
+    )
+
+
+def _steps(gateway: Gateway, actor: Actor, requests: Sequence[Request]) -> dict[int, Step]:
+    """The writes by their place in the Bundle. Raises the issues of all of them at once."""
+    writes = [index for index, request in enumerate(requests) if request.method != "GET"]
+    steps = every(
+        lambda index: step_of(actor, gateway, requests[index], root(index)),
+        [(root(index), requests[index].type, index) for index in writes],
+    )
+    return dict(zip(writes, steps, strict=True))
+
+
+def _check_overlap(steps: Mapping[int, Step]) -> None:
+    """Raises Unprocessable when two entries are about one resource, condition or fullUrl."""
+    seen: dict[tuple[str, Hashable], int] = {}
+    issues: list[Issue] = []
+    for index, step in steps.items():
+        keys: dict[str, Hashable] = {
+            "identity": step.name if step.id else None,
+            "condition": step.condition.guard if step.condition else None,
+            "fullUrl": step.full_url,
+        }
+        for what, key in keys.items():
+            if key is None:
+                continue
+            first = seen.setdefault((what, key), index)
+            if first != index:
+                sentence = f"Entries {first} and {index} have the same {what}"
+                issues.append(Issue("invalid", sentence, root(index), "overlap"))
+    if issues:
+        raise Unprocessable(issues=tuple(issues))

@@ -1,0 +1,72 @@
+"""What each resource type allows: the table behind the routes and the CapabilityStatement."""
+
+from __future__ import annotations
+
+import re
+
+from fhir_gateway.errors import Forbidden, Invalid, MethodNotAllowed, NotFound
+from fhir_gateway.fhir.definitions import definitions
+from fhir_gateway.fhir.keys import key64
+from fhir_gateway.interactions.references import JOURNAL_TYPES
+from fhir_gateway.security.actor import Actor
+
+#: Parameters travels as a body and is never stored (hl7.org/fhir/R4/parameters.html).
+UNSTORED_TYPES = frozenset({"Parameters"})
+
+#: What the gateway itself decides by: definitions and rule sets. An institution reads them; they
+#: are published by the operator (command line) or, in a demonstration, under open access. Beside
+#: these types: an Organization of the registry and rows of the quality register (see write.py).
+GOVERNED_TYPES = frozenset({
+    "ActivityDefinition", "CapabilityStatement", "CodeSystem", "CompartmentDefinition",
+    "ConceptMap", "GraphDefinition", "ImplementationGuide", "Library", "Measure",
+    "MessageDefinition", "NamingSystem", "OperationDefinition", "PlanDefinition",
+    "SearchParameter", "StructureDefinition", "StructureMap", "TerminologyCapabilities",
+    "ValueSet",
+})  # fmt: skip
+
+#: Commits to these bump the epoch, so that every process reloads before it answers.
+EPOCH_TYPES = GOVERNED_TYPES | {"Consent"}
+
+READS = ("read", "vread", "history-instance", "search-type")
+WRITES = ("create", "update", "delete")
+
+
+def interactions_of(type: str) -> tuple[str, ...]:
+    """The interactions that a resource type offers."""
+    if type in UNSTORED_TYPES:
+        return ()
+    return READS if type in JOURNAL_TYPES else READS + WRITES
+
+
+def check_type(type: str, interaction: str) -> None:
+    """Raises NotFound for an unknown type, MethodNotAllowed for what the type does not offer."""
+    if type not in definitions().search_parameters and type not in definitions().resource_types:
+        raise NotFound("There is no such resource type in FHIR R4", rule="unknown-type")
+    if interaction not in interactions_of(type):
+        raise MethodNotAllowed(f"{type} offers no {interaction}", rule="interaction")
+
+
+def owner_of(actor: Actor) -> int:
+    """The owner key of what an actor stores: its institution's, 0 for the gateway itself."""
+    return key64(f"Organization/{actor.institution}") if actor.institution else 0
+
+
+def check_owner(actor: Actor, owner: int) -> None:
+    """Raises Forbidden when an institution would change what is not its own."""
+    if actor.role == "institution" and owner != owner_of(actor):
+        raise Forbidden("This resource belongs to another institution", rule="owner")
+
+
+def check_may_write(actor: Actor, type: str) -> None:
+    """Raises Forbidden when an institution would write what the gateway decides by."""
+    if actor.role == "institution" and type in GOVERNED_TYPES:
+        raise Forbidden(f"{type} is published by the gateway's operator", rule="governed")
+
+
+def check_id(id: str) -> None:
+    """Raises Invalid for what cannot be a logical id (datatypes.html#id)."""
+    if not _ID.fullmatch(id):
+        raise Invalid("A logical id is 1 to 64 letters, digits, - and .", rule="id")
+
+
+_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")

@@ -1,0 +1,76 @@
+"""update, also as create and conditional (hl7.org/fhir/R4/http.html#update, #cond-update)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fhir_gateway.context import Gateway
+from fhir_gateway.errors import Invalid
+from fhir_gateway.fhir.validate import read_resource
+from fhir_gateway.interactions.audit import audited
+from fhir_gateway.interactions.conditional import condition
+from fhir_gateway.interactions.events import write_events
+from fhir_gateway.interactions.outcome import Outcome
+from fhir_gateway.interactions.types import check_id, check_may_write, check_type
+from fhir_gateway.interactions.write import Step, write
+from fhir_gateway.security.actor import Actor
+
+
+@audited("update")
+async def update(
+    gateway: Gateway,
+    actor: Actor,
+    *,
+    type: str,
+    id: str,
+    body: bytes,
+    if_match: int | None = None,
+    absent: bool = False,
+) -> Outcome:
+    """Stores the next version; an id that is new is created.
+
+    Raises Invalid when the body's id is not the URL's, PreconditionFailed for `if_match`
+    (a version number) and `absent` (If-None-Match: *), Structure, Unprocessable, Forbidden.
+    """
+    check_type(type, "update")
+    check_id(id)
+    check_may_write(actor, type)
+    resource = read_resource(body, type=type)
+    if resource.get("id") != id:
+        raise Invalid(
+            "The id in the body must be the id in the URL", expression=f"{type}.id", rule="id"
+        )
+    step = Step("update", type, id, root=type, resource=resource, if_match=if_match, absent=absent)
+    written = await write(gateway, actor, [step], audit=write_events(gateway, actor))
+    return written.outcomes[0]
+
+
+@audited("update")
+async def update_conditional(
+    gateway: Gateway,
+    actor: Actor,
+    *,
+    type: str,
+    pairs: Sequence[tuple[str, str]],
+    body: bytes,
+    if_match: int | None = None,
+) -> Outcome:
+    """Updates the one resource that has an identifier, or creates it.
+
+    Raises MultipleMatches when several have it, Invalid when the body's id is another's.
+    """
+    check_type(type, "update")
+    check_may_write(actor, type)
+    resource = read_resource(body, type=type)
+    step = Step(
+        "update",
+        type,
+        "",
+        root=type,
+        resource=resource,
+        condition=condition(gateway, type, pairs),
+        if_match=if_match,
+        body_id=resource.get("id"),
+    )
+    written = await write(gateway, actor, [step], audit=write_events(gateway, actor))
+    return written.outcomes[0]

@@ -1,0 +1,144 @@
+"""One request and its answer, on plain ASGI: read once, answered once (asgi.readthedocs.io)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from fhir_gateway.errors import Invalid, Structure, UnsupportedMedia
+from fhir_gateway.rest.negotiation import answer_type
+from fhir_gateway.security.actor import Actor
+
+#: Where the FHIR base stands below the root of the server.
+FHIR_PATH = "/fhir"
+
+Scope = MutableMapping[str, Any]
+_HOST = re.compile(r"[A-Za-z0-9.\-_]{1,255}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
+
+
+class Answer(NamedTuple):
+    """An answer: status, body, and headers beside those that every answer has."""
+
+    status: int
+    body: bytes = b""
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+#: Stands in for the caller until it is known.
+NOBODY = Actor("open", "nobody")
+
+
+@dataclass(slots=True)
+class Exchange:
+    """A request to the FHIR door. `headers` has lower-case names, `pairs` the query's parameters
+    without those that steer the answer (_format, _pretty)."""
+
+    scope: Scope
+    receive: Any
+    method: str
+    headers: Mapping[str, str]
+    base: str = ""
+    pairs: list[tuple[str, str]] = field(default_factory=list)
+    actor: Actor = NOBODY
+    content_type: str = "application/fhir+json; charset=utf-8"
+    pretty: bool = False
+    format: str | None = None
+    allow: str = ""
+    path: str = ""  # the template of the path, then what the path names
+    type: str = ""
+    id: str = ""
+    version: str = ""
+    operation: str = ""
+
+    def negotiate(self) -> None:
+        """Settles the media type of the answer. Raises NotAcceptable."""
+        self.content_type = answer_type(self.headers.get("accept"), self.format)
+
+    def steer(self, pairs: list[tuple[str, str]]) -> None:
+        """Takes the parameters that steer the answer out of the pairs, keeps the rest."""
+        self.pairs = [pair for pair in pairs if pair[0] not in ("_format", "_pretty")]
+        if len(self.pairs) == len(pairs):
+            return
+        for name, value in pairs:
+            if name == "_format":
+                self.format = value
+            elif name == "_pretty":
+                self.pretty = value == "true"
+
+    def refuse_parameters(self) -> None:
+        """Raises Invalid when a query says what this interaction does not read."""
+        if self.pairs:
+            raise Invalid(
+                "This interaction takes no parameters but _format and _pretty", rule="parameter"
+            )
+
+
+def headers_of(scope: Scope) -> dict[str, str]:
+    """The headers of a request by lower-case name; repeated ones are joined."""
+    headers: dict[str, str] = {}
+    for name, value in scope["headers"]:
+        key, text = name.decode("latin-1"), value.decode("latin-1")
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    return headers
+
+
+def query_pairs(text: str) -> list[tuple[str, str]]:
+    """The parameters of a query or form, in order. Raises Structure when they are not UTF-8."""
+    if not text:
+        return []
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=1_000)
+    except UnicodeDecodeError:
+        raise Structure("The query is not UTF-8", rule="encoding") from None
+    except ValueError:
+        raise Invalid("The query has too many parameters", rule="parameters") from None
+    if any("\x00" in name or "\x00" in value for name, value in pairs):
+        raise Invalid("The query holds a NUL character", rule="control-character")
+    return pairs
+
+
+def base_of(scope: Scope, headers: Mapping[str, str], configured: str) -> str:
+    """The FHIR base as the client called it, or as configured. Raises Invalid for no clean Host."""
+    if configured:
+        return configured.rstrip("/")
+    host = headers.get("host", "")
+    if not _HOST.fullmatch(host):
+        raise Invalid("The Host header is not a host name", rule="host")
+    return f"{scope['scheme']}://{host}{scope.get('root_path', '')}{FHIR_PATH}"
+
+
+async def read_body(exchange: Exchange) -> bytes:
+    """The whole body. Raises TooLong (see rest.trace), Structure when it was cut off."""
+    if exchange.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnsupportedMedia("Send the body without Content-Encoding", rule="content-encoding")
+    parts: list[bytes] = []
+    while True:
+        message = await exchange.receive()
+        if message["type"] == "http.disconnect":
+            raise Structure("The body was cut off", rule="body")
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+async def send_answer(send: Any, exchange: Exchange, answer: Answer) -> None:
+    """Sends the answer. HEAD gets the headers of GET without its body."""
+    body = answer.body
+    if exchange.pretty and body:
+        body = msgspec.json.format(body, indent=2)
+    headers = [
+        (b"cache-control", b"no-store"),
+        (b"x-content-type-options", b"nosniff"),
+        *answer.headers,
+    ]
+    if body or answer.status not in (204, 304):
+        headers.append((b"content-type", exchange.content_type.encode("latin-1")))
+        headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    shown = b"" if exchange.scope["method"] == "HEAD" else body
+    await send({"type": "http.response.body", "body": shown})

@@ -1,0 +1,267 @@
+"""One handler for each row of the table of interactions: HTTP in, interaction, HTTP out."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from fhir_gateway.context import Gateway
+from fhir_gateway.errors import Invalid, NotFound, NotSupported
+from fhir_gateway.fhir import bundle
+from fhir_gateway.fhir.outcome import operation_outcome
+from fhir_gateway.fhir.validate import read_bundle, read_resource
+from fhir_gateway.fhir.wire import render
+from fhir_gateway.interactions.batch import batch
+from fhir_gateway.interactions.capabilities import capability_statement
+from fhir_gateway.interactions.create import create
+from fhir_gateway.interactions.delete import delete
+from fhir_gateway.interactions.entries import answer_of
+from fhir_gateway.interactions.history import history
+from fhir_gateway.interactions.outcome import Outcome
+from fhir_gateway.interactions.read import read, vread
+from fhir_gateway.interactions.search_type import search_type
+from fhir_gateway.interactions.transaction import transaction
+from fhir_gateway.interactions.update import update, update_conditional
+from fhir_gateway.rest.exchange import Answer, Exchange, query_pairs, read_body
+from fhir_gateway.rest.negotiation import (
+    check_body_type,
+    check_form,
+    http_date,
+    is_current,
+    prefer,
+    version_in,
+)
+from fhir_gateway.rest.operations import call, offered
+from fhir_gateway.store.store import Stored
+
+Handler = Callable[[Gateway, Exchange], Awaitable[Answer]]
+
+
+async def capabilities(gateway: Gateway, exchange: Exchange) -> Answer:
+    """GET metadata. `mode=terminology` is not offered."""
+    modes = [value for name, value in exchange.pairs if name == "mode"]
+    if len(modes) != len(exchange.pairs) or any(
+        mode not in ("full", "normative") for mode in modes
+    ):
+        raise NotSupported("metadata takes mode=full and mode=normative", rule="parameter")
+    body = capability_statement(
+        gateway.settings,
+        operations=offered(),
+        base=exchange.base,
+        started_us=gateway.started,
+    )
+    return Answer(200, body)
+
+
+async def read_one(gateway: Gateway, exchange: Exchange) -> Answer:
+    """GET Type/id"""
+    exchange.refuse_parameters()
+    stored = await read(gateway, exchange.actor, type=exchange.type, id=exchange.id)
+    return _shown(exchange, stored)
+
+
+async def read_version(gateway: Gateway, exchange: Exchange) -> Answer:
+    """GET Type/id/_history/v"""
+    exchange.refuse_parameters()
+    stored = await vread(
+        gateway, exchange.actor, type=exchange.type, id=exchange.id, version=exchange.version
+    )
+    return _shown(exchange, stored)
+
+
+def _shown(exchange: Exchange, stored: Stored) -> Answer:
+    headers = (_etag(stored.version), _last_modified(stored.updated))
+    if is_current(exchange.headers, stored.version, stored.updated):
+        return Answer(304, b"", headers)
+    return Answer(200, stored.whole(), headers)
+
+
+async def list_versions(gateway: Gateway, exchange: Exchange) -> Answer:
+    """GET Type/id/_history"""
+    exchange.refuse_parameters()
+    return Answer(
+        200,
+        await history(
+            gateway, exchange.actor, type=exchange.type, id=exchange.id, base=exchange.base
+        ),
+    )
+
+
+async def search(gateway: Gateway, exchange: Exchange) -> Answer:
+    """GET Type?… and POST Type/_search, whose form joins the parameters of its URL."""
+    if exchange.method == "POST":
+        check_form(exchange.headers.get("content-type"))
+        form = await read_body(exchange)
+        exchange.steer(exchange.pairs + query_pairs(form.decode("utf-8", "surrogateescape")))
+        exchange.negotiate()
+    body = await search_type(
+        gateway,
+        exchange.actor,
+        type=exchange.type,
+        pairs=exchange.pairs,
+        base=exchange.base,
+        lenient=prefer(exchange.headers.get("prefer")).lenient,
+    )
+    return Answer(200, body)
+
+
+async def create_one(gateway: Gateway, exchange: Exchange) -> Answer:
+    """POST Type"""
+    exchange.refuse_parameters()
+    outcome = await create(
+        gateway,
+        exchange.actor,
+        type=exchange.type,
+        body=await _resource_body(exchange),
+        if_none_exist=exchange.headers.get("if-none-exist"),
+    )
+    return _written(exchange, outcome)
+
+
+async def update_one(gateway: Gateway, exchange: Exchange) -> Answer:
+    """PUT Type/id"""
+    exchange.refuse_parameters()
+    outcome = await update(
+        gateway,
+        exchange.actor,
+        type=exchange.type,
+        id=exchange.id,
+        body=await _resource_body(exchange),
+        if_match=version_in(exchange.headers.get("if-match")),
+        absent=_absent(exchange),
+    )
+    return _written(exchange, outcome)
+
+
+async def update_by_condition(gateway: Gateway, exchange: Exchange) -> Answer:
+    """PUT Type?identifier=…"""
+    outcome = await update_conditional(
+        gateway,
+        exchange.actor,
+        type=exchange.type,
+        pairs=exchange.pairs,
+        body=await _resource_body(exchange),
+        if_match=version_in(exchange.headers.get("if-match")),
+    )
+    return _written(exchange, outcome)
+
+
+def _absent(exchange: Exchange) -> bool:
+    """True for If-None-Match: *. Raises Invalid for any other: it has no meaning for a write."""
+    header = exchange.headers.get("if-none-match")
+    if header is not None and header.strip() != "*":
+        raise Invalid("If-None-Match of an update is * or absent", rule="if-none-match")
+    return header is not None
+
+
+async def delete_one(gateway: Gateway, exchange: Exchange) -> Answer:
+    """DELETE Type/id"""
+    exchange.refuse_parameters()
+    outcome = await delete(
+        gateway,
+        exchange.actor,
+        type=exchange.type,
+        id=exchange.id,
+        if_match=version_in(exchange.headers.get("if-match")),
+    )
+    return Answer(204, b"", (_etag(outcome.version),) if outcome.version else ())
+
+
+async def take_bundle(gateway: Gateway, exchange: Exchange) -> Answer:
+    """POST to the base: a transaction or a batch, as Bundle.type says."""
+    exchange.refuse_parameters()
+    body = await _resource_body(exchange)
+    wanted = prefer(exchange.headers.get("prefer"), default="minimal")
+    representation = wanted.returns == "representation"
+    envelope = read_bundle(body)
+    if envelope.type == "batch":
+        answers = await batch(
+            gateway,
+            exchange.actor,
+            envelope.entries,
+            base=exchange.base,
+            representation=representation,
+            lenient=wanted.lenient,
+        )
+        return Answer(200, bundle.response("batch-response", answers))
+    if envelope.type != "transaction":
+        raise Invalid(
+            "The base takes a Bundle of type transaction or batch",
+            expression="Bundle.type",
+            rule="bundle-type",
+        )
+    result = await transaction(gateway, exchange.actor, envelope.entries, base=exchange.base)
+    answers = [answer_of(one, representation=representation) for one in result.results]
+    return Answer(200, bundle.response("transaction-response", answers))
+
+
+async def operate(gateway: Gateway, exchange: Exchange) -> Answer:
+    """POST [Type[/id]]/$operation with Parameters, or with no body for none."""
+    exchange.refuse_parameters()
+    body = await read_body(exchange)
+    parameters = {"resourceType": "Parameters"}
+    if body:
+        check_body_type(exchange.headers.get("content-type"))
+        parameters = read_resource(body, type="Parameters")
+    result = await call(
+        gateway,
+        exchange.actor,
+        name=exchange.operation,
+        type=exchange.type,
+        id=exchange.id or None,
+        parameters=parameters,
+    )
+    if result is None:
+        raise NotFound("There is no such operation here", rule="unknown-operation")
+    return Answer(200, render(result))
+
+
+async def _resource_body(exchange: Exchange) -> bytes:
+    check_body_type(exchange.headers.get("content-type"))
+    return await read_body(exchange)
+
+
+_STATUS = {"created": 201, "updated": 200, "unchanged": 200, "existing": 200}
+
+
+def _written(exchange: Exchange, outcome: Outcome) -> Answer:
+    """The answer to a create or update, as Prefer asks."""
+    place = f"{exchange.base}/{outcome.type}/{outcome.id}/_history/{outcome.version}"
+    headers = (
+        _etag(outcome.version),
+        _last_modified(outcome.updated),
+        (b"location", place.encode("latin-1")),
+    )
+    returns = prefer(exchange.headers.get("prefer")).returns
+    body = b""
+    if returns == "representation":
+        body = outcome.body()
+    elif returns == "OperationOutcome":
+        body = operation_outcome(())
+    return Answer(_STATUS[outcome.kind], body, headers)
+
+
+def _etag(version: int) -> tuple[bytes, bytes]:
+    return b"etag", b'W/"%d"' % version
+
+
+def _last_modified(updated: int) -> tuple[bytes, bytes]:
+    return b"last-modified", http_date(updated // 1_000_000).encode()
+
+
+#: By (method, path) of the table of interactions; {type}/$ and the like are operations.
+HANDLERS: dict[tuple[str, str], Handler] = {
+    ("GET", "metadata"): capabilities,
+    ("POST", ""): take_bundle,
+    ("POST", "{type}"): create_one,
+    ("GET", "{type}"): search,
+    ("POST", "{type}/_search"): search,
+    ("PUT", "{type}"): update_by_condition,
+    ("GET", "{type}/{id}"): read_one,
+    ("PUT", "{type}/{id}"): update_one,
+    ("DELETE", "{type}/{id}"): delete_one,
+    ("GET", "{type}/{id}/_history"): list_versions,
+    ("GET", "{type}/{id}/_history/{version}"): read_version,
+    ("POST", "{operation}"): operate,
+    ("POST", "{type}/{operation}"): operate,
+    ("POST", "{type}/{id}/{operation}"): operate,
+}

@@ -1,0 +1,132 @@
+"""The FHIR base as one plain ASGI route: the path is split once and looked up in a dictionary.
+
+Routing by regular expression, request objects and response classes would cost more than the read
+itself (docs/performance.md), and the templates are all the log and the metrics may show of a path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.routing import BaseRoute, Match
+
+from fhir_gateway.context import Gateway
+from fhir_gateway.errors import GatewayError, MethodNotAllowed, NotFound
+from fhir_gateway.interactions.authenticate import authenticate
+from fhir_gateway.interactions.table import INTERACTIONS
+from fhir_gateway.rest.errors import refusal
+from fhir_gateway.rest.exchange import (
+    FHIR_PATH,
+    Answer,
+    Exchange,
+    Scope,
+    base_of,
+    headers_of,
+    query_pairs,
+    send_answer,
+)
+from fhir_gateway.rest.handlers import HANDLERS, Handler
+from fhir_gateway.rest.operations import OPERATIONS
+
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+
+#: Where operations may stand.
+_OPERATION_PATHS = ("{operation}", "{type}/{operation}", "{type}/{id}/{operation}")
+
+#: path template -> method -> handler, for every row of the table of interactions.
+TABLE: dict[str, dict[str, Handler]] = {}
+for _row in INTERACTIONS:
+    TABLE.setdefault(_row.path, {})[_row.method] = HANDLERS[_row.method, _row.path]
+for _path in _OPERATION_PATHS:
+    TABLE[_path] = {"POST": HANDLERS["POST", _path]}
+
+_DEFAULT_TYPE = "application/fhir+json; charset=utf-8"
+
+
+class PrefixRoute(BaseRoute):
+    """A plain ASGI application at a path and everything below it."""
+
+    def __init__(self, path: str, app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
+        self.path, self.app, self._below = path, app, path + "/"
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Full for the path itself and what is below it."""
+        path = scope["path"]
+        if scope["type"] == "http" and (path.startswith(self._below) or path == self.path):
+            return Match.FULL, {}
+        return Match.NONE, {}
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hands the request on."""
+        await self.app(scope, receive, send)
+
+
+def routes(gateway: Gateway) -> list[BaseRoute]:
+    """The FHIR base."""
+
+    async def fhir(scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange(scope, receive, scope["method"], headers_of(scope))
+        try:
+            answer = await _answer(gateway, exchange)
+        except GatewayError as error:
+            answer = refusal(error, allow=exchange.allow)
+        await send_answer(send, exchange, answer)
+
+    return [PrefixRoute(FHIR_PATH, fhir)]
+
+
+async def _answer(gateway: Gateway, exchange: Exchange) -> Answer:
+    scope = exchange.scope
+    if exchange.method == "HEAD":
+        exchange.method = "GET"
+    methods = _route(exchange, scope["path"][len(FHIR_PATH) :].strip("/"))
+    if exchange.path != "metadata":
+        exchange.actor = await authenticate(gateway, exchange.headers)
+        scope["actor"] = exchange.actor.name
+    exchange.base = base_of(scope, exchange.headers, gateway.settings.base_url)
+    exchange.steer(query_pairs(scope["query_string"].decode("latin-1")))
+    exchange.negotiate()
+    if methods is None:
+        raise NotFound("There is no such address below the FHIR base", rule="unknown-address")
+    handler = methods.get(exchange.method)
+    if handler is None:
+        exchange.allow = ", ".join(methods)
+        raise MethodNotAllowed(f"{exchange.method} is not offered here", rule="method")
+    return await handler(gateway, exchange)
+
+
+def _route(exchange: Exchange, path: str) -> dict[str, Handler] | None:
+    """The handlers of a path; what it names goes into the exchange, its template into the scope."""
+    segments = path.split("/") if path else []
+    template = _template(segments)
+    exchange.path = template or ""
+    methods = TABLE.get(template) if template is not None else None
+    shown = template if methods is not None else "{unknown}"
+    if methods is not None and template is not None:
+        names = template.split("/")
+        for name, value in zip(names, segments, strict=False):
+            if name[0:1] == "{":
+                setattr(exchange, name[1:-1], value)
+        if exchange.operation in OPERATIONS:
+            shown = template.replace("{operation}", exchange.operation)
+    exchange.scope["template"] = f"{FHIR_PATH}/{shown}"
+    return methods
+
+
+def _template(segments: list[str]) -> str | None:
+    """The template that a path has by its shape."""
+    if not segments:
+        return ""
+    if segments[-1].startswith("$"):
+        return ("{operation}", "{type}/{operation}", "{type}/{id}/{operation}", None)[
+            min(len(segments), 4) - 1
+        ]
+    if len(segments) == 1:
+        return "metadata" if segments[0] == "metadata" else "{type}"
+    if len(segments) == 2:
+        return "{type}/_search" if segments[1] == "_search" else "{type}/{id}"
+    if segments[2] == "_history" and len(segments) <= 4:
+        return ("{type}/{id}/_history", "{type}/{id}/_history/{version}")[len(segments) - 3]
+    return None
