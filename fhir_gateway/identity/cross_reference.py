@@ -4,7 +4,8 @@ Kind 1 is the normalised identity document together with the normalised name, ki
 alone. Two records with the same kind 1 key are one person; the same kind 2 key under another name
 is a conflict and never a link. A document that cannot be checked gives no key, and one that
 contradicts the record (a newborn on the mother's card) is not this person's and gives none either:
-nobody is linked by a guess, nor by name and birth date. GB 11643 (ID numbers), WS 364 CV02.01.101 (kinds of documents),
+nobody is linked by a guess, nor by name and birth date.
+GB 11643 (ID numbers), WS 364 CV02.01.101 (kinds of documents),
 hl7.org/fhir/R4/patient.html
 """
 
