@@ -222,6 +222,13 @@ def answer_event(
     return _event(_operation_head(operation), call, "0", "write", entities, summary)
 
 
+def credential_event(call: Call, *, institution: str, issued: bool) -> bytes:
+    """A token of an institution was made or ended (DICOM PS3.15 A.5.3.11, Security Alert)."""
+    said = "token issued" if issued else "token revoked"
+    entities = (_resource(f"Organization/{institution}"),)
+    return _event(_CREDENTIAL, call, "0", "write", entities, said)
+
+
 # -- fragments -----------------------------------------------------------------------------------
 
 
@@ -291,6 +298,10 @@ def _coding(system: str, code: str, display: str = "") -> bytes:
     return b'{"system":%s,"code":%s%s}' % (encode(system), encode(code), shown)
 
 
+_CREDENTIAL = b'},"type":%s,"subtype":[%s],"action":"E","recorded":' % (
+    _coding(_DCM, "110113", "Security Alert"),
+    _coding(_DCM, "110137", "User Security Attributes Changed"),
+)
 _IMPORT = b'},"type":%s,"action":"C","recorded":' % _coding(_DCM, "110107", "Import")
 _SERVER = _coding("http://terminology.hl7.org/CodeSystem/security-source-type", "4")
 _OBSERVER = b',"source":{"observer":{"display":"%s"},"type":[%s]}' % (

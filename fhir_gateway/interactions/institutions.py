@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from msgspec.structs import replace
 
-from fhir_gateway.audit.events import create_event, update_event
+from fhir_gateway.audit.events import create_event, credential_event, update_event
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import NotFound
 from fhir_gateway.fhir.wire import parse
@@ -69,23 +70,36 @@ async def institution_of_facility(gateway: Gateway, facility: str) -> Institutio
     return found[0] if len(found) == 1 else None
 
 
-async def register(gateway: Gateway, registered: Institution) -> str:
-    """Stores the institution; returns created, updated or unchanged."""
+class Registered(NamedTuple):
+    """`outcome` is created, updated or unchanged; `token` "" unless one was made."""
+
+    outcome: str
+    token: str
+
+
+async def register(
+    gateway: Gateway, registered: Institution, *, with_token: bool = False
+) -> Registered:
+    """Stores the institution, and a first token when it is new and one is wanted."""
     put = prepare(
         gateway, organization_of(registered), op="create", institution=None, only_if_changed=True
     )
     async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
         current = await reader.read("Organization", registered.id)
-    call = call_of(gateway, GATEWAY)
+    call, id = call_of(gateway, GATEWAY), registered.id
+    change_set = ChangeSet(id=gateway.random(16), puts=[put], urgent=True)
+    token = ""
     if current is None:
-        event = create_event(call, type="Organization", id=registered.id)
+        event = create_event(call, type="Organization", id=id)
+        if with_token:
+            token = new_token(gateway.random(32))
+            change_set.credentials = [Credential(hash_token(token), id)]
+            change_set.once = Once(_ISSUED, id.encode(), b"")
     else:
-        version = current.version + 1
-        event = update_event(call, type="Organization", id=registered.id, version=version)
-    change_set = ChangeSet(
-        id=gateway.random(16), puts=[put], journal=[entry(gateway, event)], urgent=True
-    )
-    return (await gateway.store.commit(change_set)).results[0].outcome
+        event = update_event(call, type="Organization", id=id, version=current.version + 1)
+    change_set.journal = [entry(gateway, event)]
+    committed = await gateway.store.commit(change_set)
+    return Registered(committed.results[0].outcome, token)
 
 
 async def issue_token(gateway: Gateway, id: str) -> str:
@@ -117,9 +131,7 @@ async def has_token(reader: Reader, id: str) -> bool:
 async def _commit_credential(
     gateway: Gateway, id: str, token: str, *, active: bool, first: bool
 ) -> None:
-    event = update_event(
-        call_of(gateway, GATEWAY), type="Organization", id=id, version=0, interaction="operation"
-    )
+    event = credential_event(call_of(gateway, GATEWAY), institution=id, issued=active)
     await gateway.store.commit(
         ChangeSet(
             id=gateway.random(16),

@@ -1,0 +1,273 @@
+"""`fhir-gateway institution`: register the senders and receivers of results, and check them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from functools import wraps
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+from unicodedata import east_asian_width
+from zoneinfo import ZoneInfo
+
+import click
+
+from fhir_gateway.context import Gateway, SystemClock
+from fhir_gateway.errors import GatewayError, Invalid, Unprocessable
+from fhir_gateway.interactions.institutions import (
+    has_token,
+    institutions_at,
+    issue_token,
+    register,
+    revoke_token,
+)
+from fhir_gateway.search.index import Extractor, IndexRows
+from fhir_gateway.security.actor import SYSTEM_ACCESS
+from fhir_gateway.security.institution import (
+    DEFAULT_CHARSET,
+    DEFAULT_ZONE,
+    NUMBER_KINDS,
+    Institution,
+    level_of,
+)
+from fhir_gateway.settings import Settings, load_settings
+from fhir_gateway.store.sqlite import open_sqlite
+from fhir_gateway.terminology.area import Areas, load_areas
+from fhir_gateway.terminology.catalogue import Catalogue, load_catalogue
+from fhir_gateway.terminology.concept_map import LocalMap, doubts, load_concept_map
+from fhir_gateway.terminology.registry import problems
+
+R = TypeVar("R")
+_SQLITE = "sqlite:///"
+
+
+@click.group("institution")
+def command() -> None:
+    """Institutions that send and receive results: add, list, check, token."""
+
+
+def _common(function: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Gives a subcommand its settings, runs it, and says errors as sentences."""
+
+    @click.option("--database", help="Where the data is, e.g. sqlite:///var/gateway.sqlite.")
+    @click.option("--terminology", help="Folder of the catalogue.")
+    @click.option("--mappings", help="Folder of the mapping tables.")
+    @wraps(function)
+    def run(
+        database: str | None, terminology: str | None, mappings: str | None, **options: Any
+    ) -> None:
+        try:
+            settings = load_settings(database=database, terminology=terminology, mappings=mappings)
+            asyncio.run(_awaited(function(settings, **options)))
+        except GatewayError as error:
+            lines = "\n  ".join(issue.diagnostics for issue in error.issues)
+            raise click.ClickException(lines) from error
+
+    return run
+
+
+async def _awaited(work: Awaitable[R]) -> R:
+    return await work
+
+
+@command.command("add")
+@click.argument("id")
+@click.argument("name")
+@click.option("--level", default="未定级", show_default=True, help="Grade: 三级甲等 … 社区, or 3A.")
+@click.option("--area", required=True, help="Area code (GB/T 2260), e.g. 110105.")
+@click.option("--zone", default=DEFAULT_ZONE, show_default=True, help="Time zone of its times.")
+@click.option("--charset", default=DEFAULT_CHARSET, show_default=True, help="Of v2 and tables.")
+@click.option("--credit-code", default="", help="统一社会信用代码 (GB 32100).")
+@click.option("--institution-code", default="", help="医疗机构代码.")
+@click.option("--facility", multiple=True, help="Name in MSH-4 of its v2 messages; repeatable.")
+@click.option(
+    "--system", "systems", multiple=True, metavar="KIND=URI",
+    help=f"Identifier system of its own numbers; KIND is one of {', '.join(NUMBER_KINDS)}.",
+)  # fmt: skip
+@click.option("--inactive", is_flag=True, help="Keep the entry, but list it as no source.")
+@click.option("--no-token", is_flag=True, help="Do not make a token for a new institution.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
+@_common
+async def add(settings: Settings, **options: Any) -> None:
+    """Registers an institution, or changes its entry.
+
+    ID is the logical id of its Organization and the name of its code map. A new institution is
+    given a bearer token, which is shown once and kept only as a hash.
+    """
+    entry = _entry(options)
+    issues = problems(entry, load_areas(settings.terminology))
+    if issues:
+        raise Unprocessable(issues=tuple(issues))
+    async with _gateway(settings) as gateway:
+        outcome, token = await register(gateway, entry, with_token=not options["no_token"])
+    if options["as_json"]:
+        click.echo(json.dumps({"id": entry.id, "outcome": outcome, "token": token}))
+        return
+    click.echo(f"{entry.id} {entry.name}: {outcome}")
+    if token:
+        _show(token)
+
+
+@command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+@_common
+async def list_(settings: Settings, *, as_json: bool) -> None:
+    """Lists institutions: level, area, last received, and how many codes are mapped."""
+    areas, catalogue = load_areas(settings.terminology), load_catalogue(settings.terminology)
+    async with _gateway(settings) as gateway, gateway.store.snapshot(SYSTEM_ACCESS) as reader:
+        found = sorted((await institutions_at(gateway, reader)).values(), key=lambda one: one.id)
+        received = await reader.last_received()
+    zone = ZoneInfo(settings.zone)
+    lines = [
+        _line(one, areas, received.get(one.id), zone, _map_of(settings, one.id, catalogue)[0])
+        for one in found
+    ]
+    if as_json:
+        click.echo(json.dumps([line._asdict() for line in lines], ensure_ascii=False))
+        return
+    _print_table(("id", "name", "level", "area", "last received", "mapped", "unmapped"), lines)
+
+
+@command.command("check")
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@_common
+async def check(settings: Settings, *, ids: tuple[str, ...]) -> None:
+    """Checks entries, code maps and credentials, and says what to do.
+
+    Ends with exit code 1 when something has to be done.
+    """
+    areas, catalogue = load_areas(settings.terminology), load_catalogue(settings.terminology)
+    async with _gateway(settings) as gateway, gateway.store.snapshot(SYSTEM_ACCESS) as reader:
+        found = await institutions_at(gateway, reader)
+        armed = {id: await has_token(reader, id) for id in found}
+    if unknown := [id for id in ids if id not in found]:
+        raise Invalid(f"No institution {', '.join(unknown)} is registered", rule="institution")
+    wrong = 0
+    for id in ids or sorted(found):
+        to_do = [issue.diagnostics for issue in problems(found[id], areas)]
+        if not armed[id]:
+            to_do.append(f"It has no token: fhir-gateway institution token {id}")
+        to_do += _map_of(settings, id, catalogue)[1]
+        wrong += len(to_do)
+        click.echo(f"{id} {found[id].name}: {'to do' if to_do else 'ok'}")
+        for line in to_do:
+            click.echo(f"  - {line}")
+    if wrong:
+        raise click.exceptions.Exit(1)
+
+
+@command.command("token")
+@click.argument("id", required=False)
+@click.option("--revoke", is_flag=True, help="End a token instead; it is asked for, not shown.")
+@_common
+async def token(settings: Settings, *, id: str | None, revoke: bool) -> None:
+    """Makes a new bearer token for an institution, or ends one.
+
+    The token is shown once. Older tokens stay valid until they are revoked, so that a hospital
+    can change over without a gap.
+    """
+    if not revoke and not id:
+        raise Invalid("Say for which institution", rule="institution")
+    async with _gateway(settings) as gateway:
+        if revoke:
+            ended = click.prompt("Token to end", hide_input=True, type=str)
+            click.echo(f"A token of {await revoke_token(gateway, ended.strip())} is ended")
+            return
+        _show(await issue_token(gateway, str(id)))
+
+
+# -- helpers -------------------------------------------------------------------------------------
+
+
+class _Line(NamedTuple):
+    id: str
+    name: str
+    level: str
+    area: str
+    last_received: str
+    mapped: int
+    unmapped: int
+
+
+@asynccontextmanager
+async def _gateway(settings: Settings) -> AsyncIterator[Gateway]:
+    """The store, opened beside a running server or alone, in the little the registry needs."""
+    if not settings.database.startswith(_SQLITE):
+        raise Invalid("The database must be sqlite:///PATH", rule="setting-type")
+    path = Path(settings.database.removeprefix(_SQLITE))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    clock, extractors = SystemClock(), list[Extractor]()
+
+    def rows(type: str, resource: dict[str, Any]) -> IndexRows:
+        return extractors[0].rows(type, resource)
+
+    store = await open_sqlite(path, clock=clock, random=os.urandom, rows=rows)
+    try:
+        extractors.append(Extractor(store.index_key, settings.zone))
+        yield Gateway(settings=settings, store=store, extractor=extractors[0], clock=clock)
+    finally:
+        await store.close()
+
+
+def _entry(options: dict[str, Any]) -> Institution:
+    level = level_of(options["level"])
+    systems = dict(text.partition("=")[::2] for text in options["systems"])
+    return Institution(
+        id=options["id"],
+        name=options["name"],
+        level=level.name_zh if level else options["level"],
+        area=options["area"],
+        zone=options["zone"],
+        charset=options["charset"],
+        identifier_systems=systems,
+        credit_code=options["credit_code"],
+        institution_code=options["institution_code"],
+        facilities=tuple(options["facility"]),
+        active=not options["inactive"],
+    )
+
+
+def _map_of(settings: Settings, id: str, catalogue: Catalogue) -> tuple[LocalMap | None, list[str]]:
+    """The institution's code map, and what has to be done about it."""
+    path = Path(settings.mappings) / "concepts" / f"{id}.csv"
+    if not path.exists():
+        return None, [f"It has no code map: write {path.name} into {path.parent}"]
+    try:
+        found = load_concept_map(path, catalogue)
+    except GatewayError as error:
+        return None, [issue.diagnostics for issue in error.issues]
+    return found, doubts(found)
+
+
+def _line(
+    one: Institution, areas: Areas, received: int | None, zone: ZoneInfo, found: LocalMap | None
+) -> _Line:
+    area = areas.areas.get(one.area)
+    last = "never"
+    if received is not None:
+        last = datetime.fromtimestamp(received / 1e6, zone).strftime("%Y-%m-%d %H:%M")
+    mapped, unmapped = found.counts() if found else (0, 0)
+    where = f"{one.area} {area.name}" if area else one.area
+    return _Line(one.id, one.name, one.level, where, last, mapped, unmapped)
+
+
+def _show(token: str) -> None:
+    click.echo("Bearer token, shown this once; only its hash is kept:")
+    click.echo(token)
+
+
+def _print_table(header: tuple[str, ...], lines: list[_Line]) -> None:
+    rows = [header, *(tuple(map(str, line)) for line in lines)]
+    widths = [max(_width(row[n]) for row in rows) for n in range(len(header))]
+    for row in rows:
+        cells = [cell + " " * (widths[n] - _width(cell)) for n, cell in enumerate(row)]
+        click.echo("  ".join(cells).rstrip())
+
+
+def _width(text: str) -> int:
+    """Columns of a terminal: Chinese characters take two."""
+    return sum(2 if east_asian_width(c) in "WF" else 1 for c in text)
