@@ -7,15 +7,13 @@ What the names mean is the planner's business.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 from fhir_gateway.errors import Invalid, TooCostly
 
-#: Most alternatives of one parameter, and most parameters of one search.
+#: Most alternatives of one parameter.
 MAX_VALUES = 200
-MAX_PARAMETERS = 50
 
 
 class Name(NamedTuple):
@@ -75,22 +73,14 @@ def parts(value: str, separator: str = "|") -> list[str]:
     return [unescape(part) for part in split(value, separator)]
 
 
-def parse_query(pairs: Sequence[tuple[str, str]]) -> list[Parameter]:
-    """The parameters in order. Raises Invalid for an empty or unreadable value, TooCostly for a
-    search of too many parameters or alternatives."""
-    if len(pairs) > MAX_PARAMETERS:
-        raise TooCostly(
-            f"A search may have {MAX_PARAMETERS} parameters at most", rule="search-parameters"
-        )
-    return [_parameter(name, value) for name, value in pairs]
-
-
-def _parameter(name: str, text: str) -> Parameter:
+def parse_parameter(name: str, text: str) -> Parameter:
+    """One parameter of a request. Raises Invalid for an empty or unreadable value, TooCostly for
+    too many alternatives."""
     if not text:
         raise refusal(name, "has no value", rule="search-value")
     if not _is_clean(text):
         raise refusal(name, "holds a character that no value may hold", rule="search-value")
-    values = tuple(split(text, ","))
+    values = tuple(split(text, ",")) if "," in text else (text,)
     if len(values) > MAX_VALUES:
         raise TooCostly(
             f"Search parameter {shown(name)} has over {MAX_VALUES} alternatives; ask in parts",

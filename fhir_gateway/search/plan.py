@@ -90,8 +90,8 @@ class Sort(msgspec.Struct, frozen=True):
 class Include(msgspec.Struct, frozen=True):
     """_include / _revinclude: source type, parameter, optional target type.
 
-    `within` says where a _revinclude finds its rows: in the homes of the matches, in home 0, in
-    both, or in the global index.
+    `within` says where a _revinclude finds its rows: in the homes of the matches and home 0, in
+    home 0 alone, or in the global index.
     """
 
     source: str
@@ -99,7 +99,7 @@ class Include(msgspec.Struct, frozen=True):
     parameter: int
     target: str | None = None
     reverse: bool = False
-    within: Literal["home", "zero", "both", "global"] = "home"
+    within: Literal["homes", "zero", "global"] = "homes"
 
 
 class SearchPlan(msgspec.Struct, frozen=True):
@@ -108,11 +108,11 @@ class SearchPlan(msgspec.Struct, frozen=True):
     `patients` are the logical ids of the Patients that bind it to homes, empty when the search
     is not patient-bound. `home` is the fixed home of the type (0 for the rest) when it has one,
     None for person types without a patient. `follows` are other resources ("Type", id) whose
-    homes bind it, `rest` adds home 0 to the bound homes. `patient_parameter` is the parameter
-    whose reference is the very Patient that a row names. `global_parameters` are those of its
-    conditions that stand in the global index. `after` are keyset values of the last match of the
-    page before. `applied` is what was understood, in order, for the self link; `cursor` the page
-    cursor as it came.
+    homes bind it, `rest` adds home 0 to the bound homes. `by_patient` says that a match
+    names one of `patients` as its Patient; no condition repeats it. `global_parameters` are those
+    of its conditions that stand in the global index. `after` are keyset values of the last match
+    of the page before. `applied` is what was understood, in order, for the self link; `cursor`
+    the page cursor as it came.
     """
 
     type: str
@@ -129,5 +129,5 @@ class SearchPlan(msgspec.Struct, frozen=True):
     only_count: bool = False  # _summary=count
     follows: tuple[tuple[str, str], ...] = ()
     rest: bool = False
-    patient_parameter: int | None = None
+    by_patient: bool = False
     cursor: str | None = None

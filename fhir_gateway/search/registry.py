@@ -65,7 +65,7 @@ class Leaf(NamedTuple):
     binding: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Searchable:
     """One search parameter of one type.
 

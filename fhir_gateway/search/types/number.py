@@ -1,8 +1,8 @@
 """Numbers (hl7.org/fhir/R4/search.html#number).
 
 A row is the value as a sortable integer, v1 = v2, or the bounds of a Range. Without a prefix a
-query means its implicit precision (100 is 99.5 up to 100.5); with gt, lt, ge, le, sa, eb it is exact;
-ap is 10 % to both sides.
+query means its implicit precision (100 is 99.5 up to 100.5); with gt, lt, ge, le, sa, eb it is
+exact; ap is 10 % to both sides.
 """
 
 from __future__ import annotations

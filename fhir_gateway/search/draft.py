@@ -1,0 +1,95 @@
+"""A plan in the making, and the refusals that name what would have been understood."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Literal
+
+from fhir_gateway.errors import Invalid, NotSupported
+from fhir_gateway.search.context import Context
+from fhir_gateway.search.params import Parameter, refusal, shown
+from fhir_gateway.search.plan import Condition, Include, SearchPlan, Sort
+from fhir_gateway.search.registry import fixed_home
+
+DEFAULT_COUNT = 50
+
+#: Refusals that lenient handling turns into "not applied"; a bad value is always refused.
+IGNORABLE = frozenset({"unknown-search-parameter", "unknown-modifier", "not-offered"})
+
+
+class Draft:
+    """What has been understood so far; `plan` makes the frozen value of it."""
+
+    __slots__ = (
+        "applied", "by_patient", "conditions", "context", "count", "cursor", "follows", "given",
+        "global_parameters", "home", "includes", "only_count", "page_limit", "patients", "rest",
+        "sort", "total", "type",
+    )  # fmt: skip
+
+    def __init__(self, type: str, context: Context, page_limit: int) -> None:
+        self.type, self.context, self.page_limit = type, context, page_limit
+        self.conditions: list[Condition] = []
+        self.global_parameters: list[int] = []
+        self.patients: tuple[str, ...] = ()
+        self.follows: tuple[tuple[str, str], ...] = ()
+        self.rest = self.by_patient = self.only_count = False
+        self.home = fixed_home(type)
+        self.count = min(DEFAULT_COUNT, page_limit)
+        self.sort: tuple[Sort, ...] = ()
+        self.includes: list[Include] = []
+        self.total: Literal["none", "estimate", "accurate"] = "none"
+        self.cursor: str | None = None
+        self.given: set[str] = set()
+        self.applied: list[tuple[str, str]] = []
+
+    @property
+    def bound(self) -> bool:
+        """True when the homes to look in are known."""
+        return bool(self.patients or self.follows or self.rest or self.home is not None)
+
+    def once(self, parameter: Parameter) -> None:
+        """Raises Invalid when a parameter that may be given once comes again."""
+        if parameter.name.base in self.given:
+            raise refusal(parameter.name.base, "is given twice", rule="search-repeated")
+        self.given.add(parameter.name.base)
+
+    def plan(self) -> SearchPlan:
+        """The frozen plan."""
+        return SearchPlan(
+            type=self.type,
+            conditions=tuple(self.conditions),
+            patients=self.patients,
+            home=self.home,
+            global_parameters=frozenset(self.global_parameters),
+            sort=self.sort,
+            count=self.count,
+            includes=tuple(self.includes),
+            total=self.total,
+            applied=tuple(self.applied),
+            only_count=self.only_count,
+            follows=self.follows,
+            rest=self.rest,
+            by_patient=self.by_patient,
+            cursor=self.cursor,
+        )
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> Invalid:
+    """An Invalid that names what was asked for and the nearest names that exist."""
+    near = get_close_matches(name, sorted(known), n=3, cutoff=0.5)
+    hint = f"; near names: {', '.join(near)}" if near else ""
+    return Invalid(
+        f"{what} {shown(name)} is not known{hint}",
+        expression=shown(name),
+        rule="unknown-search-parameter",
+    )
+
+
+def not_offered(name: str, why: str) -> NotSupported:
+    """A NotSupported for what FHIR has and the gateway does not offer."""
+    return NotSupported(
+        f"Search parameter {shown(name)} is not offered: {why}",
+        expression=shown(name),
+        rule="not-offered",
+    )
