@@ -7,6 +7,7 @@ extensions, contained resources and resources inside resources are left to the w
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from functools import lru_cache
@@ -24,8 +25,25 @@ from fhir_gateway.fhir.walk import reference_pattern
 #: The generated types by name. Structs name each other in circles, and msgspec looks the names
 #: of annotations up in the module of the class.
 _FAMILY = ModuleType(f"{__name__}.family")
-_FAMILY.__dict__.update(UnsetType=UnsetType, Never=Annotated[str, Meta(max_length=0)])
+_FAMILY.__dict__.update(
+    Annotated=Annotated,
+    NotEmpty=Meta(min_length=1),
+    UnsetType=UnsetType,
+    Never=Annotated[int, Meta(ge=1, le=0)],
+)
 sys.modules[_FAMILY.__name__] = _FAMILY
+
+_FORTY_DIGITS = 1e39
+
+#: A regex for each text takes most of the time, and these two names are most of them. Spaces in
+#: them are seen at once in the whole text (`has_spaces`), where an escape counts as a space.
+_SEEN_IN_TEXT = frozenset((name, type) for name in ("system", "code") for type in ("uri", "code"))
+_SPACE = re.compile(rb'":"(?:(?<=code":")|(?<=system":"))[^" \\]*+[ \\]')
+
+
+def has_spaces(minified: bytes) -> bool:
+    """True when a `system` or `code` may hold a space, which the Structs do not see."""
+    return _SPACE.search(minified) is not None
 
 
 @lru_cache(maxsize=256)
@@ -69,7 +87,7 @@ def _name(type: str, binding: str, targets: tuple[str, ...]) -> str:
 
 def _field(member: str, type: str, element: Element, targets: tuple[str, ...]) -> tuple[Any, ...]:
     name = _reference_text(targets) if member == "reference" and targets else _type(type, element)
-    annotation = f"list[{name}]" if element.many else name
+    annotation = f"Annotated[list[{name}], NotEmpty]" if element.many else name
     if element.low > 0 and not element.choice:
         return (member, annotation)
     return (member, f"{annotation} | UnsetType", UNSET)
@@ -80,6 +98,8 @@ def _type(type: str, element: Element) -> str:
     if type == "Resource":
         return "Never"
     binding = element.binding if element.binding in definitions().codes else ""
+    if not binding and not element.many and (element.name, type) in _SEEN_IN_TEXT:
+        return _primitive("string")
     if type in PRIMITIVES:
         return _code(binding) if binding else _primitive(type)
     targets = element.targets or definitions().resource_types if type == "Reference" else ()
@@ -114,7 +134,11 @@ def _primitive_type(type: str) -> Any:
         if not primitive.pattern:
             return Annotated[str, Meta(min_length=1, max_length=MAX_TEXT)]
         return Annotated[str, Meta(pattern=anchored(primitive.pattern))]
-    return {"boolean": bool, "decimal": float, "base64": bytes}[primitive.json]
+    if primitive.json == "base64":
+        return Annotated[bytes, Meta(min_length=1)]
+    if primitive.json == "boolean":
+        return bool
+    return Annotated[float, Meta(ge=-_FORTY_DIGITS, le=_FORTY_DIGITS)]
 
 
 def _checks(definition: TypeDefinition, binding: str) -> dict[str, Any]:

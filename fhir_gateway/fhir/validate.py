@@ -14,17 +14,18 @@ import msgspec
 
 from fhir_gateway.errors import Unprocessable
 from fhir_gateway.fhir.definitions import definitions
-from fhir_gateway.fhir.structs import decoder
+from fhir_gateway.fhir.envelope import BundleEntry, BundleEnvelope, read_bundle
+from fhir_gateway.fhir.structs import decoder, has_spaces
 from fhir_gateway.fhir.walk import issues
 from fhir_gateway.fhir.wire import parse_minified, without_bom
 
-__all__ = ["issues", "read_resource"]
+__all__ = ["BundleEntry", "BundleEnvelope", "issues", "read_bundle", "read_resource"]
 
 _RESOURCE_TYPE = re.compile(rb'"resourceType"\s*:\s*"([A-Za-z]{1,40})"')
 
 #: Minified JSON with one of these may be unsound in a way that no Struct sees: an empty object,
-#: array or text, or an integer -0. They may also stand inside a text; the walker tells.
-_DOUBTFUL = (b"{}", b"[]", b'""', b":-0")
+#: or an integer -0. They may also stand inside a text; the walker tells.
+_EMPTY, _MINUS_ZERO = b"{}", b":-0"
 
 
 def read_resource(raw: bytes, *, type: str | None = None) -> dict[str, Any]:
@@ -35,13 +36,17 @@ def read_resource(raw: bytes, *, type: str | None = None) -> dict[str, Any]:
     """
     body = without_bom(raw)
     accepted = _accepted(body, type)
-    resource, minified = parse_minified(body)
-    if accepted and not any(mark in minified for mark in _DOUBTFUL):
+    resource, minified = parse_minified(body, typed=accepted)
+    if accepted and not _is_doubtful(minified):
         return resource
     found = issues(resource, type=type)
     if found:
         raise Unprocessable(issues=tuple(found))
     return resource
+
+
+def _is_doubtful(minified: bytes) -> bool:
+    return _EMPTY in minified or _MINUS_ZERO in minified or has_spaces(minified)
 
 
 def _accepted(body: bytes, type: str | None) -> bool:
