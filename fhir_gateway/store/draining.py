@@ -50,7 +50,7 @@ _log = logging.getLogger(__name__)
 def drain_piece(batch: Batch, rows_of: RowsOf, *, limit: int) -> int:
     """Gives the next journal entries their rows, as part of the batch; says how many."""
     connection = batch.connection
-    entries = connection.execute(sql.UNDRAINED, (limit,)).fetchall()
+    entries: list[Any] = connection.execute(sql.UNDRAINED, (limit,)).fetchall()
     if not entries:
         return 0
     rows = batch.rows

@@ -78,12 +78,12 @@ _VERSION_REFUSALS = {0: "The resource is already there", -1: "The resource is no
 
 
 def _absent(connection: apsw.Connection, guard: Absent) -> None:
-    ids = connection.execute(
+    found: list[Any] = connection.execute(
         sql.MATCHES, (type_key(guard.type), guard.parameter, guard.v1, guard.v2)
     ).fetchall()
-    if not ids:
+    if not found:
         return
-    matches = [(guard.type, id) for (id,) in ids]
+    matches = [(guard.type, id) for (id,) in found]
     if len(matches) > 1:
         several = SeveralThere("The condition names several resources", rule="if-none-exist")
         several.matches = matches

@@ -65,7 +65,7 @@ class Placing:
         self._identities: dict[bytes, int] = {}
         self._followed: dict[str, tuple[int, str | None]] = {}
 
-    def place(self, change_set: ChangeSet) -> Iterator[None | Placed]:
+    def place(self, change_set: ChangeSet) -> Iterator[Placed | None]:
         """Every Put with its place, None now and then. Raises Unprocessable when one has none."""
         puts = change_set.puts
         for number, put in enumerate(puts):

@@ -82,7 +82,7 @@ class SqliteReader:
             raise Unavailable("The database is being recovered", rule="database-locked") from None
 
     async def _see_journal(self, type: str) -> None:
-        """Makes sure that every journal entry has its index rows, on a newer snapshot if need be."""
+        """Makes sure that the journal has its index rows, on a newer snapshot if need be."""
         if type in JOURNALED and self._connection.execute(IS_UNDRAINED).get:
             await self._drain()
             self._connection.execute("ROLLBACK")
@@ -181,10 +181,12 @@ class SqliteReader:
 
     async def evaluations(self, pairs: Sequence[tuple[str, str]], as_of: int) -> list[Evaluation]:
         """Rows of the register for (institution, item) pairs, valid at commit `as_of`."""
+        found: list[Any] = []
+        for pair in dict.fromkeys(pairs):
+            found += self._connection.execute(visible.EVALUATIONS, (*pair, as_of))
         return [
-            Evaluation(*row[:5], bool(row[5]), *row[6:])
-            for institution, item in dict.fromkeys(pairs)
-            for row in self._connection.execute(visible.EVALUATIONS, (institution, item, as_of))
+            Evaluation(institution, item, area, start, end, bool(passed), evaluator, round)
+            for institution, item, area, start, end, passed, evaluator, round in found
         ]
 
     # -- the rest ----------------------------------------------------------------------------
@@ -206,15 +208,16 @@ class SqliteReader:
 
     async def last_received(self) -> dict[str, int]:
         """For every institution that ever sent something: time of its newest commit, in µs."""
-        return dict(self._connection.execute(visible.SEEN).fetchall())
+        seen: list[Any] = self._connection.execute(visible.SEEN).fetchall()
+        return dict(seen)
 
     async def counts(self) -> dict[str, int]:
         """Current resources by type."""
-        rows = await self._pool.in_thread(
-            self._connection,
-            self._connection.execute(self._see.counts, self._bound).fetchall,
-            seconds=COUNT_SECONDS,
-        )
+
+        def run() -> list[Any]:
+            return self._connection.execute(self._see.counts, self._bound).fetchall()
+
+        rows = await self._pool.in_thread(self._connection, run, seconds=COUNT_SECONDS)
         names = {type_key(name): name for name in definitions().resource_types}
         return dict(sorted((names[type], count) for type, count in rows))
 
@@ -232,7 +235,7 @@ def stored(connection: apsw.Connection, type: str, id: str, row: Sequence[Any]) 
     """The Stored of a row with the columns of `visible.STORED`; its body is fetched and decoded."""
     version, updated, deleted, home, rid, owner, enc, body, t, n = row
     if enc == blobs.IN_JOURNAL:
-        enc, body = connection.execute(visible.JOURNAL_BODY, (t, n, id)).fetchone()
+        enc, body = connection.execute(visible.JOURNAL_BODY, (t, n, id)).get
     tail = b"" if deleted else blobs.unpack(enc, body)
     return Stored(type, id, version, updated, bool(deleted), home, rid, owner, tail)
 

@@ -30,6 +30,9 @@ from fhir_gateway.store.writer import Drain, Lost, Work, Writer
 #: How long a request looks for a writer before it is refused, and how often.
 SEAT_SECONDS, SEAT_PAUSE = 10.0, 0.02
 
+#: How long another process may take to write a request before its outcome is called unknown.
+ANSWER_SECONDS = 60.0
+
 
 class Clock(Protocol):
     """The time, injected."""
@@ -110,10 +113,15 @@ class SqliteStore:
         while True:
             seat = await self._find_seat()
             try:
-                return await seat.submit(work)
+                if isinstance(seat, Writer):
+                    return await seat.submit(work)
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    return await seat.submit(work)
             except Lost:
                 if time.monotonic() > deadline:
                     raise _no_writer() from None
+            except TimeoutError:
+                raise _no_writer() from None
 
     async def _find_seat(self) -> Writer | Link:
         seat = self._seat
@@ -215,7 +223,7 @@ async def open_sqlite(
     the engine is unsafe, the file is not ours, its schema is newer, or no writer answers.
     """
     check_engine()
-    database = Path(path).absolute()
+    database = Path(os.path.abspath(path))  # noqa: ASYNC240 - no look at the disk
     create_file(database)
     store = SqliteStore(
         database, clock=clock, random=random, rows=rows, search_budget=search_budget

@@ -5,8 +5,7 @@ What reads under an Access stands in `visible.py`, searches in `search_sql.py`.
 
 from __future__ import annotations
 
-#: End of validity of what is still valid.
-OPEN_END = (1 << 63) - 1
+# 9223372036854775807, the largest integer, is the end of validity of what is still valid.
 
 CLOCK = "SELECT t, epoch, updated, rid, home FROM clock"
 ADVANCE = "UPDATE clock SET t = ?, epoch = ?, updated = ?, rid = ?, home = ?"
@@ -61,23 +60,24 @@ ADD_GLOBAL_TEXT = "INSERT OR IGNORE INTO gx_text (parameter, text, home, rid) VA
 # -- what it says: never deleted, only ended. A row that began in this very batch was never seen
 #    by anybody and is replaced. ------------------------------------------------------------------
 
-END_FACTS = f"""
-UPDATE fact SET t_to = ? WHERE home = ? AND rid = ? AND t_to = {OPEN_END}"""
-END_LINKS = f"""
-UPDATE result_of SET t_to = ? WHERE home = ? AND rid = ? AND t_to = {OPEN_END}"""
-END_EVALUATIONS = f"UPDATE evaluation SET t_to = ? WHERE rid = ? AND t_to = {OPEN_END}"
+END_FACTS = """
+UPDATE fact SET t_to = ? WHERE home = ? AND rid = ? AND t_to = 9223372036854775807"""
+END_LINKS = """
+UPDATE result_of SET t_to = ? WHERE home = ? AND rid = ? AND t_to = 9223372036854775807"""
+END_EVALUATIONS = "UPDATE evaluation SET t_to = ? WHERE rid = ? AND t_to = 9223372036854775807"
 DROP_IDENTITY = "DELETE FROM identity WHERE rid = ?"
-ADD_FACT = f"""
+ADD_FACT = """
 INSERT OR REPLACE INTO fact (home, item, time, rid, t_from, ordinal, t_to, version, time_high,
   issued, kind, status, issuer, specimen, unit, method, value, laterality, flags, mark, source,
   patient, result, owner, sensitivity)
-VALUES (?, ?, ?, ?, ?, ?, {OPEN_END}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-ADD_LINK = f"""
+VALUES (?, ?, ?, ?, ?, ?, 9223372036854775807,
+  ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+ADD_LINK = """
 INSERT OR REPLACE INTO result_of (home, result, rid, t_from, t_to, status, issued, source)
-VALUES (?, ?, ?, ?, {OPEN_END}, ?, ?, ?)"""
-ADD_EVALUATION = f"""
+VALUES (?, ?, ?, ?, 9223372036854775807, ?, ?, ?)"""
+ADD_EVALUATION = """
 INSERT OR REPLACE INTO evaluation (institution, item, rid, ordinal, t_from, t_to, area, "start",
-  "end", passed, evaluator, round) VALUES (?, ?, ?, ?, ?, {OPEN_END}, ?, ?, ?, ?, ?, ?)"""
+  "end", passed, evaluator, round) VALUES (?, ?, ?, ?, ?, 9223372036854775807, ?, ?, ?, ?, ?, ?)"""
 ADD_IDENTITY = "INSERT OR IGNORE INTO identity (key, kind, home, rid) VALUES (?, ?, ?, ?)"
 
 # -- the rest of a change set ------------------------------------------------------------------

@@ -11,7 +11,6 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from fhir_gateway.fhir.wire import splice
-
 from fhir_gateway.security.actor import Access
 from fhir_gateway.store.changes import ChangeSet, Committed, Evaluation, Fact
 

@@ -52,13 +52,13 @@ _COUNTS = """
 SELECT r.type, count(*) FROM resource r WHERE r.deleted = 0 AND r.enc <> 9 AND {r} GROUP BY r.type
 UNION ALL
 SELECT j.type, count(*) FROM journal j WHERE {j} GROUP BY j.type"""
-_FACTS = f"""
+_FACTS = """
 SELECT f.item, f.time, f.time_high, f.issued, f.kind, f.status, f.issuer, f.specimen, f.unit,
   f.method, f.value, f.laterality, f.flags, f.mark, f.source,
   f.rid, f.version, f.t_from, f.patient, f.ordinal, l.status, l.source, l.issued, l.rid
 FROM fact f LEFT JOIN result_of l ON l.home = f.home AND l.result = f.result
   AND l.t_from <= ?2 AND ?2 < l.t_to
-WHERE f.home = ?1 AND f.item IN ({{items}}) AND f.t_from <= ?2 AND ?2 < f.t_to AND {{f}}"""  # noqa: S608
+WHERE f.home = ?1 AND f.item IN ({items}) AND f.t_from <= ?2 AND ?2 < f.t_to AND {f}"""
 
 #: Facts are read in one statement for so many items; shorter lists repeat their last item.
 FACT_SHAPES = (1, 2, 4, 8, 16, 32, 64)
@@ -75,26 +75,31 @@ class Visible(NamedTuple):
     facts: dict[int, str]
 
 
-def _shape(*, owned: bool) -> Visible:
-    def see(alias: str, first: int, *, graded: bool = True) -> str:
-        grade = f"{alias}.sensitivity <= ?{first}" if graded else "1"
-        if not owned:
-            return grade
-        mine = f"{alias}.owner IN (SELECT value FROM json_each(?{first + 1}))"
-        return f"{grade} AND ({alias}.owner = 0 OR {mine})"
+#: What a row r must be like to be seen; parameter numbers are filled in by `_see`.
+_GRADE = "{r}.sensitivity <= ?{first}"
+_OWNER = "({r}.owner = 0 OR {r}.owner IN (SELECT value FROM json_each(?{second})))"
 
+
+def _see(alias: str, first: int, *conditions: str) -> str:
+    rule = " AND ".join(conditions) or "1"
+    return rule.format(r=alias, first=first, second=first + 1)
+
+
+def _shape(*conditions: str) -> Visible:
+    r, v, f = _see("r", 3, *conditions), _see("v", 3, *conditions), _see("f", 3, *conditions)
     return Visible(
-        read=_READ.format(r=see("r", 3)),
-        version=_VERSION.format(r=see("r", 3), v=see("v", 3), third="?5" if owned else "?4"),
-        history=_HISTORY.format(r=see("r", 3), v=see("v", 3)),
-        person=_PERSON.format(r=see("r", 3)),
-        counts=_COUNTS.format(r=see("r", 1), j=see("j", 1, graded=False)),
+        read=_READ.format(r=r),
+        version=_VERSION.format(r=r, v=v, third=f"?{3 + len(conditions)}"),
+        history=_HISTORY.format(r=r, v=v),
+        person=_PERSON.format(r=r),
+        # a journal entry has no grade of its own
+        counts=_COUNTS.format(r=_see("r", 1, *conditions), j=_see("j", 1, *conditions[1:])),
         facts={
-            size: _FACTS.format(items=", ".join(f"?{5 + i}" for i in range(size)), f=see("f", 3))
+            size: _FACTS.format(items=", ".join(f"?{5 + i}" for i in range(size)), f=f)
             for size in FACT_SHAPES
         },
     )
 
 
-SEE_ALL = _shape(owned=False)
-SEE_OWN = _shape(owned=True)
+SEE_ALL = _shape(_GRADE)
+SEE_OWN = _shape(_GRADE, _OWNER)

@@ -184,7 +184,8 @@ class Writer:
         started = turn = time.monotonic()
         while (pending := self._next()) is not None:
             current.append(pending)
-            for outcome in self._pieces(batch, pending.work):
+            outcome = None
+            for outcome in self._pieces(batch, pending.work):  # noqa: B007 - the last one counts
                 if time.monotonic() - turn > TURN_SECONDS:
                     await asyncio.sleep(0)
                     turn = time.monotonic()
