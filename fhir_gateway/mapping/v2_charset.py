@@ -46,11 +46,11 @@ def decode(body: bytes, *, default: str, folder: str) -> Decoded:
         text = body.decode("ascii")
         if _IMPOSSIBLE.search(text):
             raise _undecodable("the message holds control characters")
-        return Decoded(text, declared or _default(default, folder), label, None)
+        return Decoded(text, declared or codec_of(default, folder), label, None)
     if _MARKS.match(body):
         raise _undecodable("UTF-16 is not read here; send UNICODE UTF-8 or GB 18030-2000")
-    trusted = declared or _default(default, folder)
-    text, codec = _choose(body, trusted)
+    trusted = declared or codec_of(default, folder)
+    text, codec = choose(body, trusted)
     return Decoded(text, codec, label, _warning(declared, trusted, codec))
 
 
@@ -85,14 +85,15 @@ def _codec(label: str, folder: str) -> str:
     return row.code
 
 
-def _default(default: str, folder: str) -> str:
+def codec_of(default: str, folder: str) -> str:
+    """The codec of an institution's character set. Raises Invalid for one that is not read."""
     row = look_up(table(folder, "charsets"), default)
     if row is None:
         raise Invalid("The institution's character set is unknown", rule="institution-charset")
     return row.code
 
 
-def _choose(body: bytes, trusted: str) -> tuple[str, str]:
+def choose(body: bytes, trusted: str) -> tuple[str, str]:
     """The reading to use, and its codec. Raises Structure when none is safe, or two are."""
     utf8, gb = read(body, "utf-8"), read(body, "gb18030")
     if trusted == "utf-8":

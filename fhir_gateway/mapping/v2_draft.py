@@ -140,8 +140,8 @@ def named(segment: Segment, n: int) -> dict[str, str]:
 
 def join_name(family: str, given: str) -> str:
     """张 + 三 -> 张三, ZHANG + San -> ZHANG San."""
-    space = " " if family.isascii() and given.isascii() and family and given else ""
-    return f"{family}{space}{given}"
+    unspaced = any("\u2e80" <= c <= "\ud7ff" for c in family + given)
+    return ("" if unspaced else " ").join(part for part in (family, given) if part)
 
 
 def clean(resource: dict[str, Any]) -> dict[str, Any]:

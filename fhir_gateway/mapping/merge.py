@@ -1,0 +1,105 @@
+"""What a new message changes of what an earlier one said. HL7 v2.5.1 2.5.3: empty says nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from fhir_gateway.errors import Conflict
+
+Resource = dict[str, Any]
+
+#: Elements that the gateway writes itself; they are made anew for each version.
+_OWN = frozenset({"meta", "text"})
+
+
+def update(stored: Resource, new: Resource) -> Resource:
+    """The new resource, with the elements that it leaves empty as they were stored.
+
+    Identifiers are joined: those of a system that the new resource names replace the stored ones.
+    """
+    merged = {k: v for k, v in stored.items() if k not in _OWN} | new
+    if "identifier" in stored:
+        merged["identifier"] = _identifiers(new.get("identifier", []), stored["identifier"])
+    return merged
+
+
+def fill(stored: Resource, new: Resource) -> Resource:
+    """The stored resource, with what only the new one knows: for sources that know less."""
+    merged = {k: v for k, v in new.items() if k not in _OWN}
+    merged |= {k: v for k, v in stored.items() if k not in _OWN}
+    merged["identifier"] = _identifiers(stored.get("identifier", []), new.get("identifier", []))
+    return {k: v for k, v in merged.items() if v}
+
+
+def _identifiers(first: Iterable[Resource], second: Iterable[Resource]) -> list[Resource]:
+    own = list(first)
+    systems = {item.get("system") for item in own}
+    return own + [item for item in second if item.get("system") not in systems]
+
+
+def check_same_person(stored: Resource, new: Resource, documents: Iterable[str]) -> None:
+    """Raises Conflict when one patient number stands for two people.
+
+    That is: another identity document, or, where documents cannot be compared, another name and
+    another birth date. `documents` are the identifier systems of identity documents.
+    """
+    systems = frozenset(documents)
+    before, after = _numbers(stored, systems), _numbers(new, systems)
+    if before and after:
+        same = bool(before & after)
+    else:
+        same = not (_differs(stored, new, "birthDate") and _names(stored).isdisjoint(_names(new)))
+    if not same:
+        raise Conflict(
+            "The institution's patient number stands for another person here; nothing was stored",
+            expression="PID[1]-3",
+            rule="patient-identity",
+        )
+
+
+def _numbers(patient: Resource, systems: frozenset[str]) -> set[str]:
+    return {
+        item.get("value", "").upper()
+        for item in patient.get("identifier", ())
+        if item.get("system") in systems
+    }
+
+
+def _differs(stored: Resource, new: Resource, element: str) -> bool:
+    return bool(stored.get(element) and new.get(element)) and stored[element] != new[element]
+
+
+def _names(patient: Resource) -> set[str]:
+    names = patient.get("name", ())
+    return {"".join(name.get("text", "").split()).casefold() for name in names} - {""}
+
+
+#: A report with one of these no longer stands by results that it does not name.
+_REPLACING = frozenset({"corrected", "amended"})
+_VOID = frozenset({"cancelled", "entered-in-error"})
+_EARLY = frozenset({"registered", "partial", "preliminary"})
+
+
+def is_older(stored: Resource, status: str, issued_us: int | None, stored_us: int | None) -> bool:
+    """Whether a message about a report says less than what is stored: it was issued earlier, or
+    is a preliminary one that was overtaken by the final one."""
+    if issued_us is not None and stored_us is not None and issued_us != stored_us:
+        return issued_us < stored_us
+    return status in _EARLY and stored.get("status") not in _EARLY
+
+
+def results(stored: Resource, new: Resource) -> tuple[list[Resource], list[str]]:
+    """(results of the report, references that it withdraws).
+
+    A correction replaces: what it leaves out is withdrawn. A void report withdraws all. Any other
+    adds to what earlier messages of the same report brought.
+    """
+    named = new.get("result", [])
+    known = {item["reference"] for item in named}
+    others = [item for item in stored.get("result", ()) if item["reference"] not in known]
+    if new["status"] in _REPLACING:
+        return named, [item["reference"] for item in others]
+    if new["status"] in _VOID:
+        return named + others, [item["reference"] for item in others]
+    return named + others, []
