@@ -11,7 +11,8 @@ Units are compared, never converted; see docs/adr/0012-rule-sets-are-plan-defini
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -130,15 +131,20 @@ def specimen_comparable(s: Situation, c: Candidate, p: Interchangeable) -> Findi
         return NOT_APPLICABLE
     if not c.specimen:
         return ("unknown", "specimen-unknown", None)
-    named = compare_specimens(c.specimen, s.entry.specimen)
-    if not named:
-        return _SAME_SPECIMEN[named]
-    alternatives = specimen_classes(s.entry.specimen)
-    if len(alternatives) == 1 or alternatives <= p.interchangeable:
+    return _specimen(c.specimen, s.entry.specimen, s.ordered.specimen, p.interchangeable)
+
+
+@lru_cache(maxsize=4_096)
+def _specimen(found: str, named: str, ordered: str, interchangeable: frozenset[str]) -> Finding:
+    same = compare_specimens(found, named)
+    if not same:
+        return _SAME_SPECIMEN[same]
+    alternatives = specimen_classes(named)
+    if len(alternatives) == 1 or alternatives <= interchangeable:
         return PASSED
-    if not s.ordered.specimen:
+    if not ordered:
         return ("unknown", "ordered-specimen-unknown", None)
-    return _SAME_SPECIMEN[compare_specimens(c.specimen, s.ordered.specimen)]
+    return _SAME_SPECIMEN[compare_specimens(found, ordered)]
 
 
 _SAME_SPECIMEN: Mapping[bool | None, Finding] = {
@@ -193,7 +199,7 @@ def contrast_comparable(s: Situation, c: Candidate, p: NoParameters) -> Finding:
 def always_repeat(s: Situation, c: Candidate, p: AlwaysRepeat) -> Finding:
     """Before an operation or a transfusion some items are always done anew."""
     for context in s.query.context:
-        if c.item in p.repeat.get(context, ()):
+        if s.ordered.item in p.repeat.get(context, ()):
             return ("fail", "always-repeat", None)
     return PASSED
 
@@ -251,7 +257,7 @@ def window_published(s: Situation, c: Candidate, p: PublishedSources) -> Finding
 
 def reminded_by_default(s: Situation, c: Candidate, p: DefaultView) -> Finding:
     """The catalogue lets the item be reminded of; ultrasound is view-only."""
-    if s.entry is None or s.entry.default_recognition != "view-only" or c.item in p.remind:
+    if s.entry is None or s.entry.default_recognition != "view-only" or s.ordered.item in p.remind:
         return PASSED
     return ("fail", "view-only-by-default", None)
 
@@ -278,20 +284,26 @@ def critical_value(s: Situation, c: Candidate, p: NoParameters) -> Finding:
 
 
 class Criterion(NamedTuple):
-    """A row of the table. `effect` is what it does when it is not met."""
+    """A row of the table. `effect` is what it does when it is not met.
+
+    `looks_at` says whether it depends on the order alone or on the result; the former is asked
+    once for all candidates. `explain_passed`: its line has something to say when it is met.
+    """
 
     check: Check
     parameters: type[msgspec.Struct]
     effect: Effect
     kinds: frozenset[str] = LAB | IMAGING
     explain: Explain = no_values
+    looks_at: Literal["order", "result"] = "result"
+    explain_passed: bool = False
 
 
 _NOT: Effect = "not-recognizable"
 _VIEW: Effect = "view-only"
 
 CRITERIA: Mapping[str, Criterion] = {
-    "item-listed@1": Criterion(item_listed, Listed, _VIEW),
+    "item-listed@1": Criterion(item_listed, Listed, _VIEW, looks_at="order"),
     "report-final@1": Criterion(report_final, ReportStates, _VIEW, explain=status_values),
     "result-present@1": Criterion(result_present, NoParameters, _VIEW, LAB),
     "identity-certain@1": Criterion(identity_certain, NoParameters, _NOT),
@@ -305,17 +317,32 @@ CRITERIA: Mapping[str, Criterion] = {
         laterality_comparable, NoParameters, _NOT, IMAGING, side_values
     ),
     "contrast-comparable@1": Criterion(
-        contrast_comparable, NoParameters, _NOT, IMAGING, contrast_values
+        contrast_comparable, NoParameters, _NOT, IMAGING, contrast_values, looks_at="order"
     ),
-    "always-repeat@1": Criterion(always_repeat, AlwaysRepeat, _NOT, explain=repeat_values),
-    "quality-evaluation@1": Criterion(quality_evaluation, NoParameters, _VIEW, explain=mark_values),
+    "always-repeat@1": Criterion(
+        always_repeat, AlwaysRepeat, _NOT, explain=repeat_values, looks_at="order"
+    ),
+    "quality-evaluation@1": Criterion(
+        quality_evaluation, NoParameters, _VIEW, explain=mark_values, explain_passed=True
+    ),
     "printed-mark@1": Criterion(printed_mark, PrintedMark, "information", explain=printed_values),
-    "within-window@1": Criterion(within_window, WindowRule, _VIEW, explain=window_values),
-    "window-published@1": Criterion(
-        window_published, PublishedSources, "no-suggestion", explain=source_values
+    "within-window@1": Criterion(
+        within_window, WindowRule, _VIEW, explain=window_values, explain_passed=True
     ),
-    "reminded-by-default@1": Criterion(reminded_by_default, DefaultView, _VIEW, IMAGING),
+    "window-published@1": Criterion(
+        window_published,
+        PublishedSources,
+        "no-suggestion",
+        explain=source_values,
+        looks_at="order",
+        explain_passed=True,
+    ),
+    "reminded-by-default@1": Criterion(
+        reminded_by_default, DefaultView, _VIEW, IMAGING, looks_at="order"
+    ),
     "images-retrievable@1": Criterion(images_retrievable, NoParameters, _VIEW, IMAGING),
-    "patient-context@1": Criterion(patient_context, PatientContext, _VIEW, explain=context_values),
+    "patient-context@1": Criterion(
+        patient_context, PatientContext, _VIEW, explain=context_values, looks_at="order"
+    ),
     "critical-value@1": Criterion(critical_value, NoParameters, "no-suggestion", LAB),
 }

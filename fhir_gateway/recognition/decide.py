@@ -17,6 +17,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from fhir_gateway.recognition.criteria import NOT_APPLICABLE, PASSED, Finding
 from fhir_gateway.recognition.model import (
     PENDING,
@@ -104,8 +106,7 @@ def _decide_line(
         )
     start = 0 if window.days is None else midnight(day - window.days, query.zone)
     situation = Situation(query, line, entry, window, day, start)
-    judged = [judge(situation, c, rule_set) for c in sorted(candidates, key=_newest_first)]
-    return _combine(situation, judged, rule_set)
+    return _combine(situation, sorted(candidates, key=_newest_first), rule_set)
 
 
 def _newest_first(candidate: Candidate) -> tuple[int, int, int, str, int]:
@@ -113,17 +114,34 @@ def _newest_first(candidate: Candidate) -> tuple[int, int, int, str, int]:
     return (-c.time, -c.time_high, -c.issued, c.source, c.version)
 
 
-def judge(situation: Situation, candidate: Candidate, rule_set: RuleSet) -> Judged:
-    """One candidate by every rule that applies to its kind of result."""
+def _order_findings(
+    situation: Situation, candidate: Candidate, rule_set: RuleSet
+) -> tuple[list[Finding], list[int]]:
+    """What the rules say that look at the order alone, and where they do not pass."""
     findings = [NOT_APPLICABLE] * len(rule_set.rules)
     exceptions: list[int] = []
-    for number, check, parameters in rule_set.applied[candidate.kind]:
-        finding = check(situation, candidate, parameters)
-        findings[number] = finding
+    for number, check, parameters in rule_set.for_order[candidate.kind]:
+        finding = findings[number] = check(situation, candidate, parameters)
+        if finding is not PASSED and finding is not NOT_APPLICABLE:
+            exceptions.append(number)
+    return findings, exceptions
+
+
+def _judge(
+    situation: Situation,
+    candidate: Candidate,
+    rule_set: RuleSet,
+    of_order: tuple[list[Finding], list[int]],
+) -> Judged:
+    """Step 1: one candidate by every rule that applies to its kind of result."""
+    findings, exceptions = of_order[0].copy(), of_order[1].copy()
+    for number, check, parameters in rule_set.for_result[candidate.kind]:
+        finding = findings[number] = check(situation, candidate, parameters)
         if finding is not PASSED and finding is not NOT_APPLICABLE:
             exceptions.append(number)
     if not exceptions:
         return Judged(candidate, "recognize", -1, findings)
+    exceptions.sort()
     outcome, deciding = _weigh(exceptions, findings, rule_set.rules)
     return Judged(candidate, outcome, deciding, findings)
 
@@ -146,14 +164,19 @@ def _weigh(
     return _OUTCOMES[failed], failing
 
 
-def _combine(situation: Situation, judged: list[Judged], rule_set: RuleSet) -> ItemOutcome:
-    """Steps 2 and 3."""
+def _combine(situation: Situation, candidates: list[Candidate], rule_set: RuleSet) -> ItemOutcome:
+    """Steps 2 and 3, on candidates sorted newest first."""
+    judged, older = _judge_until_usable(situation, candidates, rule_set)
     chosen = _choose(judged)
-    newer = [other for other in judged if _may_be_newer(other, chosen)]
+    newer = [other for other in judged if other is not chosen and _may_be_newer(other, chosen)]
     lowering = [other for other in newer if other.outcome in ("view-only", "cannot-decide")]
     lines = _lines(situation, chosen, rule_set)
-    last = _newest_first_line(lowering)
+    last = _newest_first_line(lowering) if lowering else _NOTHING_NEWER
     outcome, reason = _lowered(chosen, last)
+    others = [_other(situation, other, rule_set) for other in judged if other is not chosen]
+    if older:
+        line = msgspec.structs.replace(_SUPERSEDED, evidence=_evidence(chosen.candidate))
+        others += [Other(c.source, c.version, "superseded", line) for c in older]
     return ItemOutcome(
         key=situation.ordered.key,
         item=situation.ordered.item,
@@ -161,9 +184,7 @@ def _combine(situation: Situation, judged: list[Judged], rule_set: RuleSet) -> I
         reason=reason,
         chosen=chosen.candidate,
         lines=(*lines, last),
-        others=tuple(
-            _other(situation, other, chosen, rule_set) for other in judged if other is not chosen
-        ),
+        others=tuple(others),
         newer=tuple(
             Newer(other.candidate, other.outcome, bool(other.candidate.flags & PENDING))
             for other in newer
@@ -176,6 +197,28 @@ def _combine(situation: Situation, judged: list[Judged], rule_set: RuleSet) -> I
     )
 
 
+def _judge_until_usable(
+    situation: Situation, candidates: list[Candidate], rule_set: RuleSet
+) -> tuple[list[Judged], list[Candidate]]:
+    """The candidates judged, up to one that can be recognised and all that may be newer than it.
+
+    What is certainly older than that one is given back unjudged: nothing depends on it any more.
+    """
+    of_order = _order_findings(situation, candidates[0], rule_set)
+    judged: list[Judged] = []
+    older: list[Candidate] = []
+    usable: Judged | None = None
+    for candidate in candidates:
+        if usable is not None and _surely_older(candidate, usable.candidate):
+            older.append(candidate)
+            continue
+        one = _judge(situation, candidate, rule_set, of_order)
+        judged.append(one)
+        if usable is None and one.outcome == "recognize":
+            usable = one
+    return judged, older
+
+
 def _choose(judged: list[Judged]) -> Judged:
     for other in judged:
         if other.outcome == "recognize":
@@ -186,12 +229,18 @@ def _choose(judged: list[Judged]) -> Judged:
     return judged[0]
 
 
+def _same_time(a: Candidate, b: Candidate) -> bool:
+    return a.time == b.time and a.time_high == b.time_high
+
+
+def _surely_older(a: Candidate, b: Candidate) -> bool:
+    return a.time_high <= b.time and not _same_time(a, b)
+
+
 def _may_be_newer(other: Judged, chosen: Judged) -> bool:
     """Whether a result is, or within a partly known time may be, newer than the chosen one."""
     a, b = other.candidate, chosen.candidate
-    if a.time == b.time and a.time_high == b.time_high:
-        return a.issued > b.issued
-    return a.time_high > b.time
+    return a.issued > b.issued if _same_time(a, b) else a.time_high > b.time
 
 
 def _is_void(judged: Judged) -> bool:
@@ -199,21 +248,15 @@ def _is_void(judged: Judged) -> bool:
 
 
 def _newest_first_line(lowering: list[Judged]) -> Line:
-    if not lowering:
-        return _NOTHING_NEWER
     undecided = [other for other in lowering if other.outcome == "cannot-decide"]
-    first = (undecided or lowering)[0].candidate
-    return Line(
-        NEWEST_FIRST,
-        "unknown" if undecided else "fail",
-        "newer-undecided" if undecided else "newer-result",
-        "view-only",
-        _evidence(first),
-        "",
-    )
+    evidence = _evidence((undecided or lowering)[0].candidate)
+    if undecided:
+        return Line(NEWEST_FIRST, "unknown", "newer-undecided", "view-only", evidence, "")
+    return Line(NEWEST_FIRST, "fail", "newer-result", "view-only", evidence, "")
 
 
 _NOTHING_NEWER = Line(NEWEST_FIRST, "pass", "", "view-only", "", "")
+_SUPERSEDED = Line(NEWEST_FIRST, "fail", "superseded", "view-only", "", "")
 
 
 def _lowered(chosen: Judged, last: Line) -> tuple[Outcome, str]:
@@ -225,41 +268,32 @@ def _lowered(chosen: Judged, last: Line) -> tuple[Outcome, str]:
 
 
 def _lines(situation: Situation, judged: Judged, rule_set: RuleSet) -> list[Line]:
-    candidate = judged.candidate
-    evidence = _evidence(candidate)
-    return [
-        Line(
-            rule.name,
-            finding[0],
-            finding[1],
-            finding[2] or rule.criterion.effect,
-            evidence,
-            rule.clause,
-            {}
-            if finding is NOT_APPLICABLE
-            else rule.criterion.explain(situation, candidate, rule.parameters),
-        )
-        for rule, finding in zip(rule_set.rules, judged.findings, strict=True)
-    ]
+    lines: list[Line] = []
+    for rule, finding in zip(rule_set.rules, judged.findings, strict=True):
+        if finding is NOT_APPLICABLE:
+            lines.append(rule.not_applicable)
+        elif finding is PASSED and not rule.criterion.explain_passed:
+            lines.append(rule.passed)
+        else:
+            lines.append(_line(situation, judged.candidate, rule, finding))
+    return lines
 
 
-def _other(situation: Situation, other: Judged, chosen: Judged, rule_set: RuleSet) -> Other:
+def _line(situation: Situation, candidate: Candidate, rule: Rule, finding: Finding) -> Line:
+    verdict, reason, effect = finding
+    values = rule.criterion.explain(situation, candidate, rule.parameters)
+    return Line(
+        rule.name, verdict, reason, effect or rule.criterion.effect, "", rule.clause, values
+    )
+
+
+def _other(situation: Situation, other: Judged, rule_set: RuleSet) -> Other:
+    """One that is not chosen; when it could be recognised, another one of that kind is newer."""
     candidate = other.candidate
     if other.deciding < 0:
-        line = Line(
-            NEWEST_FIRST, "fail", "superseded", "view-only", _evidence(chosen.candidate), ""
-        )
-        return Other(candidate.source, candidate.version, other.outcome, line)
+        return Other(candidate.source, candidate.version, other.outcome, _SUPERSEDED)
     rule, finding = rule_set.rules[other.deciding], other.findings[other.deciding]
-    line = Line(
-        rule.name,
-        finding[0],
-        finding[1],
-        finding[2] or rule.criterion.effect,
-        _evidence(candidate),
-        rule.clause,
-        rule.criterion.explain(situation, candidate, rule.parameters),
-    )
+    line = _line(situation, candidate, rule, finding)
     return Other(candidate.source, candidate.version, other.outcome, line)
 
 

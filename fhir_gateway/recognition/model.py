@@ -124,17 +124,20 @@ class Line(msgspec.Struct, frozen=True):
     verdict: Verdict
     reason: str  # short code, "" when passed; (rule, reason) selects the sentence
     effect: Effect  # what the rule does when it is not met
-    evidence: str  # "Observation/abc/_history/2", "" when there is none
+    evidence: str  # "Observation/abc/_history/2" of another result; "" for the line's own
     clause: str  # what the rule set cites for it
     values: dict[str, str | int] = {}
 
 
 class Other(msgspec.Struct, frozen=True):
-    """A candidate that was not chosen, with the first line that decided so."""
+    """A candidate that was not chosen, with the first line that decided so.
+
+    `superseded`: older than a chosen one that can be recognised, and therefore not judged.
+    """
 
     source: str
     version: int
-    outcome: Outcome
+    outcome: Outcome | Literal["superseded"]
     line: Line
 
 

@@ -44,7 +44,7 @@ def derive(resource: dict[str, Any], derived: Derived) -> None:
     if passed is None:
         return
     extensions = resource.get("extension", ())
-    period = next(iter(_values(extensions, PERIOD_URL, "valuePeriod")), {})
+    period: dict[str, str] = next(iter(_values(extensions, PERIOD_URL, "valuePeriod")), {})
     rounds = _values(extensions, ROUND_URL, "valueString")
     items = [c for c in _values(extensions, ITEM_URL, "valueCoding") if c.get("system") in SYSTEMS]
     derived.evaluations += [

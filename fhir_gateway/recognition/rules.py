@@ -20,6 +20,7 @@ import msgspec
 from fhir_gateway.errors import Issue, Unprocessable
 from fhir_gateway.fhir.datatypes import date_range
 from fhir_gateway.recognition.criteria import CRITERIA, Check, Criterion
+from fhir_gateway.recognition.model import Line
 from fhir_gateway.recognition.parameters import WindowRule
 from fhir_gateway.recognition.situation import Window
 from fhir_gateway.settings import CANONICAL
@@ -34,12 +35,17 @@ _sorted = msgspec.json.Encoder(order="deterministic", decimal_format="string", e
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One action: a criterion, its parameters and the clause that it rests on."""
+    """One action: a criterion, its parameters and the clause that it rests on.
+
+    `passed` and `not_applicable` are its lines where it has nothing more to say.
+    """
 
     name: str
     criterion: Criterion
     parameters: msgspec.Struct
     clause: str
+    passed: Line
+    not_applicable: Line
 
 
 #: Position in the rule set, check, parameters.
@@ -58,7 +64,8 @@ class RuleSet:
     rules: tuple[Rule, ...]
     digest: str
     window_rule: WindowRule | None
-    applied: Mapping[str, tuple[Applied, ...]]  # by kind of result, for the loop of decide
+    for_order: Mapping[str, tuple[Applied, ...]]  # by kind of result, for the loops of decide
+    for_result: Mapping[str, tuple[Applied, ...]]
 
     @property
     def canonical(self) -> str:
@@ -124,15 +131,21 @@ def load_rule_set(plan_definition: Mapping[str, Any]) -> RuleSet:
         window_rule=next(
             (r.parameters for r in rules if isinstance(r.parameters, WindowRule)), None
         ),
-        applied=MappingProxyType({kind: _applied(rules, kind) for kind in ("lab", "imaging")}),
+        for_order=_applied(rules, "order"),
+        for_result=_applied(rules, "result"),
     )
 
 
-def _applied(rules: Sequence[Rule], kind: str) -> tuple[Applied, ...]:
-    return tuple(
-        (number, rule.criterion.check, rule.parameters)
-        for number, rule in enumerate(rules)
-        if kind in rule.criterion.kinds
+def _applied(rules: Sequence[Rule], looks_at: str) -> Mapping[str, tuple[Applied, ...]]:
+    return MappingProxyType(
+        {
+            kind: tuple(
+                (number, rule.criterion.check, rule.parameters)
+                for number, rule in enumerate(rules)
+                if kind in rule.criterion.kinds and rule.criterion.looks_at == looks_at
+            )
+            for kind in ("lab", "imaging")
+        }
     )
 
 
@@ -149,7 +162,15 @@ def _rule(number: int, action: Mapping[str, Any], issues: list[Issue]) -> Rule |
         text = "A rule cites what it rests on, in documentation.label"
         issues.append(_fault(f"{path}.documentation", text, "clause-missing"))
     parameters = _parameters(criterion.parameters, action, path, issues)
-    return Rule(name, criterion, parameters, clause)
+    passed = Line(name, "pass", "", criterion.effect, "", clause)
+    return Rule(
+        name,
+        criterion,
+        parameters,
+        clause,
+        passed,
+        msgspec.structs.replace(passed, verdict="not-applicable"),
+    )
 
 
 def _criterion_name(action: Mapping[str, Any]) -> str:

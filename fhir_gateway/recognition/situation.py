@@ -7,7 +7,6 @@ answer differs inside the range is *unknown*.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import date
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -92,59 +91,58 @@ def standing(situation: Situation, candidate: Candidate) -> Standing:
     reaching = situation.query.receiver_within
     if not reaching:
         return "receiver-area-unknown"
-    rows = candidate.evaluations
-    known = [row for row in rows if row.area in reaching]
-    if not known:
-        return _why_not_covered(rows)
-    return _standing_in_period(situation.query.zone, candidate, known)
+    rows = in_period(situation, candidate)
+    if not rows:
+        return _why_none(situation, candidate)
+    passed = [row for row in rows if row.passed]
+    if not passed:
+        return "evaluation-failed"
+    if len(passed) < len(rows) and _contradict(rows):
+        return "evaluation-contradictory"
+    throughout = _throughout(passed, candidate.time, candidate.time_high, situation.query.zone)
+    return "evaluated" if throughout else "exam-day-unknown"
 
 
-def _why_not_covered(rows: Sequence[Evaluation]) -> Standing:
+def _why_none(situation: Situation, candidate: Candidate) -> Standing:
+    reaching, rows = situation.query.receiver_within, candidate.evaluations
+    if any(row.area in reaching for row in rows):
+        return "evaluation-not-in-period"
     return "area-not-covered" if any(row.passed for row in rows) else "not-evaluated"
 
 
-def _standing_in_period(zone: str, candidate: Candidate, rows: Sequence[Evaluation]) -> Standing:
-    low, high = candidate.time, candidate.time_high
-    passed: list[tuple[int, int]] = []
-    passed_areas: set[str] = set()
-    failed_areas: set[str] = set()
-    for row in rows:
-        start, end = _period(row.start, row.end, zone)
-        if start > high or end < low:
-            continue
-        if row.passed:
-            passed.append((start, end))
-            passed_areas.add(row.area)
-        else:
-            failed_areas.add(row.area)
-    if passed_areas & failed_areas:
-        return "evaluation-contradictory"
-    if passed:
-        return "evaluated" if _contains(passed, low, high) else "exam-day-unknown"
-    return "evaluation-failed" if failed_areas else "evaluation-not-in-period"
+def _contradict(rows: list[Evaluation]) -> bool:
+    """Whether one area has a passed and a failed row at the time of the exam."""
+    passed = {row.area for row in rows if row.passed}
+    return any(row.area in passed for row in rows if not row.passed)
 
 
-def _contains(periods: list[tuple[int, int]], low: int, high: int) -> bool:
-    """Whether the periods together contain low..high without a gap."""
+def _throughout(rows: list[Evaluation], low: int, high: int, zone: str) -> bool:
+    """Whether the rows were in force during all of low..high, without a gap."""
+    start, end = _period(rows[0].start, rows[0].end, zone)
+    if start <= low and high <= end:
+        return True
     reached = low
-    for start, end in sorted(periods):
+    for start, end in sorted(_period(row.start, row.end, zone) for row in rows):
         if start > reached:
             return False
         reached = max(reached, end + 1)
     return reached > high
 
 
+def in_period(situation: Situation, candidate: Candidate) -> list[Evaluation]:
+    """The rows that reach the receiver and were in force at the time of the exam."""
+    query, found = situation.query, []
+    for row in candidate.evaluations:
+        if row.area in query.receiver_within:
+            start, end = _period(row.start, row.end, query.zone)
+            if start <= candidate.time_high and candidate.time <= end:
+                found.append(row)
+    return found
+
+
 def mark_of(situation: Situation, candidate: Candidate) -> Evaluation | None:
-    """The evaluation behind the mark: of the passed rows that cover, the one that ends last."""
-    zone, reaching = situation.query.zone, situation.query.receiver_within
-    rows = [
-        row
-        for row in candidate.evaluations
-        if row.passed and row.area in reaching and _overlaps(row, candidate, zone)
-    ]
-    return max(rows, key=lambda row: (row.end or "9", row.area, row.round), default=None)
-
-
-def _overlaps(row: Evaluation, candidate: Candidate, zone: str) -> bool:
-    start, end = _period(row.start, row.end, zone)
-    return start <= candidate.time_high and end >= candidate.time
+    """The evaluation behind the mark: of the passed rows that reach, the one that ends last."""
+    rows = [row for row in in_period(situation, candidate) if row.passed]
+    if len(rows) < 2:
+        return rows[0] if rows else None
+    return max(rows, key=lambda row: (row.end or "9", row.area, row.round))

@@ -20,13 +20,12 @@ def no_values(s: Situation, c: Candidate, p: Any) -> Values:
 
 
 def window_values(s: Situation, c: Candidate, p: WindowRule) -> Values:
-    values: Values = {"source": s.window.source}
-    if s.window.days is not None:
-        values["days"] = s.window.days
+    if s.window.days is None:
+        return {}
     start = c.issued if p.start == "issued" else c.time
-    if start:
-        values["age"] = age_days(s, start)
-    return values
+    if start >= s.window_start or not start:
+        return {"days": s.window.days, "source": s.window.source}
+    return {"days": s.window.days, "source": s.window.source, "age": age_days(s, start)}
 
 
 def source_values(s: Situation, c: Candidate, p: Any) -> Values:
@@ -35,10 +34,9 @@ def source_values(s: Situation, c: Candidate, p: Any) -> Values:
 
 def mark_values(s: Situation, c: Candidate, p: Any) -> Values:
     row = mark_of(s, c)
-    values: Values = {"receiver_area": s.query.receiver_area}
-    if row is not None:
-        values |= {"area": row.area, "evaluator": row.evaluator, "round": row.round}
-    return values
+    if row is None:
+        return {"receiver_area": s.query.receiver_area}
+    return {"area": row.area, "evaluator": row.evaluator, "round": row.round}
 
 
 def context_values(s: Situation, c: Candidate, p: PatientContext) -> Values:
@@ -48,7 +46,7 @@ def context_values(s: Situation, c: Candidate, p: PatientContext) -> Values:
 
 def repeat_values(s: Situation, c: Candidate, p: AlwaysRepeat) -> Values:
     for context, items in p.repeat.items():
-        if context in s.query.context and c.item in items:
+        if context in s.query.context and s.ordered.item in items:
             return {"context": context, "ground": p.ground}
     return {}
 
