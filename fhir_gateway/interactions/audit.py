@@ -9,7 +9,7 @@ disclosed, and whoever has no credential must not be able to fill the disk.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextvars import ContextVar
 from functools import lru_cache, wraps
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
@@ -149,14 +149,14 @@ async def refused(
 def audited(
     interaction: str,
 ) -> Callable[
-    [Callable[Concatenate[Gateway, Actor, P], Awaitable[R]]],
-    Callable[Concatenate[Gateway, Actor, P], Awaitable[R]],
+    [Callable[Concatenate[Gateway, Actor, P], Coroutine[Any, Any, R]]],
+    Callable[Concatenate[Gateway, Actor, P], Coroutine[Any, Any, R]],
 ]:
     """Decorates an interaction: what it refuses is audited before the caller hears of it."""
 
     def decorate(
-        function: Callable[Concatenate[Gateway, Actor, P], Awaitable[R]],
-    ) -> Callable[Concatenate[Gateway, Actor, P], Awaitable[R]]:
+        function: Callable[Concatenate[Gateway, Actor, P], Coroutine[Any, Any, R]],
+    ) -> Callable[Concatenate[Gateway, Actor, P], Coroutine[Any, Any, R]]:
         @wraps(function)
         async def run(gateway: Gateway, actor: Actor, *args: P.args, **kwargs: P.kwargs) -> R:
             try:

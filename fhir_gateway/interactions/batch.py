@@ -13,8 +13,8 @@ from urllib.parse import parse_qsl
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import GatewayError, Unprocessable
 from fhir_gateway.fhir import bundle
+from fhir_gateway.fhir.envelope import BundleEntry
 from fhir_gateway.fhir.outcome import operation_outcome
-from fhir_gateway.fhir.validate import BundleEntry
 from fhir_gateway.interactions.audit import audited
 from fhir_gateway.interactions.create import create
 from fhir_gateway.interactions.delete import delete

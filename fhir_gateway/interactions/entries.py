@@ -12,7 +12,8 @@ from urllib.parse import parse_qsl, unquote
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import GatewayError, Invalid, Issue, NotSupported
 from fhir_gateway.fhir import bundle
-from fhir_gateway.fhir.validate import BundleEntry, read_resource
+from fhir_gateway.fhir.envelope import BundleEntry
+from fhir_gateway.fhir.validate import read_resource
 from fhir_gateway.fhir.wire import instant
 from fhir_gateway.interactions.conditional import condition_of
 from fhir_gateway.interactions.history import history
@@ -48,7 +49,7 @@ def root(index: int) -> str:
 
 def request_of(entry: BundleEntry, where: str) -> Request:
     """Reads `request.method` and `request.url`. Raises Invalid, NotSupported."""
-    if entry.method not in METHODS:
+    if entry.method not in METHODS or entry.url is None:
         raise NotSupported(
             f"Methods of entries are {', '.join(METHODS)}", expression=f"{where}.request.method"
         )

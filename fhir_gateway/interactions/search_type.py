@@ -11,7 +11,7 @@ from fhir_gateway.context import Gateway
 from fhir_gateway.fhir import bundle
 from fhir_gateway.interactions.audit import audited, call_of, disclose, entry
 from fhir_gateway.interactions.types import check_type
-from fhir_gateway.search.page import links
+from fhir_gateway.search.page import next_link, resume, self_link
 from fhir_gateway.search.plan import SearchPlan
 from fhir_gateway.search.planner import plan_search
 from fhir_gateway.security.actor import Actor
@@ -45,6 +45,8 @@ async def search_type(
         lenient=lenient,
         page_limit=settings.page_limit,
     )
+    caller = actor.institution or actor.name
+    plan = resume(plan, secret=gateway.store.index_key, caller=caller)
     async with gateway.store.snapshot(actor.access) as reader:
         page = await reader.search(plan)
     if gateway.audit:
@@ -56,9 +58,11 @@ async def search_type(
         bundle.Hit(f"{base}/{stored.type}/{stored.id}", stored.whole(), "include")
         for stored in page.included
     ]
-    return bundle.searchset(
-        hits, links=links(plan, page.next, base, gateway.store.index_key), total=page.total
-    )
+    links = [("self", self_link(base, plan))]
+    if page.next is not None:
+        secret = gateway.store.index_key
+        links.append(("next", next_link(base, plan, page.next, secret=secret, caller=caller)))
+    return bundle.searchset(hits, links=links, total=page.total)
 
 
 def _events(
@@ -80,7 +84,7 @@ def _events(
     if plan.patients:
         return [event(patient=patient) for patient in plan.patients]
     shown = page.matches + page.included
-    homes = {stored.home: None for stored in shown if stored.home > 0}
+    homes: dict[int, str | None] = {stored.home: None for stored in shown if stored.home > 0}
     for stored in shown:
         if stored.type == "Patient":
             homes[stored.home] = stored.id

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Mapping, Sequence
 
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Issue, TooLong, Unprocessable
-from fhir_gateway.fhir.validate import BundleEntry
+from fhir_gateway.fhir.envelope import BundleEntry
 from fhir_gateway.interactions.audit import audited
 from fhir_gateway.interactions.entries import Request, every, read_entry, request_of, root, step_of
 from fhir_gateway.interactions.events import transaction_events

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Invalid, NotFound, NotSupported
 from fhir_gateway.fhir import bundle
+from fhir_gateway.fhir.envelope import read_bundle
 from fhir_gateway.fhir.outcome import operation_outcome
-from fhir_gateway.fhir.validate import read_bundle, read_resource
+from fhir_gateway.fhir.validate import read_resource
 from fhir_gateway.fhir.wire import render
 from fhir_gateway.interactions.batch import batch
 from fhir_gateway.interactions.capabilities import capability_statement

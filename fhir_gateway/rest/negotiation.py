@@ -91,7 +91,7 @@ class Prefer(NamedTuple):
 @lru_cache(maxsize=512)
 def prefer(header: str | None, default: str = "representation") -> Prefer:
     """Reads Prefer; what is not known is ignored, as the RFC says."""
-    chosen = {}
+    chosen: dict[str, str] = {}
     for part in (header or "").replace(";", ",").split(","):
         name, _, value = part.partition("=")
         chosen.setdefault(name.strip().lower(), value.strip().strip('"'))

@@ -1,0 +1,217 @@
+"""The composition root: settings in, a running application out. Everything is wired here, in the
+open, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fhir_gateway import __version__
+from fhir_gateway.context import Clock, Coder, Counter, Deriver, Gateway, SystemClock
+from fhir_gateway.errors import GatewayError, Invalid, MethodNotAllowed, NotFound
+from fhir_gateway.fhir.outcome import operation_outcome
+from fhir_gateway.fhir.wire import parse
+from fhir_gateway.identity import cross_reference
+from fhir_gateway.interactions.seed import seed
+from fhir_gateway.recognition import facts, register
+from fhir_gateway.rest.errors import fault, refusal
+from fhir_gateway.rest.health import health_routes
+from fhir_gateway.rest.metrics import Metrics
+from fhir_gateway.rest.trace import Trace
+from fhir_gateway.search.index import Extractor, IndexRows
+from fhir_gateway.settings import CANONICAL, Settings
+from fhir_gateway.store.sqlite import SqliteStore, open_sqlite
+from fhir_gateway.terminology.coder import Coder as CatalogueCoder
+from fhir_gateway.terminology.concept_map import concept_maps_of, load_concept_maps
+from fhir_gateway.terminology.value_set import load_vocabulary, terminology_resources
+
+LOG = logging.getLogger("fhir_gateway")
+_SQLITE = "sqlite:///"
+_DOORS = ("rest", "cds_hooks", "hl7v2")
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """A gateway with its doors. `asgi` is what an ASGI server serves."""
+
+    asgi: Callable[[Any, Any, Any], Awaitable[None]]
+    gateway: Gateway
+
+    async def close(self) -> None:
+        """Finishes what was accepted and closes the store."""
+        await self.gateway.store.close()
+
+
+async def build(
+    settings: Settings, *, clock: Clock | None = None, audit: bool = True
+) -> Application:
+    """The whole gateway. `audit=False` is for the benchmark alone.
+
+    Raises Invalid for settings that contradict each other, Unavailable when the store cannot be
+    opened, Unprocessable for faults in the data folders.
+    """
+    metrics = Metrics()
+    gateway = await open_gateway(settings, clock=clock, audit=audit, count=metrics.count)
+    web = FastAPI(
+        title="FHIR gateway",
+        version=__version__,
+        openapi_url=None,
+        redirect_slashes=False,
+        telemetry=_NO_TELEMETRY,
+        exception_handlers={
+            GatewayError: _refused,
+            HTTPException: _http_refused,
+            Exception: _failed,
+        },
+    )
+    for door in _DOORS:
+        if find_spec(f"fhir_gateway.{door}.routes"):
+            routes = import_module(f"fhir_gateway.{door}.routes").routes(gateway)
+            web.router.routes.extend(routes)
+    web.include_router(health_routes(gateway, metrics))
+    asgi = Trace(web, metrics=metrics, body_limit=settings.body_limit)
+    return Application(asgi=asgi, gateway=gateway)
+
+
+#: FastAPI's own telemetry would record messages and tracebacks, which may quote patients.
+_NO_TELEMETRY: Any = {
+    "tracing": False, "metrics": False, "logs": False, "operation_spans": False,
+    "auto_configure": False,
+}  # fmt: skip
+
+
+async def open_gateway(
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    audit: bool = True,
+    count: Counter = lambda name, by: None,
+) -> Gateway:
+    """The gateway without doors, as commands and jobs use it; its store wants to be closed."""
+    check_open_access(settings)
+    clock = clock or SystemClock()
+    vocabulary = load_vocabulary(settings.terminology)
+    maps = load_concept_maps(Path(settings.mappings) / "concepts", vocabulary.catalogue)
+    store, extractor = await _open_store(settings, clock)
+    gateway = Gateway(
+        settings=settings,
+        store=store,
+        extractor=extractor,
+        clock=clock,
+        derivers=_derivers(settings),
+        coders=_coders(CatalogueCoder(vocabulary.catalogue, maps)),
+        audit=audit,
+        count=count,
+        started=clock.now(),
+    )
+    resources = [
+        *terminology_resources(vocabulary),
+        *(
+            resource
+            for name, local_map in maps.items()
+            for resource in concept_maps_of(local_map, name, vocabulary.catalogue)
+        ),
+        *profile_resources(settings.profiles),
+    ]
+    try:
+        await seed(gateway, resources)
+    except BaseException:
+        await store.close()
+        raise
+    return gateway
+
+
+def _derivers(settings: Settings) -> tuple[Deriver, ...]:
+    """What must happen at ingest but belongs to a higher floor."""
+    return (
+        partial(facts.derive, zone=settings.zone),
+        register.derive,
+        cross_reference.derive,
+    )
+
+
+def _coders(coder: CatalogueCoder) -> tuple[Coder, ...]:
+    return (coder.add,)
+
+
+async def _open_store(settings: Settings, clock: Clock) -> tuple[SqliteStore, Extractor]:
+    """The store and the extractor that is keyed by the store's own secret.
+
+    The store calls for rows of its journal when it has been idle for a moment, which is after
+    the extractor was made.
+    """
+    made: list[Extractor] = []
+
+    def rows(type: str, resource: dict[str, Any]) -> IndexRows:
+        return made[0].rows(type, resource)
+
+    if not settings.database.startswith(_SQLITE):
+        raise Invalid("database must be sqlite:///PATH", rule="database")
+    store = await open_sqlite(
+        settings.database.removeprefix(_SQLITE),
+        clock=clock,
+        random=os.urandom,
+        rows=rows,
+        search_budget=settings.search_budget,
+    )
+    made.append(Extractor(store.index_key, settings.zone))
+    return store, made[0]
+
+
+def profile_resources(folder: str) -> Iterator[dict[str, Any]]:
+    """The definitions in the profiles folder, our canonical root filled in."""
+    for path in sorted(Path(folder).glob("[A-Z]*/*.json")):
+        yield parse(path.read_bytes().replace(b"{CANONICAL}", CANONICAL.encode()))
+
+
+def check_open_access(settings: Settings) -> None:
+    """Raises Invalid when a gateway without authentication would listen beyond this machine."""
+    if settings.open_access and not is_loopback(settings.host):
+        raise Invalid(
+            f"--open-access serves loopback addresses only, not {settings.host}", rule="open-access"
+        )
+    if settings.open_access:
+        LOG.warning('{"event":"open-access","warning":"NO AUTHENTICATION: demonstration only"}')
+
+
+def is_loopback(host: str) -> bool:
+    """True for localhost and loopback addresses."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, GatewayError)
+    answer = refusal(error)
+    headers = {name.decode(): value.decode() for name, value in answer.headers}
+    return Response(answer.body, answer.status, headers, "application/fhir+json; charset=utf-8")
+
+
+async def _http_refused(request: Request, error: Exception) -> Response:
+    """What Starlette's router says of unknown paths and methods, as an OperationOutcome."""
+    if getattr(error, "status_code", 404) == 405:
+        return await _refused(request, MethodNotAllowed("Not offered here", rule="method"))
+    return await _refused(request, NotFound("There is no such address", rule="unknown-address"))
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    body = operation_outcome((fault(),))
+    return Response(body, 500, media_type="application/fhir+json; charset=utf-8")

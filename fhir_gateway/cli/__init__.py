@@ -1,0 +1,51 @@
+"""The command line: `fhir-gateway COMMAND`, or `python -m fhir_gateway COMMAND`.
+
+Commands are named in one table and imported when they are used, so that `--help` is quick and a
+command pays only for what it needs.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+
+import click
+
+from fhir_gateway import __version__
+
+#: name -> what `--help` says; each is `command` in the module of its name.
+COMMANDS: dict[str, str] = {
+    "serve": "Serve the gateway over HTTP.",
+    "load": "Take in files: FHIR bundles, HL7 v2 messages, DICOM objects.",
+    "institution": "Register institutions, check their entries, issue tokens.",
+    "rules": "List, check and activate rule sets.",
+    "replay": "Decide again what was decided, and compare.",
+    "check": "Check the installation, the data folders and the store.",
+}
+
+
+class _Commands(click.Group):
+    """A group that imports a command when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name in COMMANDS if find_spec(f"{__name__}.{name}")]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        command: click.Command = import_module(f"{__name__}.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name]) for name in self.list_commands(ctx)])
+
+
+@click.group(cls=_Commands)
+@click.version_option(__version__, prog_name="fhir-gateway")
+def main() -> None:
+    """FHIR gateway for mutual recognition of laboratory and imaging results.
+
+    Every setting also has an environment variable, FHIR_GATEWAY_…; see docs/settings.md. Options
+    win over variables.
+    """

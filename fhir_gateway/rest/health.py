@@ -1,0 +1,67 @@
+"""Pages for operators: /healthz (the process lives), /readyz (the store answers and takes
+commits), /metrics (figures). They carry no patient data.
+
+/metrics answers a caller on the loopback interface that no proxy stands in front of, or one with
+a credential; a reverse proxy should not publish it at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response
+
+from fhir_gateway.context import Gateway
+from fhir_gateway.errors import GatewayError, Unavailable
+from fhir_gateway.interactions.authenticate import authenticate
+from fhir_gateway.rest.metrics import CONTENT_TYPE_LATEST, Metrics
+from fhir_gateway.security.actor import SYSTEM_ACCESS
+from fhir_gateway.store.changes import ChangeSet
+
+_LOOPBACK = ("127.0.0.1", "::1")
+_PROXIED = ("x-forwarded-for", "forwarded", "via")
+
+#: A store that takes longer is not ready.
+_PATIENCE = 5.0
+
+
+def health_routes(gateway: Gateway, metrics: Metrics) -> APIRouter:
+    """The operators' pages."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/healthz")
+    async def healthz() -> Response:
+        return JSONResponse({"status": "ok"})
+
+    @router.get("/readyz")
+    async def readyz() -> Response:
+        try:
+            t = await asyncio.wait_for(_ready(gateway), _PATIENCE)
+        except (GatewayError, TimeoutError):
+            return JSONResponse({"status": "not ready"}, 503, {"retry-after": "1"})
+        return JSONResponse({"status": "ready", "t": t})
+
+    @router.get("/metrics")
+    async def figures(request: Request) -> Response:
+        if not _is_near(request):
+            await authenticate(gateway, request.headers)
+        return Response(metrics.page(), media_type=CONTENT_TYPE_LATEST)
+
+    return router
+
+
+async def _ready(gateway: Gateway) -> int:
+    """Asks the reader and the writer. An empty change set is committed like any other."""
+    committed = await gateway.store.commit(ChangeSet(id=gateway.random(16), urgent=True))
+    async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
+        if reader.t < committed.t:
+            raise Unavailable("The reader does not see the writer's commit", rule="behind")
+        return reader.t
+
+
+def _is_near(request: Request) -> bool:
+    client = request.client
+    if client is None or client.host not in _LOOPBACK:
+        return False
+    return not any(name in request.headers for name in _PROXIED)

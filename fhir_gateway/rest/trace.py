@@ -1,0 +1,156 @@
+"""The one middleware: request ids, the body limit, the log line, the figures, the last resort.
+
+Pure ASGI. The log is for operators: one JSON line a request with the template of its route, never
+its path or query; an unexpected exception is logged by its class and place in the code, because
+its message may quote what somebody sent.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import traceback
+from collections.abc import Awaitable, Callable
+from secrets import token_hex
+from time import perf_counter
+from typing import Any
+
+from fhir_gateway.errors import GatewayError, TooLong
+from fhir_gateway.fhir.outcome import operation_outcome
+from fhir_gateway.interactions.audit import ORIGIN, Origin
+from fhir_gateway.rest.errors import fault, refusal
+from fhir_gateway.rest.exchange import Answer, Scope
+from fhir_gateway.rest.metrics import Metrics
+
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+LOG = logging.getLogger("fhir_gateway.requests")
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._\-]{1,64}")
+
+
+class Trace:
+    """Wraps the application. Adds X-Request-Id to every answer."""
+
+    def __init__(self, app: App, *, metrics: Metrics, body_limit: int) -> None:
+        self.app, self.metrics, self.body_limit = app, metrics, body_limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, or the lifespan of the server."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        client = scope.get("client")
+        ORIGIN.set(Origin(request_id, client[0] if client else ""))
+        started = perf_counter()
+        reply = _Reply(send, request_id)
+        try:
+            await self.app(scope, self._limited(scope, receive), reply.send)
+        except GatewayError as error:
+            await reply.refuse(refusal(error))
+        except Exception as error:
+            _log_fault(request_id, error)
+            await reply.refuse(Answer(500, operation_outcome((fault(),))))
+        seconds = perf_counter() - started
+        route = _route(scope)
+        self.metrics.request(scope["method"], route, reply.status, seconds)
+        _log_request(scope, request_id, route, reply, seconds)
+
+    def _limited(self, scope: Scope, receive: Receive) -> Receive:
+        """`receive` that raises TooLong as soon as the body is over the limit."""
+        limit = self.body_limit
+        for name, value in scope["headers"]:
+            if name == b"content-length" and value.isdigit() and int(value[:18]) > limit:
+                return _refusing(limit)
+        size = 0
+
+        async def limited() -> Any:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > limit:
+                raise _too_long(limit)
+            return message
+
+        return limited
+
+
+class _Reply:
+    """What was sent so far."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send, self._header = send, (b"x-request-id", request_id.encode())
+        self.status, self.size = 0, 0
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [*message.get("headers", ()), self._header]
+        else:
+            self.size += len(message.get("body", b""))
+        await self._send(message)
+
+    async def refuse(self, answer: Answer) -> None:
+        """Answers for a door that raised; one that began to answer can only be cut off."""
+        if self.status:
+            return
+        headers = [
+            *answer.headers,
+            (b"content-type", b"application/fhir+json; charset=utf-8"),
+            (b"content-length", b"%d" % len(answer.body)),
+            (b"cache-control", b"no-store"),
+        ]
+        await self.send(
+            {"type": "http.response.start", "status": answer.status, "headers": headers}
+        )
+        await self.send({"type": "http.response.body", "body": answer.body})
+
+
+def _refusing(limit: int) -> Receive:
+    async def refuse() -> Any:
+        raise _too_long(limit)
+
+    return refuse
+
+
+def _too_long(limit: int) -> TooLong:
+    return TooLong(f"A body may have {limit} bytes here", rule="body-limit")
+
+
+def _request_id(scope: Scope) -> str:
+    """The client's own id when it is a clean one, else a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return str(value.decode())
+    return token_hex(12)
+
+
+def _route(scope: Scope) -> str:
+    """The template of the route that answered."""
+    template = scope.get("template")
+    if template is None:
+        template = getattr(scope.get("route"), "path", "{unknown}")
+    return str(template)
+
+
+def _log_request(scope: Scope, request_id: str, route: str, reply: _Reply, seconds: float) -> None:
+    if LOG.isEnabledFor(logging.INFO):
+        line = (
+            f'{{"event":"request","id":"{request_id}","method":{json.dumps(scope["method"])},'
+            f'"route":"{route}","status":{reply.status},"ms":{seconds * 1000:.2f},'
+            f'"bytes":{reply.size},"actor":{json.dumps(scope.get("actor", ""))}}}'
+        )
+        LOG.info(line)
+
+
+def _log_fault(request_id: str, error: BaseException) -> None:
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-12:]]
+    LOG.error(
+        json.dumps(
+            {"event": "fault", "id": request_id, "error": type(error).__name__, "at": places}
+        )
+    )
