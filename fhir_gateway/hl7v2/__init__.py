@@ -1,0 +1,1 @@
+"""Floor 5: the door for HL7 v2 messages over HTTP."""

@@ -1,0 +1,211 @@
+"""Receiving an HL7 v2 message: from its bytes to its acknowledgement. Architecture section 4.1.
+
+The message is stored whole or not at all, in one commit with its bytes, its AuditEvent and its
+acknowledgement; the AA is handed out when that commit is durable. The same message (MSH-3, MSH-10
+of one institution) sent again gets the same bytes back and stores nothing. docs/adr/0010.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+from hashlib import sha256
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from fhir_gateway.context import Gateway, new_id
+from fhir_gateway.errors import (
+    Conflict,
+    Duplicate,
+    Forbidden,
+    GatewayError,
+    Internal,
+    Issue,
+    PreconditionFailed,
+)
+from fhir_gateway.fhir.validate import BundleEntry
+from fhir_gateway.fhir.wire import render
+from fhir_gateway.interactions.audit import refused
+from fhir_gateway.interactions.institutions import institution, institution_of_facility
+from fhir_gateway.interactions.outcome import TransactionOutcome
+from fhir_gateway.interactions.reconcile import Planned, reconcile
+from fhir_gateway.interactions.transaction import transaction
+from fhir_gateway.mapping.v2 import parse
+from fhir_gateway.mapping.v2_ack import Header, acknowledge, read_header, refuse
+from fhir_gateway.mapping.v2_oru import map_oru
+from fhir_gateway.security.actor import Actor
+from fhir_gateway.security.institution import Institution
+from fhir_gateway.store.blobs import pack
+from fhir_gateway.store.changes import Once, Received
+
+LOG = logging.getLogger(__name__)
+
+V2_MEDIA = "x-application/hl7-v2+er7"
+
+#: How often a message whose patient or report is changed meanwhile is planned anew.
+ATTEMPTS = 6
+
+_ONCE_KIND = "v2"
+_DIGEST = 32
+
+
+class Acknowledged(NamedTuple):
+    """The answer to a message. `error` is None when it is stored, now or before."""
+
+    body: bytes
+    error: GatewayError | None
+    repeated: bool = False
+    outcome: TransactionOutcome | None = None
+    warnings: tuple[Issue, ...] = ()
+
+    @property
+    def status(self) -> int:
+        """The HTTP status that says the same."""
+        return self.error.status if self.error else 200
+
+
+async def receive_v2(
+    gateway: Gateway, actor: Actor, raw: bytes, *, charset: str = ""
+) -> Acknowledged:
+    """Takes in one message. Never raises: what is wrong stands in the acknowledgement.
+
+    `charset` is what the transport says of the bytes; MSH-18 comes first.
+    """
+    header = read_header(raw)
+    try:
+        sender = await _sender(gateway, actor, header)
+        return await _receive(gateway, _acting(actor, sender), sender, raw, charset)
+    except GatewayError as error:
+        refusal = error
+    except Exception:  # the text of an unexpected exception never leaves the process
+        LOG.exception("a v2 message could not be taken in")
+        refusal = Internal("The gateway failed; the message was not stored", rule="internal")
+    return _refused(gateway, header, refusal)
+
+
+def refuse_v2(gateway: Gateway, raw: bytes, error: GatewayError) -> Acknowledged:
+    """The acknowledgement of a message that a door refuses before it is looked at."""
+    return _refused(gateway, read_header(raw), error)
+
+
+def _refused(gateway: Gateway, header: Header, error: GatewayError) -> Acknowledged:
+    time, control_id = _stamp(gateway, gateway.settings.zone)
+    return Acknowledged(refuse(header, error, time=time, control_id=control_id), error)
+
+
+async def _sender(gateway: Gateway, actor: Actor, header: Header) -> Institution:
+    """The institution that sends: the credential's, else (open access) the one that MSH-4 names."""
+    if actor.institution is not None:
+        found = await institution(gateway, actor.institution)
+    else:
+        found = await institution_of_facility(gateway, header.facility)
+    if found is None:
+        raise Forbidden(
+            "No registered institution sends this message", expression="MSH[1]-4", rule="sender"
+        )
+    return found
+
+
+def _acting(actor: Actor, sender: Institution) -> Actor:
+    """The actor on behalf of the sender, so that the sender owns what is stored."""
+    if actor.institution == sender.id:
+        return actor
+    return Actor("institution", sender.name, institution=sender.id, access=actor.access)
+
+
+async def _receive(
+    gateway: Gateway, actor: Actor, sender: Institution, raw: bytes, charset: str
+) -> Acknowledged:
+    digest = sha256(raw).digest()
+    try:
+        folder = f"{gateway.settings.mappings}/v2"
+        message = parse(raw, default_charset=charset or sender.charset, folder=folder)
+        header = read_header(raw, message.decoded.codec)
+        key = once_key(sender, header)
+        if earlier := await _earlier(gateway, actor, key, digest):
+            return earlier
+        mapped = map_oru(message, sender, folder=folder)
+    except GatewayError as error:
+        await refused(gateway, actor, error, interaction="transaction")
+        raise
+    for _ in range(ATTEMPTS):
+        async with gateway.store.snapshot(actor.access) as reader:
+            plan = await reconcile(reader, mapped, sender, folder=folder)
+        answer = _answer(gateway, sender, header, plan.warnings)
+        try:
+            outcome = await transaction(
+                gateway,
+                actor,
+                entries_of(plan),
+                received=_kept(raw, digest),
+                once=Once(_ONCE_KIND, key, digest + answer),
+                only_if_changed=True,
+            )
+        except PreconditionFailed:
+            continue
+        if outcome.committed is not None and outcome.committed.repeated:
+            return _repeat(outcome.committed.response, digest)
+        return Acknowledged(answer, None, False, outcome, tuple(plan.warnings))
+    raise Conflict("Other messages change the same report; send it again", rule="overtaken")
+
+
+def once_key(sender: Institution, header: Header) -> bytes:
+    """What makes a message the same one: institution, sending application, control id."""
+    parts = ("v2", sender.id, header.sending[0], header.control_id)
+    return sha256("\x1f".join(parts).encode("utf-8", "surrogatepass")).digest()
+
+
+async def _earlier(
+    gateway: Gateway, actor: Actor, key: bytes, digest: bytes
+) -> Acknowledged | None:
+    async with gateway.store.snapshot(actor.access) as reader:
+        stored = await reader.once(_ONCE_KIND, key)
+    return None if stored is None else _repeat(stored, digest)
+
+
+def _repeat(stored: bytes, digest: bytes) -> Acknowledged:
+    """The answer given before. Raises Duplicate when the content was another."""
+    if stored[:_DIGEST] != digest:
+        raise Duplicate(
+            "This message control id was used before for a message with other content",
+            expression="MSH[1]-10",
+            rule="v2-control-id",
+        )
+    return Acknowledged(stored[_DIGEST:], None, repeated=True)
+
+
+def entries_of(plan: Planned) -> list[BundleEntry]:
+    """One PUT for each resource, bound to the version that was read when the plan was made."""
+    entries = []
+    for resource, version in plan.resources:
+        type, id = resource["resourceType"], resource["id"]
+        entries.append(
+            BundleEntry(
+                full_url=None,
+                method="PUT",
+                url=f"{type}/{id}",
+                resource_raw=render(resource),
+                if_match=f'W/"{version}"' if version else None,
+                if_none_match="*" if version == 0 else None,
+            )
+        )
+    return entries
+
+
+def _kept(raw: bytes, digest: bytes) -> Received:
+    enc, body = pack(raw)
+    return Received(digest, V2_MEDIA, enc, body)
+
+
+def _answer(
+    gateway: Gateway, sender: Institution, header: Header, warnings: Sequence[Issue]
+) -> bytes:
+    time, control_id = _stamp(gateway, sender.zone)
+    return acknowledge(header, time=time, control_id=control_id, warnings=warnings)
+
+
+def _stamp(gateway: Gateway, zone: str) -> tuple[str, str]:
+    """The acknowledgement's own time and control id (MSH-7, MSH-10: at most 20 characters)."""
+    now = datetime.fromtimestamp(gateway.clock.now() // 1_000_000, ZoneInfo(zone))
+    return now.strftime("%Y%m%d%H%M%S%z"), new_id(gateway)[-20:]
