@@ -1,0 +1,40 @@
+"""Bearer tokens: made of randomness, kept as hashes, read from the header."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+import pytest
+
+from fhir_gateway.security.tokens import bearer, hash_token, new_token
+
+
+def test_a_token_says_what_it_opens_and_carries_all_its_randomness() -> None:
+    token = new_token(bytes(range(32)))
+    assert token == "fgw_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
+    assert new_token(bytes(32)) != token
+
+
+def test_too_little_randomness_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 16"):
+        new_token(bytes(15))
+
+
+def test_only_the_hash_of_a_token_is_kept() -> None:
+    assert hash_token("fgw_x") == sha256(b"fgw_x").digest()
+
+
+@pytest.mark.parametrize(
+    ("header", "token"),
+    [
+        ("Bearer fgw_x", "fgw_x"),
+        ("bearer  fgw_x ", "fgw_x"),
+        ("Bearer ", None),
+        ("Basic abc", None),
+        ("Bearerfgw_x", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_the_token_is_read_from_the_header(header: str | None, token: str | None) -> None:
+    assert bearer(header) == token
