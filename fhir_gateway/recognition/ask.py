@@ -8,7 +8,7 @@ docs/flows/order.md, architecture 4.2.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -31,12 +31,13 @@ from fhir_gateway.recognition.model import (
 from fhir_gateway.recognition.record import (
     Inputs,
     Occasion,
-    decision_id,
     decision_number,
+    logical_id,
     render_tail,
 )
 from fhir_gateway.recognition.rules import RuleSet
 from fhir_gateway.security.actor import Access, Actor
+from fhir_gateway.security.institution import Institution
 from fhir_gateway.store.blobs import pack
 from fhir_gateway.store.changes import ChangeSet, Entry, Received
 from fhir_gateway.store.store import Reader
@@ -69,11 +70,12 @@ class Answer(NamedTuple):
     query: Query
     decision: Decision
     sources: Sequence[Source]
+    institutions: Mapping[str, Institution]
 
     @property
     def id(self) -> str:
         """The logical id of the GuidanceResponse."""
-        return decision_id(self.number)
+        return logical_id(self.number)
 
 
 async def ask(gateway: Gateway, actor: Actor, question: Question) -> Answer:
@@ -89,7 +91,9 @@ async def ask(gateway: Gateway, actor: Actor, question: Question) -> Answer:
         seen = await _candidates(reader, inputs, facts.register)
     rule_set = facts.rules.rule_set if facts.rules else None
     decision = conclude(inputs, seen, rule_set, catalogue_of(gateway))
-    answer = Answer(decision_number(gateway), inputs.query, decision, facts.sources)
+    answer = Answer(
+        decision_number(gateway), inputs.query, decision, facts.sources, facts.institutions
+    )
     await _record(gateway, actor, question, inputs, answer)
     return answer
 
@@ -103,8 +107,9 @@ async def _inputs(
     access: Access,
 ) -> Inputs:
     """The question as `decide` takes it, and all by which its facts can be read again."""
-    person = await reader.person(question.patient) if question.patient else None
-    receiver = facts.receivers.get(question.receiver)
+    named = question.patient and not question.contradictory
+    person = await reader.person(question.patient) if named else None
+    receiver = facts.institutions.get(question.receiver)
     query = Query(
         patient=question.patient if person else "",
         home=person.home if person else 0,

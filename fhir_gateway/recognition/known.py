@@ -43,7 +43,7 @@ class Known(NamedTuple):
 
     rules: InForce | None
     sources: Sequence[Source]
-    receivers: Mapping[str, Institution]
+    institutions: Mapping[str, Institution]
     register: Register
 
 

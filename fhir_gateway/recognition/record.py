@@ -8,7 +8,6 @@ from rule and reason. Everything is joined as bytes: this runs for every call of
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 from uuid import UUID
@@ -26,8 +25,6 @@ from fhir_gateway.settings import CANONICAL
 RECOGNIZE_URL = f"{CANONICAL}/OperationDefinition/recognize"
 
 _BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"
-_VALUES = {character: value for value, character in enumerate(_BASE32)}
-_DECISION_ID = re.compile(f"[{_BASE32}]{{26}}")
 #: The lowest 12 bits of a decision's number are 0 and count its cards and suggestions.
 _COUNTED = 0xFFF
 MAX_LINES = 1_000
@@ -73,8 +70,8 @@ def decision_number(gateway: Gateway) -> int:
     return (high << 64) | (2 << 62) | ((chance & ((1 << 50) - 1)) << 12)
 
 
-def decision_id(number: int) -> str:
-    """The logical id of a decision: its number in 26 characters, sorting by time."""
+def logical_id(number: int) -> str:
+    """A 128-bit number as a logical id: 26 characters that sort as the numbers do."""
     return "".join(_BASE32[number >> shift & 31] for shift in range(125, -1, -5))
 
 
@@ -90,12 +87,7 @@ def read_card_uuid(text: str) -> Card:
     except ValueError:
         raise Invalid("This is not a uuid", rule="card-uuid") from None
     low = number & _COUNTED
-    return Card(decision_id(number - low), low >> 2, low & 3)
-
-
-def is_decision_id(text: str) -> bool:
-    """Whether a logical id can be that of a decision."""
-    return _DECISION_ID.fullmatch(text) is not None
+    return Card(logical_id(number - low), low >> 2, low & 3)
 
 
 # -- the resource ----------------------------------------------------------------------------------
@@ -114,6 +106,8 @@ def render_tail(
         b',{"name":"sources","valueInteger":%d}' % sources,
     ]  # fmt: skip
     parts += (b"," + _reference("stale", f"Organization/{name}") for name in stale)
+    if occasion.user:
+        parts += b",", _string("user", occasion.user)
     if occasion.received:
         parts += b",", _string("received", f"urn:sha256:{occasion.received}")
     parts.append(b"]}]")
@@ -140,7 +134,7 @@ def _status(decision: Decision) -> bytes:
 
 def render_items(decision: Decision) -> bytes:
     """The decision itself. Deciding again from the same inputs must give the same bytes."""
-    parameters = [_string("catalogue", decision.catalogue or "none")]
+    parameters = [_string("catalogue", decision.catalogue)] if decision.catalogue else []
     parameters += map(_item, decision.items)
     return b",".join(parameters)
 

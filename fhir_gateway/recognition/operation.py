@@ -1,0 +1,252 @@
+"""The operations $recognize, $answer and $replay: Parameters in, Parameters out.
+
+profiles/OperationDefinition/*.json say what they take; docs/api/recognize.md shows them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, cast
+
+from fhir_gateway.context import Gateway
+from fhir_gateway.errors import Deleted, Forbidden, Invalid, Issue, NotFound
+from fhir_gateway.fhir.datatypes import date_range
+from fhir_gateway.fhir.wire import parse
+from fhir_gateway.interactions.audit import audited
+from fhir_gateway.recognition.answer import Reply, record_answers
+from fhir_gateway.recognition.ask import Question, ask
+from fhir_gateway.recognition.given import MANY, Row, Taken, local_id, single, take
+from fhir_gateway.recognition.known import catalogue_of
+from fhir_gateway.recognition.model import OrderedItem
+from fhir_gateway.recognition.order import read_contexts, read_orders
+from fhir_gateway.recognition.record import MAX_LINES, Occasion
+from fhir_gateway.recognition.replay import replay_decision
+from fhir_gateway.recognition.subject import Subject, subject_by_id, subject_by_identifiers
+from fhir_gateway.recognition.told import told
+from fhir_gateway.security.actor import Actor
+from fhir_gateway.store.store import Reader
+from fhir_gateway.terminology.catalogue import SYSTEMS
+
+Parameters = dict[str, Any]
+
+_RECOGNIZE = {
+    "patient": Row(("valueReference", "valueIdentifier")),
+    "order": Row(("resource",), MANY),
+    "item": Row(("valueCode", "valueCoding"), MANY),
+    "receiver": Row(("valueReference",)),
+    "context": Row(("valueCode",), MANY),
+}
+_ANSWER = {
+    "line": Row(("valueString",)),
+    "outcome": Row(("valueCode",)),
+    "result": Row(("valueReference",)),
+    "reason": Row(("valueCoding", "valueCode")),
+    "text": Row(("valueString",)),
+    "patientInformed": Row(("valueBoolean",)),
+    "practitioner": Row(("valueReference",)),
+    "answered": Row(("valueDateTime",)),
+}
+
+
+@audited("operation")
+async def recognize(
+    gateway: Gateway, actor: Actor, *, parameters: Parameters, id: str | None = None
+) -> Parameters:
+    """ServiceRequest/$recognize and ServiceRequest/[id]/$recognize: the recorded answer.
+
+    Raises Invalid with every fault of the parameters, NotFound and Deleted for the order, Forbidden
+    when an institution asks on behalf of another.
+    """
+    given = take(parameters, _RECOGNIZE)
+    context = read_contexts([taken.value for taken in given["context"]])
+    receiver = _receiver(actor, single(given, "receiver"))
+    async with gateway.store.snapshot(actor.access) as reader:
+        if id is not None:
+            _refuse_on_instance(given)
+            order = await _stored_order(reader, id)
+            subject = await _subject_of_order(reader, gateway, order)
+            drafts = [(f"ServiceRequest/{id}", "ServiceRequest", order)]
+        else:
+            subject = await _subject(reader, gateway, single(given, "patient"))
+            drafts = _drafts(given["order"])
+    orders = read_orders(gateway, drafts, receiver or None)
+    items = [item for order in orders for item in order.items] + _items(given["item"])
+    _check_items(items)
+    answer = await ask(
+        gateway,
+        actor,
+        Question(
+            patient=subject.patient,
+            items=tuple(items),
+            receiver=receiver,
+            context=context.union(*(order.context for order in orders)),
+            occasion=Occasion("$recognize"),
+            contradictory=subject.contradictory,
+        ),
+    )
+    return told(answer, catalogue_of(gateway))
+
+
+def _receiver(actor: Actor, taken: Taken | None) -> str:
+    """The institution that the patient is at: the caller's own; others may name any."""
+    if taken is None:
+        return actor.institution or ""
+    receiver = local_id(taken, "Organization")
+    if actor.institution and receiver != actor.institution:
+        raise Forbidden(
+            "An institution asks for itself only", expression=taken.expression, rule="receiver"
+        )
+    return receiver
+
+
+def _refuse_on_instance(given: Mapping[str, list[Taken]]) -> None:
+    issues = tuple(
+        Issue("invalid", f"{name} is known from the order", taken.expression, "parameter")
+        for name in ("patient", "order", "item")
+        for taken in given[name]
+    )
+    if issues:
+        raise Invalid(issues=issues)
+
+
+async def _stored_order(reader: Reader, id: str) -> dict[str, Any]:
+    stored = await reader.read("ServiceRequest", id)
+    if stored is None:
+        raise NotFound("There is no such ServiceRequest", rule="unknown-id")
+    if stored.deleted:
+        raise Deleted("This ServiceRequest was deleted", rule="deleted")
+    return parse(stored.whole())
+
+
+async def _subject_of_order(reader: Reader, gateway: Gateway, order: dict[str, Any]) -> Subject:
+    text = order.get("subject", {}).get("reference", "")
+    type, _, id = text.partition("/")
+    return await subject_by_id(reader, gateway, id) if type == "Patient" else Subject()
+
+
+async def _subject(reader: Reader, gateway: Gateway, taken: Taken | None) -> Subject:
+    if taken is None:
+        raise Invalid("patient is required", expression="Parameters.parameter", rule="required")
+    if taken.element == "valueIdentifier":
+        return await subject_by_identifiers(reader, gateway, [taken.value])
+    return await subject_by_id(reader, gateway, local_id(taken, "Patient"))
+
+
+def _drafts(orders: list[Taken]) -> list[tuple[str, str, dict[str, Any]]]:
+    """Orders with a key of their own: their id, or their place where ids are missing or doubled."""
+    drafts, keys = [], set()
+    for number, taken in enumerate(orders):
+        if taken.value.get("resourceType") != "ServiceRequest":
+            text = "An order is a ServiceRequest"
+            raise Invalid(text, expression=taken.expression, rule="order")
+        id = taken.value.get("id")
+        key = f"ServiceRequest/{id}" if id else f"order-{number}"
+        key = key if key not in keys else f"order-{number}"
+        keys.add(key)
+        drafts.append((key, taken.expression, taken.value))
+    return drafts
+
+
+def _items(taken: list[Taken]) -> list[OrderedItem]:
+    """Items asked for by their catalogue code, without an order."""
+    items = []
+    for one in taken:
+        coded = one.element == "valueCoding"
+        if coded and one.value.get("system") not in SYSTEMS:
+            text = "An item is a code of the catalogue"
+            raise Invalid(text, expression=one.expression, rule="item-system")
+        code = one.value.get("code", "") if coded else one.value
+        items.append(OrderedItem(key=code, item=code))
+    return items
+
+
+def _check_items(items: list[OrderedItem]) -> None:
+    if not items:
+        text = "At least one order or item is required"
+        raise Invalid(text, expression="Parameters.parameter", rule="required")
+    if len(items) > MAX_LINES:
+        text = f"More than {MAX_LINES} items"
+        raise Invalid(text, expression="Parameters.parameter", rule="too-many-items")
+
+
+@audited("operation")
+async def answer(
+    gateway: Gateway, actor: Actor, *, parameters: Parameters, id: str | None = None
+) -> Parameters:
+    """GuidanceResponse/[id]/$answer: stores what the doctor did with one order line.
+
+    Raises Invalid for the parameters, NotFound for the decision, Unprocessable when the answer
+    does not fit it. A missing ground is no fault: it is flagged.
+    """
+    given = take(parameters, _ANSWER)
+    outcome = single(given, "outcome")
+    if outcome is None or outcome.value not in ("accepted", "repeated"):
+        expression = outcome.expression if outcome else "Parameters.parameter"
+        text = "outcome is required: accepted or repeated"
+        raise Invalid(text, expression=expression, rule="outcome")
+    if answered := single(given, "answered"):
+        _check_time(answered)
+    reply = Reply(
+        expression="Parameters",
+        decision=id or "",
+        line=_value(given, "line"),
+        outcome=cast(Literal["accepted", "repeated"], outcome.value),
+        result=_reference(given, "result").partition("/_history/")[0],
+        reason=_reason(single(given, "reason")),
+        text=_value(given, "text") or "",
+        informed=_value(given, "patientInformed"),
+        user=_reference(given, "practitioner"),
+        answered=answered.value if answered else "",
+    )
+    ids = await record_answers(gateway, actor, [reply], operation="$answer")
+    return {
+        "resourceType": "Parameters",
+        "parameter": [
+            {"name": "answer", "valueReference": {"reference": f"Communication/{name}"}}
+            for name in ids
+        ],
+    }
+
+
+def _check_time(taken: Taken) -> None:
+    try:
+        date_range(taken.value)
+    except Invalid:
+        text = "answered must be a day of the calendar"
+        raise Invalid(text, expression=taken.expression, rule="date") from None
+
+
+def _value(given: Mapping[str, list[Taken]], name: str) -> Any:
+    taken = single(given, name)
+    return taken.value if taken else None
+
+
+def _reference(given: Mapping[str, list[Taken]], name: str) -> str:
+    taken = single(given, name)
+    return str(taken.value.get("reference", "")) if taken else ""
+
+
+def _reason(taken: Taken | None) -> dict[str, str] | None:
+    if taken is None:
+        return None
+    return {"code": taken.value} if taken.element == "valueCode" else dict(taken.value)
+
+
+@audited("operation")
+async def replay(
+    gateway: Gateway, actor: Actor, *, parameters: Parameters, id: str | None = None
+) -> Parameters:
+    """GuidanceResponse/[id]/$replay: decides again from what is recorded and compares.
+
+    Raises NotFound for the decision. A difference is an answer, not an error.
+    """
+    take(parameters, {})
+    replayed = await replay_decision(gateway, actor, id or "")
+    parts: list[dict[str, Any]] = [
+        {"name": "agrees", "valueBoolean": replayed.agrees},
+        {"name": "decision", "valueReference": {"reference": f"GuidanceResponse/{id}"}},
+    ]
+    if replayed.rule_set:
+        parts.append({"name": "rule-set", "valueCanonical": replayed.rule_set})
+    parts += [{"name": "difference", "valueString": text} for text in replayed.differences]
+    return {"resourceType": "Parameters", "parameter": parts}

@@ -1,0 +1,115 @@
+"""A decision read back from its GuidanceResponse: for the doctor's answer and for the replay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+
+from fhir_gateway.errors import NotFound
+from fhir_gateway.fhir.wire import parse
+from fhir_gateway.recognition.record import Inputs
+from fhir_gateway.security.actor import Actor
+from fhir_gateway.store.store import Reader, Stored
+
+_inputs = msgspec.json.Decoder(Inputs)
+
+
+class RecordedItem(NamedTuple):
+    """One ordered item of a recorded decision. References of results carry no version."""
+
+    code: str
+    outcome: str
+    reason: str
+    result: str  # the chosen result, "" when there is none
+    named: frozenset[str]  # every result that was weighed
+
+
+class RecordedLine(NamedTuple):
+    """One order line: all items under its key."""
+
+    key: str
+    items: tuple[RecordedItem, ...]
+
+
+class Recorded(NamedTuple):
+    """A decision as it stands in the journal."""
+
+    stored: Stored
+    inputs: Inputs
+    lines: tuple[RecordedLine, ...]
+    rule_set: str
+    catalogue: str
+    user: str  # who asked, as the workstation names them
+
+
+async def read_decision(reader: Reader, actor: Actor, id: str) -> Recorded:
+    """The recorded decision with this logical id.
+
+    Raises NotFound when there is none, or when another institution asked for it.
+    """
+    stored = await reader.read("GuidanceResponse", id)
+    recorded = recorded_of(stored) if stored is not None else None
+    if recorded is None or not _is_its_own(actor, recorded):
+        raise NotFound("There is no such decision", rule="decision")
+    return recorded
+
+
+def _is_its_own(actor: Actor, recorded: Recorded) -> bool:
+    return actor.role != "institution" or recorded.inputs.query.receiver == actor.institution
+
+
+def recorded_of(stored: Stored) -> Recorded | None:
+    """The decision that a GuidanceResponse holds; None when it holds none of ours."""
+    resource = parse(stored.whole())
+    parameters = _parameters(resource)
+    texts = {p["name"]: p["valueString"] for p in parameters if "valueString" in p}
+    if "inputs" not in texts:
+        return None
+    lines: dict[str, list[RecordedItem]] = {}
+    for parameter in parameters:
+        if parameter["name"] == "item":
+            key, item = _item(parameter["part"])
+            lines.setdefault(key, []).append(item)
+    return Recorded(
+        stored,
+        _inputs.decode(texts["inputs"]),
+        tuple(RecordedLine(key, tuple(items)) for key, items in lines.items()),
+        resource.get("moduleCanonical", ""),
+        texts.get("catalogue", ""),
+        texts.get("user", ""),
+    )
+
+
+def _parameters(resource: dict[str, Any]) -> list[dict[str, Any]]:
+    for contained in resource.get("contained", ()):
+        if contained["resourceType"] == "Parameters":
+            found: list[dict[str, Any]] = contained.get("parameter", [])
+            return found
+    return []
+
+
+def _item(parts: list[dict[str, Any]]) -> tuple[str, RecordedItem]:
+    single = {part["name"]: part for part in parts}
+    result = single.get("result", {}).get("valueReference", {}).get("reference", "")
+    named = {_unversioned(text) for text in _named(parts)} | {_unversioned(result)} - {""}
+    return single["key"]["valueString"], RecordedItem(
+        single.get("code", {}).get("valueCode", ""),
+        single["outcome"]["valueCode"],
+        single["reason"]["valueCode"],
+        _unversioned(result),
+        frozenset(named),
+    )
+
+
+def _named(parts: list[dict[str, Any]]) -> Iterator[str]:
+    for part in parts:
+        if part["name"] in ("other", "newer"):
+            yield part["valueString"].partition(" ")[0]
+        elif part["name"] == "report":
+            yield part["valueReference"]["reference"]
+
+
+def _unversioned(reference: str) -> str:
+    return reference.partition("/_history/")[0]

@@ -1,0 +1,48 @@
+"""How times and values of results are written for people and for Parameters.
+
+A time that is only partly known is never shown more exactly than it is.
+"""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+from fhir_gateway.fhir.datatypes import DAY, local_day
+from fhir_gateway.fhir.wire import instant
+from fhir_gateway.recognition.model import Candidate, ItemOutcome
+from fhir_gateway.recognition.situation import ENDLESS
+
+_MINUTE = 60_000_000
+
+
+def exam_time(candidate: Candidate, zone: str) -> str:
+    """When the specimen was taken or the examination made, as a FHIR dateTime; "" when unknown."""
+    low, high = candidate.time, candidate.time_high
+    if not low or high >= ENDLESS:
+        return ""
+    if high - low < _MINUTE:
+        return instant(low)
+    day = local_day(low, zone)
+    if high - low < DAY:
+        return day.isoformat()
+    return day.isoformat()[:7] if local_day(high, zone).month == day.month else str(day.year)
+
+
+def exam_day(candidate: Candidate, zone: str) -> str:
+    """The calendar day for a card: 2026-11-18, 2026-11, 2026, or a word that it is unknown."""
+    text = exam_time(candidate, zone)
+    return local_day(candidate.time, zone).isoformat() if "T" in text else text or "日期不明"
+
+
+def window_end(item: ItemOutcome, zone: str) -> str:
+    """The last day on which the chosen result may be used, "" when there is no such day."""
+    if item.chosen is None or item.window_days is None or not item.chosen.time:
+        return ""
+    day = local_day(item.chosen.time, zone)
+    days = min(item.window_days, date.max.toordinal() - day.toordinal())
+    return (day + timedelta(days=days)).isoformat()
+
+
+def value_text(candidate: Candidate) -> str:
+    """The value with its unit, as spelled; "" for what has none."""
+    return f"{candidate.value} {candidate.unit}".strip() if candidate.value else ""

@@ -1,0 +1,126 @@
+"""An Answer as the Parameters of $recognize: one `item` for each ordered item, and the sources.
+
+docs/api/recognize.md shows one. Sentences are rendered here; the record keeps codes only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from fhir_gateway.fhir.wire import instant
+from fhir_gateway.interactions.sources import Source
+from fhir_gateway.recognition.ask import Answer
+from fhir_gateway.recognition.model import Candidate, ItemOutcome, Line
+from fhir_gateway.recognition.spell import exam_time, value_text, window_end
+from fhir_gateway.recognition.texts import outcome_sentence, sentence
+from fhir_gateway.terminology.catalogue import Catalogue
+
+Part = dict[str, Any]
+
+
+def told(answer: Answer, catalogue: Catalogue) -> dict[str, Any]:
+    """The answer as a Parameters resource."""
+    parameters: list[Part] = [
+        {"name": "decision", "valueReference": {"reference": f"GuidanceResponse/{answer.id}"}}
+    ]
+    if answer.decision.rule_set:
+        parameters.append({"name": "rule-set", "valueCanonical": answer.decision.rule_set})
+    for item in answer.decision.items:
+        parameters.append({"name": "item", "part": list(_item(answer, item, catalogue))})
+    parameters += [_source(source) for source in answer.sources]
+    return {"resourceType": "Parameters", "parameter": parameters}
+
+
+def _item(answer: Answer, item: ItemOutcome, catalogue: Catalogue) -> Iterator[Part]:
+    yield {"name": "key", "valueString": item.key}
+    entry = catalogue.items.get(item.item or "")
+    if entry is not None:
+        yield {"name": "item", "valueCoding": entry.coding()}
+    yield {"name": "outcome", "valueCode": item.outcome}
+    yield {"name": "reason", "valueCode": item.reason}
+    yield {"name": "text", "valueString": outcome_sentence(item)}
+    if item.chosen is not None:
+        yield {"name": "result", "part": list(_result(answer, item.chosen))}
+    yield from _window(answer, item)
+    if item.suggest:
+        yield {"name": "suggest", "valueBoolean": True}
+    if item.ground:
+        yield {"name": "ground", "valueCode": item.ground}
+    yield from ({"name": "line", "part": _line(line)} for line in item.lines)
+    yield from _rest(answer, item)
+
+
+def _window(answer: Answer, item: ItemOutcome) -> Iterator[Part]:
+    if item.window_days is not None:
+        yield {"name": "window-days", "valueInteger": item.window_days}
+        if item.window_source:
+            yield {"name": "window-source", "valueString": item.window_source}
+    if end := window_end(item, answer.query.zone):
+        yield {"name": "window-end", "valueDate": end}
+
+
+def _rest(answer: Answer, item: ItemOutcome) -> Iterator[Part]:
+    """The results that were not chosen: newer ones in full, all others with what decided them."""
+    for newer in item.newer:
+        parts = list(_result(answer, newer.candidate))
+        parts.append({"name": "outcome", "valueCode": newer.outcome})
+        parts.append({"name": "pending", "valueBoolean": newer.pending})
+        yield {"name": "newer", "part": parts}
+    for other in item.others:
+        yield {
+            "name": "other",
+            "part": [
+                _reference("reference", f"{other.source}/_history/{other.version}"),
+                {"name": "outcome", "valueCode": other.outcome},
+                {"name": "line", "part": _line(other.line)},
+            ],
+        }
+
+
+def _result(answer: Answer, candidate: Candidate) -> Iterator[Part]:
+    yield _reference("reference", f"{candidate.source}/_history/{candidate.version}")
+    if candidate.report_source:
+        yield _reference("report", candidate.report_source)
+    if text := value_text(candidate):
+        yield {"name": "value", "valueString": text}
+    if candidate.issuer:
+        part = _reference("issuer", f"Organization/{candidate.issuer}")
+        issuer = answer.institutions.get(candidate.issuer)
+        if issuer is not None:
+            part["valueReference"]["display"] = issuer.name
+        yield part
+    if time := exam_time(candidate, answer.query.zone):
+        yield {"name": "time", "valueDateTime": time}
+    if candidate.issued:
+        yield {"name": "issued", "valueInstant": instant(candidate.issued)}
+    yield {"name": "status", "valueCode": candidate.report_status or candidate.status}
+
+
+def _line(line: Line) -> list[Part]:
+    parts: list[Part] = [
+        {"name": "rule", "valueCode": line.rule},
+        {"name": "verdict", "valueCode": line.verdict},
+        {"name": "text", "valueString": sentence(line)},
+    ]
+    if line.reason:
+        parts.append({"name": "reason", "valueCode": line.reason})
+    if line.evidence:
+        parts.append(_reference("evidence", line.evidence))
+    if line.clause:
+        parts.append({"name": "clause", "valueString": line.clause})
+    return parts
+
+
+def _source(source: Source) -> Part:
+    reference = {"reference": f"Organization/{source.institution}", "display": source.name}
+    parts: list[Part] = [{"name": "institution", "valueReference": reference}]
+    if source.last_received_us is not None:
+        received = instant(source.last_received_us)
+        parts.append({"name": "last-received", "valueInstant": received})
+    parts.append({"name": "stale", "valueBoolean": source.stale})
+    return {"name": "source", "part": parts}
+
+
+def _reference(name: str, reference: str) -> Part:
+    return {"name": name, "valueReference": {"reference": reference}}
