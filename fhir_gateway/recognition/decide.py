@@ -33,7 +33,7 @@ from fhir_gateway.recognition.model import (
     Outcome,
     Query,
 )
-from fhir_gateway.recognition.rules import Rule, RuleSet
+from fhir_gateway.recognition.rules import Applied, Rule, RuleSet
 from fhir_gateway.recognition.situation import Situation, midnight, today
 from fhir_gateway.terminology.catalogue import Catalogue
 
@@ -49,13 +49,17 @@ _RANK: dict[Effect, int] = {
 _OUTCOMES: tuple[Outcome, ...] = ("not-recognizable", "view-only", "recognize")
 
 
+#: What the rules say that do not pass, by their position in the rule set.
+Findings = dict[int, Finding]
+
+
 class Judged(NamedTuple):
-    """A candidate with its own outcome, the findings of its rules and the one that decided."""
+    """A candidate with its own outcome and the rules that do not pass."""
 
     candidate: Candidate
     outcome: Outcome
-    deciding: int  # position among `findings`, -1 when nothing stands in the way
-    findings: list[Finding]
+    deciding: int  # position of the rule that decided, -1 when nothing stands in the way
+    findings: Findings
 
 
 def decide(
@@ -114,45 +118,37 @@ def _newest_first(candidate: Candidate) -> tuple[int, int, int, str, int]:
     return (-c.time, -c.time_high, -c.issued, c.source, c.version)
 
 
-def _order_findings(
-    situation: Situation, candidate: Candidate, rule_set: RuleSet
-) -> tuple[list[Finding], list[int]]:
-    """What the rules say that look at the order alone, and where they do not pass."""
-    findings = [NOT_APPLICABLE] * len(rule_set.rules)
-    exceptions: list[int] = []
-    for number, check, parameters in rule_set.for_order[candidate.kind]:
-        finding = findings[number] = check(situation, candidate, parameters)
-        if finding is not PASSED and finding is not NOT_APPLICABLE:
-            exceptions.append(number)
-    return findings, exceptions
+def _find(situation: Situation, candidate: Candidate, rules: Sequence[Applied]) -> Findings:
+    findings: Findings = {}
+    for number, check, parameters in rules:
+        finding = check(situation, candidate, parameters)
+        if finding is not PASSED:
+            findings[number] = finding
+    return findings
 
 
 def _judge(
-    situation: Situation,
-    candidate: Candidate,
-    rule_set: RuleSet,
-    of_order: tuple[list[Finding], list[int]],
+    situation: Situation, candidate: Candidate, rule_set: RuleSet, of_order: Findings
 ) -> Judged:
     """Step 1: one candidate by every rule that applies to its kind of result."""
-    findings, exceptions = of_order[0].copy(), of_order[1].copy()
-    for number, check, parameters in rule_set.for_result[candidate.kind]:
-        finding = findings[number] = check(situation, candidate, parameters)
-        if finding is not PASSED and finding is not NOT_APPLICABLE:
-            exceptions.append(number)
-    if not exceptions:
+    plan = rule_set.by_kind[candidate.kind]
+    findings = _find(situation, candidate, plan.of_result)
+    if of_order:
+        findings |= of_order
+    for finding in findings.values():
+        if finding is not NOT_APPLICABLE:
+            break
+    else:
         return Judged(candidate, "recognize", -1, findings)
-    exceptions.sort()
-    outcome, deciding = _weigh(exceptions, findings, rule_set.rules)
+    outcome, deciding = _weigh(findings, rule_set.rules)
     return Judged(candidate, outcome, deciding, findings)
 
 
-def _weigh(
-    exceptions: Sequence[int], findings: Sequence[Finding], rules: Sequence[Rule]
-) -> tuple[Outcome, int]:
-    """Step 1: the outcome, and the position of the first finding that makes it."""
+def _weigh(findings: Findings, rules: Sequence[Rule]) -> tuple[Outcome, int]:
+    """Step 1: the outcome, and the position of the first rule that makes it."""
     failed = unknown = 2
     failing = doubtful = -1
-    for number in exceptions:
+    for number in sorted(findings):
         verdict, _, effect = findings[number]
         rank = _RANK[effect or rules[number].criterion.effect]
         if verdict == "fail" and rank < failed:
@@ -190,10 +186,10 @@ def _combine(situation: Situation, candidates: list[Candidate], rule_set: RuleSe
             for other in newer
             if not _is_void(other)
         ),
-        suggest=outcome == "recognize" and not any(map(_withholds_suggestion, lines)),
+        suggest=outcome == "recognize" and _suggests(chosen, rule_set.rules),
         window_days=situation.window.days,
         window_source=situation.window.source,
-        ground=_ground(lines),
+        ground=_ground(chosen, lines),
     )
 
 
@@ -204,7 +200,8 @@ def _judge_until_usable(
 
     What is certainly older than that one is given back unjudged: nothing depends on it any more.
     """
-    of_order = _order_findings(situation, candidates[0], rule_set)
+    plan = rule_set.by_kind[candidates[0].kind]
+    of_order = _find(situation, candidates[0], plan.of_order)
     judged: list[Judged] = []
     older: list[Candidate] = []
     usable: Judged | None = None
@@ -268,14 +265,18 @@ def _lowered(chosen: Judged, last: Line) -> tuple[Outcome, str]:
 
 
 def _lines(situation: Situation, judged: Judged, rule_set: RuleSet) -> list[Line]:
-    lines: list[Line] = []
-    for rule, finding in zip(rule_set.rules, judged.findings, strict=True):
+    candidate, findings = judged.candidate, judged.findings
+    plan = rule_set.by_kind[candidate.kind]
+    lines = list(plan.lines)
+    for number, rule in plan.told:
+        if number not in findings:
+            lines[number] = _line(situation, candidate, rule, PASSED)
+    for number, finding in findings.items():
+        rule = rule_set.rules[number]
         if finding is NOT_APPLICABLE:
-            lines.append(rule.not_applicable)
-        elif finding is PASSED and not rule.criterion.explain_passed:
-            lines.append(rule.passed)
+            lines[number] = rule.not_applicable
         else:
-            lines.append(_line(situation, judged.candidate, rule, finding))
+            lines[number] = _line(situation, candidate, rule, finding)
     return lines
 
 
@@ -301,12 +302,19 @@ def _evidence(candidate: Candidate) -> str:
     return f"{candidate.source}/_history/{candidate.version}"
 
 
-def _withholds_suggestion(line: Line) -> bool:
-    return line.effect == "no-suggestion" and line.verdict in ("fail", "unknown")
+def _suggests(chosen: Judged, rules: Sequence[Rule]) -> bool:
+    """Whether no rule of the chosen one withholds the offer to replace the order."""
+    return not any(
+        finding is not NOT_APPLICABLE
+        and (finding[2] or rules[number].criterion.effect) == "no-suggestion"
+        for number, finding in chosen.findings.items()
+    )
 
 
-def _ground(lines: list[Line]) -> str:
-    for line in lines:
-        if line.verdict == "fail" and "ground" in line.values:
-            return str(line.values["ground"])
+def _ground(chosen: Judged, lines: Sequence[Line]) -> str:
+    """The lawful ground that a rule points to which is not met, "" when there is none."""
+    for number in sorted(chosen.findings):
+        ground = lines[number].values.get("ground")
+        if ground:
+            return str(ground)
     return ""

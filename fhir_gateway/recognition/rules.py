@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -52,6 +52,15 @@ class Rule:
 Applied = tuple[int, Check, msgspec.Struct]
 
 
+class Plan(NamedTuple):
+    """The rules for one kind of result, laid out for the loops of decide."""
+
+    of_order: tuple[Applied, ...]  # that look at the order alone
+    of_result: tuple[Applied, ...]
+    lines: tuple[Line, ...]  # of a result that passes all of them
+    told: tuple[tuple[int, Rule], ...]  # whose line has something to say when they pass
+
+
 @dataclass(frozen=True, slots=True)
 class RuleSet:
     """One version of the rules. `digest` is SHA-256 of the PlanDefinition's actions and head."""
@@ -64,8 +73,7 @@ class RuleSet:
     rules: tuple[Rule, ...]
     digest: str
     window_rule: WindowRule | None
-    for_order: Mapping[str, tuple[Applied, ...]]  # by kind of result, for the loops of decide
-    for_result: Mapping[str, tuple[Applied, ...]]
+    by_kind: Mapping[str, Plan]
 
     @property
     def canonical(self) -> str:
@@ -131,21 +139,25 @@ def load_rule_set(plan_definition: Mapping[str, Any]) -> RuleSet:
         window_rule=next(
             (r.parameters for r in rules if isinstance(r.parameters, WindowRule)), None
         ),
-        for_order=_applied(rules, "order"),
-        for_result=_applied(rules, "result"),
+        by_kind=MappingProxyType({kind: _plan(rules, kind) for kind in ("lab", "imaging")}),
     )
 
 
-def _applied(rules: Sequence[Rule], looks_at: str) -> Mapping[str, tuple[Applied, ...]]:
-    return MappingProxyType(
-        {
-            kind: tuple(
-                (number, rule.criterion.check, rule.parameters)
-                for number, rule in enumerate(rules)
-                if kind in rule.criterion.kinds and rule.criterion.looks_at == looks_at
-            )
-            for kind in ("lab", "imaging")
-        }
+def _plan(rules: Sequence[Rule], kind: str) -> Plan:
+    numbered = [(n, rule) for n, rule in enumerate(rules) if kind in rule.criterion.kinds]
+
+    def applied(looks_at: str) -> tuple[Applied, ...]:
+        return tuple(
+            (number, rule.criterion.check, rule.parameters)
+            for number, rule in numbered
+            if rule.criterion.looks_at == looks_at
+        )
+
+    return Plan(
+        of_order=applied("order"),
+        of_result=applied("result"),
+        lines=tuple(r.passed if kind in r.criterion.kinds else r.not_applicable for r in rules),
+        told=tuple((n, rule) for n, rule in numbered if rule.criterion.explain_passed),
     )
 
 

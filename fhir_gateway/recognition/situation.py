@@ -91,6 +91,8 @@ def standing(situation: Situation, candidate: Candidate) -> Standing:
     reaching = situation.query.receiver_within
     if not reaching:
         return "receiver-area-unknown"
+    if len(candidate.evaluations) == 1 and _plainly_covers(candidate, reaching, situation):
+        return "evaluated"
     rows = in_period(situation, candidate)
     if not rows:
         return _why_none(situation, candidate)
@@ -101,6 +103,15 @@ def standing(situation: Situation, candidate: Candidate) -> Standing:
         return "evaluation-contradictory"
     throughout = _throughout(passed, candidate.time, candidate.time_high, situation.query.zone)
     return "evaluated" if throughout else "exam-day-unknown"
+
+
+def _plainly_covers(candidate: Candidate, reaching: tuple[str, ...], situation: Situation) -> bool:
+    """The usual case, settled without lists: one row, passed, reaching, in force throughout."""
+    row = candidate.evaluations[0]
+    if not row.passed or row.area not in reaching:
+        return False
+    start, end = _period(row.start, row.end, situation.query.zone)
+    return start <= candidate.time and candidate.time_high <= end
 
 
 def _why_none(situation: Situation, candidate: Candidate) -> Standing:
