@@ -174,8 +174,7 @@ async def token(settings: Settings, *, id: str | None, revoke: bool) -> None:
         raise Invalid("Say for which institution", rule="institution")
     async with _gateway(settings) as gateway:
         if revoke:
-            ended = click.prompt("Token to end", hide_input=True, type=str)
-            click.echo(f"A token of {await revoke_token(gateway, ended.strip())} is ended")
+            click.echo(f"A token of {await revoke_token(gateway, _asked())} is ended")
             return
         _show(await issue_token(gateway, str(id)))
 
@@ -253,6 +252,15 @@ def _line(
     mapped, unmapped = found.counts() if found else (0, 0)
     where = f"{one.area} {area.name}" if area else one.area
     return _Line(one.id, one.name, one.level, where, last, mapped, unmapped)
+
+
+def _asked() -> str:
+    """A token typed in, or piped: never an argument, which other users of the machine can see."""
+    stdin = click.get_text_stream("stdin")
+    if not stdin.isatty():
+        return stdin.readline().strip()
+    answer: str = click.prompt("Token to end", hide_input=True, type=str)
+    return answer.strip()
 
 
 def _show(token: str) -> None:
