@@ -57,11 +57,14 @@ class _Request(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, g
     ifNoneExist: _Texts | None = None
 
 
+_NO_RESOURCE = Raw()
+
+
 class _Entry(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """Bundle.entry of a batch or transaction."""
 
     fullUrl: _Token | None = None
-    resource: Raw | None = None
+    resource: Raw = _NO_RESOURCE
     request: _Request | None = None
 
 
@@ -111,7 +114,7 @@ def _fast(body: bytes) -> BundleEnvelope | None:
 
 
 def _entry(entry: _Entry) -> BundleEntry:
-    raw = None if entry.resource is None else bytes(entry.resource)
+    raw = None if entry.resource is _NO_RESOURCE else bytes(entry.resource)
     request = entry.request
     if request is None:
         return BundleEntry(entry.fullUrl, None, None, raw)

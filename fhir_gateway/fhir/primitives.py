@@ -103,7 +103,7 @@ def checker(type: str) -> Callable[[Any], bool]:
     if primitive.json == "boolean":
         return lambda value: isinstance(value, bool)
     if primitive.json == "integer":
-        return lambda value: type_is_int(value) and primitive.low <= value <= MAX_INTEGER
+        return lambda value: _is_integer(value) and primitive.low <= value <= MAX_INTEGER
     if primitive.json == "decimal":
         return _is_decimal
     if primitive.json == "base64":
@@ -112,6 +112,11 @@ def checker(type: str) -> Callable[[Any], bool]:
         return lambda value: isinstance(value, str) and 0 < len(value) <= MAX_TEXT
     search = re.compile(anchored(primitive.pattern)).search
     return lambda value: isinstance(value, str) and search(value) is not None
+
+
+def _is_integer(value: Any) -> bool:
+    """The integer -0 comes as a Decimal, so that its sign is kept; it is a zero."""
+    return type_is_int(value) or (isinstance(value, Decimal) and str(value) == "-0")
 
 
 def type_is_int(value: Any) -> bool:

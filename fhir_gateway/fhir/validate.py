@@ -23,9 +23,8 @@ __all__ = ["BundleEntry", "BundleEnvelope", "issues", "read_bundle", "read_resou
 
 _RESOURCE_TYPE = re.compile(rb'"resourceType"\s*:\s*"([A-Za-z]{1,40})"')
 
-#: Minified JSON with one of these may be unsound in a way that no Struct sees: an empty object,
-#: or an integer -0. They may also stand inside a text; the walker tells.
-_EMPTY, _MINUS_ZERO = b"{}", b":-0"
+#: An empty object is unsound and no Struct sees it. It may stand inside a text; the walker tells.
+_EMPTY = b"{}"
 
 
 def read_resource(raw: bytes, *, type: str | None = None) -> dict[str, Any]:
@@ -37,16 +36,12 @@ def read_resource(raw: bytes, *, type: str | None = None) -> dict[str, Any]:
     body = without_bom(raw)
     accepted = _accepted(body, type)
     resource, minified = parse_minified(body, typed=accepted)
-    if accepted and not _is_doubtful(minified):
+    if accepted and _EMPTY not in minified and not has_spaces(minified):
         return resource
     found = issues(resource, type=type)
     if found:
         raise Unprocessable(issues=tuple(found))
     return resource
-
-
-def _is_doubtful(minified: bytes) -> bool:
-    return _EMPTY in minified or _MINUS_ZERO in minified or has_spaces(minified)
 
 
 def _accepted(body: bytes, type: str | None) -> bool:
