@@ -39,6 +39,7 @@ class Batch:
     updated: int
     rid: int
     homes: Homes
+    changes: int  # rows that the connection had changed before
     n: int = 0
     raises_epoch: bool = False
     rows: Rows = field(default_factory=Rows)
@@ -48,15 +49,23 @@ def begin(connection: apsw.Connection, *, now: int) -> Batch:
     """Opens the transaction. Its time is never before that of the batch before it."""
     connection.execute("BEGIN IMMEDIATE")
     t, epoch, updated, rid, home = connection.execute(sql.CLOCK).get
-    return Batch(connection, t + 1, epoch, max(updated, now), rid, Homes(home))
+    changes = connection.total_changes()
+    return Batch(connection, t + 1, epoch, max(updated, now), rid, Homes(home), changes)
 
 
-def finish(batch: Batch) -> None:
-    """Writes the clock row; what remains is to commit."""
+def finish(batch: Batch) -> bool:
+    """Writes the clock row; what remains is to commit. False when there is nothing to commit.
+
+    Housework alone does not move the clock: `t` numbers batches of change sets.
+    """
+    if batch.n == 0 and batch.connection.total_changes() == batch.changes:
+        return False
+    t = batch.t if batch.n else batch.t - 1
     epoch = batch.epoch + batch.raises_epoch
     batch.connection.execute(
-        sql.ADVANCE, (batch.t, epoch, batch.updated, batch.rid, batch.homes.last)
+        sql.ADVANCE, (t, epoch, batch.updated, batch.rid, batch.homes.last)
     )
+    return True
 
 
 def apply(batch: Batch, change_set: ChangeSet) -> Iterator[Outcome | None]:

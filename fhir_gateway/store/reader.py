@@ -235,7 +235,7 @@ def stored(connection: apsw.Connection, type: str, id: str, row: Sequence[Any]) 
     """The Stored of a row with the columns of `visible.STORED`; its body is fetched and decoded."""
     version, updated, deleted, home, rid, owner, enc, body, t, n = row
     if enc == blobs.IN_JOURNAL:
-        enc, body = connection.execute(visible.JOURNAL_BODY, (t, n, id)).get
+        enc, body = connection.execute(visible.JOURNAL_BODY, (t, n, id, type_key(type))).get
     tail = b"" if deleted else blobs.unpack(enc, body)
     return Stored(type, id, version, updated, bool(deleted), home, rid, owner, tail)
 

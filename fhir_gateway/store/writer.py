@@ -166,8 +166,10 @@ class Writer:
         try:
             batch = await self._begin()
             await self._fill(batch, taken, current)
-            finish(batch)
-            await self._commit()
+            if finish(batch):
+                await self._commit()
+            else:
+                self._roll_back()
         except Exception as error:
             self._roll_back()
             self._fail(error, [pending for pending, _ in taken], current)

@@ -4,31 +4,50 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
-from store_builders import TestClock
+from store_builders import TestClock, rows_of
 
+import fhir_gateway
 from fhir_gateway.store.sqlite import open_sqlite
 
 DRIVERS = {"sqlite": open_sqlite}
 
 
-class Rows(NamedTuple):
-    """Index rows of a journal entry, as the extractor of the search room gives them."""
+class Child:
+    """Starts crash_client.py as a process of its own; see there for the arguments."""
 
-    ints: list[tuple[int, int, int]]
-    texts: list[tuple[int, str]]
-    global_ints: list[tuple[int, int, int]]
-    global_texts: list[tuple[int, str]]
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.started: list[subprocess.Popen[bytes]] = []
+
+    def __call__(self, name: str, rounds: int, clients: int, *point: Any) -> subprocess.Popen[bytes]:
+        arguments = [self.folder / "store.sqlite", self.folder / f"{name}.ledger", name, rounds,
+                     clients, *point]  # fmt: skip
+        package = Path(fhir_gateway.__file__).parent.parent
+        process = subprocess.Popen(
+            [sys.executable, "-W", "error", Path(__file__).with_name("crash_client.py"),
+             *map(str, arguments)],
+            env={**os.environ, "PYTHONPATH": str(package)},
+        )  # fmt: skip
+        self.started.append(process)
+        return process
 
 
-def rows_of(type: str, resource: dict[str, Any]) -> Rows:
-    """One number and one text from a resource's language."""
-    language = resource.get("language", "")
-    return Rows([(1, len(language), 0)], [(2, language)], [(3, len(language), 1)], [])
+@pytest.fixture
+def child(tmp_path: Path) -> Iterator[Child]:
+    """Starts clients on the test's database; none outlives the test."""
+    children = Child(tmp_path)
+    yield children
+    for process in children.started:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 from fhir_gateway.store.changes import ChangeSet, Derived, Entry, Fact, Put
 
@@ -21,6 +21,21 @@ class TestClock:
 
     def now(self) -> int:
         return self.time
+
+
+class Rows(NamedTuple):
+    """Index rows of a journal entry, as the extractor of the search room gives them."""
+
+    ints: list[tuple[int, int, int]]
+    texts: list[tuple[int, str]]
+    global_ints: list[tuple[int, int, int]]
+    global_texts: list[tuple[int, str]]
+
+
+def rows_of(type: str, resource: dict[str, Any]) -> Rows:
+    """One number and one text from a resource's language."""
+    language = resource.get("language", "")
+    return Rows([(1, len(language), 0)], [(2, language)], [(3, len(language), 1)], [])
 
 
 def change(*puts: Put, **members: Any) -> ChangeSet:

@@ -1,0 +1,171 @@
+"""kill -9, many times: nothing acknowledged is lost, nothing refused is there, nothing is half.
+
+Invariants I1 to I3: an acknowledged write is there, once, with its content; nothing that was
+refused is there; an unknown outcome resolves to exactly one of the two when it is sent again.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import apsw
+import pytest
+from crash_client import COUNTER, request
+from store_builders import body
+
+from fhir_gateway.errors import GatewayError
+from fhir_gateway.security.actor import SYSTEM_ACCESS
+
+
+class Ledger(NamedTuple):
+    """What a client knew when it ended."""
+
+    invoked: dict[str, tuple[bytes, bool]]  # name -> (change-set id, is to be refused)
+    ok: set[str]
+    refused: set[str]
+
+    @property
+    def unknown(self):
+        return self.invoked.keys() - self.ok - self.refused
+
+
+def read_ledgers(folder: Path) -> Ledger:
+    ledger = Ledger({}, set(), set())
+    for path in folder.glob("*.ledger"):
+        for line in path.read_text().splitlines():
+            what, name, *more = line.split()
+            if what == "invoke":
+                ledger.invoked[name] = (bytes.fromhex(more[0]), more[1] == "1")
+            else:
+                getattr(ledger, what).add(name)
+    return ledger
+
+
+def is_consistent(path: Path) -> bool:
+    """SQLite finds no fault, and every row has the rows that belong to it."""
+    connection = apsw.Connection(str(path))
+    try:
+        orphans = connection.execute(
+            "SELECT (SELECT count(*) FROM resource WHERE (type, id) NOT IN "
+            "(SELECT type, id FROM locator)) + (SELECT count(*) FROM locator WHERE (home, type, rid) "
+            "NOT IN (SELECT home, type, rid FROM resource)) + (SELECT count(*) FROM px WHERE "
+            "(home, rid) NOT IN (SELECT home, rid FROM resource)) + (SELECT count(*) FROM resource "
+            "r WHERE enc <> 9 AND (t, n, rid) NOT IN (SELECT t, n, rid FROM change))"
+        ).get
+        return connection.pragma("integrity_check") == "ok" and orphans == 0
+    finally:
+        connection.close()
+
+
+def check(play, folder: Path) -> Ledger:
+    """Asserts I1 to I3 on the database and the ledgers of everybody who wrote it."""
+    ledger = read_ledgers(folder)
+
+    async def scenario(store):
+        async def there(name):
+            async with store.snapshot(SYSTEM_ACCESS) as reader:
+                found = await reader.read("Observation", name)
+                done = await reader.read("AuditEvent", f"done-{name}")
+                told = await reader.read("AuditEvent", f"refused-{name}")
+            assert found is None or (found.version, found.tail) == (1, body(name))
+            assert (found is None) == (done is None)  # all of a change set or nothing
+            assert found is None or told is None
+            return found is not None, told is not None
+
+        for name in ledger.ok:
+            assert await there(name) == (True, False)
+        for name in ledger.refused:
+            assert await there(name) == (False, True)
+        for name in ledger.unknown:
+            id, refused = ledger.invoked[name]
+            before = await there(name)
+            try:
+                committed = await store.commit(request(name, id=id, refused=refused))
+                assert committed.repeated == before[0]
+                ledger.ok.add(name)
+            except GatewayError:
+                ledger.refused.add(name)
+            assert await there(name) == (name in ledger.ok, name in ledger.refused)
+
+    play(scenario)
+    connection = apsw.Connection(str(folder / "store.sqlite"))
+    stored = connection.execute("SELECT k FROM counter WHERE key = ?", (COUNTER,)).get or 0
+    connection.close()
+    assert stored == len(ledger.ok)
+    assert is_consistent(folder / "store.sqlite")
+    return ledger
+
+
+def write_down(folder: Path, ledger: Ledger) -> None:
+    """What was resolved is known from now on."""
+    for path in folder.glob("*.ledger"):
+        path.unlink()
+    lines = [f"invoke {name} {id.hex()} {int(refused)}" for name, (id, refused) in
+             ledger.invoked.items()]  # fmt: skip
+    lines += [f"ok {name}" for name in ledger.ok] + [f"refused {name}" for name in ledger.refused]
+    (folder / "known.ledger").write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("point", "count"),
+    [
+        ("migration-statement", 7),
+        ("batch-begun", 9),
+        ("change-set-applied", 21),
+        ("before-commit", 6),
+        ("after-commit", 6),
+        ("after-answer", 5),
+        ("journal-drained", 1),
+    ],
+)
+def test_a_kill_at_a_named_point_loses_nothing(play, child, tmp_path, point, count):
+    assert child("a", 20, 4, point, count).wait(30) == -signal.SIGKILL
+    ledger = check(play, tmp_path)
+    assert bool(ledger.invoked) == (point != "migration-statement")
+
+
+def kill_at_random(play, child, folder: Path, *, kills: int, seed: int) -> int:
+    chance = random.Random(seed)
+    for number in range(kills):
+        process = child(f"k{number}", 10_000, 4)
+        wait_for(folder / f"k{number}.ledger")
+        time.sleep(chance.random() * 0.15)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait(30) == -signal.SIGKILL
+        write_down(folder, check(play, folder))
+    return len(read_ledgers(folder).ok)
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 20
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_kills_at_random_times_lose_nothing(play, child, tmp_path):
+    assert kill_at_random(play, child, tmp_path, kills=3, seed=20260921) > 0
+
+
+@pytest.mark.torture
+def test_hundreds_of_kills_lose_nothing(play, child, tmp_path):
+    seed = int(os.environ.get("SEED", "1"))
+    assert kill_at_random(play, child, tmp_path, kills=300, seed=seed) > 0
+
+
+def test_when_the_writer_is_killed_the_next_process_goes_on(play, child, tmp_path):
+    first = child("first", 10_000, 3)
+    wait_for(tmp_path / "first.ledger")
+    second = child("second", 40, 3)
+    wait_for(tmp_path / "second.ledger")
+    first.kill()
+    assert second.wait(30) == 0
+    ledger = check(play, tmp_path)
+    of_second = [name for name in ledger.invoked if name.startswith("second")]
+    answered = [name for name in of_second if name in ledger.ok or name in ledger.refused]
+    assert len(answered) == len(of_second) == 120
