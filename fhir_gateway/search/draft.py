@@ -19,7 +19,10 @@ IGNORABLE = frozenset({"unknown-search-parameter", "unknown-modifier", "not-offe
 
 
 class Draft:
-    """What has been understood so far; `plan` makes the frozen value of it."""
+    """What has been understood so far; `plan` makes the frozen value of it.
+
+    Conditions carry a rank: in the plan, those that few resources are expected to meet come first.
+    """
 
     __slots__ = (
         "applied", "by_patient", "conditions", "context", "count", "cursor", "follows", "given",
@@ -29,7 +32,7 @@ class Draft:
 
     def __init__(self, type: str, context: Context, page_limit: int) -> None:
         self.type, self.context, self.page_limit = type, context, page_limit
-        self.conditions: list[Condition] = []
+        self.conditions: list[tuple[int, Condition]] = []
         self.global_parameters: list[int] = []
         self.patients: tuple[str, ...] = ()
         self.follows: tuple[tuple[str, str], ...] = ()
@@ -58,7 +61,7 @@ class Draft:
         """The frozen plan."""
         return SearchPlan(
             type=self.type,
-            conditions=tuple(self.conditions),
+            conditions=tuple(condition for _, condition in sorted(self.conditions, key=_by_rank)),
             patients=self.patients,
             home=self.home,
             global_parameters=frozenset(self.global_parameters),
@@ -73,6 +76,10 @@ class Draft:
             by_patient=self.by_patient,
             cursor=self.cursor,
         )
+
+
+def _by_rank(ranked: tuple[int, Condition]) -> int:
+    return ranked[0]
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> Invalid:

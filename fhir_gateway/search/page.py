@@ -73,7 +73,7 @@ def resume(plan: SearchPlan, *, secret: bytes, caller: str) -> SearchPlan:
             raise ValueError("spelling")
     except (ValueError, msgspec.DecodeError):
         raise Invalid(
-            "This page link was not made for this search and this caller; start from the first page",
+            "This page link is not of this search and this caller; start from the first page",
             expression=CURSOR,
             rule="cursor",
         ) from None

@@ -105,6 +105,8 @@ class Include(msgspec.Struct, frozen=True):
 class SearchPlan(msgspec.Struct, frozen=True):
     """A search that has a meaning. All conditions must hold (AND); alternatives inside are OR.
 
+    Conditions that few resources are expected to meet come first.
+
     `patients` are the logical ids of the Patients that bind it to homes, empty when the search
     is not patient-bound. `home` is the fixed home of the type (0 for the rest) when it has one,
     None for person types without a patient. `follows` are other resources ("Type", id) whose

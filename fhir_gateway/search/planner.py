@@ -81,7 +81,7 @@ def _apply(draft: Draft, name: str, text: str, context: Context) -> str:
     understand = _meaning if len(text) < _CACHED_LENGTH else _meaning.__wrapped__
     meaning = understand(draft.type, name, text, context)
     if meaning.named is None or draft.bound:
-        draft.conditions.append(meaning.condition)
+        draft.conditions.append((meaning.searchable.rank, meaning.condition))
     else:
         _bind(meaning.searchable, draft, meaning.named)
     if meaning.searchable.is_global and not isinstance(meaning.condition, Missing | Ids | Updated):
@@ -228,12 +228,12 @@ def _bind(searchable: Searchable, draft: Draft, named: reference.Named) -> None:
     if searchable.binding == "institution":
         if len(named.local) == 1:
             draft.home = institution_home(named.local[0][1])
-    elif searchable.binding == "follow":
-        draft.patients, draft.follows, draft.rest = patients, others, per_home
+    elif searchable.binding == "follow":  # what came before the followed stays in home 0
+        draft.patients, draft.follows, draft.rest = patients, others, True
     elif searchable.is_patient:
         draft.patients, draft.rest = patients, bool(others)
         draft.by_patient = not others
     elif not others:
         draft.patients, draft.rest = patients, per_home
     if not draft.by_patient:
-        draft.conditions.append(named.condition)
+        draft.conditions.append((searchable.rank, named.condition))

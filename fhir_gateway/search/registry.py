@@ -36,8 +36,12 @@ GLOBAL_CODES: Mapping[str, frozenset[str]] = {
 #: of the named resources and in home 0, although the element repeats.
 WRITTEN_PER_HOME: Mapping[str, frozenset[str]] = {
     "AuditEvent": frozenset({"patient", "entity"}),
+    "GuidanceResponse": frozenset({"patient", "subject"}),
     "Provenance": frozenset({"target", "patient"}),
 }
+
+#: Tokens that most resources of a patient share; never the way into a search when there is another.
+_COMMON = frozenset({"category", "class", "_tag", "_security", "_profile"})
 
 #: Why a parameter of the standard is refused, by its type or code.
 _REFUSED_TYPES = {
@@ -84,6 +88,7 @@ class Searchable:
     is_global: bool
     binding: Binding | None
     is_patient: bool
+    rank: int  # the lower, the fewer resources a value is expected to have
     widest: int | None
     refused: str
     number: int
@@ -125,6 +130,7 @@ def _searchable(type: str, parameter: SearchParameter) -> Searchable:
         is_global=binding is None and _is_global(type, code, leaves),
         binding=binding,
         is_patient=binding == "person" and _is_the_patient(type, leaves),
+        rank=_rank(code, parameter.type, datatypes),
         widest=max(_WIDEST[name] for name in datatypes)
         if datatypes and datatypes <= _WIDEST.keys()
         else None,
@@ -134,6 +140,14 @@ def _searchable(type: str, parameter: SearchParameter) -> Searchable:
         identifier_number=parameter_key(type, f"{code}:identifier"),
         present_number=parameter_key(type, f"{code}:present"),
     )
+
+
+def _rank(code: str, kind: str, datatypes: frozenset[str]) -> int:
+    if code == "identifier":
+        return 0
+    if code in _COMMON or datatypes <= WITHOUT_SYSTEM:
+        return 4
+    return {"reference": 1, "token": 2}.get(kind, 3)
 
 
 def _targets(parameter: SearchParameter, leaves: tuple[Leaf, ...] | None) -> tuple[str, ...]:
@@ -170,7 +184,7 @@ def _binding(type: str, code: str, leaves: tuple[Leaf, ...] | None) -> Binding |
     An element that repeats does not bind: only its first reference decided.
     """
     if code in WRITTEN_PER_HOME.get(type, ()):
-        return "person" if code == "patient" else "follow"
+        return "person" if code in ("patient", "subject") else "follow"
     if leaves is None or len(leaves) != 1 or leaves[0].many:
         return None
     rule, path = HOME_RULES[type], leaves[0].path
