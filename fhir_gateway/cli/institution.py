@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -256,11 +257,9 @@ def _line(
 
 def _asked() -> str:
     """A token typed in, or piped: never an argument, which other users of the machine can see."""
-    stdin = click.get_text_stream("stdin")
-    if not stdin.isatty():
-        return stdin.readline().strip()
-    answer: str = click.prompt("Token to end", hide_input=True, type=str)
-    return answer.strip()
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().strip()
+    return str(click.prompt("Token to end", hide_input=True)).strip()
 
 
 def _show(token: str) -> None:

@@ -56,5 +56,6 @@ async def sources(gateway: Gateway, reader: Reader) -> list[Source]:
 
 
 def _holds(kept: _Kept, t: int, now: int) -> bool:
-    """Whether the list is of the same commit, or less than a second old by a clock that moves."""
-    return (kept.t == t and now - kept.at < _DAY) or 0 < now - kept.at < _KEPT
+    """Whether the list is less than a second old; a clock that stands tells no age."""
+    age = now - kept.at
+    return 0 <= age < _KEPT and (age > 0 or kept.t == t)
