@@ -21,11 +21,8 @@ from fhirpy import SyncFHIRClient
 
 from demo import city, tell
 from demo.server import Running, command, register, serving
-from fhir_gateway.recognition.register import load_evaluations_csv
-from fhir_gateway.settings import load_settings
-from fhir_gateway.terminology.catalogue import load_catalogue
 
-RECEIVER, QUALITY = "demo-receiver", "demo-quality"
+RECEIVER = "demo-receiver"
 DOCTOR = "Practitioner/demo-doctor"
 #: What the doctor orders for whom: (line, code of the receiving hospital, its name).
 ORDERS = {
@@ -90,26 +87,12 @@ def client(running: Running, token: str) -> SyncFHIRClient:
 def build(database: Path, running: Running) -> dict[str, str]:
     """Institutions, register, rule set, and all that the hospitals send; returns the tokens."""
     today = datetime.now(city.ZONE)
-    quality = {"id": QUALITY, "name": "示范市质量控制中心", "level": "未定级", "area": "110000",
-               "charset": "UTF-8", "facility": ""}  # fmt: skip
-    rows = [*city.table("institutions.csv"), quality]
+    rows = city.table("institutions.csv")
     tell.chapter("The city")
     tokens = {row["id"]: register(database, row) for row in rows}
     tell.institutions(rows)
-    evaluations = load_evaluations_csv(
-        city.CITY / "evaluations.csv", load_catalogue(load_settings({}).terminology)
-    )
-    transaction(
-        client(running, tokens[QUALITY]),
-        [
-            {
-                "resource": one,
-                "request": {"method": "PUT", "url": f"VerificationResult/{one['id']}"},
-            }
-            for one in evaluations
-        ],
-    )
-    tell.said(f"{len(evaluations)} quality evaluations are in the register")
+    said = command(database, "evaluations", "import", str(city.CITY / "evaluations.csv"))
+    tell.said(f"the register of quality evaluations: {said.strip()}")
     command(database, "rules", "activate", "1.0.0")
     tell.said("rule set 1.0.0 (draft, experimental) is in force in this demonstration")
     tell.chapter("What the hospitals send")

@@ -18,6 +18,7 @@ COMMANDS: dict[str, str] = {
     "serve": "Serve the gateway over HTTP.",
     "load": "Take in files: FHIR bundles, HL7 v2 messages, DICOM objects.",
     "institution": "Register institutions, check their entries, issue tokens.",
+    "evaluations": "Import the register of quality evaluations.",
     "rules": "List, check and activate rule sets.",
     "replay": "Decide again what was decided, and compare.",
     "check": "Check the installation, the data folders and the store.",
