@@ -62,9 +62,7 @@ def finish(batch: Batch) -> bool:
         return False
     t = batch.t if batch.n else batch.t - 1
     epoch = batch.epoch + batch.raises_epoch
-    batch.connection.execute(
-        sql.ADVANCE, (t, epoch, batch.updated, batch.rid, batch.homes.last)
-    )
+    batch.connection.execute(sql.ADVANCE, (t, epoch, batch.updated, batch.rid, batch.homes.last))
     return True
 
 

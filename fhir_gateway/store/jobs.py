@@ -44,7 +44,7 @@ class Enqueue(msgspec.Struct, frozen=True, array_like=True, tag="enqueue"):
 
 
 class Lease(msgspec.Struct, frozen=True, array_like=True, tag="lease"):
-    """The oldest job of a kind that waits, or whose lease ran out, for so many microseconds."""
+    """A job of a kind that waits or whose lease ran out, the least tried first, for so many µs."""
 
     kind: str
     duration: int
@@ -140,7 +140,7 @@ def _lease(connection: apsw.Connection, command: Lease, now: int) -> Job | None:
     )
     id = connection.execute(
         "SELECT id FROM job WHERE kind = ? AND state IN ('waiting', 'running') "
-        "AND lease_until <= ? ORDER BY created, id LIMIT 1",
+        "AND lease_until <= ? ORDER BY attempts, created, id LIMIT 1",
         (command.kind, now),
     ).get
     if id is None:

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+import apsw
+
 from fhir_gateway.errors import Unavailable
 from fhir_gateway.security.actor import Access
 from fhir_gateway.store import lock
@@ -145,20 +147,38 @@ class SqliteStore:
         held = lock.take(self._path)
         if held is None:
             return None
-        connection = open_writer(self._path)
         try:
+            connection = self._open_and_migrate()
+        except BaseException:
+            held.release()
+            raise
+        writer = Writer(connection, self._path, now=self._clock.now, rows_of=self._rows)
+        self._lock, self._server = held, Server(writer, lock.socket_path(self._path))
+        try:
+            await self._server.open()
+        except BaseException:
+            self._seat = writer  # so that leaving the seat closes it
+            await self._leave_seat()
+            raise
+        return writer
+
+    def _open_and_migrate(self) -> apsw.Connection:
+        connection = None
+        try:
+            connection = open_writer(self._path)
             check(connection, newest=len(migrations()))
             use_wal(connection)
             migrate(connection, now=self._clock.now(), random=self._random)
-            writer = Writer(connection, self._path, now=self._clock.now, rows_of=self._rows)
-            server = Server(writer, lock.socket_path(self._path))
-            await server.open()
-        except BaseException:
-            connection.close()
-            held.release()
+        except BaseException as error:
+            if connection is not None:
+                connection.close()
+            if isinstance(error, apsw.Error):
+                raise Unavailable(
+                    f"The database cannot be opened: {error.__class__.__name__}",
+                    rule="cannot-open",
+                ) from None
             raise
-        self._lock, self._server = held, server
-        return writer
+        return connection
 
     async def _call(self) -> Link | None:
         """Connects to the process that is the writer."""

@@ -26,7 +26,9 @@ class Child:
         self.folder = folder
         self.started: list[subprocess.Popen[bytes]] = []
 
-    def __call__(self, name: str, rounds: int, clients: int, *point: Any) -> subprocess.Popen[bytes]:
+    def __call__(
+        self, name: str, rounds: int, clients: int, *point: Any
+    ) -> subprocess.Popen[bytes]:
         arguments = [self.folder / "store.sqlite", self.folder / f"{name}.ledger", name, rounds,
                      clients, *point]  # fmt: skip
         package = Path(fhir_gateway.__file__).parent.parent

@@ -30,9 +30,7 @@ def result(id, owner, sensitivity, text=""):
 def test_a_reader_sees_what_its_access_says(play, access, visible):
     async def scenario(store):
         await store.commit(change(patient("p1"), *(result(id, *acl) for id, acl in ROWS.items())))
-        await store.commit(
-            change(*(result(id, *acl, text="second") for id, acl in ROWS.items()))
-        )
+        await store.commit(change(*(result(id, *acl, text="second") for id, acl in ROWS.items())))
         await store.commit(
             change(journal=[event(f"a-{id}", owner=owner) for id, (owner, _) in ROWS.items()])
         )

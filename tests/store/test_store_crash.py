@@ -51,11 +51,13 @@ def is_consistent(path: Path) -> bool:
     connection = apsw.Connection(str(path))
     try:
         orphans = connection.execute(
-            "SELECT (SELECT count(*) FROM resource WHERE (type, id) NOT IN "
-            "(SELECT type, id FROM locator)) + (SELECT count(*) FROM locator WHERE (home, type, rid) "
-            "NOT IN (SELECT home, type, rid FROM resource)) + (SELECT count(*) FROM px WHERE "
-            "(home, rid) NOT IN (SELECT home, rid FROM resource)) + (SELECT count(*) FROM resource "
-            "r WHERE enc <> 9 AND (t, n, rid) NOT IN (SELECT t, n, rid FROM change))"
+            """SELECT
+              (SELECT count(*) FROM resource WHERE (type, id) NOT IN (SELECT type, id FROM locator))
+            + (SELECT count(*) FROM locator
+               WHERE (home, type, rid) NOT IN (SELECT home, type, rid FROM resource))
+            + (SELECT count(*) FROM px WHERE (home, rid) NOT IN (SELECT home, rid FROM resource))
+            + (SELECT count(*) FROM resource
+               WHERE enc <> 9 AND (t, n, rid) NOT IN (SELECT t, n, rid FROM change))"""
         ).get
         return connection.pragma("integrity_check") == "ok" and orphans == 0
     finally:

@@ -124,7 +124,14 @@ def test_a_business_key_is_used_once_for_ever(play):
 
 @pytest.mark.parametrize(
     ("steps", "last_passes"),
-    [([2, 1], True), ([2, 1, 1], False), ([3], True), ([4], False), ([1, -1, 3], True), ([-1], False)],
+    [
+        ([2, 1], True),
+        ([2, 1, 1], False),
+        ([3], True),
+        ([4], False),
+        ([1, -1, 3], True),
+        ([-1], False),
+    ],
 )
 def test_a_counter_stays_between_nothing_and_its_cap(play, steps, last_passes):
     async def scenario(store):

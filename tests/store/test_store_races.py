@@ -12,12 +12,13 @@ from fhir_gateway.errors import Conflict, GatewayError, PreconditionFailed, Unav
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Access
 from fhir_gateway.store.changes import Absent, Counter, Derived, Put, VersionIs
 
+
 def test_of_many_conditional_creates_one_wins(play):
     async def scenario(store):
         async def create(client, key):
             derived = Derived(global_ints=[(9, key, 1)])
-            put = Put("Patient", f"p{key}-{client}", "create", 0, body(), patient=f"p{key}-{client}",
-                      derived=derived)  # fmt: skip
+            id = f"p{key}-{client}"
+            put = Put("Patient", id, "create", 0, body(), patient=id, derived=derived)
             try:
                 await store.commit(change(put, guards=[Absent("Patient", 9, key, 1)]))
                 return put.id

@@ -8,7 +8,7 @@ import pytest
 from store_builders import body, change, delete, fact, fresh, observation, patient
 
 from fhir_gateway.errors import Unprocessable
-from fhir_gateway.security.actor import Access, SYSTEM_ACCESS
+from fhir_gateway.security.actor import SYSTEM_ACCESS, Access
 from fhir_gateway.store.blobs import pack
 from fhir_gateway.store.changes import (
     Credential,
