@@ -12,12 +12,12 @@ from types import MappingProxyType
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
+from msgspec.json import decode
 from msgspec.structs import replace
 
 from fhir_gateway.audit.events import create_event, credential_event, update_event
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import NotFound
-from fhir_gateway.fhir.wire import parse
 from fhir_gateway.interactions.audit import call_of, entry
 from fhir_gateway.interactions.prepare import prepare
 from fhir_gateway.search.planner import plan_search
@@ -35,8 +35,17 @@ from fhir_gateway.store.store import Reader, Store
 
 _ISSUED = "credential-issued"  # kind of the mark that an institution was ever given a token
 
-#: The registry as of an epoch, for each open store.
-_known: WeakKeyDictionary[Store, tuple[int, Mapping[str, Institution]]] = WeakKeyDictionary()
+
+class _Registry(NamedTuple):
+    """The registry as of an epoch, and what was read of each version, to read it once."""
+
+    epoch: int
+    institutions: Mapping[str, Institution]
+    versions: Mapping[tuple[str, int], Institution | None]
+
+
+_NOTHING = _Registry(-1, {}, {})
+_known: WeakKeyDictionary[Store, _Registry] = WeakKeyDictionary()
 
 
 async def institutions(gateway: Gateway) -> Mapping[str, Institution]:
@@ -47,12 +56,10 @@ async def institutions(gateway: Gateway) -> Mapping[str, Institution]:
 
 async def institutions_at(gateway: Gateway, reader: Reader) -> Mapping[str, Institution]:
     """All registered institutions by logical id, as this snapshot sees them."""
-    known = _known.get(gateway.store)
-    if known is not None and known[0] == reader.epoch:
-        return known[1]
-    found = MappingProxyType(await _read(gateway, reader))
-    _known[gateway.store] = (reader.epoch, found)
-    return found
+    known = _known.get(gateway.store, _NOTHING)
+    if known.epoch != reader.epoch:
+        known = _known[gateway.store] = await _read(gateway, reader, known)
+    return known.institutions
 
 
 async def institution(gateway: Gateway, id: str) -> Institution | None:
@@ -143,7 +150,7 @@ async def _commit_credential(
     )
 
 
-async def _read(gateway: Gateway, reader: Reader) -> dict[str, Institution]:
+async def _read(gateway: Gateway, reader: Reader, known: _Registry) -> _Registry:
     plan = plan_search(
         "Organization",
         [("type", f"{REGISTRY_SYSTEM}|{REGISTRY_CODE}"), ("_count", "500")],
@@ -153,12 +160,17 @@ async def _read(gateway: Gateway, reader: Reader) -> dict[str, Institution]:
         lenient=False,
         page_limit=500,
     )
-    found: dict[str, Institution] = {}
+    versions: dict[tuple[str, int], Institution | None] = {}
     while True:
         page = await reader.search(plan)
         for stored in page.matches:
-            if (one := institution_of(parse(stored.whole()))) is not None:
-                found[one.id] = one
+            key = (stored.id, stored.version)
+            if key in known.versions:
+                versions[key] = known.versions[key]
+            else:
+                versions[key] = institution_of(decode(stored.whole()))
         if page.next is None:
-            return found
+            break
         plan = replace(plan, after=page.next)
+    found = {one.id: one for one in versions.values() if one is not None}
+    return _Registry(reader.epoch, MappingProxyType(found), versions)
