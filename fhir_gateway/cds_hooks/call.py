@@ -11,16 +11,16 @@ from typing import Any
 
 import orjson
 
-from fhir_gateway.cds_hooks.cards import Place, cards
+from fhir_gateway.cds_hooks.cards import cards
 from fhir_gateway.cds_hooks.request import HookCall, read_call
 from fhir_gateway.cds_hooks.services import Service
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Invalid, PreconditionFailed
 from fhir_gateway.recognition.ask import Question, ask
-from fhir_gateway.recognition.known import catalogue_of
 from fhir_gateway.recognition.order import encounter_context, read_orders
 from fhir_gateway.recognition.record import Occasion
 from fhir_gateway.recognition.subject import Subject, subject_by_id, subject_by_identifiers
+from fhir_gateway.recognition.vocabulary import vocabulary_of
 from fhir_gateway.security.actor import Actor
 
 _NOTHING = b'{"cards":[]}'
@@ -55,8 +55,7 @@ async def answer_call(
             kept=call.kept,
         ),
     )
-    place = Place(base, gateway.settings.profiles)
-    return orjson.dumps({"cards": cards(answer, orders, catalogue_of(gateway), place)})
+    return orjson.dumps({"cards": cards(answer, orders, vocabulary_of(gateway), base)})
 
 
 async def _subject(gateway: Gateway, actor: Actor, call: HookCall, base: str) -> Subject:

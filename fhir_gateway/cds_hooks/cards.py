@@ -14,13 +14,13 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from fhir_gateway.recognition.ask import CONTRADICTORY, UNKNOWN, Answer
-from fhir_gateway.recognition.grounds import load_grounds
 from fhir_gateway.recognition.model import Candidate, ItemOutcome, Line
 from fhir_gateway.recognition.order import Order
 from fhir_gateway.recognition.record import card_uuid
 from fhir_gateway.recognition.spell import exam_day, value_text, window_end
 from fhir_gateway.recognition.texts import REASONS, outcome_sentence, sentence
-from fhir_gateway.terminology.catalogue import Catalogue
+from fhir_gateway.recognition.vocabulary import coding_of
+from fhir_gateway.terminology.code_system import Vocabulary
 
 Card = dict[str, Any]
 
@@ -39,28 +39,20 @@ _HEADS = {
 _RANK = {"recognize": 0, "cannot-decide": 1, "view-only": 2}
 
 
-class Place(NamedTuple):
-    """Where links lead: the FHIR base as the workstation sees it; and the folder of the grounds."""
-
-    base: str
-    profiles: str
-
-
-def cards(
-    answer: Answer, orders: Sequence[Order], catalogue: Catalogue, place: Place
-) -> list[Card]:
-    """The cards of an answer, in the order of the order lines."""
+def cards(answer: Answer, orders: Sequence[Order], vocabulary: Vocabulary, base: str) -> list[Card]:
+    """The cards of an answer, in the order of the order lines. `base` is where links lead."""
     if _nobody(answer):
         return [_nobody_card(answer)]
-    found = []
+    found: list[Card] = []
+    reasons = override_reasons(vocabulary)
     by_key: dict[str, list[ItemOutcome]] = {}
     for item in answer.decision.items:
         by_key.setdefault(item.key, []).append(item)
     for number, order in enumerate(orders):
         speaking = [item for item in by_key.get(order.key, ()) if speaks(item)]
         if speaking:
-            line = _Line(answer, number, order, by_key[order.key], catalogue, place)
-            found.append(_card(line, speaking))
+            line = _Line(answer, number, order, by_key[order.key], vocabulary, base)
+            found.append(_card(line, speaking, reasons))
     return found
 
 
@@ -86,12 +78,12 @@ class _Line(NamedTuple):
     number: int
     order: Order
     items: Sequence[ItemOutcome]
-    catalogue: Catalogue
-    place: Place
+    vocabulary: Vocabulary
+    base: str
 
     def name(self, item: ItemOutcome) -> str:
         """The item's name for people."""
-        entry = self.catalogue.items.get(item.item or "")
+        entry = self.vocabulary.catalogue.items.get(item.item or "")
         return entry.name_zh if entry else self.order.display or "未对应项目"
 
     def issuer(self, candidate: Candidate) -> str:
@@ -100,7 +92,7 @@ class _Line(NamedTuple):
         return known.name if known else "出具机构不明"
 
 
-def _card(line: _Line, speaking: Sequence[ItemOutcome]) -> Card:
+def _card(line: _Line, speaking: Sequence[ItemOutcome], reasons: list[dict[str, str]]) -> Card:
     first = min(speaking, key=lambda item: _RANK.get(item.outcome, 3))
     card: Card = {
         "uuid": card_uuid(line.answer.number, line.number),
@@ -108,7 +100,7 @@ def _card(line: _Line, speaking: Sequence[ItemOutcome]) -> Card:
         "detail": "\n\n".join(_detail(line, speaking)),
         "indicator": "info",
         "source": {"label": SOURCE_LABEL},
-        "overrideReasons": override_reasons(line.place.profiles),
+        "overrideReasons": reasons,
         "links": list(_links(line, speaking)),
     }
     if may_suggest(line.answer, line.items):
@@ -182,9 +174,9 @@ def _rows(line: _Line, item: ItemOutcome) -> Iterable[str]:
         if _matters(rule):
             yield f"- {escape(sentence(rule))}{_clause(rule)}"
     if item.ground:
-        ground = load_grounds(line.place.profiles).get(item.ground)
+        ground = line.vocabulary.reasons.get(item.ground)
         if ground is not None:
-            yield f"- 可复查的法定情形：{escape(ground.display)}"
+            yield f"- 可复查的法定情形：{escape(ground.name_zh)}"
 
 
 def _matters(line: Line) -> bool:
@@ -217,7 +209,7 @@ def _links(line: _Line, speaking: Sequence[ItemOutcome]) -> Iterable[dict[str, s
             address = result.report_source or result.source
             named.setdefault(address, f"{line.issuer(result)}的报告")
     for address, label in named.items():
-        url = f"{line.place.base}/{address}"
+        url = f"{line.base}/{address}"
         yield {"label": shorten(plain(label)), "url": url, "type": "absolute"}
 
 
@@ -291,7 +283,6 @@ def shorten(text: str, limit: int = SUMMARY_LIMIT) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
-@lru_cache(maxsize=8)
-def override_reasons(profiles: str) -> list[dict[str, str]]:
-    """The six lawful grounds and the local ones. Shared: do not change it."""
-    return [ground.coding() for ground in load_grounds(profiles).values()]
+def override_reasons(vocabulary: Vocabulary) -> list[dict[str, str]]:
+    """The six lawful grounds and the local ones."""
+    return [coding_of(reason) for reason in vocabulary.reasons.values()]

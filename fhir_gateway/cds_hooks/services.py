@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from fhir_gateway.settings import CANONICAL
+from fhir_gateway.terminology.reason import REASON_SYSTEM
 
 
 class Service(NamedTuple):
@@ -53,7 +53,7 @@ PREFETCH = {
 _USAGE = (
     "patientId is a logical id of this gateway, or prefetch.patient carries an identifier that is "
     "known here. fhirServer and fhirAuthorization are never used to fetch anything. "
-    f"Override reasons: {CANONICAL}/CodeSystem/repeat-grounds."
+    f"Override reasons: {REASON_SYSTEM}."
 )
 
 #: The discovery answer, ready to send.

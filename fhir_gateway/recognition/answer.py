@@ -20,13 +20,13 @@ from fhir_gateway.errors import Issue, Unprocessable
 from fhir_gateway.fhir.wire import instant
 from fhir_gateway.interactions.audit import call_of, entry
 from fhir_gateway.interactions.prepare import prepare
-from fhir_gateway.recognition.grounds import GROUND_SYSTEM, Ground, load_grounds
-from fhir_gateway.recognition.known import catalogue_of
 from fhir_gateway.recognition.record import logical_id
 from fhir_gateway.recognition.recorded import Recorded, RecordedLine, read_decision
+from fhir_gateway.recognition.vocabulary import catalogue_of, coding_of, vocabulary_of
 from fhir_gateway.security.actor import Actor
 from fhir_gateway.settings import CANONICAL
 from fhir_gateway.store.changes import ChangeSet, Entry, Put
+from fhir_gateway.terminology.reason import REASON_SYSTEM, Reason
 
 ANSWER_SYSTEM = f"{CANONICAL}/CodeSystem/recognition-answer"
 LINE_SYSTEM = f"{CANONICAL}/NamingSystem/decision-line"
@@ -60,7 +60,7 @@ class _Given(NamedTuple):
     line: RecordedLine
     number: int
     results: tuple[str, ...]
-    ground: Ground | None
+    ground: Reason | None
 
 
 async def record_answers(
@@ -71,7 +71,7 @@ async def record_answers(
     Raises NotFound for a decision that is not this institution's, Unprocessable with every fault
     of every answer. Nothing is stored then.
     """
-    grounds = load_grounds(gateway.settings.profiles)
+    grounds = vocabulary_of(gateway).reasons
     decisions: dict[str, Recorded] = {}
     async with gateway.store.snapshot(actor.access) as reader:
         for id in dict.fromkeys(reply.decision for reply in replies):
@@ -103,7 +103,7 @@ async def record_answers(
 
 
 def _check(
-    reply: Reply, recorded: Recorded, grounds: Mapping[str, Ground], issues: list[Issue]
+    reply: Reply, recorded: Recorded, grounds: Mapping[str, Reason], issues: list[Issue]
 ) -> _Given | None:
     found = _line(reply, recorded)
     if found is None:
@@ -112,7 +112,7 @@ def _check(
         return None
     number, line = found
     ground = None
-    if reply.reason and reply.reason.get("system", GROUND_SYSTEM) == GROUND_SYSTEM:
+    if reply.reason and reply.reason.get("system", REASON_SYSTEM) == REASON_SYSTEM:
         ground = grounds.get(reply.reason.get("code", ""))
         if ground is None:
             text = f"The ground must be one of {', '.join(grounds)}"
@@ -203,7 +203,7 @@ def _sender(actor: Actor, given: _Given) -> dict[str, str]:
 
 def _reason(given: _Given) -> dict[str, Any] | None:
     if given.ground is not None:
-        return {"coding": [given.ground.coding()]}
+        return {"coding": [coding_of(given.ground)]}
     return {"coding": [given.reply.reason]} if given.reply.reason else None
 
 

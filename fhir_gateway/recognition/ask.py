@@ -19,7 +19,7 @@ from fhir_gateway.interactions.audit import call_of, entry
 from fhir_gateway.interactions.sources import Source
 from fhir_gateway.recognition.candidates import candidates, evaluations_to_read, items_to_read
 from fhir_gateway.recognition.decide import decide
-from fhir_gateway.recognition.known import Known, Register, catalogue_of, known
+from fhir_gateway.recognition.known import Known, Register, known
 from fhir_gateway.recognition.model import (
     Candidate,
     Decision,
@@ -36,6 +36,7 @@ from fhir_gateway.recognition.record import (
     render_tail,
 )
 from fhir_gateway.recognition.rules import RuleSet
+from fhir_gateway.recognition.vocabulary import catalogue_of, vocabulary_of
 from fhir_gateway.security.actor import Access, Actor
 from fhir_gateway.security.institution import Institution
 from fhir_gateway.store.blobs import pack
@@ -110,17 +111,19 @@ async def _inputs(
     named = question.patient and not question.contradictory
     person = await reader.person(question.patient) if named else None
     receiver = facts.institutions.get(question.receiver)
+    area = receiver.area if receiver else gateway.settings.area
     query = Query(
         patient=question.patient if person else "",
         home=person.home if person else 0,
         items=question.items,
         receiver=question.receiver,
-        receiver_area=receiver.area if receiver else gateway.settings.area,
+        receiver_area=area,
         as_of_us=as_of,
         zone=gateway.settings.zone,
         context=question.context,
         identity=Identity(person.documented, person.contested) if person else Identity(),
         t=reader.t,
+        receiver_within=tuple(sorted(vocabulary_of(gateway).areas.within(area))),
     )
     unknown = "" if person else UNKNOWN
     return Inputs(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -22,7 +21,6 @@ from fhir_gateway.search.plan import SearchPlan
 from fhir_gateway.security.institution import Institution
 from fhir_gateway.store.changes import Evaluation
 from fhir_gateway.store.store import Reader, Store, Stored
-from fhir_gateway.terminology.catalogue import Catalogue, load_catalogue
 
 _log = logging.getLogger(__name__)
 
@@ -132,13 +130,3 @@ async def stored_rule_sets(reader: Reader) -> list[tuple[Stored, dict[str, Any]]
 def version_of(stored: Stored) -> str:
     """A stored version as a reference."""
     return f"{stored.type}/{stored.id}/_history/{stored.version}"
-
-
-def catalogue_of(gateway: Gateway) -> Catalogue:
-    """The catalogue of the settings, read once."""
-    return _catalogue(gateway.settings.terminology)
-
-
-@lru_cache(maxsize=8)
-def _catalogue(folder: str) -> Catalogue:
-    return load_catalogue(folder)

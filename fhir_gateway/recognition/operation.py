@@ -16,13 +16,13 @@ from fhir_gateway.interactions.audit import audited
 from fhir_gateway.recognition.answer import Reply, record_answers
 from fhir_gateway.recognition.ask import Question, ask
 from fhir_gateway.recognition.given import MANY, Row, Taken, local_id, single, take
-from fhir_gateway.recognition.known import catalogue_of
 from fhir_gateway.recognition.model import OrderedItem
 from fhir_gateway.recognition.order import read_contexts, read_orders
 from fhir_gateway.recognition.record import MAX_LINES, Occasion
 from fhir_gateway.recognition.replay import replay_decision
 from fhir_gateway.recognition.subject import Subject, subject_by_id, subject_by_identifiers
 from fhir_gateway.recognition.told import told
+from fhir_gateway.recognition.vocabulary import catalogue_of
 from fhir_gateway.security.actor import Actor
 from fhir_gateway.store.store import Reader
 from fhir_gateway.terminology.catalogue import SYSTEMS

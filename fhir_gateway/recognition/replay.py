@@ -16,11 +16,12 @@ from fhir_gateway.fhir.wire import parse
 from fhir_gateway.interactions.audit import call_of, disclose, entry
 from fhir_gateway.recognition.ask import conclude
 from fhir_gateway.recognition.candidates import candidates, evaluations_to_read, items_to_read
-from fhir_gateway.recognition.known import Pair, catalogue_of
+from fhir_gateway.recognition.known import Pair
 from fhir_gateway.recognition.model import Candidate, Decision
 from fhir_gateway.recognition.record import Inputs, render_items
 from fhir_gateway.recognition.recorded import Recorded, read_decision
 from fhir_gateway.recognition.rules import RuleSet, load_rule_set
+from fhir_gateway.recognition.vocabulary import catalogue_of
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Access, Actor
 from fhir_gateway.store.changes import Evaluation
 from fhir_gateway.store.store import Reader
