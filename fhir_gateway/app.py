@@ -64,6 +64,8 @@ async def build(
     Raises Invalid for settings that contradict each other, Unavailable when the store cannot be
     opened, Unprocessable for faults in the data folders.
     """
+    if settings.open_access:
+        LOG.warning('{"event":"open-access","warning":"NO AUTHENTICATION: demonstration only"}')
     metrics = Metrics()
     gateway = await open_gateway(settings, clock=clock, audit=audit, count=metrics.count)
     web = FastAPI(
@@ -184,8 +186,6 @@ def check_open_access(settings: Settings) -> None:
         raise Invalid(
             f"--open-access serves loopback addresses only, not {settings.host}", rule="open-access"
         )
-    if settings.open_access:
-        LOG.warning('{"event":"open-access","warning":"NO AUTHENTICATION: demonstration only"}')
 
 
 def is_loopback(host: str) -> bool:

@@ -158,7 +158,7 @@ def audited(
         function: Callable[Concatenate[Gateway, Actor, P], Coroutine[Any, Any, R]],
     ) -> Callable[Concatenate[Gateway, Actor, P], Coroutine[Any, Any, R]]:
         @wraps(function)
-        async def run(gateway: Gateway, actor: Actor, *args: P.args, **kwargs: P.kwargs) -> R:
+        async def run(gateway: Gateway, actor: Actor, /, *args: P.args, **kwargs: P.kwargs) -> R:
             try:
                 return await function(gateway, actor, *args, **kwargs)
             except GatewayError as error:

@@ -18,10 +18,11 @@ from fhir_gateway.fhir.wire import instant
 from fhir_gateway.interactions.conditional import condition_of
 from fhir_gateway.interactions.history import history
 from fhir_gateway.interactions.outcome import Outcome, found
+from fhir_gateway.interactions.pace import unhurried
 from fhir_gateway.interactions.read import read, vread
 from fhir_gateway.interactions.search_type import search_type
+from fhir_gateway.interactions.steps import Step
 from fhir_gateway.interactions.types import check_id, check_may_write, check_type
-from fhir_gateway.interactions.write import Step
 from fhir_gateway.security.actor import Actor
 
 T = TypeVar("T")
@@ -111,14 +112,14 @@ def version_of(etag: str | None) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
 
 
-def every(function: Callable[[T], U], values: Iterable[tuple[str, str, T]]) -> list[U]:
+async def every(function: Callable[[T], U], values: Iterable[tuple[str, str, T]]) -> list[U]:
     """The function's results; raises all refusals at once, each placed at its entry.
 
     `values` are (FHIRPath of the entry, resource type, argument).
     """
     results: list[U] = []
     refusals: list[tuple[GatewayError, list[Issue]]] = []
-    for where, type, value in values:
+    async for where, type, value in unhurried(values):
         try:
             results.append(function(value))
         except GatewayError as error:

@@ -14,7 +14,8 @@ from fhir_gateway.audit.events import (
 )
 from fhir_gateway.context import Gateway
 from fhir_gateway.interactions.audit import call_of, entry, patient_of
-from fhir_gateway.interactions.write import Auditor, Step
+from fhir_gateway.interactions.steps import Step
+from fhir_gateway.interactions.write import Auditor
 from fhir_gateway.security.actor import Actor
 from fhir_gateway.store.changes import Entry, Received
 

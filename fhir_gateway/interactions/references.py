@@ -10,7 +10,6 @@ is a document of its own. hl7.org/fhir/R4/references.html, bundle.html#reference
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from fhir_gateway.fhir.datatypes import Reference, parse_reference
@@ -18,48 +17,43 @@ from fhir_gateway.fhir.datatypes import Reference, parse_reference
 #: Types that only the gateway itself writes, to the journal.
 JOURNAL_TYPES = frozenset({"AuditEvent", "GuidanceResponse"})
 
-_Path = tuple[Any, str | int]  # (path of the parent or None, name or index)
-
 
 class Slot(NamedTuple):
-    """One `reference` value: the Reference that holds it, its text as received, its place."""
+    """One `reference` value: the Reference that holds it, and its text as received."""
 
     holder: dict[str, Any]
     text: str
-    path: Any
 
 
 def slots(resource: dict[str, Any]) -> list[Slot]:
-    """Every literal reference of a resource."""
+    """Every literal reference of a resource. Hot: runs for all that comes in."""
     found: list[Slot] = []
     if resource.get("resourceType") == "Bundle":
         return found
-    stack: list[tuple[Any, _Path | None]] = [(resource, None)]
+    stack: list[Any] = [resource]
     while stack:
-        value, path = stack.pop()
+        value = stack.pop()
         if type(value) is dict:
-            for name, child in value.items():
-                kind = type(child)
-                if kind is dict or kind is list:
-                    stack.append((child, (path, name)))
-                elif name == "reference" and kind is str:
-                    found.append(Slot(value, child, path))
-        else:
-            for index, child in enumerate(value):
-                kind = type(child)
-                if kind is dict or kind is list:
-                    stack.append((child, (path, index)))
+            text = value.get("reference")
+            if type(text) is str:
+                found.append(Slot(value, text))
+            value = value.values()
+        stack += [child for child in value if type(child) is dict or type(child) is list]
     return found
 
 
-def expression(root: str, slot: Slot) -> str:
+def expression(root: str, resource: dict[str, Any], slot: Slot) -> str:
     """The FHIRPath of a slot, such as Observation.subject.reference."""
-    parts: list[str] = []
-    path = slot.path
-    while path is not None:
-        path, step = path
-        parts.append(f"[{step}]" if isinstance(step, int) else f".{step}")
-    return root + "".join(reversed(parts)) + ".reference"
+    stack: list[tuple[Any, str]] = [(resource, root)]
+    while stack:
+        value, path = stack.pop()
+        if value is slot.holder:
+            return f"{path}.reference"
+        if isinstance(value, dict):
+            stack += [(child, f"{path}.{name}") for name, child in value.items()]
+        elif isinstance(value, list):
+            stack += [(child, f"{path}[{index}]") for index, child in enumerate(value)]
+    return root
 
 
 def local(text: str, base_url: str = "") -> Reference | None:
@@ -76,8 +70,3 @@ def full_url_base(full_url: str | None, type: str) -> str:
         return ""
     base, separator, _ = full_url.rpartition(f"/{type}/")
     return base + "/" if separator else ""
-
-
-def checked(names: Iterable[Reference]) -> list[str]:
-    """The "Type/id" of those references that the rule of integrity covers."""
-    return [f"{name.type}/{name.id}" for name in names if name.type not in JOURNAL_TYPES]

@@ -16,7 +16,8 @@ from fhir_gateway.interactions.audit import audited
 from fhir_gateway.interactions.entries import Request, every, read_entry, request_of, root, step_of
 from fhir_gateway.interactions.events import transaction_events
 from fhir_gateway.interactions.outcome import Outcome, TransactionOutcome
-from fhir_gateway.interactions.write import Extras, Step, Written, write
+from fhir_gateway.interactions.steps import Step
+from fhir_gateway.interactions.write import Extras, Written, write
 from fhir_gateway.security.actor import Actor
 from fhir_gateway.store.changes import Once, Received
 
@@ -40,8 +41,8 @@ async def transaction(
     first refusal, other classes; PreconditionFailed, MultipleMatches, TooLong.
     """
     check_size(gateway, entries)
-    requests = requests_of(entries)
-    steps = _steps(gateway, actor, requests)
+    requests = await _requests(entries)
+    steps = await _steps(gateway, actor, requests)
     _check_overlap(steps)
     results: dict[int, Outcome | bytes] = {}
     written: Written | None = None
@@ -76,18 +77,18 @@ def check_size(gateway: Gateway, entries: Sequence[BundleEntry]) -> None:
         raise TooLong(f"A Bundle may have {limit} entries here", rule="bundle-limit")
 
 
-def requests_of(entries: Sequence[BundleEntry]) -> list[Request]:
+async def _requests(entries: Sequence[BundleEntry]) -> list[Request]:
     """The request lines of all entries. Raises all that is wrong with them at once."""
-    return every(
+    return await every(
         lambda pair: request_of(pair[1], root(pair[0])),
         [(root(index), "", (index, entry)) for index, entry in enumerate(entries)],
     )
 
 
-def _steps(gateway: Gateway, actor: Actor, requests: Sequence[Request]) -> dict[int, Step]:
+async def _steps(gateway: Gateway, actor: Actor, requests: Sequence[Request]) -> dict[int, Step]:
     """The writes by their place in the Bundle. Raises the issues of all of them at once."""
     writes = [index for index, request in enumerate(requests) if request.method != "GET"]
-    steps = every(
+    steps = await every(
         lambda index: step_of(actor, gateway, requests[index], root(index)),
         [(root(index), requests[index].type, index) for index in writes],
     )

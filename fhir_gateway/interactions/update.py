@@ -11,8 +11,9 @@ from fhir_gateway.interactions.audit import audited
 from fhir_gateway.interactions.conditional import condition
 from fhir_gateway.interactions.events import write_events
 from fhir_gateway.interactions.outcome import Outcome
+from fhir_gateway.interactions.steps import Step
 from fhir_gateway.interactions.types import check_id, check_may_write, check_type
-from fhir_gateway.interactions.write import Step, write
+from fhir_gateway.interactions.write import write
 from fhir_gateway.security.actor import Actor
 
 

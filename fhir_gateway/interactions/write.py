@@ -9,31 +9,18 @@ another request, the attempt is made again on a new snapshot. Architecture 5.2, 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from fhir_gateway.context import Gateway, new_id
-from fhir_gateway.errors import (
-    Conflict,
-    Forbidden,
-    GatewayError,
-    Invalid,
-    Issue,
-    PreconditionFailed,
-    Unprocessable,
-)
-from fhir_gateway.interactions.conditional import Condition, condition_of, conditional_url, match
+from fhir_gateway.errors import Conflict, Forbidden, GatewayError, Invalid, PreconditionFailed
+from fhir_gateway.interactions.conditional import match
+from fhir_gateway.interactions.link import link
 from fhir_gateway.interactions.outcome import Kind, Outcome, found, outcome_of
-from fhir_gateway.interactions.prepare import Coding, add_codings, put_of
+from fhir_gateway.interactions.pace import unhurried
+from fhir_gateway.interactions.prepare import add_codings, put_of
 from fhir_gateway.interactions.provenance import Coded, provenance
-from fhir_gateway.interactions.references import (
-    JOURNAL_TYPES,
-    Slot,
-    expression,
-    full_url_base,
-    local,
-    slots,
-)
+from fhir_gateway.interactions.references import slots
+from fhir_gateway.interactions.steps import Guards, Step
 from fhir_gateway.interactions.types import check_owner, owner_of
 from fhir_gateway.security.actor import Actor
 from fhir_gateway.security.institution import institution_of
@@ -42,46 +29,15 @@ from fhir_gateway.store.changes import (
     Committed,
     Entry,
     Exists,
-    Guard,
     Once,
     Put,
     Received,
     VersionIs,
 )
-from fhir_gateway.store.store import Reader, Stored
+from fhir_gateway.store.store import Reader
 
 #: A request overtaken so often by others is answered 409 and may be sent again.
 ATTEMPTS = 8
-
-
-@dataclass(slots=True)
-class Step:
-    """One write. `id` is "" until a create or a conditional update is resolved.
-
-    `root` is the FHIRPath of the resource for messages ("Bundle.entry[3].resource", "Patient"),
-    `if_match` the version the caller insists on (0: one that cannot be), `absent` its
-    If-None-Match: *.
-    """
-
-    op: str
-    type: str
-    id: str
-    root: str
-    resource: dict[str, Any] | None = None
-    full_url: str | None = None
-    condition: Condition | None = None
-    if_match: int | None = None
-    absent: bool = False
-    body_id: str | None = None  # of a conditional update: the id that its body claims
-    slots: list[Slot] = field(default_factory=list)
-    coding: Coding = field(default_factory=lambda: Coding([], []))
-    current: Stored | None = None  # as the attempt's snapshot shows it
-    put: Put | None = None  # None: nothing to store (a conditional create that found its match)
-
-    @property
-    def name(self) -> str:
-        """The resource as "Type/id"."""
-        return f"{self.type}/{self.id}"
 
 
 class Written(NamedTuple):
@@ -93,21 +49,6 @@ class Written(NamedTuple):
 
 #: Makes the audit entries of a write from its steps, once their ids and versions are known.
 Auditor = Callable[[Sequence[Step]], list[Entry]]
-
-
-@dataclass(slots=True)
-class Guards:
-    """The guards of one attempt. `ours` are those that the caller did not ask for: when one of
-    them fails, another request was faster, and a new snapshot may do better."""
-
-    all: list[Guard] = field(default_factory=list)
-    ours: set[int] = field(default_factory=set)
-
-    def add(self, guard: Guard, *, ours: bool = False) -> None:
-        """Appends a guard."""
-        if ours:
-            self.ours.add(len(self.all))
-        self.all.append(guard)
 
 
 class Extras(NamedTuple):
@@ -134,16 +75,17 @@ async def write(
     Raises PreconditionFailed, MultipleMatches, Unprocessable (references, other homes),
     Forbidden (another institution's), Conflict (overtaken again and again).
     """
-    for step in steps:
+    async for step in unhurried(steps):
         if step.resource is not None:
             step.coding = add_codings(gateway, step.resource, actor.institution)
             step.slots = slots(step.resource)
     given = [step.id for step in steps]
-    for _ in range(ATTEMPTS):
+    for attempt in range(ATTEMPTS):
         for step, id in zip(steps, given, strict=True):
             step.id, step.current, step.put = id, None, None
         guards = Guards()
-        change_set = await _plan(gateway, actor, steps, guards, extras)
+        hopeful = attempt == 0
+        change_set = await _plan(gateway, actor, steps, guards, extras, hopeful=hopeful)
         change_set.journal = audit(steps) if gateway.audit else []
         try:
             committed = await gateway.store.commit(change_set)
@@ -157,22 +99,29 @@ async def write(
 
 
 async def _plan(
-    gateway: Gateway, actor: Actor, steps: Sequence[Step], guards: Guards, extras: Extras
+    gateway: Gateway,
+    actor: Actor,
+    steps: Sequence[Step],
+    guards: Guards,
+    extras: Extras,
+    *,
+    hopeful: bool,
 ) -> ChangeSet:
-    """The change set of one attempt."""
+    """The change set of one attempt. `hopeful`: conditional creates are taken for new, which
+    most of them are; if one is not, its guard says so and the next attempt looks it up."""
     source = extras.received.hash if extras.received else None
     async with gateway.store.snapshot(actor.access) as reader:
         for step in steps:
-            await _locate(gateway, reader, step, guards)
+            await _locate(gateway, reader, step, guards, hopeful=hopeful)
             _authorise(actor, step, guards)
-        await _link(gateway, reader, steps, guards)
-        for step in steps:
-            if step.op == "delete":
-                _delete(step)
-            elif step.put is None and not _matched(step):
-                step.put = _put(gateway, actor, step, extras.only_if_changed, source)
-                _check_governed(actor, step)
-        records = await _provenances(gateway, reader, steps, extras.only_if_changed)
+        await link(gateway, reader, steps, guards)
+    async for step in unhurried(steps):
+        if step.op == "delete":
+            _delete(step)
+        elif not step.matched:
+            step.put = _put(gateway, actor, step, extras.only_if_changed, source)
+            _check_governed(actor, step)
+    records = await _provenances(gateway, actor, steps, extras.only_if_changed)
     return ChangeSet(
         id=gateway.random(16),
         guards=guards.all,
@@ -183,10 +132,14 @@ async def _plan(
     )
 
 
-async def _locate(gateway: Gateway, reader: Reader, step: Step, guards: Guards) -> None:
+async def _locate(
+    gateway: Gateway, reader: Reader, step: Step, guards: Guards, *, hopeful: bool
+) -> None:
     """Finds the id and the current version of what a step writes."""
     if step.condition is not None:
-        matched = await match(reader, step.condition, expression=step.root)
+        matched = None
+        if not hopeful or step.op != "create":
+            matched = await match(reader, step.condition, expression=step.root)
         if matched is None:
             guards.add(step.condition.guard, ours=True)
             step.id = step.body_id or step.id or new_id(gateway)
@@ -198,11 +151,6 @@ async def _locate(gateway: Gateway, reader: Reader, step: Step, guards: Guards) 
         step.id = step.id or new_id(gateway)
         return
     step.current = await reader.read(step.type, step.id)
-
-
-def _matched(step: Step) -> bool:
-    """True for a conditional create that found its resource."""
-    return step.op == "create" and step.current is not None
 
 
 def _authorise(actor: Actor, step: Step, guards: Guards) -> None:
@@ -235,83 +183,6 @@ def _authorise(actor: Actor, step: Step, guards: Guards) -> None:
             _check_registry(actor, current.tail, step)
     if step.op != "delete" or (current is not None and not current.deleted):
         guards.add(VersionIs(step.type, step.id, version), ours=step.if_match is None)
-
-
-async def _link(gateway: Gateway, reader: Reader, steps: Sequence[Step], guards: Guards) -> None:
-    """Rewrites the references of all steps and guards those that point outside."""
-    linker = Linker(gateway, reader, steps)
-    issues: list[Issue] = []
-    wanted: dict[str, str] = {}
-    for step in steps:
-        if step.resource is None or _matched(step):
-            continue
-        step.resource["id"] = step.id
-        base = full_url_base(step.full_url, step.type)
-        for slot in step.slots:
-            text = await linker.resolve(slot, step, base, issues)
-            slot.holder["reference"] = text
-            target = local(text, gateway.settings.base_url)
-            if target is None or target.type in JOURNAL_TYPES:
-                continue
-            name = f"{target.type}/{target.id}"
-            if name in linker.deleted:
-                linker.broken(slot, step, issues, "This Bundle deletes the resource")
-            elif name not in linker.stored and name not in wanted:
-                wanted[name] = expression(step.root, slot)
-    if issues:
-        raise Unprocessable(issues=tuple(issues))
-    for name, where in wanted.items():
-        guards.add(Exists(name, where))
-
-
-class Linker:
-    """Resolves the references of one attempt: full URLs, conditions, plain names."""
-
-    def __init__(self, gateway: Gateway, reader: Reader, steps: Sequence[Step]) -> None:
-        self.gateway, self.reader = gateway, reader
-        self.names = {step.full_url: step.name for step in steps if step.full_url}
-        self.stored = {
-            step.name for step in steps if step.op != "delete" and step.current is None
-        } | {step.name for step in steps if step.op == "update"}
-        self.deleted = {step.name for step in steps if step.op == "delete"}
-        self.conditions: dict[str, str | None] = {}
-        self.promised = {
-            step.condition.guard: step.id for step in steps if step.condition is not None
-        }
-
-    async def resolve(self, slot: Slot, step: Step, base: str, issues: list[Issue]) -> str:
-        """What the slot must say. Adds an issue when it points to nothing."""
-        text = slot.text
-        if text.startswith("#"):
-            return text
-        if name := self.names.get(text) or (base and self.names.get(base + text)):
-            return name
-        if text.startswith("urn:"):
-            return self.broken(slot, step, issues, "No entry of this Bundle has this fullUrl")
-        conditional = conditional_url(text)
-        if conditional is None:
-            own = self.gateway.settings.base_url
-            return text.removeprefix(own.rstrip("/") + "/") if own else text
-        if text not in self.conditions:
-            self.conditions[text] = await self._find(*conditional, slot, step)
-        id = self.conditions[text]
-        if id is None:
-            return self.broken(slot, step, issues, "No resource meets this conditional reference")
-        return f"{conditional[0]}/{id}"
-
-    async def _find(self, type: str, query: str, slot: Slot, step: Step) -> str | None:
-        where = expression(step.root, slot)
-        wanted = condition_of(self.gateway, type, query)
-        if wanted.guard in self.promised:
-            return self.promised[wanted.guard]
-        return await match(self.reader, wanted, expression=where)
-
-    @staticmethod
-    def broken(slot: Slot, step: Step, issues: list[Issue], sentence: str) -> str:
-        """Adds the issue of a reference that names nothing."""
-        where = expression(step.root, slot)
-        issues.append(Issue("not-found", sentence, where, "reference"))
-        return slot.text
 
 
 def _delete(step: Step) -> None:
@@ -358,7 +229,7 @@ def _check_registry(actor: Actor, tail: bytes, step: Step) -> None:
 
 
 async def _provenances(
-    gateway: Gateway, reader: Reader, steps: Sequence[Step], only_if_changed: bool
+    gateway: Gateway, actor: Actor, steps: Sequence[Step], only_if_changed: bool
 ) -> list[Put]:
     """Who added the codings: one Provenance for each home that was written to."""
     groups: dict[tuple[str | None, str | None, int], list[Coded]] = {}
@@ -369,10 +240,14 @@ async def _provenances(
     puts = []
     for coded in groups.values():
         record = provenance(coded, recorded_us=gateway.clock.now())
-        known = only_if_changed and await reader.read("Provenance", record["id"])
-        if not known:
+        if not (only_if_changed and await _is_stored(gateway, actor, record)):
             puts.append(put_of(gateway, record, op="create", owner=0, only_if_changed=True))
     return puts
+
+
+async def _is_stored(gateway: Gateway, actor: Actor, record: dict[str, Any]) -> bool:
+    async with gateway.store.snapshot(actor.access) as reader:
+        return await reader.read(record["resourceType"], record["id"]) is not None
 
 
 _KINDS: dict[str, Kind] = {

@@ -1,0 +1,92 @@
+"""The references of a write: rewritten to what they name here, and guarded where they point
+outside of it. Works on one snapshot; hl7.org/fhir/R4/bundle.html#references, http.html#trules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fhir_gateway.context import Gateway
+from fhir_gateway.errors import Issue, Unprocessable
+from fhir_gateway.interactions.conditional import condition_of, conditional_url, match
+from fhir_gateway.interactions.references import JOURNAL_TYPES, Slot, full_url_base, local
+from fhir_gateway.interactions.steps import Guards, Step
+from fhir_gateway.store.changes import Exists
+from fhir_gateway.store.store import Reader
+
+
+async def link(gateway: Gateway, reader: Reader, steps: Sequence[Step], guards: Guards) -> None:
+    """Rewrites the references of all steps and guards those that point outside."""
+    linker = _Linker(gateway, reader, steps)
+    issues: list[Issue] = []
+    wanted: dict[str, str] = {}
+    for step in steps:
+        if step.resource is None or step.matched:
+            continue
+        step.resource["id"] = step.id
+        base = full_url_base(step.full_url, step.type)
+        for slot in step.slots:
+            text = await linker.resolve(slot, step, base, issues)
+            slot.holder["reference"] = text
+            target = local(text, gateway.settings.base_url)
+            if target is None or target.type in JOURNAL_TYPES:
+                continue
+            name = f"{target.type}/{target.id}"
+            if name in linker.deleted:
+                linker.broken(slot, step, issues, "This Bundle deletes the resource")
+            elif name not in linker.stored and name not in wanted:
+                wanted[name] = step.place_of(slot)
+    if issues:
+        raise Unprocessable(issues=tuple(issues))
+    for name, where in wanted.items():
+        guards.add(Exists(name, where))
+
+
+class _Linker:
+    """Resolves the references of one attempt: full URLs, conditions, plain names."""
+
+    def __init__(self, gateway: Gateway, reader: Reader, steps: Sequence[Step]) -> None:
+        self.gateway, self.reader = gateway, reader
+        self.names = {step.full_url: step.name for step in steps if step.full_url}
+        self.stored = {
+            step.name for step in steps if step.op != "delete" and step.current is None
+        } | {step.name for step in steps if step.op == "update"}
+        self.deleted = {step.name for step in steps if step.op == "delete"}
+        self.conditions: dict[str, str | None] = {}
+        self.promised = {
+            step.condition.guard: step.id for step in steps if step.condition is not None
+        }
+
+    async def resolve(self, slot: Slot, step: Step, base: str, issues: list[Issue]) -> str:
+        """What the slot must say. Adds an issue when it points to nothing."""
+        text = slot.text
+        if text.startswith("#"):
+            return text
+        if name := self.names.get(text) or (base and self.names.get(base + text)):
+            return name
+        if text.startswith("urn:"):
+            return self.broken(slot, step, issues, "No entry of this Bundle has this fullUrl")
+        conditional = conditional_url(text)
+        if conditional is None:
+            own = self.gateway.settings.base_url
+            return text.removeprefix(own.rstrip("/") + "/") if own else text
+        if text not in self.conditions:
+            self.conditions[text] = await self._find(*conditional, slot, step)
+        id = self.conditions[text]
+        if id is None:
+            return self.broken(slot, step, issues, "No resource meets this conditional reference")
+        return f"{conditional[0]}/{id}"
+
+    async def _find(self, type: str, query: str, slot: Slot, step: Step) -> str | None:
+        where = step.place_of(slot)
+        wanted = condition_of(self.gateway, type, query)
+        if wanted.guard in self.promised:
+            return self.promised[wanted.guard]
+        return await match(self.reader, wanted, expression=where)
+
+    @staticmethod
+    def broken(slot: Slot, step: Step, issues: list[Issue], sentence: str) -> str:
+        """Adds the issue of a reference that names nothing."""
+        where = step.place_of(slot)
+        issues.append(Issue("not-found", sentence, where, "reference"))
+        return slot.text
