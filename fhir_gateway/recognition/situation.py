@@ -97,10 +97,8 @@ def standing(situation: Situation, candidate: Candidate) -> Standing:
     if not rows:
         return _why_none(situation, candidate)
     passed = [row for row in rows if row.passed]
-    if not passed:
-        return "evaluation-failed"
-    if len(passed) < len(rows) and _contradict(rows):
-        return "evaluation-contradictory"
+    if len(passed) < len(rows) and (not passed or _contradict(rows)):
+        return "evaluation-contradictory" if passed else "evaluation-failed"
     throughout = _throughout(passed, candidate.time, candidate.time_high, situation.query.zone)
     return "evaluated" if throughout else "exam-day-unknown"
 

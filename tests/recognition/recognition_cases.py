@@ -1,0 +1,154 @@
+"""A small city for the tests of recognition: a catalogue, a rule set and cases read from JSON.
+
+Cases name only what differs from a plain lab result (or imaging report) that can be recognised.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+
+from fhir_gateway.fhir.datatypes import date_range
+from fhir_gateway.recognition.model import Candidate, Identity, OrderedItem, Query
+from fhir_gateway.recognition.rules import PARAMETER_URL, RuleSet, load_rule_set
+from fhir_gateway.settings import CANONICAL
+from fhir_gateway.store.changes import Evaluation
+from fhir_gateway.terminology.catalogue import Item, load_catalogue
+
+HERE = Path(__file__).parent
+PROFILES = HERE.parents[1] / "profiles"
+AS_OF = "2026-11-20T10:00:00+08:00"
+EXAM = "2026-11-18T08:00:00+08:00"
+PUBLISHED = "published:TEST"
+REACHING = ("100000", "110000", "110105", "JJJ")
+
+
+def _lab(code: str, **fields: Any) -> Item:
+    usual = {"specimen": "血清/血浆", "scale": "quantitative", "ucum_unit": "mmol/L"}
+    usual |= {"item_class": "临床化学", "validity_days": 7, "validity_source": PUBLISHED}
+    return Item(kind="lab", code=code, name_zh=code, name_en=code, **(usual | fields))
+
+
+def _imaging(code: str, **fields: Any) -> Item:
+    usual = {"laterality": "unpaired", "contrast": "none", "item_class": "放射"}
+    usual |= {"modality": "CT", "validity_days": 30, "validity_source": PUBLISHED}
+    return Item(kind="imaging", code=code, name_zh=code, name_en=code, **(usual | fields))
+
+
+ITEMS = (
+    _lab("K"),
+    _lab("K-COMPILED", validity_source="compiled"),
+    _lab("ENDLESS", validity_days=0, validity_source=""),
+    _lab("CT-DNA", specimen="生殖道拭子/尿液", scale="qualitative", ucum_unit=""),
+    _lab("L088", specimen="全血(EDTA)", scale="qualitative", ucum_unit="", validity_days=3650),
+    _imaging("CT-HEAD"),
+    _imaging("KNEE", laterality="R/L/B"),
+    _imaging("HANDS", laterality="B"),
+    _imaging("US-THYROID", modality="US", default_recognition="view-only"),
+)
+CATALOGUE = replace(
+    load_catalogue(PROFILES.parent / "terminology"),
+    items=MappingProxyType({item.code: item for item in ITEMS}),
+    edition="test",
+)
+
+
+def plan_definition() -> dict[str, Any]:
+    """Rule set 1.0.0 as shipped."""
+    text = (PROFILES / "PlanDefinition" / "recognition-1.0.0.json").read_text(encoding="utf-8")
+    return json.loads(text.replace("{CANONICAL}", CANONICAL))
+
+
+def parameter(name: str, value: Any, key: str | None = None) -> dict[str, Any]:
+    """One criterion-parameter extension."""
+    kind = {bool: "valueBoolean", int: "valueInteger"}.get(type(value), "valueString")
+    parts = [{"url": "name", "valueCode": name}, {"url": "value", kind: value}]
+    if key is not None:
+        parts.insert(1, {"url": "key", "valueCode": key})
+    return {"url": PARAMETER_URL, "extension": parts}
+
+
+def rule_set(overrides: dict[str, list[list[Any]]] | None = None) -> RuleSet:
+    """Rule set 1.0.0, active, with the parameters of some criteria replaced."""
+    plan = plan_definition() | {"status": "active"}
+    for name, rows in (overrides or {}).items():
+        action = next(a for a in plan["action"] if f"{code_of(a)}@1" == name)
+        action["extension"] = [parameter(*row) for row in rows]
+    return load_rule_set(plan)
+
+
+def code_of(action: dict[str, Any]) -> str:
+    return action["code"][0]["coding"][0]["code"]
+
+
+RULE_SET = rule_set()
+
+
+def evaluation(item: str, **fields: Any) -> Evaluation:
+    usual = {"institution": "hospital", "item": item, "area": "110000", "passed": True}
+    usual |= {"start": "2026-01-01", "end": "2026-12-31", "evaluator": "QC", "round": "2026-1"}
+    return Evaluation(**(usual | fields))
+
+
+def query(ordered: dict[str, Any] | None = None, **fields: Any) -> Query:
+    line = msgspec.convert({"key": "1", "item": "K"} | (ordered or {}), OrderedItem)
+    usual: dict[str, Any] = {"as_of": AS_OF, "zone": "Asia/Shanghai", "context": []}
+    usual |= {"identity": {"documented": True}, "receiver_within": REACHING} | fields
+    return Query(
+        patient="patient",
+        home=1,
+        items=(line,),
+        receiver="receiver",
+        receiver_area="110105",
+        as_of_us=date_range(usual["as_of"])[0],
+        zone=usual["zone"],
+        context=frozenset(usual["context"]),
+        identity=msgspec.convert(usual["identity"], Identity),
+        t=7,
+        receiver_within=tuple(usual["receiver_within"]),
+    )
+
+
+def candidate(item: str, number: int = 0, **fields: Any) -> Candidate:
+    """A result that can be recognised, but for `fields`; `time` is a FHIR date or dateTime."""
+    entry = CATALOGUE.items[item]
+    low, high = date_range(fields.pop("time", EXAM))
+    if fields.pop("undated", False):
+        low = 0
+    issued = fields.pop("issued", "2026-11-18T15:00:00+08:00")
+    rows = fields.pop("evaluations", [{}])
+    lab = entry.kind == "lab"
+    usual: dict[str, Any] = {
+        "source": f"{'Observation' if lab else 'DiagnosticReport'}/{item}-{number}",
+        "rid": number,
+        "version": 1,
+        "patient": "patient",
+        "item": item,
+        "kind": entry.kind,
+        "time": low,
+        "time_high": high,
+        "issued": date_range(issued)[0] if issued else 0,
+        "status": "final",
+        "report_status": "final" if lab else "",
+        "issuer": "hospital",
+        "specimen": "serum" if "血清" in entry.specimen else "",
+        "unit": entry.ucum_unit,
+        "value": "5.10",
+        "images": None if lab else True,
+        "evaluations": tuple(evaluation(item, **row) for row in rows),
+    }
+    return Candidate(**(usual | fields))
+
+
+def cases() -> list[Any]:
+    """Every case of every file, with the file's name in its own."""
+    found = []
+    for path in sorted((HERE / "cases").glob("*.json")):
+        for case in json.loads(path.read_text(encoding="utf-8")):
+            found.append(case | {"id": f"{path.stem}: {case['name']}"})
+    return found
