@@ -83,7 +83,7 @@ def template(gateway: Gateway, item: str, issuer: str) -> Template:
     resource = observation(item, issuer, gateway)
     put = prepare(gateway, resource, op="create", institution=issuer)
     low, _ = date_range(_DATE, gateway.settings.zone)
-    patient = key64(f"Patient/{_PATIENT}", gateway.store.index_key)
+    patient = key64(f"Patient/{_PATIENT}")
     ints = tuple((row, row[1] == patient, row[1] == low) for row in put.derived.ints)
     if not any(named for _, named, _ in ints) or not any(dated for _, _, dated in ints):
         raise RuntimeError("the template's patient and date rows were not found")
@@ -230,7 +230,7 @@ def _result(
             _DATE.encode(), text.encode()
         )
     )
-    named = key64.__wrapped__(f"Patient/{subject}", gateway.store.index_key)
+    named = key64.__wrapped__(f"Patient/{subject}")
     number = type_key("Observation")
     sink.add(sql.ADD_LOCATOR, (number, id, home, rid))
     sink.add(
