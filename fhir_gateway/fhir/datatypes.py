@@ -151,9 +151,8 @@ def parse_reference(text: str, base_url: str = "") -> Reference | str:
 
     Everything else (absolute url, urn:uuid, #contained, condition) comes back as it is.
     """
-    relative = text
-    if base_url and text.startswith(base_url):
-        relative = text[len(base_url) :].lstrip("/")
+    base = base_url.rstrip("/") + "/"
+    relative = text[len(base) :] if base_url and text.startswith(base) else text
     match = _LOCAL.fullmatch(relative)
     if match is None:
         return text

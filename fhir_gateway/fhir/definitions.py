@@ -126,11 +126,15 @@ class Definitions(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def search_parameters(self) -> Mapping[str, Mapping[str, SearchParameter]]:
         """Search parameters by type and code; those of all resources stand with every type."""
-        common = {
-            **self.parameters.get("Resource", {}),
-            **self.parameters.get("DomainResource", {}),
+        own = self.parameters
+        return {
+            type: {
+                **own["Resource"],
+                **(own["DomainResource"] if self.is_a(type, "DomainResource") else {}),
+                **own.get(type, {}),
+            }
+            for type in self.resource_types
         }
-        return {type: {**common, **self.parameters.get(type, {})} for type in self.resource_types}
 
     @cached_property
     def codes(self) -> Mapping[str, frozenset[str]]:

@@ -136,7 +136,7 @@ def _slow(body: bytes) -> BundleEnvelope:
     entries = bundle.get("entry")
     entries = entries if isinstance(entries, list) else []
     resources = [e.pop("resource", None) if isinstance(e, dict) else None for e in entries]
-    bare = [entry or {"fullUrl": "urn:bare"} for entry in entries]
+    bare = [{"fullUrl": "urn:bare"} if entry == {} else entry for entry in entries]
     found = issues({**bundle, "entry": bare} if entries else bundle, type="Bundle")
     if found:
         raise Unprocessable(issues=tuple(found))
