@@ -7,7 +7,9 @@ of one institution) sent again gets the same bytes back and stores nothing. docs
 
 from __future__ import annotations
 
+import json
 import logging
+import traceback
 from collections.abc import Sequence
 from datetime import datetime
 from hashlib import sha256
@@ -39,7 +41,7 @@ from fhir_gateway.security.institution import Institution
 from fhir_gateway.store.blobs import pack
 from fhir_gateway.store.changes import Once, Received
 
-LOG = logging.getLogger(__name__)
+LOG = logging.getLogger("fhir_gateway.intake")
 
 V2_MEDIA = "x-application/hl7-v2+er7"
 
@@ -78,10 +80,17 @@ async def receive_v2(
         return await _receive(gateway, _acting(actor, sender), sender, raw, charset)
     except GatewayError as error:
         refusal = error
-    except Exception:  # the text of an unexpected exception never leaves the process
-        LOG.exception("a v2 message could not be taken in")
+    except Exception as error:  # a fault of ours: the sender gets an AE and keeps the message
+        _log_fault(error)
         refusal = Internal("The gateway failed; the message was not stored", rule="internal")
     return _refused(gateway, header, refusal)
+
+
+def _log_fault(error: Exception) -> None:
+    """Class and places in the code; the text of an exception may quote the message."""
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-12:]]
+    LOG.error(json.dumps({"event": "fault", "error": type(error).__name__, "at": places}))
 
 
 def refuse_v2(gateway: Gateway, raw: bytes, error: GatewayError) -> Acknowledged:

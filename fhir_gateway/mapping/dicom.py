@@ -47,10 +47,12 @@ _TAGS = [
 
 
 class Image(NamedTuple):
-    """One file: its Patient and its ImagingStudy of one series and one instance."""
+    """One file: its Patient, its ImagingStudy of one series and one instance, and the bytes that
+    they were read from."""
 
     patient: dict[str, Any]
     study: dict[str, Any]
+    header: bytes
 
 
 def is_dicom(head: bytes) -> bool:
@@ -63,7 +65,7 @@ def read_image(raw: bytes, institution: Institution, *, mappings: str) -> Image:
 
     Raises Structure, TooLong, NotSupported or Unprocessable.
     """
-    header = _read(raw, codec_of(institution.charset, f"{mappings}/v2"))
+    header, length = _read(raw, codec_of(institution.charset, f"{mappings}/v2"))
     study_uid, series_uid = _uid(header, "StudyInstanceUID"), _uid(header, "SeriesInstanceUID")
     instance_uid = _uid(header, "SOPInstanceUID")
     subject = _patient(header, institution)
@@ -85,7 +87,7 @@ def read_image(raw: bytes, institution: Institution, *, mappings: str) -> Image:
         "description": description,
         "series": [series],
     }
-    return Image(subject, clean(study))
+    return Image(subject, clean(study), raw[:length])
 
 
 def _identifiers(header: Dataset, institution: Institution, study_uid: str) -> list[dict[str, Any]]:
@@ -105,17 +107,17 @@ def _identifiers(header: Dataset, institution: Institution, study_uid: str) -> l
     return identifiers
 
 
-def _read(raw: bytes, default_codec: str) -> Dataset:
-    """The header, every element that we use already read, so that a lie shows here and now."""
+def _read(raw: bytes, default_codec: str) -> tuple[Dataset, int]:
+    """The header and where it ends; every element that we use is read, so that a lie shows now."""
     if not is_dicom(raw[:132]):
         raise Structure("This is no DICOM file: DICM is missing at byte 128", rule="dicom")
     if _DEFLATED in raw[:MAX_HEADER]:
         raise NotSupported("Deflated DICOM files are not read", rule="dicom-deflated")
+    file = BytesIO(raw[:MAX_HEADER])
     try:
         with _strict():
-            header = pydicom.dcmread(
-                BytesIO(raw[:MAX_HEADER]), stop_before_pixels=True, specific_tags=_TAGS
-            )
+            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
+            length = file.tell()
             header.decode()
             elements = list(header.iterall())
     except (RecursionError, MemoryError):
@@ -129,7 +131,7 @@ def _read(raw: bytes, default_codec: str) -> Dataset:
     for element in elements:
         if element.VR in _TEXTS and element.value:
             _respell(element, codec, declared=charset)
-    return header
+    return header, length
 
 
 #: Specific Character Set whose text pydicom gives back byte by byte, and so can be tried again.
@@ -265,8 +267,7 @@ def _series(
 
 def _number(header: Dataset, name: str) -> int | None:
     text = _text(header, name)
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
-    return number or None  # clean() would drop 0 as well, which DICOM uses for "none"
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
 def _body_site(header: Dataset, folder: str) -> dict[str, str]:

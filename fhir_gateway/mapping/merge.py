@@ -29,7 +29,7 @@ def fill(stored: Resource, new: Resource) -> Resource:
     merged = {k: v for k, v in new.items() if k not in _OWN}
     merged |= {k: v for k, v in stored.items() if k not in _OWN}
     merged["identifier"] = _identifiers(stored.get("identifier", []), new.get("identifier", []))
-    return {k: v for k, v in merged.items() if v}
+    return {k: v for k, v in merged.items() if v not in (None, "", [], {})}
 
 
 def _identifiers(first: Iterable[Resource], second: Iterable[Resource]) -> list[Resource]:
