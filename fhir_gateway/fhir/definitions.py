@@ -167,9 +167,10 @@ class Definitions(msgspec.Struct, frozen=True, dict=True):
 
 @lru_cache(maxsize=1)
 def definitions() -> Definitions:
-    """The definitions of R4. Raises Internal when set-up has not cut them yet."""
+    """The definitions of R4. Raises Internal when set-up has not cut them, or not like this."""
     try:
-        body = (FOLDER / "definitions.json").read_bytes()
+        return msgspec.json.decode((FOLDER / "definitions.json").read_bytes(), type=Definitions)
     except FileNotFoundError:
         raise Internal("FHIR definitions are missing: run `make setup` first") from None
-    return msgspec.json.decode(body, type=Definitions)
+    except msgspec.DecodeError:
+        raise Internal("FHIR definitions are of another version: run `make setup`") from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import bz2
 import copy
 import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -318,3 +319,14 @@ def test_primitive_edges(type: str) -> None:
     lawful, unlawful = EDGES[type]
     assert [value for value in lawful if not checker(type)(value)] == []
     assert [value for value in unlawful if checker(type)(value)] == []
+
+
+@pytest.mark.parametrize(
+    "unit", ["a", " ", "a ", "<b>", "<div a='b' ", "</div> ", "<!-- ", "0.", "="]
+)
+def test_hostile_texts_are_judged_in_linear_time(unit: str) -> None:
+    text = "<div>" + unit * (300_000 // len(unit)) + "\x85"
+    start = time.process_time()
+    for type in EDGES:
+        checker(type)(text)
+    assert time.process_time() - start < 1
