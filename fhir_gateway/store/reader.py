@@ -10,24 +10,23 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import apsw
 
 from fhir_gateway.errors import Unavailable
 from fhir_gateway.fhir.definitions import definitions
 from fhir_gateway.fhir.keys import type_key
+from fhir_gateway.search.plan import Ids, Include, SearchPlan
 from fhir_gateway.security.actor import Access
 from fhir_gateway.store import blobs, jobs, visible
 from fhir_gateway.store.changes import Evaluation, Fact
 from fhir_gateway.store.draining import JOURNALED
 from fhir_gateway.store.pool import Pool
+from fhir_gateway.store.search_sql import search
 from fhir_gateway.store.statements import IS_UNDRAINED
 from fhir_gateway.store.store import Page, Person, Stored, StoredFact
 from fhir_gateway.store.visible import FACT_SHAPES, SEE_ALL, SEE_OWN
-
-if TYPE_CHECKING:
-    from fhir_gateway.search.plan import SearchPlan
 
 #: Counting every resource reads whole tables; it is asked for by operators only.
 COUNT_SECONDS = 30.0
@@ -126,15 +125,14 @@ class SqliteReader:
 
     async def search(self, plan: SearchPlan) -> Page:
         """One page. Raises TooCostly before it runs when the plan's estimate is over budget."""
-        from fhir_gateway.store.search_sql import search
-
-        for type in {plan.type, *(include.source for include in plan.includes)}:
-            await self._see_journal(type)
+        for type in JOURNALED:
+            if _may_meet(plan, type):
+                await self._see_journal(type)
 
         def run() -> Page:
             return search(self._connection, plan, self._access, budget=self._budget)
 
-        if plan.patients:
+        if _is_quick(plan):
             return run()
         return await self._pool.in_thread(self._connection, run)
 
@@ -235,9 +233,33 @@ def stored(connection: apsw.Connection, type: str, id: str, row: Sequence[Any]) 
     """The Stored of a row with the columns of `visible.STORED`; its body is fetched and decoded."""
     version, updated, deleted, home, rid, owner, enc, body, t, n = row
     if enc == blobs.IN_JOURNAL:
-        enc, body = connection.execute(visible.JOURNAL_BODY, (t, n, id, type_key(type))).get
+        enc, body = connection.execute(visible.JOURNAL_BODY, (t, n, id)).get
     tail = b"" if deleted else blobs.unpack(enc, body)
     return Stored(type, id, version, updated, bool(deleted), home, rid, owner, tail)
+
+
+def _is_quick(plan: SearchPlan) -> bool:
+    """True when the search stays within a few persons' homes, or looks a few resources up."""
+    if (plan.patients or plan.follows) and not plan.rest:
+        return True
+    return any(isinstance(condition, Ids) for condition in plan.conditions)
+
+
+def _may_meet(plan: SearchPlan, type: str) -> bool:
+    """True when the answer may hold resources of that type, as matches or as includes."""
+    if plan.type == type:
+        return True
+    return any(type in _types_met(include) for include in plan.includes)
+
+
+def _types_met(include: Include) -> tuple[str, ...]:
+    """The types that an include may bring."""
+    if include.reverse:
+        return (include.source,)
+    if include.target:
+        return (include.target,)
+    parameter = definitions().search_parameters[include.source].get(include.code)
+    return parameter.targets if parameter else JOURNALED
 
 
 def _newest_first(stored_fact: StoredFact) -> tuple[int, int]:

@@ -20,7 +20,7 @@ SELECT institution, item, area, "start", "end", passed, evaluator, round FROM ev
 WHERE institution = ?1 AND item = ?2 AND t_from <= ?3 AND ?3 < t_to
 ORDER BY "start", "end", area, rid, ordinal"""
 JOURNAL_BODY = """
-SELECT enc, body FROM journal WHERE t = ? AND n = ? AND id = ? AND type = ? ORDER BY i LIMIT 1"""
+SELECT enc, body FROM journal WHERE t = ? AND n = ? AND id = ? ORDER BY i LIMIT 1"""
 
 #: The columns that make a Stored, of the alias r; `reader.stored` reads them in this order.
 STORED = "r.version, r.updated, r.deleted, r.home, r.rid, r.owner, r.enc, r.body, r.t, r.n"
