@@ -6,6 +6,8 @@ a parameter or a type that is not here.
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import msgspec
 
 
@@ -31,8 +33,8 @@ class ReportStates(msgspec.Struct, frozen=True):
 class WindowRule(msgspec.Struct, frozen=True):
     """Length in days by item, else the catalogue's; counted from `clinical` time or `issued`."""
 
-    start: str = "clinical"
-    override: dict[str, int] = {}
+    start: Literal["clinical", "issued"] = "clinical"
+    override: dict[str, Annotated[int, msgspec.Meta(ge=0, le=36_500)]] = {}
     override_source: str = "rule-set"
     use_catalogue: bool = True
 

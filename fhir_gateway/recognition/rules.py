@@ -213,7 +213,7 @@ def _parameters(
     model: type[msgspec.Struct], action: Mapping[str, Any], path: str, issues: list[Issue]
 ) -> msgspec.Struct:
     """The parameter value of an action; faults are added to `issues`."""
-    types = get_type_hints(model)
+    types = get_type_hints(model, include_extras=True)
     given: dict[str, list[tuple[str, Any]]] = {}
     for number, extension in enumerate(action.get("extension", ())):
         where = f"{path}.extension[{number}]"
