@@ -10,7 +10,8 @@ help:            ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: $(VENV)/ready  ## virtual environment with pinned packages, FHIR definitions cut
-$(VENV)/ready: requirements-dev.lock definitions.lock fhir_gateway/fhir/cut.py pyproject.toml
+CUT := fhir_gateway/fhir/cut.py fhir_gateway/fhir/cut_codes.py fhir_gateway/fhir/definitions.py
+$(VENV)/ready: requirements-dev.lock definitions.lock pyproject.toml $(CUT)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --retries 5 --require-hashes -r requirements-dev.lock
