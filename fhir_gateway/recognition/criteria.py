@@ -335,7 +335,6 @@ CRITERIA: Mapping[str, Criterion] = {
         "no-suggestion",
         explain=source_values,
         looks_at="order",
-        explain_passed=True,
     ),
     "reminded-by-default@1": Criterion(
         reminded_by_default, DefaultView, _VIEW, IMAGING, looks_at="order"

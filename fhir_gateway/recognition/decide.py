@@ -21,6 +21,7 @@ import msgspec
 
 from fhir_gateway.recognition.criteria import NOT_APPLICABLE, PASSED, Finding
 from fhir_gateway.recognition.model import (
+    COMING,
     PENDING,
     Candidate,
     Decision,
@@ -182,7 +183,7 @@ def _combine(situation: Situation, candidates: list[Candidate], rule_set: RuleSe
         lines=(*lines, last),
         others=tuple(others),
         newer=tuple(
-            Newer(other.candidate, other.outcome, bool(other.candidate.flags & PENDING))
+            Newer(other.candidate, other.outcome, _is_pending(other.candidate))
             for other in newer
             if not _is_void(other)
         ),
@@ -238,6 +239,10 @@ def _may_be_newer(other: Judged, chosen: Judged) -> bool:
     """Whether a result is, or within a partly known time may be, newer than the chosen one."""
     a, b = other.candidate, chosen.candidate
     return a.issued > b.issued if _same_time(a, b) else a.time_high > b.time
+
+
+def _is_pending(candidate: Candidate) -> bool:
+    return bool(candidate.flags & PENDING) or candidate.report_status in COMING
 
 
 def _is_void(judged: Judged) -> bool:

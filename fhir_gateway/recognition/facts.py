@@ -21,6 +21,7 @@ from fhir_gateway.fhir.datatypes import Reference, date_range, parse_reference
 from fhir_gateway.fhir.keys import key64
 from fhir_gateway.recognition.model import (
     ABNORMAL,
+    COMING,
     CRITICAL,
     DATA_ABSENT,
     IMAGES,
@@ -39,9 +40,6 @@ from fhir_gateway.terminology.specimen import canonical_specimen, specimen_of
 MARK_URL = f"{CANONICAL}/StructureDefinition/recognition-mark"
 
 Json = Mapping[str, Any]
-
-#: Statuses of a result or report that is still to come.
-_COMING = frozenset({"registered", "preliminary", "partial"})
 
 #: HL7 v3 ObservationInterpretation (FHIR R4), and the codes of v2 table 0078 that it took over.
 _CRITICAL_CODES = frozenset({"HH", "LL", "AA"})
@@ -301,7 +299,7 @@ def _observation_flags(resource: Json, part: Json) -> int:
     }
     flags = CRITICAL if codes & _CRITICAL_CODES else 0
     flags |= ABNORMAL if codes - _CRITICAL_CODES - _NORMAL_CODES else 0
-    flags |= PENDING if status in _COMING else 0
+    flags |= PENDING if status in COMING else 0
     if "dataAbsentReason" in part:
         return flags | DATA_ABSENT
     if "valueString" in part:
@@ -314,7 +312,7 @@ def _observation_flags(resource: Json, part: Json) -> int:
 
 
 def _report_flags(status: str, kind: str) -> int:
-    if status in _COMING:
+    if status in COMING:
         return PENDING
     return VALUELESS if kind == "lab" else 0
 

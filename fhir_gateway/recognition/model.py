@@ -37,6 +37,9 @@ PRINTED_MARK = 64  # a recognition mark was printed on the report
 DATA_ABSENT = 128  # dataAbsentReason: not done, failed, asked but unknown
 VALUELESS = 256  # a final result that carries no value at all
 
+#: Statuses of a result or report that is still to come.
+COMING = frozenset({"registered", "preliminary", "partial"})
+
 #: What may be said of the patient's situation in Query.context; each points to a lawful ground.
 CONTEXTS = (
     "emergency",

@@ -221,10 +221,7 @@ LINES: Mapping[tuple[str, str], Texts] = {
         "采样或检查日期不完整，无法确定是否在{days}天的时限内。",
         "The day of the examination is not exact, and the window of {days} days depends on it.",
     ),
-    ("window-published@1", ""): (
-        "时限有公布依据（{source}）。",
-        "The window is published ({source}).",
-    ),
+    ("window-published@1", ""): ("时限有公布依据。", "The window is published."),
     ("window-published@1", "not-published"): (
         "时限未经公布（{source}），只作提示，不建议替代。",
         "The window is not published ({source}); no replacement is offered.",

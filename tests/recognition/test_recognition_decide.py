@@ -89,6 +89,19 @@ def test_results_of_an_item_that_left_the_catalogue_are_for_viewing() -> None:
     assert (answer.outcome, answer.reason) == ("view-only", "item-not-in-catalogue")
 
 
+def test_a_newer_result_says_whether_it_is_pending() -> None:
+    time = {"time": "2026-11-19T08:00:00+08:00", "issued": None}
+    found = [
+        candidate("K"),
+        candidate("K", 1, report_status="preliminary", **time),
+        candidate("K", 2, evaluations=[], **time),
+        candidate("K", 3, status="registered", flags=4, **time),
+    ]
+    (answer,) = decide(query(), found, RULE_SET, CATALOGUE).items
+    pending = {one.candidate.source: one.pending for one in answer.newer}
+    assert pending == {"Observation/K-1": True, "Observation/K-2": False, "Observation/K-3": True}
+
+
 def test_a_gap_between_rule_sets_is_cannot_decide_for_every_line() -> None:
     lines = (OrderedItem("a", "K"), OrderedItem("b", "CT-HEAD"), OrderedItem("c", None))
     asked = msgspec.structs.replace(query(), items=lines)
