@@ -28,8 +28,11 @@ _KEYS: dict[str, tuple[str, str, str, Any, Any]] = {
 _COLUMNS = {"id": "r.id", "updated": "r.updated"}
 
 
-def key_columns(plan: SearchPlan, scope: Scope) -> tuple[Part, Part]:
-    """Columns to add to the SELECT, and joins to add to the FROM."""
+def key_columns(plan: SearchPlan, scope: Scope, *, short: bool) -> tuple[Part, Part]:
+    """Columns to add to the SELECT, and joins to add to the FROM.
+
+    `short` says that a short list m of the matches exists.
+    """
     columns, joins = "", ""
     column_values: list[Any] = []
     join_values: list[Any] = []
@@ -41,7 +44,7 @@ def key_columns(plan: SearchPlan, scope: Scope) -> tuple[Part, Part]:
         value = down if sort.descending else up
         none = last_down if sort.descending else last_up
         if scope.kind == "persons":
-            sql, values = _grouped(sort, scope, table, value, number)
+            sql, values = _grouped(sort, scope, table, value, f"s{number}", short=short)
             joins += sql
             join_values += values
             columns += f", coalesce(s{number}.value, ?) AS k{number}"
@@ -53,12 +56,13 @@ def key_columns(plan: SearchPlan, scope: Scope) -> tuple[Part, Part]:
     return (columns, column_values), (joins, join_values)
 
 
-def _grouped(sort: Sort, scope: Scope, table: str, value: str, number: int) -> Part:
-    """The keys of a whole home at once."""
-    homes = in_list("home", scope.homes)
+def _grouped(sort: Sort, scope: Scope, table: str, value: str, name: str, *, short: bool) -> Part:
+    """The keys of a whole home, or of a short list, at once."""
+    among = " AND rid IN (SELECT rid FROM m)" if short else ""
     return (
-        f" LEFT JOIN (SELECT rid, {value} AS value FROM {table} WHERE {homes} AND parameter = ?"
-        f" GROUP BY rid) s{number} ON s{number}.rid = r.rid",
+        f" LEFT JOIN (SELECT rid, {value} AS value FROM {table} WHERE"
+        f" {in_list('home', scope.homes)} AND parameter = ?{among} GROUP BY rid) {name}"
+        f" ON {name}.rid = r.rid",
         [*scope.homes, sort.parameter],
     )
 

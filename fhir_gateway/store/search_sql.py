@@ -11,13 +11,14 @@ and sort keys all go through it (hl7.org/fhir/R4/search.html).
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import apsw
 
 from fhir_gateway.errors import TooCostly
 from fhir_gateway.fhir.keys import type_key
-from fhir_gateway.search.plan import Ids, SearchPlan, Updated
+from fhir_gateway.search.plan import Condition, Ids, SearchPlan, Updated
 from fhir_gateway.security.actor import Access
 from fhir_gateway.store.search_includes import COLUMNS, found, included, seen_by
 from fhir_gateway.store.search_sort import AFTER_KEYS, key_columns, keyset, order
@@ -25,6 +26,7 @@ from fhir_gateway.store.search_where import (
     Part,
     Scope,
     Test,
+    chain,
     driving,
     in_list,
     membership,
@@ -38,12 +40,29 @@ _WITH_RESOURCE = "CROSS JOIN resource r ON r.home = d.home AND r.type = ? AND r.
 
 
 class Branch(NamedTuple):
-    """One FROM and WHERE of the statement: the matches of one scope, each once."""
+    """One FROM and WHERE of the statement: the matches of one scope, each once.
+
+    `listed` is a subquery of the rids that may match, empty when there is no short one.
+    """
 
     scope: Scope
     source: Part
     where: Part
-    rid: str  # the column that gives the order of arrival
+    rid: str = "r.rid"  # the column that gives the order of arrival
+    listed: Part = ("", [])
+
+    def whole_where(self) -> Part:
+        """The terms of WHERE with the list among them."""
+        sql, values = self.listed
+        return _all_of([self.where, (f"r.rid IN ({sql})" if sql else "", values)])
+
+
+class _Here:
+    """Stands for the home in the bound values of a statement that serves every home."""
+
+
+_HERE = _Here()
+_ONE_HOME = Scope("persons", (_HERE,))  # type: ignore[arg-type]  # replaced before it is bound
 
 
 def search(connection: apsw.Connection, plan: SearchPlan, access: Access, *, budget: int) -> Page:
@@ -92,9 +111,10 @@ def _scopes(connection: apsw.Connection, plan: SearchPlan) -> list[Scope]:
 def _branch(
     connection: apsw.Connection, plan: SearchPlan, access: Access, scope: Scope, budget: int
 ) -> Branch:
-    tests = [test_of(c) for c in plan.conditions if not isinstance(c, Ids | Updated)]
+    if scope.kind == "persons" and not any(isinstance(c, Ids) for c in plan.conditions):
+        return _persons(plan, access, scope)
+    tests = _tests(plan.conditions)
     ids = [c for c in plan.conditions if isinstance(c, Ids)]
-    terms = [seen_by(access)]
     rid = "r.rid"
     if ids:
         source = _by_ids(plan, ids.pop(0), scope)
@@ -105,13 +125,57 @@ def _branch(
         else:
             source, rid = _by_rows(plan, driver, scope), "d.rid"
             tests.remove(driver)
+    terms = [_columns(plan, access), *(membership(test, scope) for test in tests)]
+    terms += [(in_list("r.id", c.ids), list(c.ids)) for c in ids]
+    return Branch(scope, source, _all_of(terms), rid)
+
+
+def _persons(plan: SearchPlan, access: Access, scope: Scope) -> Branch:
+    """Persons' homes are small: no estimate, and the terms are kept for the next person."""
+    if len(scope.homes) == 1:
+        listed, rest = (_at(part, scope.homes[0]) for part in _for_one_home(plan.conditions))
+    else:
+        listed, rest = _person_terms(plan.conditions, scope)
+    where = _all_of([_columns(plan, access), rest])
+    return Branch(scope, _all(plan, scope), where, listed=listed)
+
+
+def _person_terms(conditions: tuple[Condition, ...], scope: Scope) -> tuple[Part, Part]:
+    """The list of rids, and the terms that are no list; either may be empty."""
+    tests = _tests(conditions)
+    lists = [test for test in tests if test.drives]
+    rest = _all_of([membership(test, scope) for test in tests if not test.drives])
+    return chain(lists, scope) if lists else ("", []), rest
+
+
+@lru_cache(maxsize=4_096)
+def _for_one_home(conditions: tuple[Condition, ...]) -> tuple[Part, Part]:
+    return _person_terms(conditions, _ONE_HOME)
+
+
+def _at(part: Part, home: int) -> Part:
+    sql, values = part
+    return sql, [home if value is _HERE else value for value in values]
+
+
+def _tests(conditions: tuple[Condition, ...]) -> list[Test]:
+    return [test_of(c) for c in conditions if not isinstance(c, Ids | Updated)]
+
+
+def _columns(plan: SearchPlan, access: Access) -> Part:
+    """The terms on columns of the resource."""
+    terms = [seen_by(access)]
     if plan.by_patient:
         terms.append((in_list("r.patient", plan.patients), list(plan.patients)))
     terms += [updated(c) for c in plan.conditions if isinstance(c, Updated)]
-    terms += [(in_list("r.id", c.ids), list(c.ids)) for c in ids]
-    terms += [membership(test, scope) for test in tests]
-    where = " AND ".join(sql for sql, _ in terms)
-    return Branch(scope, source, (where, [v for _, values in terms for v in values]), rid)
+    return _all_of(terms)
+
+
+def _all_of(terms: list[Part]) -> Part:
+    return (
+        " AND ".join(sql for sql, _ in terms if sql),
+        [value for _, values in terms for value in values],
+    )
 
 
 def _by_ids(plan: SearchPlan, condition: Ids, scope: Scope) -> Part:
@@ -150,10 +214,7 @@ def _driver(
 
     Raises TooCostly when every way could visit more rows than the budget.
     """
-    candidates = [test for test in tests if test.drives]
-    if scope.kind == "persons":
-        return candidates[0] if candidates else None
-    candidates = [test for test in candidates if test.rows[0].seeks]
+    candidates = [test for test in tests if test.drives and test.rows[0].seeks]
     if scope.kind == "everywhere":
         known = plan.global_parameters
         candidates = [test for test in candidates if test.rows[0].parameters[0] in known]
@@ -185,7 +246,7 @@ def _fits(connection: apsw.Connection, rows: Part, budget: int) -> bool:
 
 
 def _count(connection: apsw.Connection, branch: Branch) -> int:
-    (source, source_values), (where, where_values) = branch.source, branch.where
+    (source, source_values), (where, where_values) = branch.source, branch.whole_where()
     count: int = connection.execute(
         f"SELECT count(*) FROM {source} WHERE {where}",
         (*source_values, *where_values),
@@ -195,30 +256,40 @@ def _count(connection: apsw.Connection, branch: Branch) -> int:
 
 def _statement(plan: SearchPlan, branches: list[Branch]) -> Part:
     """The whole statement; one row more than the page shows whether there is a next one."""
-    limit = plan.count + 1
-    if not plan.sort and len(branches) == 1:
-        branch = branches[0]
-        (source, values), (where, more) = branch.source, branch.where
-        values = [*values, *more]
-        if plan.after is not None:
-            where += f" AND {branch.rid} > ?"
-            values.append(plan.after[-1])
-        values.append(limit)
-        return f"SELECT {COLUMNS} FROM {source} WHERE {where} ORDER BY {branch.rid} LIMIT ?", values
+    if plan.sort or len(branches) > 1:
+        return _sorted_statement(plan, branches)
+    branch = branches[0]
+    (source, source_values), (where, where_values) = branch.source, branch.whole_where()
+    values = [*source_values, *where_values]
+    if plan.after is not None:
+        where += f" AND {branch.rid} > ?"
+        values.append(plan.after[-1])
+    values.append(plan.count + 1)
+    sql = f"SELECT {COLUMNS} FROM {source} WHERE {where} ORDER BY {branch.rid} LIMIT ?"
+    return sql, values
+
+
+def _sorted_statement(plan: SearchPlan, branches: list[Branch]) -> Part:
+    """Branches with their sort keys, put together and in order; short lists are made once."""
+    lists = [branch.listed for branch in branches if branch.listed[0]]
     selects = [_select(plan, branch) for branch in branches]
-    sql = " UNION ALL ".join(sql for sql, _ in selects)
     where, after = keyset(plan)
-    values = [value for _, part in selects for value in part]
+    sql = " UNION ALL ".join(sql for sql, _ in selects)
+    first = f"WITH m (rid) AS MATERIALIZED ({lists[0][0]}) " if lists else ""
+    values = [value for _, part in (*lists, *selects) for value in part]
     return (
-        f"SELECT * FROM ({sql}) WHERE {where} ORDER BY {order(plan)} LIMIT ?",
-        [*values, *after, limit],
+        f"{first}SELECT * FROM ({sql}) WHERE {where} ORDER BY {order(plan)} LIMIT ?",
+        [*values, *after, plan.count + 1],
     )
 
 
 def _select(plan: SearchPlan, branch: Branch) -> Part:
     """One branch with its sort keys as columns k0, k1 …"""
-    keys, joins = key_columns(plan, branch.scope)
+    short = bool(branch.listed[0])
+    keys, joins = key_columns(plan, branch.scope, short=short)
     (source, source_values), (where, where_values) = branch.source, branch.where
+    if short:
+        where += " AND r.rid IN (SELECT rid FROM m)"
     return (
         f"SELECT {COLUMNS}{keys[0]} FROM {source}{joins[0]} WHERE {where}",
         [*keys[1], *source_values, *joins[1], *where_values],

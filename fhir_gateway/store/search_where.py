@@ -53,7 +53,7 @@ class Test(NamedTuple):
 class Scope(NamedTuple):
     """Where rows are looked for.
 
-    persons: homes with a few hundred resources each; a subquery runs once over such a home.
+    persons: homes with a few hundred resources each; subqueries run once over such a home.
     shared: home 0 or an institution's, with very many; rows are found resource by resource.
     everywhere: any home, by the global index or the type.
     """
@@ -219,6 +219,18 @@ def membership(test: Test, scope: Scope) -> Part:
     if scope.kind == "persons":
         return f"r.rid {not_}IN ({inner})", values
     return f"{not_}EXISTS ({inner})", values
+
+
+def chain(tests: list[Test], scope: Scope) -> Part:
+    """The rids in person homes that meet all tests, as a subquery.
+
+    The first test gives a short list; each further one is scanned once and keeps what is in it.
+    """
+    inner, values = _rows_in(tests[0].rows[0], scope)
+    for test in tests[1:]:
+        sql, more = _rows_in(test.rows[0], scope)
+        inner, values = f"{sql} AND rid IN ({inner})", [*more, *values]
+    return inner, values
 
 
 def _rows_in(rows: Rows, scope: Scope) -> Part:
