@@ -50,7 +50,8 @@ _log = logging.getLogger(__name__)
 def drain_piece(batch: Batch, rows_of: RowsOf, *, limit: int) -> int:
     """Gives the next journal entries their rows, as part of the batch; says how many."""
     connection = batch.connection
-    entries: list[Any] = connection.execute(sql.UNDRAINED, (limit,)).fetchall()
+    mark = connection.execute(sql.DRAINED_TO).get
+    entries: list[Any] = connection.execute(sql.UNDRAINED, (*mark, limit)).fetchall()
     if not entries:
         return 0
     rows = batch.rows

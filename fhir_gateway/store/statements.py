@@ -103,10 +103,10 @@ DELETE FROM change_set WHERE (t, n) IN
 
 # -- the journal's way into the index ---------------------------------------------------------
 
+DRAINED_TO = "SELECT drained_t, drained_n, drained_i FROM clock"
 UNDRAINED = """
-SELECT j.t, j.n, j.i, j.type, j.id, j.home, j.updated, j.patient, j.owner, j.enc, j.body
-FROM clock c JOIN journal j ON (j.t, j.n, j.i) > (c.drained_t, c.drained_n, c.drained_i)
-ORDER BY j.t, j.n, j.i LIMIT ?"""
+SELECT t, n, i, type, id, home, updated, patient, owner, enc, body
+FROM journal WHERE (t, n, i) > (?, ?, ?) ORDER BY t, n, i LIMIT ?"""
 DRAINED = "UPDATE clock SET drained_t = ?, drained_n = ?, drained_i = ?"
 IS_UNDRAINED = """
 SELECT EXISTS (SELECT 1 FROM journal j, clock c

@@ -58,7 +58,12 @@ _log = logging.getLogger(__name__)
 
 
 class Drain(NamedTuple):
-    """A request to give the next journal entries their index rows; answered by how many."""
+    """A request to give the next journal entries their index rows; answered by how many.
+
+    As housework it also forgets old change-set ids.
+    """
+
+    housework: bool = False
 
 
 Work = ChangeSet | Command | Drain
@@ -144,15 +149,15 @@ class Writer:
     async def _rest(self) -> None:
         """Waits for work; keeps house when none comes for a while."""
         self._arrived.clear()
-        if not self._housework or self._rows_of is None:
+        if not self._housework or self._rows_of is None or self._refusal is not None:
             await self._arrived.wait()
             return
         loop = asyncio.get_running_loop()
         timer = loop.call_later(IDLE_SECONDS, self._arrived.set)
         await self._arrived.wait()
         timer.cancel()
-        if not self._urgent and not self._ordinary and self._refusal is None:
-            kept = Pending(Drain(), loop.create_future())
+        if not self._urgent and not self._ordinary and not self._closing:
+            kept = Pending(Drain(housework=True), loop.create_future())
             self._ordinary.append(kept)
             await self._batch()
             self._housework = not kept.future.done() or (
@@ -202,7 +207,7 @@ class Writer:
         if isinstance(work, ChangeSet):
             yield from apply(batch, work)
         elif isinstance(work, Drain):
-            yield from self._drain(batch)
+            yield from self._drain(batch, work)
         else:
             try:
                 yield carry_out(self._connection, work, now=batch.updated)
@@ -275,8 +280,8 @@ class Writer:
         self._ordinary.clear()
         return waiting
 
-    def _drain(self, batch: Batch) -> Iterator[Any]:
-        """Drains the next pieces of the journal, forgets old change-set ids; how many of both."""
+    def _drain(self, batch: Batch, work: Drain) -> Iterator[Any]:
+        """Drains the next pieces of the journal; last it gives the number of rows dealt with."""
         if self._rows_of is None:
             yield Unavailable("The store was opened without an index", rule="no-index")
             return
@@ -288,9 +293,11 @@ class Writer:
             if count < DRAIN_PIECE:
                 break
             yield None
-        oldest = batch.updated - REMEMBERED
-        batch.connection.execute(sql.FORGET_CHANGE_SETS, (FORGET_PIECE, oldest))
-        yield done + batch.connection.changes()
+        if work.housework:
+            oldest = batch.updated - REMEMBERED
+            batch.connection.execute(sql.FORGET_CHANGE_SETS, (FORGET_PIECE, oldest))
+            done += batch.connection.changes()
+        yield done
 
 
 def _tell(future: asyncio.Future[Any], outcome: Any) -> None:

@@ -64,8 +64,8 @@ def is_consistent(path: Path) -> bool:
         connection.close()
 
 
-def check(play, folder: Path) -> Ledger:
-    """Asserts I1 to I3 on the database and the ledgers of everybody who wrote it."""
+def check(play, folder: Path, *, before: int = 0) -> Ledger:
+    """Asserts I1 to I3 on the database and the ledgers; `before` were stored by earlier ones."""
     ledger = read_ledgers(folder)
 
     async def scenario(store):
@@ -98,19 +98,9 @@ def check(play, folder: Path) -> Ledger:
     connection = apsw.Connection(str(folder / "store.sqlite"))
     stored = connection.execute("SELECT k FROM counter WHERE key = ?", (COUNTER,)).get or 0
     connection.close()
-    assert stored == len(ledger.ok)
+    assert stored == before + len(ledger.ok)
     assert is_consistent(folder / "store.sqlite")
     return ledger
-
-
-def write_down(folder: Path, ledger: Ledger) -> None:
-    """What was resolved is known from now on."""
-    for path in folder.glob("*.ledger"):
-        path.unlink()
-    lines = [f"invoke {name} {id.hex()} {int(refused)}" for name, (id, refused) in
-             ledger.invoked.items()]  # fmt: skip
-    lines += [f"ok {name}" for name in ledger.ok] + [f"refused {name}" for name in ledger.refused]
-    (folder / "known.ledger").write_text("\n".join(lines) + "\n")
 
 
 @pytest.mark.parametrize(
@@ -132,15 +122,29 @@ def test_a_kill_at_a_named_point_loses_nothing(play, child, tmp_path, point, cou
 
 
 def kill_at_random(play, child, folder: Path, *, kills: int, seed: int) -> int:
-    chance = random.Random(seed)
+    """Kills so many writers of one database; each leaves what the ones before it stored."""
+    chance, stored = random.Random(seed), 0
+    everything = Ledger({}, set(), set())
     for number in range(kills):
+        path = folder / f"k{number}.ledger"
         process = child(f"k{number}", 10_000, 4)
-        wait_for(folder / f"k{number}.ledger")
+        wait_for(path)
         time.sleep(chance.random() * 0.15)
         process.send_signal(signal.SIGKILL)
         assert process.wait(30) == -signal.SIGKILL
-        write_down(folder, check(play, folder))
-    return len(read_ledgers(folder).ok)
+        ledger = check(play, folder, before=stored)
+        stored += len(ledger.ok)
+        for whole, part in zip(everything, ledger, strict=True):
+            whole.update(part)
+        path.unlink()
+    (folder / "all.ledger").write_text("".join(lines(everything)))
+    return len(check(play, folder).ok)
+
+
+def lines(ledger: Ledger):
+    for name, (id, refused) in ledger.invoked.items():
+        yield f"invoke {name} {id.hex()} {int(refused)}\n"
+        yield f"ok {name}\n" if name in ledger.ok else f"refused {name}\n"
 
 
 def wait_for(path: Path) -> None:

@@ -1,0 +1,63 @@
+"""Every statement of the driver finds its rows by a key: none goes through a table or sorts one."""
+
+from __future__ import annotations
+
+import apsw
+import pytest
+
+from fhir_gateway.store import statements, visible
+from fhir_gateway.store.migrate import migrations
+from fhir_gateway.store.visible import SEE_ALL, SEE_OWN
+
+#: What goes through a table on purpose: an operator's count, and the short list of sources.
+WHOLE_TABLES = ("visible.SEEN", "all.counts", "own.counts")
+#: What sorts the few rows it has found.
+SORTED = ("visible.EVALUATIONS",)
+#: Not statements by themselves.
+PARTS = ("statements.SHARED", "visible.STORED")
+
+#: A table of one row, a bound list, and a subquery with a limit.
+SHORT = ("clock", "c", "CONSTANT ROW", "json_each VIRTUAL TABLE INDEX 1:", "change_set")
+
+
+def statements_by_name():
+    for module in (statements, visible):
+        for name, text in vars(module).items():
+            if name.isupper() and not name.startswith("_") and isinstance(text, str):
+                yield f"{module.__name__.rpartition('.')[2]}.{name}", text
+    for shape, visible_to in (("all", SEE_ALL), ("own", SEE_OWN)):
+        for name, value in visible_to._asdict().items():
+            for size, text in value.items() if isinstance(value, dict) else [("", value)]:
+                yield f"{shape}.{name}{size}", text
+    for name in ("INDEX_ROWS", "INDEX_TEXTS", "DROP_INDEX_ROWS", "DROP_INDEX_TEXTS"):
+        yield f"shared.{name}", getattr(statements, name) + statements.SHARED
+
+
+CASES = [case for case in statements_by_name() if case[0] not in (*WHOLE_TABLES, *PARTS)]
+
+
+@pytest.fixture(scope="module")
+def empty():
+    connection = apsw.Connection(":memory:")
+    for _, script in migrations():
+        connection.execute(script)
+    yield connection
+    connection.close()
+
+
+def plan_of(connection, text):
+    for count in range(100):
+        try:
+            return connection.execute("EXPLAIN QUERY PLAN " + text, (1,) * count).fetchall()
+        except apsw.BindingsError:
+            continue
+    raise AssertionError("too many parameters")
+
+
+@pytest.mark.parametrize(("name", "text"), CASES, ids=[name for name, _ in CASES])
+def test_a_statement_finds_its_rows_by_a_key(empty, name, text):
+    steps = [step[3] for step in plan_of(empty, text)]
+    scanned = [step.removeprefix("SCAN ") for step in steps if step.startswith("SCAN ")]
+    assert [table for table in scanned if table not in SHORT] == []
+    if name not in SORTED:
+        assert [step for step in steps if "FOR ORDER BY" in step] == []
