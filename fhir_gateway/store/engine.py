@@ -83,6 +83,9 @@ def _open(path: Path, *, cache_kib: int) -> apsw.Connection:
         str(path), flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOMUTEX,
         statementcachesize=200,
     )  # fmt: skip
+    # One plan a statement: without this SQLite prepares some statements anew for every binding
+    # (36 of the 40 µs that reading facts would take).
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
     connection.pragma("cache_size", -cache_kib)
     connection.pragma("temp_store", "memory")
     return connection

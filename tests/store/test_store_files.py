@@ -13,7 +13,14 @@ from store_builders import TestClock, body, change, patient
 from fhir_gateway.errors import Unavailable
 from fhir_gateway.security.actor import Access
 from fhir_gateway.store import lock, points
-from fhir_gateway.store.engine import PAGE_SIZE, check_engine, is_safe, open_writer, use_wal
+from fhir_gateway.store.engine import (
+    PAGE_SIZE,
+    check_engine,
+    is_safe,
+    open_reader,
+    open_writer,
+    use_wal,
+)
 from fhir_gateway.store.migrate import APPLICATION, migrate, migrations
 from fhir_gateway.store.sqlite import open_sqlite
 
@@ -51,6 +58,12 @@ def test_every_commit_is_synced_to_a_log_with_large_pages(tmp_path):
         "application_id": APPLICATION, "user_version": len(migrations()),
     }  # fmt: skip
     assert tables[0] == tables[1] > 15
+
+
+def test_statements_are_prepared_once(tmp_path):
+    for connection in (open_writer(tmp_file(tmp_path)), open_reader(tmp_file(tmp_path))):
+        assert connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, -1) == 1
+        connection.close()
 
 
 def tmp_file(folder):

@@ -39,6 +39,7 @@ CASES = [case for case in statements_by_name() if case[0] not in (*WHOLE_TABLES,
 @pytest.fixture(scope="module")
 def empty():
     connection = apsw.Connection(":memory:")
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)  # as the engine opens them
     for _, script in migrations():
         connection.execute(script)
     yield connection
