@@ -125,22 +125,23 @@ def send(database: Path, running: Running, tokens: dict[str, str], today: dateti
         tell.bundle(name, institution, len(text), len(response["entry"]))
     with tempfile.TemporaryDirectory() as folder:
         city.write_dicom(Path(folder), today)
-        said = command(database, "load", folder, "--institution", "demo-first", "--quiet")
+        said = command(database, "load", folder, "--institution", "demo-first")
         tell.files("2 DICOM files", "demo-first", said)
 
 
 def story(running: Running, tokens: dict[str, str]) -> dict[str, Any]:
     """Orders are signed, answered, accepted and repeated; then the trail of all that."""
     fhir = client(running, tokens[RECEIVER])
-    known = {key: person_of(fhir, row["id_number"]) for key, row in city.patients().items()}
-    known["p4"] = known["p4"] or admit(fhir)
+    people = city.patients()
+    known = {key: person_of(fhir, people[key]["id_number"]) for key in ("p1", "p2")}
+    known |= {key: admit(fhir, people[key]) for key in ("p3", "p4")}
     cards: dict[str, list[dict[str, Any]]] = {}
     for key, lines in ORDERS.items():
         name = city.patients()[key]["name"]
         tell.chapter(f"Orders for {name}")
-        cards[key] = sign(running, tokens[RECEIVER], str(known[key]), lines)
+        cards[key] = sign(running, tokens[RECEIVER], known[key], lines)
         tell.orders(lines, cards[key])
-        tell.answers(recognized(fhir, str(known[key]), lines))
+        tell.answers(recognized(fhir, known[key], lines))
     tell.chapter("The doctor answers")
     feedback(running, tokens[RECEIVER], cards)
     tell.chapter("The audit trail of the first patient")
@@ -148,23 +149,20 @@ def story(running: Running, tokens: dict[str, str]) -> dict[str, Any]:
     tell.trail(events)
     decisions = sum(
         len(everything(fhir, "GuidanceResponse", {"patient": f"Patient/{id}", "_count": 200}))
-        for id in dict.fromkeys(known.values())
-        if id
+        for id in known.values()
     )
     stored = resources(running, tokens)
     return {"demo": "ok", "resources": stored, "decisions": decisions, "audited": len(events),
             "cards": sum(map(len, cards.values()))}  # fmt: skip
 
 
-def person_of(fhir: SyncFHIRClient, id_number: str) -> str | None:
+def person_of(fhir: SyncFHIRClient, id_number: str) -> str:
     """The logical id of a Patient with this identity number, the first of several records."""
-    found = fhir.resources("Patient").search(identifier=id_number).fetch()
-    return found[0].id if found else None
+    return str(fhir.resources("Patient").search(identifier=id_number).fetch()[0].id)
 
 
-def admit(fhir: SyncFHIRClient) -> str:
-    """The receiving hospital registers a patient whom nobody knows yet."""
-    person = city.patients()["p4"]
+def admit(fhir: SyncFHIRClient, person: dict[str, str]) -> str:
+    """The receiving hospital registers a patient of its own; returns the logical id."""
     patient = fhir.resource(
         "Patient",
         identifier=[
@@ -227,23 +225,32 @@ def recognized(
 def feedback(running: Running, token: str, cards: dict[str, list[dict[str, Any]]]) -> None:
     """One reminder is accepted, one is repeated for a lawful reason."""
     now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    first, second = cards["p1"][:2]
-    reason = first["overrideReasons"][0] if "overrideReasons" in first else {}
-    suggestion = [{"id": one["uuid"]} for one in first.get("suggestions", [])[:1]]
+    first = next(card for card in cards["p1"] if card.get("suggestions"))
+    second = next(card for card in cards["p1"] if card is not first)
     said = [
-        {"card": first["uuid"], "outcome": "accepted", "outcomeTimestamp": now,
-         "acceptedSuggestions": suggestion},
-        {"card": second["uuid"], "outcome": "overridden", "outcomeTimestamp": now,
-         "overrideReason": {"reason": second["overrideReasons"][0],
-                            "userComment": "症状加重，需复查"}},
-    ]  # fmt: skip
+        {
+            "card": first["uuid"],
+            "outcome": "accepted",
+            "outcomeTimestamp": now,
+            "acceptedSuggestions": [{"id": first["suggestions"][0]["uuid"]}],
+        },
+        {
+            "card": second["uuid"],
+            "outcome": "overridden",
+            "outcomeTimestamp": now,
+            "overrideReason": {
+                "reason": second["overrideReasons"][0],
+                "userComment": "症状加重，需复查",
+            },
+        },
+    ]
     base, headers = f"{running.url}/cds-services", {"Authorization": f"Bearer {token}"}
     services = httpx.get(base, headers=headers).json()["services"]
     service = next(one["id"] for one in services if one["hook"] == "order-sign")
     httpx.post(
         f"{base}/{service}/feedback", json={"feedback": said}, headers=headers
     ).raise_for_status()
-    tell.feedback(first, second, reason)
+    tell.feedback(first, second)
 
 
 def everything(fhir: SyncFHIRClient, type: str, query: dict[str, Any]) -> list[dict[str, Any]]:

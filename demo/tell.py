@@ -131,7 +131,7 @@ def _result(part: dict[str, Any]) -> str:
     )
 
 
-def feedback(first: dict[str, Any], second: dict[str, Any], ground: dict[str, Any]) -> None:
+def feedback(first: dict[str, Any], second: dict[str, Any]) -> None:
     """What the doctor did with two reminders."""
     said(f"accepted:  {first['summary']}")
     reason = second["overrideReasons"][0]

@@ -101,11 +101,13 @@ def _decide_line(
     entry = catalogue.items.get(line.item)
     window = rule_set.window(entry)
     if not candidates:
+        # a record of the same document under another name may hold the result: not "none"
+        contested = query.identity.contested
         return ItemOutcome(
             line.key,
             line.item,
-            "not-recognizable",
-            "none-available-to-you",
+            "cannot-decide" if contested else "not-recognizable",
+            "identity-contested" if contested else "none-available-to-you",
             window_days=window.days,
             window_source=window.source,
         )

@@ -38,6 +38,10 @@ REASONS: Mapping[str, Texts] = {
         "the ordered item is not mapped to the catalogue.",
     ),
     "no-rule-set-in-force": ("当前没有生效的规则集。", "no rule set is in force."),
+    "identity-contested": (
+        "同一证件号登记有不同姓名，请先核实患者身份。",
+        "the same identity document is registered under another name; confirm the identity first.",
+    ),
     "patient-unknown": ("本平台没有该患者的记录。", "the patient is not known here."),
     "identity-contradictory": (
         "提供的标识指向不同患者。",
