@@ -143,7 +143,7 @@ def run_cases(cases: Cases, database: Path, mappings: Path, seconds: float) -> l
         rows.append(measure(product, "read by id", cases.read, seconds, low))
         rows.append(measure(product, "patient+code+date", cases.search, seconds, high))
         rows.append(measure(product, "$recognize, 5 items", cases.recognize, seconds))
-        sign = cases.order_sign("order-sign")
+        sign = cases.order_sign("recognition-order-sign")
         rows.append(measure(product, "order-sign, 5 items", sign, seconds))
         name = f"ingest, reports of {REPORT_RESULTS} (resources/s)"
         rows.append(measure(product, name, cases.report, seconds, per_request=REPORT_RESULTS + 3))
