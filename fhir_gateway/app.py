@@ -10,8 +10,6 @@ import os
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +19,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from fhir_gateway import __version__
+from fhir_gateway.cds_hooks.routes import routes as hook_routes
 from fhir_gateway.context import Clock, Coder, Counter, Deriver, Gateway, SystemClock
 from fhir_gateway.errors import GatewayError, Invalid, MethodNotAllowed, NotFound
 from fhir_gateway.fhir.outcome import operation_outcome
 from fhir_gateway.fhir.wire import parse
+from fhir_gateway.hl7v2.routes import routes as v2_routes
 from fhir_gateway.identity import cross_reference
 from fhir_gateway.interactions.seed import seed
 from fhir_gateway.recognition import facts, register
 from fhir_gateway.rest.errors import fault, refusal
 from fhir_gateway.rest.health import health_routes
 from fhir_gateway.rest.metrics import Metrics
+from fhir_gateway.rest.routes import routes as fhir_routes
 from fhir_gateway.rest.trace import Trace
 from fhir_gateway.search.index import Extractor, IndexRows
 from fhir_gateway.settings import CANONICAL, Settings
@@ -41,7 +42,6 @@ from fhir_gateway.terminology.value_set import load_vocabulary, terminology_reso
 
 LOG = logging.getLogger("fhir_gateway")
 _SQLITE = "sqlite:///"
-_DOORS = ("rest", "cds_hooks", "hl7v2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +80,8 @@ async def build(
             Exception: _failed,
         },
     )
-    for door in _DOORS:
-        if find_spec(f"fhir_gateway.{door}.routes"):
-            routes = import_module(f"fhir_gateway.{door}.routes").routes(gateway)
-            web.router.routes.extend(routes)
+    for door in (fhir_routes, hook_routes, v2_routes):
+        web.router.routes.extend(door(gateway))
     web.include_router(health_routes(gateway, metrics))
     asgi = Trace(web, metrics=metrics, body_limit=settings.body_limit)
     return Application(asgi=asgi, gateway=gateway)

@@ -12,7 +12,7 @@ import apsw
 import click
 
 from fhir_gateway.app import open_gateway, profile_resources
-from fhir_gateway.errors import GatewayError
+from fhir_gateway.errors import GatewayError, Unavailable
 from fhir_gateway.fhir.definitions import definitions
 from fhir_gateway.recognition.rules import load_rule_set
 from fhir_gateway.search.registry import searchables
@@ -60,6 +60,8 @@ async def _try(name: str, step: Callable[[Settings], Awaitable[str]], settings: 
         return name, False, "; ".join(issue.diagnostics for issue in error.issues)
     except OSError as error:
         return name, False, f"{error.strerror}: {error.filename}"
+    except apsw.Error as error:
+        return name, False, str(error)
 
 
 async def _definitions(settings: Settings) -> str:
@@ -109,7 +111,7 @@ async def _integrity(settings: Settings) -> str:
         connection.close()
     said = "; ".join(str(row[0]) for row in rows)
     if said != "ok":
-        raise OSError(0, said, path)
+        raise Unavailable(f"{path} is damaged: {said}", rule="integrity")
     return "ok"
 
 

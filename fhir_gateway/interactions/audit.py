@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from contextvars import ContextVar
 from functools import lru_cache, wraps
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from urllib.parse import urlencode
 
 from fhir_gateway.audit.events import Call, read_event, refusal_event
 from fhir_gateway.audit.query import masked
@@ -162,8 +163,10 @@ def audited(
             try:
                 return await function(gateway, actor, *args, **kwargs)
             except GatewayError as error:
-                target = _target(kwargs)
-                await refused(gateway, actor, error, interaction=interaction, target=target)
+                target, query = _asked(kwargs)
+                await refused(
+                    gateway, actor, error, interaction=interaction, target=target, query=query
+                )
                 raise
 
         return run
@@ -171,8 +174,12 @@ def audited(
     return decorate
 
 
-def _target(arguments: dict[str, Any]) -> str:
+def _asked(arguments: dict[str, Any]) -> tuple[str, str]:
+    """What a refused request was about: "Type/id", or else its query, as far as it makes sense."""
     type, id = arguments.get("type"), arguments.get("id")
     if type not in HOME_RULES:
-        return ""
-    return f"{type}/{id}" if isinstance(id, str) and _ID.fullmatch(id) else str(type)
+        return "", ""
+    if isinstance(id, str) and _ID.fullmatch(id):
+        return f"{type}/{id}", ""
+    pairs = arguments.get("pairs")
+    return "", f"{type}?{urlencode(pairs)}" if pairs else str(type)

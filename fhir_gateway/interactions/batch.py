@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from urllib.parse import parse_qsl
 
 from fhir_gateway.context import Gateway
-from fhir_gateway.errors import GatewayError, Unprocessable
+from fhir_gateway.errors import GatewayError
 from fhir_gateway.fhir import bundle
 from fhir_gateway.fhir.envelope import BundleEntry
 from fhir_gateway.fhir.outcome import operation_outcome
@@ -84,8 +84,6 @@ async def _carry_out(
     if request.method == "GET":
         return await read_entry(gateway, actor, request, base=base, lenient=lenient)
     if request.method == "DELETE":
-        if request.query:
-            raise Unprocessable("Conditional delete is not offered", rule="conditional-delete")
         return await delete(gateway, actor, type=type, id=id, if_match=version)
     if request.method == "POST":
         return await create(gateway, actor, type=type, body=body, if_none_exist=entry.if_none_exist)

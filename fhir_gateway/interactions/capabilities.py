@@ -96,7 +96,7 @@ def _resource(type: str, operations: Sequence[Offered]) -> dict[str, Any]:
     codes = dict.fromkeys(row.code for row in INTERACTIONS if row.code in offered)
     writable = "create" in codes
     parameters = [one for one in searchables(type).values() if not one.refused]
-    references = [one.code for one in parameters if one.kind == "reference"]
+    references = [one.code for one in parameters if _is_followed(one)]
     identified = any(one.code == "identifier" for one in parameters)
     resource: dict[str, Any] = {
         "type": type,
@@ -125,10 +125,15 @@ def _pointing_at() -> Mapping[str, list[str]]:
     found: dict[str, list[str]] = {}
     for source in definitions().resource_types:
         for one in searchables(source).values() if interactions_of(source) else ():
-            if one.kind == "reference" and not one.refused:
+            if _is_followed(one):
                 for target in one.targets:
                     found.setdefault(target, []).append(f"{source}:{one.code}")
     return found
+
+
+def _is_followed(one: Searchable) -> bool:
+    """True for what _include and _revinclude follow: references, not canonical urls."""
+    return one.kind == "reference" and not one.refused and "Reference" in one.datatypes
 
 
 def _parameter(type: str, one: Searchable) -> dict[str, str]:

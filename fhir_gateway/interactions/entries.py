@@ -63,6 +63,14 @@ def request_of(entry: BundleEntry, where: str) -> Request:
             expression=f"{where}.request.url",
             rule="entry-url",
         )
+    if entry.method == "POST" and (id or query):
+        raise Invalid("POST is to a type", expression=f"{where}.request.url", rule="entry-url")
+    if entry.method == "DELETE" and query:
+        raise NotSupported(
+            "Conditional delete is not offered",
+            expression=f"{where}.request.url",
+            rule="conditional-delete",
+        )
     return Request(entry.method, type, id, rest, query, entry)
 
 
@@ -74,13 +82,9 @@ def step_of(actor: Actor, gateway: Gateway, request: Request, where: str) -> Ste
     step = Step(op, type, request.id, root=f"{where}.resource", full_url=entry.full_url)
     step.if_match = version_of(entry.if_match)
     step.absent = op == "update" and entry.if_none_match == "*"
-    if op == "delete" and request.query:
-        raise NotSupported("Conditional delete is not offered", rule="conditional-delete")
     if op != "delete":
         _read_body(step, request)
     if op == "create":
-        if request.id or request.query:
-            raise Invalid("POST is to a type", expression=f"{where}.request.url", rule="entry-url")
         if entry.if_none_exist is not None:
             step.condition = condition_of(gateway, type, entry.if_none_exist)
     elif op == "update" and request.query and not request.id:

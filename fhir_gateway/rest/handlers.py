@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from urllib.parse import urlencode
 
 from fhir_gateway.context import Gateway
-from fhir_gateway.errors import Invalid, NotFound, NotSupported
+from fhir_gateway.errors import Invalid, NotSupported
 from fhir_gateway.fhir import bundle
 from fhir_gateway.fhir.envelope import read_bundle
 from fhir_gateway.fhir.outcome import operation_outcome
@@ -31,7 +32,7 @@ from fhir_gateway.rest.negotiation import (
     prefer,
     version_in,
 )
-from fhir_gateway.rest.operations import call, offered
+from fhir_gateway.rest.operations import find, offered
 from fhir_gateway.store.store import Stored
 
 Handler = Callable[[Gateway, Exchange], Awaitable[Answer]]
@@ -106,14 +107,18 @@ async def search(gateway: Gateway, exchange: Exchange) -> Answer:
 
 
 async def create_one(gateway: Gateway, exchange: Exchange) -> Answer:
-    """POST Type"""
-    exchange.refuse_parameters()
+    """POST Type. A query is read as If-None-Exist, which it can only mean (fhirpy sends it so)."""
+    condition = exchange.headers.get("if-none-exist")
+    if condition is None and exchange.pairs:
+        condition = urlencode(exchange.pairs)
+    elif condition is not None:
+        exchange.refuse_parameters()
     outcome = await create(
         gateway,
         exchange.actor,
         type=exchange.type,
         body=await _resource_body(exchange),
-        if_none_exist=exchange.headers.get("if-none-exist"),
+        if_none_exist=condition,
     )
     return _written(exchange, outcome)
 
@@ -198,21 +203,13 @@ async def take_bundle(gateway: Gateway, exchange: Exchange) -> Answer:
 async def operate(gateway: Gateway, exchange: Exchange) -> Answer:
     """POST [Type[/id]]/$operation with Parameters, or with no body for none."""
     exchange.refuse_parameters()
+    handler = find(exchange.operation, exchange.type, exchange.id)
     body = await read_body(exchange)
     parameters = {"resourceType": "Parameters"}
     if body:
         check_body_type(exchange.headers.get("content-type"))
         parameters = read_resource(body, type="Parameters")
-    result = await call(
-        gateway,
-        exchange.actor,
-        name=exchange.operation,
-        type=exchange.type,
-        id=exchange.id or None,
-        parameters=parameters,
-    )
-    if result is None:
-        raise NotFound("There is no such operation here", rule="unknown-operation")
+    result = await handler(gateway, exchange.actor, parameters=parameters, id=exchange.id or None)
     return Answer(200, render(result))
 
 

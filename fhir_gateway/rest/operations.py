@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
-from fhir_gateway.context import Gateway
+from fhir_gateway.errors import NotFound
 from fhir_gateway.interactions.capabilities import Offered
 from fhir_gateway.recognition.operation import answer, recognize, replay
-from fhir_gateway.security.actor import Actor
 from fhir_gateway.settings import CANONICAL
 
 Handler = Callable[..., Awaitable[dict[str, Any]]]
@@ -48,19 +47,15 @@ def offered() -> list[Offered]:
     ]
 
 
-async def call(
-    gateway: Gateway,
-    actor: Actor,
-    *,
-    name: str,
-    type: str,
-    id: str | None,
-    parameters: dict[str, Any],
-) -> dict[str, Any] | None:
-    """The operation's answer; None when there is no such operation at this place."""
+def find(name: str, type: str, id: str) -> Handler:
+    """The function of an operation at this place. Raises NotFound."""
     operation = OPERATIONS.get(name)
     if operation is None or operation.type != type:
-        return None
+        raise _unknown()
     if not (operation.on_instance if id else operation.on_type):
-        return None
-    return await operation.handler(gateway, actor, parameters=parameters, id=id)
+        raise _unknown()
+    return operation.handler
+
+
+def _unknown() -> NotFound:
+    return NotFound("There is no such operation here", rule="unknown-operation")

@@ -1,0 +1,113 @@
+"""The CapabilityStatement: nothing is declared that does not answer, and the reverse."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from fhir_gateway.fhir.definitions import definitions
+from fhir_gateway.fhir.walk import issues
+from fhir_gateway.interactions.table import INTERACTIONS
+from fhir_gateway.interactions.types import interactions_of
+from fhir_gateway.rest.handlers import HANDLERS
+from fhir_gateway.rest.operations import OPERATIONS
+from fhir_gateway.rest.routes import TABLE
+from fhir_gateway.search.registry import searchables
+
+
+@pytest.fixture(scope="module")
+def statement(client):
+    return client.get("/fhir/metadata").json()
+
+
+@pytest.fixture(scope="module")
+def resources(statement):
+    return {one["type"]: one for one in statement["rest"][0]["resource"]}
+
+
+def test_it_is_a_sound_resource(statement):
+    assert issues(statement) == []
+    assert statement["fhirVersion"] == "4.0.1"
+
+
+def test_every_row_of_the_table_has_a_route_and_every_route_a_row():
+    rows = {(row.method, row.path) for row in INTERACTIONS}
+    routes = {(method, path) for path, methods in TABLE.items() for method in methods}
+    operations = {("POST", path) for path in TABLE if path.endswith("{operation}")}
+    assert routes == rows | operations
+    assert set(HANDLERS) == routes
+
+
+def test_every_storable_type_is_declared_with_what_it_offers(resources):
+    for type in definitions().resource_types:
+        offered = set(interactions_of(type))
+        if not offered:
+            assert type not in resources
+            continue
+        assert {one["code"] for one in resources[type]["interaction"]} == offered
+
+
+def test_operations_are_the_operation_definitions(resources):
+    declared = {
+        f"${one['name']}": type
+        for type, resource in resources.items()
+        for one in resource.get("operation", [])
+    }
+    assert declared == {name: operation.type for name, operation in OPERATIONS.items()}
+    folder = Path(__file__).parents[2] / "profiles" / "OperationDefinition"
+    published = {f"${json.loads(path.read_text())['code']}" for path in folder.glob("*.json")}
+    assert published == set(OPERATIONS)
+
+
+VALUES = {
+    "token": "x",
+    "string": "x",
+    "date": "2026-11-01",
+    "number": "1",
+    "quantity": "1",
+    "uri": "http://x.example",
+}
+
+
+TYPES = (
+    "Patient", "Observation", "DiagnosticReport", "ServiceRequest", "ImagingStudy", "AuditEvent",
+    "Provenance",
+)  # fmt: skip
+
+
+def _target(type, code):
+    return (searchables(type)[code].targets or ("Patient",))[0]
+
+
+def test_declared_search_parameters_are_understood(client, resources):
+    """A sample of all types, all parameters of those that a gateway for results lives by."""
+    for type in dict.fromkeys((*TYPES, *random.Random(1).sample(sorted(resources), 6))):
+        for one in resources[type]["searchParam"]:
+            value = VALUES.get(one["type"]) or f"{_target(type, one['name'])}/x"
+            answer = client.get(f"/fhir/{type}", params={one["name"]: value})
+            refusal = answer.json().get("issue", [{}])[0]
+            assert answer.status_code == 200 or refusal["code"] == "too-costly", (type, one)
+
+
+def test_what_is_not_declared_is_refused(client, resources):
+    for type in ("Patient", "Observation", "DiagnosticReport"):
+        declared = {one["name"] for one in resources[type]["searchParam"]}
+        for code in set(definitions().search_parameters[type]) - declared:
+            answer = client.get(f"/fhir/{type}", params={code: "x$y"})
+            assert answer.status_code == 400
+
+
+def test_declared_includes_work(client, resources):
+    for name in resources["Observation"]["searchInclude"]:
+        assert client.get(f"/fhir/Observation?patient=x&_include={name}").status_code == 200
+    for name in resources["Patient"]["searchRevInclude"][::5]:
+        assert client.get(f"/fhir/Patient?_id=x&_revinclude={name}").status_code == 200
+
+
+def test_modes(client):
+    assert client.get("/fhir/metadata?mode=normative").status_code == 200
+    assert client.get("/fhir/metadata?mode=terminology").status_code == 400
+    assert client.get("/fhir/metadata?nonsense=1").status_code == 400
