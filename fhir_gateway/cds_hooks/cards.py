@@ -8,13 +8,12 @@ the doctor. Everything that comes from data is escaped, so that no name or value
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from fhir_gateway.recognition.ask import CONTRADICTORY, UNKNOWN, Answer
-from fhir_gateway.recognition.model import Candidate, ItemOutcome, Line
+from fhir_gateway.recognition.model import Candidate, ItemOutcome
 from fhir_gateway.recognition.order import Order
 from fhir_gateway.recognition.record import card_uuid
 from fhir_gateway.recognition.spell import exam_day, value_text, window_end
@@ -36,6 +35,11 @@ _HEADS = {
     "view-only": "可查阅",
     "cannot-decide": "无法判断",
 }
+_NEWER = "另有新结果"
+_SOURCE = {"label": SOURCE_LABEL}
+_DOCTOR = "以上只作提醒，是否采用由接诊医师决定。"
+#: Stale sources that a card names.
+MOST_STALE = 5
 _RANK = {"recognize": 0, "cannot-decide": 1, "view-only": 2}
 
 
@@ -44,7 +48,7 @@ def cards(answer: Answer, orders: Sequence[Order], vocabulary: Vocabulary, base:
     if _nobody(answer):
         return [_nobody_card(answer)]
     found: list[Card] = []
-    reasons = override_reasons(vocabulary)
+    reasons, notes = override_reasons(vocabulary), _notes(answer)
     by_key: dict[str, list[ItemOutcome]] = {}
     for item in answer.decision.items:
         by_key.setdefault(item.key, []).append(item)
@@ -52,7 +56,7 @@ def cards(answer: Answer, orders: Sequence[Order], vocabulary: Vocabulary, base:
         speaking = [item for item in by_key.get(order.key, ()) if speaks(item)]
         if speaking:
             line = _Line(answer, number, order, by_key[order.key], vocabulary, base)
-            found.append(_card(line, speaking, reasons))
+            found.append(_card(line, speaking, reasons, notes))
     return found
 
 
@@ -91,17 +95,31 @@ class _Line(NamedTuple):
         known = self.answer.institutions.get(candidate.issuer)
         return known.name if known else "出具机构不明"
 
+    def result(self, candidate: Candidate) -> str:
+        """Value, institution and day of a result, for the detail."""
+        day = exam_day(candidate, self.answer.query.zone)
+        value = value_text(candidate)
+        told = f"{escape(self.issuer(candidate))}，{day}"
+        return f"{escape(value)}，{told}" if value else told
 
-def _card(line: _Line, speaking: Sequence[ItemOutcome], reasons: list[dict[str, str]]) -> Card:
-    first = min(speaking, key=lambda item: _RANK.get(item.outcome, 3))
+
+def _card(
+    line: _Line, speaking: Sequence[ItemOutcome], reasons: list[dict[str, str]], notes: str
+) -> Card:
+    links: dict[str, dict[str, str]] = {}
+    detail = [_tell(line, item, links) for item in speaking]
+    if len(speaking) < len(line.items):
+        silent = "、".join(line.name(item) for item in line.items if item not in speaking)
+        detail.append(f"同一申请中的其他项目没有可提示的结果：{escape(silent)}。")
+    detail.append(notes)
     card: Card = {
         "uuid": card_uuid(line.answer.number, line.number),
-        "summary": _summary(line, first, len(speaking)),
-        "detail": "\n\n".join(_detail(line, speaking)),
+        "summary": _summary(line, speaking),
+        "detail": "\n\n".join(detail),
         "indicator": "info",
-        "source": {"label": SOURCE_LABEL},
+        "source": _SOURCE,
         "overrideReasons": reasons,
-        "links": list(_links(line, speaking)),
+        "links": list(links.values()),
     }
     if may_suggest(line.answer, line.items):
         card["suggestions"] = [_suggestion(line)]
@@ -117,7 +135,7 @@ def may_suggest(answer: Answer, items: Iterable[ItemOutcome]) -> bool:
     """
     if "emergency" in answer.query.context:
         return False
-    return all(item.outcome == "recognize" and item.suggest for item in items)
+    return all(item.suggest and item.outcome == "recognize" for item in items)
 
 
 def _suggestion(line: _Line) -> dict[str, Any]:
@@ -134,83 +152,73 @@ def _suggestion(line: _Line) -> dict[str, Any]:
     }
 
 
-def _summary(line: _Line, item: ItemOutcome, count: int) -> str:
-    """`可互认：钾 3.9 mmol/L，市第一医院 2026-11-18`; the first of several items."""
-    head = _HEADS.get(item.outcome, "另有新结果")
-    subject = line.name(item) if len(line.items) == 1 else line.order.display or line.name(item)
-    if count > 1:
-        return shorten(f"{head}：{subject}，{count}项有既往结果，请查看并决定")
-    result = item.chosen or item.newer[0].candidate
-    said = " ".join(text for text in (line.name(item), value_text(result)) if text)
+def _summary(line: _Line, speaking: Sequence[ItemOutcome]) -> str:
+    """`可互认：钾 3.9 mmol/L，市第一医院 2026-11-18`; a count where there are several items."""
+    item = speaking[0]
+    if len(speaking) > 1:
+        item = min(speaking, key=lambda one: _RANK.get(one.outcome, 3))
+        name = line.order.display or line.name(item)
+        head = _HEADS.get(item.outcome, _NEWER)
+        return shorten(f"{head}：{name}，{len(speaking)}项有既往结果，请查看并决定")
+    result = item.chosen if item.outcome in _HEADS else None
+    result = result or item.newer[0].candidate
+    value = value_text(result)
+    said = f"{line.name(item)} {value}" if value else line.name(item)
     day = exam_day(result, line.answer.query.zone)
+    head = _HEADS.get(item.outcome, _NEWER)
     return shorten(f"{head}：{said}，{line.issuer(result)} {day}")
 
 
-def _detail(line: _Line, speaking: Sequence[ItemOutcome]) -> Iterable[str]:
-    for item in speaking:
-        yield f"**{escape(line.name(item))}**：{escape(outcome_sentence(item))}"
-        if rows := list(_rows(line, item)):
-            yield "\n".join(rows)
-    silent = [line.name(item) for item in line.items if item not in speaking]
-    if silent:
-        yield f"同一申请中的其他项目没有可提示的结果：{escape('、'.join(silent))}。"
-    if stale := [source.name for source in line.answer.sources if source.stale]:
-        yield f"以下来源近期没有送达数据，结果可能不全：{_some(stale)}。"
-    yield "以上只作提醒，是否采用由接诊医师决定。"
-
-
-def _rows(line: _Line, item: ItemOutcome) -> Iterable[str]:
-    zone = line.answer.query.zone
+def _tell(line: _Line, item: ItemOutcome, links: dict[str, dict[str, str]]) -> str:
+    """What the detail says of one item; adds the reports that it names to `links`."""
+    rows = [f"**{escape(line.name(item))}**：{escape(outcome_sentence(item))}", ""]
     if item.chosen is not None:
-        yield f"- 结果：{_result(line, item.chosen)}"
+        rows.append(f"- 结果：{line.result(item.chosen)}")
+        _link(line, item.chosen, links)
         if item.window_days is not None:
-            end = window_end(item, zone)
+            end = window_end(item, line.answer.query.zone)
             until = f"，至 {end}" if end else ""
-            yield f"- 时限：{item.window_days} 天（{escape(item.window_source)}）{until}"
+            rows.append(f"- 时限：{item.window_days} 天（{escape(item.window_source)}）{until}")
     for newer in item.newer:
         state = "尚未出报告" if newer.pending else "已出结果"
-        yield f"- 更新的结果（{state}）：{_result(line, newer.candidate)}"
-    for rule in item.lines:
-        if _matters(rule):
-            yield f"- {escape(sentence(rule))}{_clause(rule)}"
-    if item.ground:
-        ground = line.vocabulary.reasons.get(item.ground)
-        if ground is not None:
-            yield f"- 可复查的法定情形：{escape(ground.name_zh)}"
+        rows.append(f"- 更新的结果（{state}）：{line.result(newer.candidate)}")
+        _link(line, newer.candidate, links)
+    # what stands in the way, and the evaluation that makes the mark
+    rows += [
+        f"- {escape(sentence(rule))}{_clause(rule.clause)}"
+        for rule in item.lines
+        if rule.verdict in _OPEN or "area" in rule.values
+    ]
+    if item.ground in line.vocabulary.reasons:
+        name = line.vocabulary.reasons[item.ground].name_zh
+        rows.append(f"- 可复查的法定情形：{escape(name)}")
+    return "\n".join(rows)
 
 
-def _matters(line: Line) -> bool:
-    """What stands in the way, and the evaluation that makes the mark."""
-    return line.verdict in ("fail", "unknown") or "area" in line.values
+_OPEN = frozenset({"fail", "unknown"})
 
 
-def _clause(line: Line) -> str:
-    return f"（依据：{escape(line.clause)}）" if line.clause else ""
+@lru_cache(maxsize=1_024)
+def _clause(clause: str) -> str:
+    return f"（依据：{escape(clause)}）" if clause else ""
 
 
-def _result(line: _Line, candidate: Candidate) -> str:
-    day = exam_day(candidate, line.answer.query.zone)
-    texts = (value_text(candidate), line.issuer(candidate), day)
-    return "，".join(escape(text) for text in texts if text)
+def _link(line: _Line, result: Candidate, links: dict[str, dict[str, str]]) -> None:
+    """The report of a result; without a report the result itself."""
+    address = result.report_source or result.source
+    if address not in links:
+        label = shorten(f"{line.issuer(result)}的报告")
+        links[address] = {"label": label, "url": f"{line.base}/{address}", "type": "absolute"}
 
 
-def _some(names: Sequence[str], most: int = 5) -> str:
-    shown = "、".join(escape(name) for name in names[:most])
-    return shown if len(names) <= most else f"{shown}等 {len(names)} 家"
-
-
-def _links(line: _Line, speaking: Sequence[ItemOutcome]) -> Iterable[dict[str, str]]:
-    """The report of every result that the card names; without a report the result itself."""
-    named: dict[str, str] = {}
-    for item in speaking:
-        results = [item.chosen] if item.chosen else []
-        results += [newer.candidate for newer in item.newer]
-        for result in results:
-            address = result.report_source or result.source
-            named.setdefault(address, f"{line.issuer(result)}的报告")
-    for address, label in named.items():
-        url = f"{line.base}/{address}"
-        yield {"label": shorten(plain(label)), "url": url, "type": "absolute"}
+def _notes(answer: Answer) -> str:
+    """What is true of every card of an answer: which sources are stale, and who decides."""
+    stale = [source.name for source in answer.sources if source.stale]
+    if not stale:
+        return _DOCTOR
+    shown = "、".join(map(escape, stale[:MOST_STALE]))
+    more = f"等 {len(stale)} 家" if len(stale) > MOST_STALE else ""
+    return f"以下来源近期没有送达数据，结果可能不全：{shown}{more}。\n\n{_DOCTOR}"
 
 
 # -- somebody nobody knows --------------------------------------------------------------------
@@ -230,7 +238,7 @@ def _nobody_card(answer: Answer) -> Card:
         "summary": shorten(f"未能判断有无可互认结果：{text}"),
         "detail": f"{escape(text)}这不表示该患者没有既往检查检验结果。本次申请不受影响。",
         "indicator": "info",
-        "source": {"label": SOURCE_LABEL},
+        "source": _SOURCE,
     }
 
 
@@ -240,7 +248,7 @@ def undecided_card() -> Card:
         "summary": "本次未能及时判断有无可互认结果，申请不受影响",
         "detail": "平台未能在规定时间内给出判断。这不表示该患者没有既往检查检验结果。",
         "indicator": "info",
-        "source": {"label": SOURCE_LABEL},
+        "source": _SOURCE,
     }
 
 
@@ -265,16 +273,23 @@ def _escaped(match: re.Match[str]) -> str:
     return _REFERENCES.get(match[0]) or f"\\{match[0]}"
 
 
+#: Control and format characters, line and paragraph separators, private use, surrogates.
+_ODD = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\uf8ff"
+    "\ufeff\ufff9-\uffff\U000e0000-\U0010ffff]"
+)
+
+
 def plain(text: str) -> str:
     """One line without control, format and private characters (no bidirectional tricks)."""
-    if text.isascii() and text.isprintable():
+    if _ODD.search(text) is None:
         return text
-    kept = (
-        " " if unicodedata.category(sign) in ("Zl", "Zp", "Cc") else sign
-        for sign in text
-        if unicodedata.category(sign) not in ("Cf", "Co", "Cs", "Cn")
-    )
-    return " ".join("".join(kept).split())
+    return " ".join(_ODD.sub(_blank, text).split())
+
+
+def _blank(match: re.Match[str]) -> str:
+    """What separates words becomes a space, what is invisible goes."""
+    return " " if match[0] <= "\x9f" or match[0] in "\u2028\u2029" else ""
 
 
 def shorten(text: str, limit: int = SUMMARY_LIMIT) -> str:

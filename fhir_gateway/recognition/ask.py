@@ -31,6 +31,7 @@ from fhir_gateway.recognition.model import (
 from fhir_gateway.recognition.record import (
     Inputs,
     Occasion,
+    Sources,
     decision_number,
     logical_id,
     render_tail,
@@ -46,6 +47,10 @@ from fhir_gateway.terminology.catalogue import Catalogue
 
 #: Why nothing can be decided for anybody: the patient is not known here, or is two persons.
 UNKNOWN, CONTRADICTORY = "patient-unknown", "identity-contradictory"
+
+
+#: Stale sources that a record names; the answer lists them all.
+MOST_STALE = 20
 
 
 class Question(NamedTuple):
@@ -171,8 +176,7 @@ async def _record(
         digest = sha256(question.kept).digest()
         occasion = occasion._replace(received=digest.hex())
         received = [Received(digest, "application/json", *pack(question.kept))]
-    stale = [source.institution for source in answer.sources if source.stale]
-    tail = render_tail(inputs, answer.decision, occasion, stale, len(answer.sources))
+    tail = render_tail(inputs, answer.decision, occasion, _in_short(answer.sources))
     enc, body = pack(tail)
     query = answer.query
     owner = key64(f"Organization/{query.receiver}") if query.receiver else 0
@@ -200,6 +204,13 @@ async def _record(
     change_set = ChangeSet(id=gateway.random(16), journal=journal, received=received, urgent=True)
     await gateway.store.commit(change_set)
     gateway.count("decisions", 1)
+
+
+def _in_short(sources: Sequence[Source]) -> Sources:
+    stale = [source.institution for source in sources if source.stale]
+    shown = " ".join(stale[:MOST_STALE])
+    more = len(stale) - MOST_STALE
+    return Sources(len(sources), f"{shown} and {more} more" if more > 0 else shown)
 
 
 def named_results(decision: Decision) -> list[str]:

@@ -8,7 +8,7 @@ from rule and reason. Everything is joined as bytes: this runs for every call of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
 
@@ -54,6 +54,13 @@ class Occasion(NamedTuple):
     received: str = ""  # hex of SHA-256
 
 
+class Sources(NamedTuple):
+    """The sources of an answer in short: how many, and the ids of the stale ones."""
+
+    total: int
+    stale: str
+
+
 class Card(NamedTuple):
     """What the uuid of a card or of its suggestion says."""
 
@@ -77,7 +84,8 @@ def logical_id(number: int) -> str:
 
 def card_uuid(number: int, line: int, suggestion: int = 0) -> str:
     """The uuid of an order line's card: decision and line can be read from it, nothing is kept."""
-    return str(UUID(int=number | line << 2 | suggestion))
+    text = f"{number | line << 2 | suggestion:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def read_card_uuid(text: str) -> Card:
@@ -93,61 +101,69 @@ def read_card_uuid(text: str) -> Card:
 # -- the resource ----------------------------------------------------------------------------------
 
 
-def render_tail(
-    inputs: Inputs, decision: Decision, occasion: Occasion, stale: Sequence[str], sources: int
-) -> bytes:
+def render_tail(inputs: Inputs, decision: Decision, occasion: Occasion, sources: Sources) -> bytes:
     """The GuidanceResponse after `"lastUpdated":"…"`: see fhir.wire.tail."""
     query = inputs.query
     parts = [
-        b'},"contained":[{"resourceType":"Parameters","id":"out","parameter":[',
+        '},"contained":[{"resourceType":"Parameters","id":"out","parameter":[',
         _string("inputs", encode(inputs).decode()),
-        b",", _code("operation", occasion.operation),
-        b",", render_items(decision),
-        b',{"name":"sources","valueInteger":%d}' % sources,
-    ]  # fmt: skip
-    parts += (b"," + _reference("stale", f"Organization/{name}") for name in stale)
+        f',{{"name":"operation","valueCode":"{occasion.operation}"}},',
+        _items(decision),
+        f',{{"name":"sources","valueInteger":{sources.total}}}',
+    ]
+    if sources.stale:
+        parts += ",", _string("stale", sources.stale)
     if occasion.user:
-        parts += b",", _string("user", occasion.user)
+        parts += ",", _string("user", occasion.user)
     if occasion.received:
-        parts += b",", _string("received", f"urn:sha256:{occasion.received}")
-    parts.append(b"]}]")
+        parts.append(f',{{"name":"received","valueString":"urn:sha256:{occasion.received}"}}')
+    parts.append("]}]")
     if occasion.instance:
-        parts.append(b',"requestIdentifier":{"value":%s}' % encode(occasion.instance))
+        parts.append(f',"requestIdentifier":{{"value":{_quoted(occasion.instance)}}}')
     if decision.rule_set:
-        parts.append(b',"moduleCanonical":%s' % encode(decision.rule_set))
+        parts.append(f',"moduleCanonical":{_quoted(decision.rule_set)}')
     else:
-        parts.append(b',"moduleUri":%s' % encode(RECOGNIZE_URL))
-    parts.append(b',"status":"%s"' % _status(decision))
+        parts.append(f',"moduleUri":"{RECOGNIZE_URL}"')
+    parts.append(f',"status":"{_status(decision)}"')
     if query.patient:
-        parts.append(b',"subject":{"reference":%s}' % encode(f"Patient/{query.patient}"))
-    parts.append(b',"occurrenceDateTime":"%s"' % instant(decision.as_of_us).encode())
-    parts.append(b',"performer":{"display":"fhir-gateway"}')
-    parts.append(b',"outputParameters":{"reference":"#out"}}')
-    return b"".join(parts)
+        parts.append(f',"subject":{{"reference":"Patient/{query.patient}"}}')
+    parts.append(
+        f',"occurrenceDateTime":"{instant(decision.as_of_us)}",'
+        '"performer":{"display":"fhir-gateway"},"outputParameters":{"reference":"#out"}}'
+    )
+    return "".join(parts).encode()
 
 
-def _status(decision: Decision) -> bytes:
+def _status(decision: Decision) -> str:
     """`data-required` when nothing at all could be decided."""
     decided = any(item.outcome != "cannot-decide" for item in decision.items)
-    return b"success" if decided or not decision.items else b"data-required"
+    return "success" if decided or not decision.items else "data-required"
 
 
 def render_items(decision: Decision) -> bytes:
     """The decision itself. Deciding again from the same inputs must give the same bytes."""
+    return _items(decision).encode()
+
+
+def _items(decision: Decision) -> str:
     parameters = [_string("catalogue", decision.catalogue)] if decision.catalogue else []
     parameters += map(_item, decision.items)
-    return b",".join(parameters)
+    return ",".join(parameters)
 
 
-def _item(item: ItemOutcome) -> bytes:
+def _item(item: ItemOutcome) -> str:
+    """One parameter. Codes and references need no quoting: their alphabet is ours or FHIR's."""
     parts = [_string("key", item.key)]
     if item.item:
-        parts.append(_code("code", item.item))
-    parts += (_code("outcome", item.outcome), _code("reason", item.reason))
+        parts.append(_string("code", item.item))
+    parts.append(
+        f'{{"name":"outcome","valueCode":"{item.outcome}"}},'
+        f'{{"name":"reason","valueCode":"{item.reason}"}}'
+    )
     if item.suggest:
-        parts.append(b'{"name":"suggest","valueBoolean":true}')
+        parts.append('{"name":"suggest","valueBoolean":true}')
     if item.ground:
-        parts.append(_code("ground", item.ground))
+        parts.append(_string("ground", item.ground))
     if item.window_days is not None:
         parts.append(_string("window", f"{item.window_days} {item.window_source}".strip()))
     if item.chosen is not None:
@@ -156,40 +172,41 @@ def _item(item: ItemOutcome) -> bytes:
         if item.chosen.report_source:
             parts.append(_reference("report", item.chosen.report_source))
         parts += _lines(item.lines, chosen)
-    parts += (
-        _string(
-            "other",
-            f"{other.source}/_history/{other.version} {other.outcome} {_words(other.line)}",
-        )
+    parts += [
+        f'{{"name":"other","valueString":"{other.source}/_history/{other.version} '
+        f'{other.outcome} {_words(other.line)}"}}'
         for other in item.others
-    )
-    parts += (
-        _string(
-            "newer",
-            f"{newer.candidate.source}/_history/{newer.candidate.version} {newer.outcome}"
-            f"{' pending' if newer.pending else ''}",
-        )
+    ]
+    parts += [
+        f'{{"name":"newer","valueString":"{newer.candidate.source}/_history/'
+        f'{newer.candidate.version} {newer.outcome}{" pending" if newer.pending else ""}"}}'
         for newer in item.newer
-    )
-    return b'{"name":"item","part":[%s]}' % b",".join(parts)
+    ]
+    return f'{{"name":"item","part":[{",".join(parts)}]}}'
 
 
-def _lines(lines: Iterable[Line], chosen: str) -> Iterable[bytes]:
+def _lines(lines: Sequence[Line], chosen: str) -> list[str]:
     """All lines of the chosen candidate: names of those that passed, the others with their facts.
 
     The area of a mark is evidence, so the line that found it is always told in full.
     """
-    quiet: dict[str, list[str]] = {"pass": [], "not-applicable": []}
-    told = []
-    for line in lines:
-        if line.verdict in quiet and "area" not in line.values:
-            quiet[line.verdict].append(line.rule)
-        else:
-            told.append(_string("line", _line_text(line, chosen)))
-    for verdict, rules in quiet.items():
-        if rules:
-            yield _string(verdict, " ".join(rules))
-    yield from told
+    passed = [line.rule for line in lines if line.verdict == "pass" and "area" not in line.values]
+    idle = [line.rule for line in lines if line.verdict == "not-applicable"]
+    parts = []
+    if passed:
+        parts.append(f'{{"name":"pass","valueString":"{" ".join(passed)}"}}')
+    if idle:
+        parts.append(f'{{"name":"not-applicable","valueString":"{" ".join(idle)}"}}')
+    if len(passed) + len(idle) < len(lines):
+        parts += [
+            _string("line", _line_text(line, chosen))
+            for line in lines
+            if line.verdict in _OPEN or (line.verdict == "pass" and "area" in line.values)
+        ]
+    return parts
+
+
+_OPEN = frozenset({"fail", "unknown"})
 
 
 def _line_text(line: Line, chosen: str) -> str:
@@ -200,20 +217,17 @@ def _line_text(line: Line, chosen: str) -> str:
 
 
 def _words(line: Line) -> str:
-    return (
-        f"{line.rule} {line.verdict} {line.reason}"
-        if line.reason
-        else (f"{line.rule} {line.verdict}")
-    )
+    words = f"{line.rule} {line.verdict}"
+    return f"{words} {line.reason}" if line.reason else words
 
 
-def _string(name: str, text: str) -> bytes:
-    return b'{"name":"%s","valueString":%s}' % (name.encode(), encode(text))
+def _quoted(text: str) -> str:
+    return encode(text).decode()
 
 
-def _code(name: str, code: str) -> bytes:
-    return b'{"name":"%s","valueCode":%s}' % (name.encode(), encode(code))
+def _string(name: str, text: str) -> str:
+    return f'{{"name":"{name}","valueString":{encode(text).decode()}}}'
 
 
-def _reference(name: str, reference: str) -> bytes:
-    return b'{"name":"%s","valueReference":{"reference":%s}}' % (name.encode(), encode(reference))
+def _reference(name: str, reference: str) -> str:
+    return f'{{"name":"{name}","valueReference":{{"reference":"{reference}"}}}}'

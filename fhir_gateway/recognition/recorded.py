@@ -95,7 +95,7 @@ def _item(parts: list[dict[str, Any]]) -> tuple[str, RecordedItem]:
     result = single.get("result", {}).get("valueReference", {}).get("reference", "")
     named = {_unversioned(text) for text in _named(parts)} | {_unversioned(result)} - {""}
     return single["key"]["valueString"], RecordedItem(
-        single.get("code", {}).get("valueCode", ""),
+        single.get("code", {}).get("valueString", ""),
         single["outcome"]["valueCode"],
         single["reason"]["valueCode"],
         _unversioned(result),

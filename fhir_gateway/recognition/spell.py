@@ -6,6 +6,7 @@ A time that is only partly known is never shown more exactly than it is.
 from __future__ import annotations
 
 from datetime import date, timedelta
+from functools import lru_cache
 
 from fhir_gateway.fhir.datatypes import DAY, local_day
 from fhir_gateway.fhir.wire import instant
@@ -30,17 +31,28 @@ def exam_time(candidate: Candidate, zone: str) -> str:
 
 def exam_day(candidate: Candidate, zone: str) -> str:
     """The calendar day for a card: 2026-11-18, 2026-11, 2026, or a word that it is unknown."""
-    text = exam_time(candidate, zone)
-    return local_day(candidate.time, zone).isoformat() if "T" in text else text or "日期不明"
+    low, high = candidate.time, candidate.time_high
+    if low and high - low < DAY:
+        return _day(low, zone)
+    return exam_time(candidate, zone) or "日期不明"
+
+
+@lru_cache(maxsize=16_384)
+def _day(us: int, zone: str) -> str:
+    return local_day(us, zone).isoformat()
 
 
 def window_end(item: ItemOutcome, zone: str) -> str:
     """The last day on which the chosen result may be used, "" when there is no such day."""
     if item.chosen is None or item.window_days is None or not item.chosen.time:
         return ""
-    day = local_day(item.chosen.time, zone)
-    days = min(item.window_days, date.max.toordinal() - day.toordinal())
-    return (day + timedelta(days=days)).isoformat()
+    return _end(item.chosen.time, item.window_days, zone)
+
+
+@lru_cache(maxsize=16_384)
+def _end(us: int, days: int, zone: str) -> str:
+    day = local_day(us, zone)
+    return (day + timedelta(days=min(days, (date.max - day).days))).isoformat()
 
 
 def value_text(candidate: Candidate) -> str:
