@@ -36,7 +36,8 @@ def read_resource(raw: bytes, *, type: str | None = None) -> dict[str, Any]:
     body = without_bom(raw)
     accepted = _accepted(body, type)
     resource, minified = parse_minified(body, typed=accepted)
-    if accepted and _EMPTY not in minified and not has_spaces(minified):
+    typed = "resourceType" in resource  # msgspec does not insist on the tag of a single Struct
+    if accepted and typed and _EMPTY not in minified and not has_spaces(minified):
         return resource
     found = issues(resource, type=type)
     if found:
