@@ -6,8 +6,9 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import get_context
@@ -23,6 +24,7 @@ from fhir_gateway.cli import load_files
 from fhir_gateway.cli.load_files import File
 from fhir_gateway.cli.load_tally import Tally
 from fhir_gateway.cli.load_work import Task, check_institution, load_file
+from fhir_gateway.context import Gateway
 from fhir_gateway.errors import GatewayError
 from fhir_gateway.settings import Settings, load_settings
 
@@ -35,12 +37,8 @@ class Options(NamedTuple):
     dry_run: bool
 
 
-class Result(NamedTuple):
-    """What a worker did: a tally, and whether the file should be tried again later."""
-
-    tally: Tally
-    waits: bool
-    size: int
+#: Refusals that the terminal shows.
+MOST_REFUSALS = 50
 
 
 class _CannotStart(click.ClickException):
@@ -95,10 +93,13 @@ def command(
         settings = load_settings(**chosen)
         with _store(settings, dry_run=dry_run) as database:
             options = Options(replace(settings, database=database), institution, dry_run)
-            asyncio.run(_check(options))
-            tally = _tally(options, paths, workers=workers, fail_fast=fail_fast, quiet=quiet)
+            tally = asyncio.run(
+                _tally(options, paths, workers=workers, fail_fast=fail_fast, quiet=quiet)
+            )
     except GatewayError as error:
         raise _CannotStart("\n  ".join(issue.diagnostics for issue in error.issues)) from None
+    except BrokenProcessPool:
+        raise _CannotStart("a worker process ended by itself; load again to go on") from None
     if report is not None:
         text = json.dumps(tally.report(), ensure_ascii=False, indent=2)
         report.write_text(text + "\n", encoding="utf-8")
@@ -118,25 +119,30 @@ def _store(settings: Settings, *, dry_run: bool) -> Iterator[str]:
         yield f"sqlite:///{folder}/dry-run.sqlite"
 
 
-async def _check(options: Options) -> None:
+async def _tally(
+    options: Options, paths: Sequence[Path], *, workers: int, fail_fast: bool, quiet: bool
+) -> Tally:
+    """Finds the files and loads them."""
     gateway = await open_gateway(options.settings)
     try:
         await check_institution(gateway, options.institution)
+        files, missing = load_files.find(paths)
+        tally = Tally()
+        for path, error in missing:
+            tally.refuse(str(path), "", error)
+        loader = _There(options, workers) if workers > 1 else _Here(_task(gateway, options))
+        try:
+            with _progress(files, hidden=quiet) as advance:
+                await _load(loader, files, tally, fail_fast=fail_fast, advance=advance)
+        finally:
+            loader.close()
+        return tally
     finally:
         await gateway.store.close()
 
 
-def _tally(
-    options: Options, paths: Sequence[Path], *, workers: int, fail_fast: bool, quiet: bool
-) -> Tally:
-    """Finds the files and loads them."""
-    files, missing = load_files.find(paths)
-    tally = Tally()
-    for path, error in missing:
-        tally.refuse(str(path), "", error)
-    with _progress(files, hidden=quiet) as advance:
-        _load(options, files, tally, workers=workers, fail_fast=fail_fast, advance=advance)
-    return tally
+def _task(gateway: Gateway, options: Options) -> Task:
+    return Task(gateway, options.institution, options.dry_run)
 
 
 @contextmanager
@@ -153,43 +159,39 @@ def _say(tally: Tally, *, dry_run: bool) -> None:
     if dry_run:
         click.echo("Nothing was stored; references were not followed.")
     click.echo("\n".join(tally.lines()))
-    for line in tally.refused:
+    for line in tally.refused[:MOST_REFUSALS]:
         where = " ".join(part for part in (line["file"], line["place"], line["element"]) if part)
         click.echo(f"refused: {where}: {line['reason']} [{line['rule']}]", err=True)
+    if len(tally.refused) > MOST_REFUSALS:
+        more = len(tally.refused) - MOST_REFUSALS
+        click.echo(f"refused: … and {more} more; --report lists them", err=True)
 
 
-def _load(
-    options: Options,
+async def _load(
+    loader: _Here | _There,
     files: Sequence[File],
     tally: Tally,
     *,
-    workers: int,
     fail_fast: bool,
     advance: Callable[[int], None],
 ) -> None:
     """All files in their order: those that others refer to, the rest, those that waited, DICOM."""
-    with _workers(options, workers) as run:
-        waiting: list[File] = []
-        images: list[File] = []
-        for rank in (0, 1):
-            batch = [file for file in files if file.rank == rank]
-            images += [file for file in batch if _is_dicom(file)]
-            others = [file for file in batch if file not in images]
-            for file, result in run(others, last=False):
-                if not result.waits:
-                    advance(file.size)
-                tally.add(result.tally)
-                waiting += [file] if result.waits else []
-                if fail_fast and tally.refused:
-                    return
-        for file, result in run(waiting, last=True):
+    images = [file for file in files if _is_dicom(file)]
+    others = [file for file in files if file not in images]
+    waiting: list[File] = []
+    steps = [([file for file in others if file.rank == rank], False) for rank in (0, 1)]
+    for step, last in (*steps, (waiting, True)):
+        async for file, result in loader.load(step, last=last):
+            if result.waits:
+                waiting.append(file)
+                continue
             advance(file.size)
             tally.add(result.tally)
             if fail_fast and tally.refused:
                 return
-        if images:
-            tally.add(run.images([file.path for file in images]))
-            advance(sum(file.size for file in images))
+    if images:
+        tally.add(await loader.images([file.path for file in images]))
+        advance(sum(file.size for file in images))
 
 
 def _is_dicom(file: File) -> bool:
@@ -199,74 +201,89 @@ def _is_dicom(file: File) -> bool:
         return False
 
 
+class Result(NamedTuple):
+    """What loading a file did, and whether it should be tried again after the others."""
+
+    tally: Tally
+    waits: bool
+
+
 class _Here:
-    """Loads in this process, on one event loop and one open store."""
+    """Loads in this process."""
 
-    def __init__(self, options: Options) -> None:
-        self.runner = asyncio.Runner()
-        gateway = self.runner.run(open_gateway(options.settings))
-        self.task = Task(gateway, options.institution, options.dry_run)
+    def __init__(self, task: Task) -> None:
+        self.task = task
 
-    def __call__(self, files: Sequence[File], *, last: bool) -> Iterator[tuple[File, Result]]:
+    async def load(
+        self, files: Sequence[File], *, last: bool
+    ) -> AsyncIterator[tuple[File, Result]]:
         for file in files:
-            yield file, self.load(file, last=last)
+            yield file, Result(*await load_file(self.task, file.path, last=last))
 
-    def load(self, file: File, *, last: bool) -> Result:
-        tally, waits = self.runner.run(load_file(self.task, file.path, last=last))
-        return Result(tally, waits, file.size)
-
-    def images(self, paths: Sequence[Path]) -> Tally:
-        from fhir_gateway.cli.load_dicom import load_dicom  # noqa: PLC0415 - half a second
-
-        return self.runner.run(load_dicom(self.task, paths))
+    async def images(self, paths: Sequence[Path]) -> Tally:
+        return await _images(self.task, paths)
 
     def close(self) -> None:
-        self.runner.run(self.task.gateway.store.close())
-        self.runner.close()
+        """Nothing is its own."""
 
 
-#: The one loader of a worker process.
-_in_worker: list[_Here] = []
+async def _images(task: Task, paths: Sequence[Path]) -> Tally:
+    from fhir_gateway.cli.load_dicom import load_dicom  # noqa: PLC0415 - takes half a second
 
-
-def _start_worker(options: Options) -> None:
-    here = _Here(options)
-    _in_worker.append(here)
-    Finalize(None, here.close, exitpriority=10)
-
-
-def _load_in_worker(file: File, last: bool) -> Result:
-    return _in_worker[0].load(file, last=last)
-
-
-def _images_in_worker(paths: Sequence[Path]) -> Tally:
-    return _in_worker[0].images(paths)
+    return await load_dicom(task, paths)
 
 
 class _There:
-    """Loads in worker processes; each has its own store, one of them is its writer."""
+    """Loads in worker processes, which send their change sets to this one: its event loop never
+    stops, so its store is the writer of all."""
 
     def __init__(self, options: Options, workers: int) -> None:
         self.pool = ProcessPoolExecutor(
             workers, get_context("spawn"), initializer=_start_worker, initargs=(options,)
         )
 
-    def __call__(self, files: Sequence[File], *, last: bool) -> Iterator[tuple[File, Result]]:
+    async def load(
+        self, files: Sequence[File], *, last: bool
+    ) -> AsyncIterator[tuple[File, Result]]:
         futures = [self.pool.submit(_load_in_worker, file, last) for file in files]
         for file, future in zip(files, futures, strict=True):
-            yield file, future.result()
+            yield file, await asyncio.wrap_future(future)
 
-    def images(self, paths: Sequence[Path]) -> Tally:
-        return self.pool.submit(_images_in_worker, paths).result()
+    async def images(self, paths: Sequence[Path]) -> Tally:
+        return await asyncio.wrap_future(self.pool.submit(_images_in_worker, paths))
 
     def close(self) -> None:
+        """Ends the workers; what is not begun is not done."""
         self.pool.shutdown(cancel_futures=True)
 
 
-@contextmanager
-def _workers(options: Options, workers: int) -> Iterator[_Here | _There]:
-    loader = _Here(options) if workers == 1 else _There(options, workers)
-    try:
-        yield loader
-    finally:
-        loader.close()
+class _Worker:
+    """What a worker process keeps between files."""
+
+    def __init__(self, options: Options) -> None:
+        self.runner = asyncio.Runner()
+        self.task = _task(self.runner.run(open_gateway(options.settings)), options)
+
+    def close(self) -> None:
+        """Closes the store."""
+        self.runner.run(self.task.gateway.store.close())
+        self.runner.close()
+
+
+_worker: list[_Worker] = []
+
+
+def _start_worker(options: Options) -> None:
+    worker = _Worker(options)
+    _worker.append(worker)
+    Finalize(None, worker.close, exitpriority=10)
+
+
+def _load_in_worker(file: File, last: bool) -> Result:
+    worker = _worker[0]
+    return Result(*worker.runner.run(load_file(worker.task, file.path, last=last)))
+
+
+def _images_in_worker(paths: Sequence[Path]) -> Tally:
+    worker = _worker[0]
+    return worker.runner.run(_images(worker.task, paths))

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from fhir_gateway.cli import load_files
 from fhir_gateway.cli.load_tally import Tally
 from fhir_gateway.context import Gateway
-from fhir_gateway.errors import GatewayError, Invalid
+from fhir_gateway.errors import GatewayError, Invalid, Structure
 from fhir_gateway.interactions.institutions import institution, institution_of_facility
 from fhir_gateway.interactions.intake import receive_v2
 from fhir_gateway.interactions.intake_bundle import (
@@ -152,6 +152,8 @@ def count_checked(task: Task, resource: dict[str, Any], tally: Tally, who: str) 
 
 async def _load_messages(task: Task, path: Path, tally: Tally) -> None:
     messages = split_messages(load_files.read_document(path))
+    if not messages:
+        raise Structure("The file holds no HL7 v2 message", rule="file")
     for number, raw in enumerate(messages, start=1):
         tally.messages += 1
         place = f"message {number}"

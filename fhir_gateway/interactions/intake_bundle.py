@@ -194,7 +194,7 @@ async def _store_chunk(
         except GatewayError as error:
             bad = dict(_blamed(error, len(chunk)))
             if error.status >= 500 or not bad:
-                return Stored([], [*refused, *(Refused(place, error) for place, _ in chunk)])
+                return Stored([], [*refused, Refused(None, error)])
             refused += [Refused(chunk[index][0], found) for index, found in bad.items()]
             chunk = [pair for index, pair in enumerate(chunk) if index not in bad]
         else:

@@ -137,7 +137,7 @@ def split_messages(raw: bytes) -> list[bytes]:
     """The messages of a file: FHS/BHS envelopes and MLLP framing removed, cut before each MSH."""
     body = raw.removeprefix(b"\xef\xbb\xbf")
     starts = [match.end() for match in _MESSAGE_START.finditer(body)]
-    ends = [*starts[1:], len(body)]
+    ends = [*starts[1:], len(body)][: len(starts)]
     pieces = [body[start:end] for start, end in zip(starts, ends, strict=True)]
     return [_FILE_SEGMENTS.sub(b"", piece).strip(_FRAME) + b"\r" for piece in pieces]
 
