@@ -105,9 +105,11 @@ def _compile_type(type: str, context: Context) -> _Type:
             global_numbers |= _numbers(searchable)
     steps: dict[str, list[_Step]] = {}
     for expression, converts in by_expression.items():
-        step = _Step(compile_path(expression, type), tuple(converts))
-        for member in _roots(type, expression):
-            steps.setdefault(member, []).append(step)
+        path = compile_path(expression, type)
+        says_something_of_nothing = path({"resourceType": type})  # such as deceased.exists()
+        members = ("resourceType",) if says_something_of_nothing else _roots(type, expression)
+        for member in members:
+            steps.setdefault(member, []).append(_Step(path, tuple(converts)))
     return _Type(steps, frozenset(global_numbers))
 
 

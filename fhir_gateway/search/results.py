@@ -11,7 +11,7 @@ from typing import Literal, cast
 from fhir_gateway.errors import TooCostly
 from fhir_gateway.fhir.definitions import definitions
 from fhir_gateway.search.draft import Draft, not_offered, unknown
-from fhir_gateway.search.params import Parameter, parts, refusal
+from fhir_gateway.search.params import Parameter, refusal
 from fhir_gateway.search.plan import Include, Sort
 from fhir_gateway.search.registry import Searchable, fixed_home, searchables
 
@@ -113,7 +113,7 @@ def _add(draft: Draft, include: Include) -> None:
 def _included(parameter: Parameter) -> tuple[str, Searchable, str | None]:
     """Source type, reference parameter and target type of `Source:code[:Target]`."""
     name = parameter.name.base
-    pieces = parts(parameter.text, ":")
+    pieces = parameter.text.split(":")
     if "*" in pieces:
         raise not_offered(name, "name the parameters one by one instead of *")
     if len(pieces) not in (2, 3) or "" in pieces:

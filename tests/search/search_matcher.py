@@ -1,0 +1,176 @@
+"""A second opinion: evaluates a query over whole resources, one by one, without any index.
+
+Written from the text of hl7.org/fhir/R4/search.html with the standard library alone; knows the
+parameters of the table below and nothing else.
+"""
+
+from __future__ import annotations
+
+import calendar
+import unicodedata
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+Resource = dict[str, Any]
+Range = tuple[datetime, datetime]  # [first instant, first instant after)
+
+CHINA = timezone(timedelta(hours=8))
+FIRST, LAST = datetime.min.replace(tzinfo=CHINA), datetime.max.replace(tzinfo=UTC)
+
+
+def range_of(text: str) -> Range:
+    """What a date of any precision covers."""
+    if len(text) == 4:
+        year = int(text)
+        return _day(year, 1, 1), _day(year + 1, 1, 1)
+    if len(text) == 7:
+        year, month = int(text[:4]), int(text[5:])
+        start = _day(year, month, 1)
+        return start, start + timedelta(days=calendar.monthrange(year, month)[1])
+    if len(text) == 10:
+        start = _day(*map(int, text.split("-")))
+        return start, start + timedelta(days=1)
+    start = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return start, start + timedelta(seconds=1)
+
+
+def _day(year: int, month: int, day: int) -> datetime:
+    return datetime(year, month, day, tzinfo=CHINA)
+
+
+def period_of(period: dict[str, str]) -> Range:
+    """What a Period covers; an open end lasts for ever."""
+    start, end = period.get("start"), period.get("end")
+    return (range_of(start)[0] if start else FIRST, range_of(end)[1] if end else LAST)
+
+
+def compare(prefix: str, target: Range, query: Range) -> bool:
+    """The sentences of 3.1.1.4.5."""
+    contains = query[0] <= target[0] and target[1] <= query[1]
+    above = target[1] > query[1]  # the range above the query overlaps the target
+    below = target[0] < query[0]
+    return {
+        "eq": contains,
+        "ne": not contains,
+        "gt": above,
+        "lt": below,
+        "ge": above or contains,
+        "le": below or contains,
+        "sa": target[0] >= query[1],
+        "eb": target[1] <= query[0],
+    }[prefix]
+
+
+def plain(text: str) -> str:
+    """Without case and combining marks."""
+    spread = unicodedata.normalize("NFD", text.casefold())
+    return "".join(sign for sign in spread if not unicodedata.combining(sign))
+
+
+def codings(concept: Any) -> Iterator[tuple[str, str]]:
+    """(system, code) of a CodeableConcept, or of several."""
+    for one in concept if isinstance(concept, list) else [concept] if concept else []:
+        for coding in one.get("coding", []):
+            yield coding.get("system", ""), coding.get("code", "")
+
+
+def identifiers(resource: Resource) -> Iterator[tuple[str, str]]:
+    for identifier in resource.get("identifier", []):
+        yield identifier.get("system", ""), identifier.get("value", "")
+
+
+def dates(resource: Resource) -> Iterator[Range]:
+    if "effectiveDateTime" in resource:
+        yield range_of(resource["effectiveDateTime"])
+    if "effectivePeriod" in resource:
+        yield period_of(resource["effectivePeriod"])
+
+
+def names(resource: Resource, *members: str) -> Iterator[str]:
+    for name in resource.get("name", []):
+        for member in members:
+            value = name.get(member, [])
+            yield from [value] if isinstance(value, str) else value
+        if "text" in members and "family" in name and "given" in name:
+            whole = name["family"] + "".join(name["given"])
+            if any("CJK" in unicodedata.name(sign, "") for sign in whole):
+                yield whole
+
+
+def _token(values: Iterator[tuple[str, str]], text: str) -> bool:
+    pieces = text.split("|")
+    for system, code in values:
+        if len(pieces) == 1 and pieces[0] == code:
+            return True
+        if len(pieces) == 2 and pieces[0] == system and pieces[1] in ("", code):
+            return True
+    return False
+
+
+def _date(values: Iterator[Range], text: str) -> bool:
+    prefix = text[:2] if text[0].isalpha() else "eq"
+    query = range_of(text.removeprefix(prefix) if text[0].isalpha() else text)
+    return any(compare(prefix, target, query) for target in values)
+
+
+def _number(value: float | None, text: str) -> bool:
+    return (
+        value is not None
+        and {
+            "gt": value > float(text[2:]),
+            "le": value <= float(text[2:]),
+        }[text[:2]]
+    )
+
+
+Test = Callable[[Resource, str], bool]
+
+TESTS: dict[str, Test] = {
+    "code": lambda r, v: _token(codings(r.get("code")), v),
+    "category": lambda r, v: _token(codings(r.get("category")), v),
+    "status": lambda r, v: r.get("status") == v,
+    "gender": lambda r, v: r.get("gender") == v,
+    "identifier": lambda r, v: _token(identifiers(r), v),
+    "patient": lambda r, v: r.get("subject", {}).get("reference") == f"Patient/{v}",
+    "encounter": lambda r, v: r.get("encounter", {}).get("reference") == v,
+    "date": lambda r, v: _date(dates(r), v),
+    "birthdate": lambda r, v: _date(
+        iter([range_of(r["birthDate"])] if "birthDate" in r else []), v
+    ),
+    "value-quantity": lambda r, v: _number(r.get("valueQuantity", {}).get("value"), v),
+    "name": lambda r, v: any(
+        plain(text).startswith(plain(v)) for text in names(r, "text", "family", "given")
+    ),
+    "name:contains": lambda r, v: any(
+        plain(v) in plain(text) for text in names(r, "text", "family", "given")
+    ),
+    "name:exact": lambda r, v: v in set(names(r, "text", "family", "given")),
+    "family": lambda r, v: any(plain(t).startswith(plain(v)) for t in names(r, "family")),
+}
+
+#: The element whose absence `:missing` asks for.
+ELEMENTS = {
+    "code": "code",
+    "category": "category",
+    "identifier": "identifier",
+    "encounter": "encounter",
+    "value-quantity": "valueQuantity",
+    "birthdate": "birthDate",
+    "name": "name",
+}
+
+
+def holds(resource: Resource, name: str, value: str) -> bool:
+    """One parameter: commas are OR."""
+    base, _, modifier = name.partition(":")
+    if modifier == "missing":
+        return (ELEMENTS[base] not in resource) is (value == "true")
+    if modifier == "not":
+        return not any(TESTS[base](resource, one) for one in value.split(","))
+    return any(TESTS[name](resource, one) for one in value.split(","))
+
+
+def matching(resources: list[Resource], query: list[tuple[str, str]]) -> list[str]:
+    """Ids of the resources that meet every parameter, in the order given."""
+    return [r["id"] for r in resources if all(holds(r, name, value) for name, value in query)]
