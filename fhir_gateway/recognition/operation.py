@@ -10,7 +10,6 @@ from typing import Any, Literal, cast
 
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Deleted, Forbidden, Invalid, Issue, NotFound
-from fhir_gateway.fhir.datatypes import date_range
 from fhir_gateway.fhir.wire import parse
 from fhir_gateway.interactions.audit import audited
 from fhir_gateway.recognition.answer import Reply, record_answers
@@ -184,8 +183,6 @@ async def answer(
         expression = outcome.expression if outcome else "Parameters.parameter"
         text = "outcome is required: accepted or repeated"
         raise Invalid(text, expression=expression, rule="outcome")
-    if answered := single(given, "answered"):
-        _check_time(answered)
     reply = Reply(
         expression="Parameters",
         decision=id or "",
@@ -196,7 +193,7 @@ async def answer(
         text=_value(given, "text") or "",
         informed=_value(given, "patientInformed"),
         user=_reference(given, "practitioner"),
-        answered=answered.value if answered else "",
+        answered=_value(given, "answered") or "",
     )
     ids = await record_answers(gateway, actor, [reply], operation="$answer")
     return {
@@ -206,14 +203,6 @@ async def answer(
             for name in ids
         ],
     }
-
-
-def _check_time(taken: Taken) -> None:
-    try:
-        date_range(taken.value)
-    except Invalid:
-        text = "answered must be a day of the calendar"
-        raise Invalid(text, expression=taken.expression, rule="date") from None
 
 
 def _value(given: Mapping[str, list[Taken]], name: str) -> Any:

@@ -47,7 +47,8 @@ def _item(answer: Answer, item: ItemOutcome, catalogue: Catalogue) -> Iterator[P
         yield {"name": "suggest", "valueBoolean": True}
     if item.ground:
         yield {"name": "ground", "valueCode": item.ground}
-    yield from ({"name": "line", "part": _line(line)} for line in item.lines)
+    own = _version(item.chosen) if item.chosen is not None else ""
+    yield from ({"name": "line", "part": _line(line, own)} for line in item.lines)
     yield from _rest(answer, item)
 
 
@@ -68,18 +69,19 @@ def _rest(answer: Answer, item: ItemOutcome) -> Iterator[Part]:
         parts.append({"name": "pending", "valueBoolean": newer.pending})
         yield {"name": "newer", "part": parts}
     for other in item.others:
+        own = f"{other.source}/_history/{other.version}"
         yield {
             "name": "other",
             "part": [
-                _reference("reference", f"{other.source}/_history/{other.version}"),
+                _reference("reference", own),
                 {"name": "outcome", "valueCode": other.outcome},
-                {"name": "line", "part": _line(other.line)},
+                {"name": "line", "part": _line(other.line, own)},
             ],
         }
 
 
 def _result(answer: Answer, candidate: Candidate) -> Iterator[Part]:
-    yield _reference("reference", f"{candidate.source}/_history/{candidate.version}")
+    yield _reference("reference", _version(candidate))
     if candidate.report_source:
         yield _reference("report", candidate.report_source)
     if text := value_text(candidate):
@@ -97,7 +99,12 @@ def _result(answer: Answer, candidate: Candidate) -> Iterator[Part]:
     yield {"name": "status", "valueCode": candidate.report_status or candidate.status}
 
 
-def _line(line: Line) -> list[Part]:
+def _version(candidate: Candidate) -> str:
+    return f"{candidate.source}/_history/{candidate.version}"
+
+
+def _line(line: Line, own: str) -> list[Part]:
+    """A line; its evidence is the result's `own` version unless it names another."""
     parts: list[Part] = [
         {"name": "rule", "valueCode": line.rule},
         {"name": "verdict", "valueCode": line.verdict},
@@ -105,8 +112,8 @@ def _line(line: Line) -> list[Part]:
     ]
     if line.reason:
         parts.append({"name": "reason", "valueCode": line.reason})
-    if line.evidence:
-        parts.append(_reference("evidence", line.evidence))
+    if evidence := line.evidence or own:
+        parts.append(_reference("evidence", evidence))
     if line.clause:
         parts.append({"name": "clause", "valueString": line.clause})
     return parts

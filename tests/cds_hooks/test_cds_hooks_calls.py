@@ -1,0 +1,309 @@
+"""Calls: discovery, every fault at once, credentials, CORS, and that no order ever waits."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from typing import Any
+
+import pytest
+from city import POTASSIUM, UUID, City, Json, order
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fhir_gateway.cds_hooks import routes
+from fhir_gateway.errors import Unavailable
+from fhir_gateway.store.changes import ChangeSet
+
+SIGN, SELECT = "recognition-order-sign", "recognition-order-select"
+
+
+def body_of(patient: str, **changes: Any) -> Json:
+    context = {
+        "userId": "Practitioner/example",
+        "patientId": patient,
+        "draftOrders": {"resourceType": "Bundle", "entry": [{"resource": order(patient)}]},
+    }
+    return {"hook": "order-sign", "hookInstance": UUID, "context": context, **changes}
+
+
+def test_discovery_lists_both_services_without_a_credential(city: City) -> None:
+    answer = city.running.get("/cds-services")
+    assert answer.status_code == 200
+    services = {one["id"]: one for one in answer.json()["services"]}
+    assert {id: one["hook"] for id, one in services.items()} == {
+        SELECT: "order-select",
+        SIGN: "order-sign",
+    }
+    for one in services.values():
+        assert one["title"] and one["description"]
+        assert one["prefetch"] == {
+            "patient": "Patient/{{context.patientId}}",
+            "encounter": "Encounter/{{context.encounterId}}",
+        }
+
+
+def test_browsers_of_any_origin_may_call(city: City) -> None:
+    origin = {"origin": "https://his.example.org", "access-control-request-method": "POST"}
+    preflight = city.running.request("OPTIONS", f"/cds-services/{SIGN}", headers=origin)
+    assert preflight.status_code == 204
+    assert preflight.headers["access-control-allow-origin"] == "*"
+    assert "authorization" in preflight.headers["access-control-allow-headers"]
+    answer = city.running.get("/cds-services", headers=origin)
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert "access-control-allow-credentials" not in answer.headers
+
+
+def test_every_call_needs_a_credential(city: City) -> None:
+    for path in (SIGN, f"{SIGN}/feedback"):
+        answer = city.send(path, {}, headers={"authorization": "Bearer nobody"})
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+
+
+def test_an_unknown_service_is_not_found(city: City) -> None:
+    answer = city.send("no-such-service", body_of("x"))
+    assert answer.status_code == 404
+    assert answer.json()["resourceType"] == "OperationOutcome"
+
+
+def test_a_hook_is_called_with_post_and_json(city: City) -> None:
+    assert city.running.get(f"/cds-services/{SIGN}", headers=city.receiver).status_code == 405
+    headers = {**city.receiver, "content-type": "text/plain"}
+    answer = city.running.request("POST", f"/cds-services/{SIGN}", content=b"{}", headers=headers)
+    assert answer.status_code == 415
+
+
+def issues_of(answer: Any) -> list[str]:
+    assert answer.status_code == 400, answer.text
+    return [issue["expression"][0] for issue in answer.json()["issue"]]
+
+
+def test_all_faults_of_a_call_are_told_at_once(city: City) -> None:
+    answer = city.send(
+        SIGN,
+        {
+            "hook": "patient-view",
+            "hookInstance": "1",
+            "fhirAuthorization": {"access_token": "secret"},
+            "prefetch": {"patient": {"resourceType": "OperationOutcome"}},
+            "context": {
+                "userId": "a person",
+                "patientId": "",
+                "draftOrders": {
+                    "resourceType": "Bundle",
+                    "entry": [
+                        {},
+                        {"resource": {"resourceType": "ServiceRequest"}},
+                        {"resource": order("other", id="a")},
+                        {"resource": order("other", id="a")},
+                        5,
+                    ],
+                },
+            },
+        },
+    )
+    assert issues_of(answer) == [
+        "hook",
+        "hookInstance",
+        "fhirServer",
+        "context.userId",
+        "context.patientId",
+        "context.draftOrders.entry[0].resource",
+        "context.draftOrders.entry[1].resource.id",
+        "context.draftOrders.entry[3]",
+        "context.draftOrders.entry[4]",
+        "context.draftOrders.entry[2].resource.subject.reference",
+        "context.draftOrders.entry[3].resource.subject.reference",
+        "prefetch.patient",
+    ]
+    assert "secret" not in answer.text
+
+
+def test_what_is_missing_is_named(city: City) -> None:
+    assert issues_of(city.send(SIGN, {})) == ["hook", "hookInstance", "context"]
+    body = {"hook": "order-sign", "hookInstance": UUID, "context": {"x": 1}}
+    assert issues_of(city.send(SIGN, body)) == [
+        "context.userId",
+        "context.patientId",
+        "context.draftOrders",
+    ]
+
+
+def test_selections_must_name_draft_orders(city: City) -> None:
+    body = body_of("x", hook="order-select")
+    assert issues_of(city.send(SELECT, body)) == ["context.selections"]
+    body["context"]["selections"] = ["ServiceRequest/other", 5]
+    assert issues_of(city.send(SELECT, body)) == [
+        "context.selections[0]",
+        "context.selections[1]",
+    ]
+
+
+def test_wrong_types_inside_an_order_are_told_by_element(city: City) -> None:
+    patient = city.patient()
+    broken = order(patient, code={"coding": {"code": "K"}}, priority=None)
+    answer = city.hook(patient, broken, order(patient, id="b", reasonCode="x"))
+    assert issues_of(answer) == [
+        "context.draftOrders.entry[0].resource.code.coding",
+        "context.draftOrders.entry[1].resource.reasonCode",
+    ]
+
+
+def test_too_many_orders_are_refused(city: City) -> None:
+    orders = [order("x", id=f"o{number}") for number in range(201)]
+    assert city.hook("x", *orders).status_code == 413
+
+
+def test_an_unknown_id_without_prefetch_is_a_failed_precondition(city: City) -> None:
+    for more in ({}, {"fhirServer": "https://his.example.org/fhir"}):
+        answer = city.send(SIGN, body_of("nobody", **more))
+        assert answer.status_code == 412
+        (issue,) = answer.json()["issue"]
+        assert issue["expression"] == ["prefetch.patient"]
+
+
+# -- what is kept, and what is never done ------------------------------------------------------
+
+
+def test_the_kept_call_has_context_and_orders_but_no_token_and_no_prefetch(city: City) -> None:
+    patient = city.patient()
+    body = body_of(
+        patient,
+        fhirServer="http://127.0.0.1/fhir",
+        fhirAuthorization={"access_token": "secret-token", "token_type": "Bearer"},
+        prefetch={"patient": {"resourceType": "Patient", "name": [{"text": "不留存"}]}},
+    )
+    assert city.send(SIGN, body).status_code == 200
+    (recorded,) = city.search(f"GuidanceResponse?patient={patient}")
+    parameters = {one["name"]: one for one in recorded["contained"][0]["parameter"]}
+    digest = bytes.fromhex(parameters["received"]["valueString"].removeprefix("urn:sha256:"))
+
+    async def stored() -> Any:
+        from fhir_gateway.security.actor import SYSTEM_ACCESS
+
+        async with city.gateway.store.snapshot(SYSTEM_ACCESS) as reader:
+            return await reader.received(digest)
+
+    _, kept = city.running.run(stored())
+    assert json.loads(kept) == {name: body[name] for name in ("hook", "hookInstance", "context")}
+
+
+def test_no_address_in_a_call_is_ever_followed(city: City, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise AssertionError("a connection was tried")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    patient = city.patient()
+    server = "http://169.254.169.254/fhir"
+    person = {
+        "resourceType": "Patient",
+        "identifier": [{"system": "urn:x", "value": "1", "assigner": {"reference": server}}],
+        "link": [{"other": {"reference": f"{server}/Patient/1"}}],
+    }
+    authorization = {"access_token": "t", "token_type": "Bearer"}
+    body = body_of(patient, fhirServer=server, fhirAuthorization=authorization)
+    body["prefetch"] = {"patient": person}
+    assert city.send(SIGN, body).status_code == 200
+
+
+# -- no order waits ----------------------------------------------------------------------------
+
+
+def undecided(answer: Any) -> None:
+    assert answer.status_code == 200
+    (card,) = answer.json()["cards"]
+    assert card["summary"] == "本次未能及时判断有无可互认结果，申请不受影响"
+    assert "uuid" not in card
+
+
+@pytest.mark.parametrize("fault", [Unavailable("The disk is full"), ZeroDivisionError("我们的错")])
+def test_a_fault_of_ours_becomes_a_card(
+    city: City, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    patient = city.patient()
+    city.result(patient)
+
+    async def broken(self: Any, change_set: ChangeSet) -> Any:
+        raise fault
+
+    monkeypatch.setattr(type(city.gateway.store), "commit", broken)
+    undecided(city.hook(patient, order(patient)))
+
+
+def test_after_the_deadline_the_doctor_is_answered_without_a_decision(
+    city: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient = city.patient()
+
+    async def slow(self: Any, change_set: ChangeSet) -> Any:
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(type(city.gateway.store), "commit", slow)
+    monkeypatch.setattr(routes, "DEADLINE", 0.02)
+    undecided(city.hook(patient, order(patient)))
+
+
+# -- hostile bodies ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff\xfe",
+        b'{"hook":NaN}',
+        b'{"hook":"order-sign","hook":"order-sign"}',
+        b'{"context":' * 200 + b"1" + b"}" * 200,
+        b'{"hook":' + b"9" * 5_000 + b"}",
+    ],
+)
+def test_a_body_that_is_no_clean_json_object_is_refused(city: City, body: bytes) -> None:
+    answer = city.send(SIGN, body)
+    assert answer.status_code == 400
+    assert answer.json()["resourceType"] == "OperationOutcome"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_no_mutated_call_is_ever_a_fault_of_ours(city: City, data: st.DataObject) -> None:
+    body: Any = body_of("patient-1", prefetch={"patient": {"resourceType": "Patient"}})
+    body["context"]["draftOrders"]["entry"][0]["resource"] |= {
+        "bodySite": [{"coding": [{"code": "R"}], "text": "右"}],
+        "specimen": [{"reference": "#s", "display": "血清"}],
+        "contained": [{"resourceType": "Specimen", "id": "s", "type": {"text": "血清"}}],
+        "category": [{"coding": [{"code": "108252007"}]}],
+        "meta": {"tag": [{"system": "urn:x", "code": "y"}]},
+        "reasonCode": [{"text": "术前检查"}],
+        "orderDetail": [{"coding": [{"system": "urn:x", "code": POTASSIUM}]}],
+    }
+    holder, key = data.draw(st.sampled_from(list(_places(body))))
+    holder[key] = data.draw(JSON)
+    answer = city.send(SIGN, json.dumps(body).encode("utf-8", "surrogatepass"))
+    assert answer.status_code in (200, 400, 412)
+    if answer.status_code == 200:
+        for card in answer.json()["cards"]:
+            assert not card["summary"].startswith("本次未能及时判断")
+
+
+def _places(value: Any) -> Any:
+    """Every (object or array, key) in a document."""
+    if isinstance(value, dict):
+        pairs: Any = list(value.items())
+    elif isinstance(value, list):
+        pairs = list(enumerate(value))
+    else:
+        return
+    for key, inner in pairs:
+        yield value, key
+        yield from _places(inner)
