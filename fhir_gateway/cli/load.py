@@ -178,9 +178,11 @@ async def _load(
     """All files in their order: those that others refer to, the rest, those that waited, DICOM."""
     images = [file for file in files if _is_dicom(file)]
     others = [file for file in files if file not in images]
+    steps = [[file for file in others if file.rank == rank] for rank in (0, 1)]
     waiting: list[File] = []
-    steps = [([file for file in others if file.rank == rank], False) for rank in (0, 1)]
-    for step, last in (*steps, (waiting, True)):
+    last, before = False, -1
+    while steps:
+        step = steps.pop(0)
         async for file, result in loader.load(step, last=last):
             if result.waits:
                 waiting.append(file)
@@ -189,6 +191,9 @@ async def _load(
             tally.add(result.tally)
             if fail_fast and tally.refused:
                 return
+        if waiting and not steps:  # once more; for the last time when once more was of no use
+            last, before = len(waiting) == before, len(waiting)
+            steps, waiting = [waiting], []
     if images:
         tally.add(await loader.images([file.path for file in images]))
         advance(sum(file.size for file in images))

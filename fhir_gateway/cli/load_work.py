@@ -29,8 +29,8 @@ from fhir_gateway.security.institution import Institution
 #: Lines of NDJSON that are stored together.
 LINES = 500
 
-#: A refusal with this rule may be cured by a file that comes later.
-_WAITS = "reference"
+#: A refusal with one of these rules may be cured by a file that comes later.
+_WAITS = frozenset({"reference", "reference-unknown"})
 
 
 class Task(NamedTuple):
@@ -71,7 +71,7 @@ async def load_file(task: Task, path: Path, *, last: bool) -> tuple[Tally, bool]
             await _load_messages(task, path, tally)
     except GatewayError as error:
         tally.refuse(str(path), "", error)
-    waits = any(line["rule"] == _WAITS for line in tally.refused)
+    waits = any(line["rule"] in _WAITS for line in tally.refused)
     return (Tally(), True) if waits and not last else (tally, False)
 
 
