@@ -260,6 +260,7 @@ def _series(
             "bodySite": _body_site(header, folder),
             "laterality": _laterality(header),
             "started": _started(header, institution, "SeriesDate", "SeriesTime"),
+            "performer": [{"actor": {"reference": f"Organization/{institution.id}"}}],
             "instance": [clean(instance)],
         }
     )

@@ -72,6 +72,7 @@ def test_a_header_becomes_a_study_with_one_instance() -> None:
     assert series["bodySite"] == {
         "system": "http://snomed.info/sct", "code": "51185008", "display": "CHEST",
     }  # fmt: skip
+    assert series["performer"] == [{"actor": {"reference": "Organization/second"}}]
     assert (series["uid"], series["instance"][0]["uid"]) == ("1.2.3.4", "1.2.3.4.5")
 
 
