@@ -19,7 +19,7 @@ from fhir_gateway.interactions.audit import call_of, entry
 from fhir_gateway.interactions.sources import Source
 from fhir_gateway.recognition.candidates import candidates, evaluations_to_read, items_to_read
 from fhir_gateway.recognition.decide import decide
-from fhir_gateway.recognition.known import Known, Register, known
+from fhir_gateway.recognition.known import Known, known
 from fhir_gateway.recognition.model import (
     Candidate,
     Decision,
@@ -41,7 +41,7 @@ from fhir_gateway.recognition.vocabulary import catalogue_of, vocabulary_of
 from fhir_gateway.security.actor import Access, Actor
 from fhir_gateway.security.institution import Institution
 from fhir_gateway.store.blobs import pack
-from fhir_gateway.store.changes import ChangeSet, Entry, Received
+from fhir_gateway.store.changes import ChangeSet, Entry, Evaluation, Received
 from fhir_gateway.store.store import Reader
 from fhir_gateway.terminology.catalogue import Catalogue
 
@@ -94,7 +94,7 @@ async def ask(gateway: Gateway, actor: Actor, question: Question) -> Answer:
     async with gateway.store.snapshot(actor.access) as reader:
         facts = await known(gateway, reader, as_of)
         inputs = await _inputs(gateway, reader, question, facts, as_of, actor.access)
-        seen = await _candidates(reader, inputs, facts.register)
+        seen = await read_candidates(reader, inputs)
     rule_set = facts.rules.rule_set if facts.rules else None
     decision = conclude(inputs, seen, rule_set, catalogue_of(gateway))
     answer = Answer(
@@ -141,13 +141,17 @@ async def _inputs(
     )
 
 
-async def _candidates(reader: Reader, inputs: Inputs, register: Register) -> list[Candidate]:
-    """What the engine sees: the person's results of the ordered items."""
-    items = [] if inputs.unknown else items_to_read(inputs.query)
+async def read_candidates(reader: Reader, inputs: Inputs) -> list[Candidate]:
+    """The person's results of the ordered items, as they were at commit `query.t`."""
+    query = inputs.query
+    items = [] if inputs.unknown else items_to_read(query)
     if not items:
         return []
-    stored = await reader.facts(inputs.query.home, items, reader.t)
-    return candidates(stored, await register.read(reader, evaluations_to_read(stored)))
+    stored = await reader.facts(query.home, items, query.t)
+    register: dict[tuple[str, str], list[Evaluation]] = {}
+    for row in await reader.evaluations(evaluations_to_read(stored), query.t):
+        register.setdefault((row.institution, row.item), []).append(row)
+    return candidates(stored, register)
 
 
 def conclude(

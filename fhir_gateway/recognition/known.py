@@ -1,7 +1,7 @@
 """What every question needs beside the patient's own facts, kept for as long as it is true.
 
-Rule sets and evaluations change only with the epoch, so they are read once per epoch; a snapshot
-of another epoch never sees them (architecture 5.9).
+Rule sets change only with the epoch, so they are read once per epoch; a snapshot of another epoch
+never sees them (architecture 5.9). Evaluations are read with every question: one statement each.
 """
 
 from __future__ import annotations
@@ -19,14 +19,9 @@ from fhir_gateway.interactions.sources import Source, sources
 from fhir_gateway.recognition.rules import CRITERION_SYSTEM, RuleSet, choose, load_rule_set
 from fhir_gateway.search.plan import SearchPlan
 from fhir_gateway.security.institution import Institution
-from fhir_gateway.store.changes import Evaluation
 from fhir_gateway.store.store import Reader, Store, Stored
 
 _log = logging.getLogger(__name__)
-
-_MOST_PAIRS = 200_000
-
-Pair = tuple[str, str]
 
 
 class InForce(NamedTuple):
@@ -42,58 +37,21 @@ class Known(NamedTuple):
     rules: InForce | None
     sources: Sequence[Source]
     institutions: Mapping[str, Institution]
-    register: Register
 
 
-class Register:
-    """Rows of the register of evaluations, as of one epoch; read when first asked for."""
-
-    __slots__ = ("_rows",)
-
-    def __init__(self) -> None:
-        self._rows: dict[Pair, list[Evaluation]] = {}
-
-    async def read(
-        self, reader: Reader, pairs: Sequence[Pair]
-    ) -> Mapping[Pair, Sequence[Evaluation]]:
-        """The rows, of these (institution, item) pairs at least."""
-        rows = self._rows
-        missing = [pair for pair in pairs if pair not in rows]
-        if missing:
-            found: dict[Pair, list[Evaluation]] = {pair: [] for pair in missing}
-            for row in await reader.evaluations(missing, reader.t):
-                found[row.institution, row.item].append(row)
-            if len(rows) > _MOST_PAIRS:
-                rows = self._rows = {pair: rows[pair] for pair in pairs if pair in rows}
-            rows.update(found)
-        return rows
-
-
-class _Epoch:
-    """What is kept of one epoch of one store."""
-
-    __slots__ = ("number", "register", "rule_sets")
-
-    def __init__(self, number: int, rule_sets: list[InForce]) -> None:
-        self.number = number
-        self.rule_sets = rule_sets
-        self.register = Register()
-
-
-_epochs: WeakKeyDictionary[Store, _Epoch] = WeakKeyDictionary()
+#: The active rule sets as of an epoch, for each open store.
+_active_sets: WeakKeyDictionary[Store, tuple[int, list[InForce]]] = WeakKeyDictionary()
 
 
 async def known(gateway: Gateway, reader: Reader, now: int) -> Known:
     """What holds in this snapshot at this moment."""
-    epoch = _epochs.get(gateway.store)
-    if epoch is None or epoch.number != reader.epoch:
-        epoch = _Epoch(reader.epoch, await _active(reader))
-        _epochs[gateway.store] = epoch
+    kept = _active_sets.get(gateway.store)
+    if kept is None or kept[0] != reader.epoch:
+        kept = _active_sets[gateway.store] = (reader.epoch, await _active(reader))
     return Known(
-        _choose(epoch.rule_sets, now, gateway.settings.zone),
+        _choose(kept[1], now, gateway.settings.zone),
         await sources(gateway, reader),
         await institutions_at(gateway, reader),
-        epoch.register,
     )
 
 

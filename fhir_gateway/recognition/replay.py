@@ -6,7 +6,6 @@ says why and not only that. docs/adr/0013
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from fhir_gateway.audit.events import read_event
@@ -14,16 +13,13 @@ from fhir_gateway.context import Gateway
 from fhir_gateway.errors import GatewayError
 from fhir_gateway.fhir.wire import parse
 from fhir_gateway.interactions.audit import call_of, disclose, entry
-from fhir_gateway.recognition.ask import conclude
-from fhir_gateway.recognition.candidates import candidates, evaluations_to_read, items_to_read
-from fhir_gateway.recognition.known import Pair
-from fhir_gateway.recognition.model import Candidate, Decision
+from fhir_gateway.recognition.ask import conclude, read_candidates
+from fhir_gateway.recognition.model import Decision
 from fhir_gateway.recognition.record import Inputs, render_items
 from fhir_gateway.recognition.recorded import Recorded, read_decision
 from fhir_gateway.recognition.rules import RuleSet, load_rule_set
 from fhir_gateway.recognition.vocabulary import catalogue_of
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Access, Actor
-from fhir_gateway.store.changes import Evaluation
 from fhir_gateway.store.store import Reader
 
 
@@ -65,7 +61,7 @@ async def replay_recorded(gateway: Gateway, recorded: Recorded) -> Replayed:
         rule_set = await _rule_set(reader, inputs, differences)
     owners = frozenset(inputs.owners) if inputs.owners is not None else None
     async with gateway.store.snapshot(Access(inputs.max_class, owners)) as reader:
-        seen = await _candidates(reader, inputs)
+        seen = await read_candidates(reader, inputs)
     decision = conclude(inputs, seen, rule_set, catalogue_of(gateway))
     differences += _compare(recorded, decision)
     return Replayed(recorded.stored.id, recorded.rule_set, tuple(differences))
@@ -88,20 +84,6 @@ async def _rule_set(reader: Reader, inputs: Inputs, differences: list[str]) -> R
     if rule_set.digest != inputs.digest:
         differences.append(f"rule set {inputs.rule_set} has other rules than it had")
     return rule_set
-
-
-async def _candidates(reader: Reader, inputs: Inputs) -> list[Candidate]:
-    """The facts and evaluations as they were at the recorded commit."""
-    query = inputs.query
-    items = [] if inputs.unknown else items_to_read(query)
-    if not items:
-        return []
-    stored = await reader.facts(query.home, items, query.t)
-    register: dict[Pair, list[Evaluation]] = {}
-    for row in await reader.evaluations(evaluations_to_read(stored), query.t):
-        register.setdefault((row.institution, row.item), []).append(row)
-    rows: Mapping[Pair, Sequence[Evaluation]] = register
-    return candidates(stored, rows)
 
 
 def _compare(recorded: Recorded, decision: Decision) -> list[str]:

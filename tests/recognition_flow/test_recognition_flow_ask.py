@@ -160,6 +160,14 @@ def test_a_later_evaluation_counts_from_the_next_question(start: Callable[..., A
     assert outcomes(town.recognize(patient, POTASSIUM)) == [("view-only", "evaluation-failed")]
 
 
+def test_an_evaluation_that_is_taken_back_no_longer_counts(start: Callable[..., Any]) -> None:
+    town = City(start())
+    patient = town.patient()
+    town.result(patient)
+    town.evaluate("sender", [POTASSIUM], status="in-process")
+    assert outcomes(town.recognize(patient, POTASSIUM)) == [("view-only", "not-evaluated")]
+
+
 def test_an_institution_asks_for_itself_only(city: City) -> None:
     answer = city.operate(
         "ServiceRequest/$recognize",
