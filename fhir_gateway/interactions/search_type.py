@@ -49,8 +49,10 @@ async def search_type(
     plan = resume(plan, secret=gateway.store.index_key, caller=caller)
     async with gateway.store.snapshot(actor.access) as reader:
         page = await reader.search(plan)
+    found_by = self_link(base, plan)
     if gateway.audit:
-        await disclose(gateway, _events(gateway, actor, plan, page, pairs))
+        asked = f"{type}?{urlencode(pairs)}" if lenient else found_by[len(base) + 1 :]
+        await disclose(gateway, _events(gateway, actor, plan, page, asked))
     hits = [
         bundle.Hit(f"{base}/{stored.type}/{stored.id}", stored.whole()) for stored in page.matches
     ]
@@ -58,7 +60,7 @@ async def search_type(
         bundle.Hit(f"{base}/{stored.type}/{stored.id}", stored.whole(), "include")
         for stored in page.included
     ]
-    links = [("self", self_link(base, plan))]
+    links = [("self", found_by)]
     if page.next is not None:
         secret = gateway.store.index_key
         links.append(("next", next_link(base, plan, page.next, secret=secret, caller=caller)))
@@ -70,11 +72,11 @@ def _events(
     actor: Actor,
     plan: SearchPlan,
     page: Page,
-    pairs: Sequence[tuple[str, str]],
+    asked: str,
 ) -> list[Entry]:
     """One event for each person whose resources are disclosed; one when there is none."""
     call = call_of(gateway, actor)
-    query = masked(f"{plan.type}?{urlencode(pairs)}", gateway.store.index_key)
+    query = masked(asked, gateway.store.index_key)
     count = len(page.matches) + len(page.included)
 
     def event(*, patient: str | None = None, home: int = 0) -> Entry:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 
@@ -16,6 +16,9 @@ from fhir_gateway.security.actor import Actor
 
 #: Where the FHIR base stands below the root of the server.
 FHIR_PATH = "/fhir"
+
+#: More parameters than any search takes; a form could hold millions.
+MOST_PARAMETERS = 1_000
 
 Scope = MutableMapping[str, Any]
 _HOST = re.compile(r"[A-Za-z0-9.\-_]{1,255}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
@@ -91,15 +94,27 @@ def query_pairs(text: str) -> list[tuple[str, str]]:
     """The parameters of a query or form, in order. Raises Structure when they are not UTF-8."""
     if not text:
         return []
-    try:
-        pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=1_000)
-    except UnicodeDecodeError:
-        raise Structure("The query is not UTF-8", rule="encoding") from None
-    except ValueError:
-        raise Invalid("The query has too many parameters", rule="parameters") from None
-    if any("\x00" in name or "\x00" in value for name, value in pairs):
-        raise Invalid("The query holds a NUL character", rule="control-character")
+    pairs: list[tuple[str, str]] = []
+    for part in text.split("&"):
+        name, _, value = part.partition("=")
+        if "%" in part or "+" in part or not part.isascii():
+            name, value = _decoded(name), _decoded(value)
+        if part:
+            pairs.append((name, value))
+    if len(pairs) > MOST_PARAMETERS:
+        raise Invalid("The query has too many parameters", rule="parameters")
     return pairs
+
+
+def _decoded(text: str) -> str:
+    """A name or value of a query. `text` holds its bytes as latin-1 characters."""
+    try:
+        plain = unquote_to_bytes(text.replace("+", " ").encode("latin-1")).decode("utf-8")
+    except UnicodeError:
+        raise Structure("The query is not UTF-8", rule="encoding") from None
+    if "\x00" in plain:
+        raise Invalid("The query holds a NUL character", rule="control-character")
+    return plain
 
 
 def base_of(scope: Scope, headers: Mapping[str, str], configured: str) -> str:

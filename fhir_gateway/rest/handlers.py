@@ -93,7 +93,7 @@ async def search(gateway: Gateway, exchange: Exchange) -> Answer:
     if exchange.method == "POST":
         check_form(exchange.headers.get("content-type"))
         form = await read_body(exchange)
-        exchange.steer(exchange.pairs + query_pairs(form.decode("utf-8", "surrogateescape")))
+        exchange.steer(exchange.pairs + query_pairs(form.decode("latin-1")))
         exchange.negotiate()
     body = await search_type(
         gateway,

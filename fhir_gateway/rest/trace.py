@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import traceback
 from collections.abc import Awaitable, Callable
-from secrets import token_hex
+from functools import lru_cache
 from time import perf_counter
 from typing import Any
 
@@ -125,7 +126,7 @@ def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return str(value.decode())
-    return token_hex(12)
+    return os.urandom(12).hex()
 
 
 def _route(scope: Scope) -> str:
@@ -136,12 +137,16 @@ def _route(scope: Scope) -> str:
     return str(template)
 
 
+#: Methods and names of actors as JSON; there are few of them.
+_quoted = lru_cache(maxsize=1_024)(json.dumps)
+
+
 def _log_request(scope: Scope, request_id: str, route: str, reply: _Reply, seconds: float) -> None:
     if LOG.isEnabledFor(logging.INFO):
         line = (
-            f'{{"event":"request","id":"{request_id}","method":{json.dumps(scope["method"])},'
+            f'{{"event":"request","id":"{request_id}","method":{_quoted(scope["method"])},'
             f'"route":"{route}","status":{reply.status},"ms":{seconds * 1000:.2f},'
-            f'"bytes":{reply.size},"actor":{json.dumps(scope.get("actor", ""))}}}'
+            f'"bytes":{reply.size},"actor":{_quoted(scope.get("actor", ""))}}}'
         )
         LOG.info(line)
 
