@@ -49,6 +49,7 @@ _REFUSED_TYPES = {
     "special": "it needs a calculation that is not offered",
 }
 _REFUSED_CODES = {"phonetic": "phonetic matching of names is not offered; use name"}
+_INSIDE = "what stands inside a Bundle is not searched"
 _NO_EXPRESSION = "it is not an element of the resource and is not offered"
 
 #: Datatypes whose token has no system of its own.
@@ -118,6 +119,8 @@ def _searchable(type: str, parameter: SearchParameter) -> Searchable:
     )
     leaves = _leaves(type, parameter.expression)
     datatypes = result_types(parameter.expression, type) if refused == "" else frozenset()
+    if "Resource" in datatypes:
+        refused = _INSIDE
     binding = _binding(type, code, leaves) if parameter.type == "reference" else None
     return Searchable(
         type=type,

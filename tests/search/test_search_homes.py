@@ -171,6 +171,7 @@ def test_within_the_budget(url: str, expected: list[str]) -> None:
         "Patient?gender=female",
         "Patient?name:contains=7",
         "Patient?identifier=http://s|",
+        "Patient?identifier=http://nobody.example|",
         "Patient?identifier:not=7",
         "Patient?birthdate=ne1967",
         "Patient?name:missing=true",

@@ -13,6 +13,7 @@ from fhir_gateway.fhir.definitions import definitions
 from fhir_gateway.fhir.keys import key64, parameter_key, type_key
 from fhir_gateway.search.index import Extractor, IndexRows
 from fhir_gateway.search.registry import WRITTEN_PER_HOME, searchables
+from fhir_gateway.search.types import date, number, quantity, string, token
 
 extractor = Extractor(SECRET)
 
@@ -164,6 +165,24 @@ def test_no_two_parameters_of_a_type_share_a_number() -> None:
             )
         ]  # fmt: skip
         assert len(numbers) == len(set(numbers)), type
+
+
+CONVERTED = {
+    "token": set(token.ROWS),
+    "date": set(date.ROWS),
+    "number": set(number.ROWS),
+    "quantity": set(quantity.ROWS),
+    "string": set(string.TEXTS),
+    "uri": {"uri", "url", "canonical", "oid"},
+    "reference": {"Reference", "canonical", "uri"},
+}
+
+
+def test_every_parameter_that_is_offered_can_find_something() -> None:
+    """One that no datatype of its expression can fill would answer "none" for ever."""
+    for type in definitions().resource_types:
+        for one in searchables(type).values():
+            assert one.refused or one.datatypes & CONVERTED[one.kind], (type, one.code)
 
 
 def test_every_identifier_parameter_is_global() -> None:
