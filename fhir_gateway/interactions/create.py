@@ -27,6 +27,6 @@ async def create(
     check_may_write(actor, type)
     resource = read_resource(body, type=type)
     wanted = condition_of(gateway, type, if_none_exist) if if_none_exist is not None else None
-    step = Step("create", type, "", root=type, resource=resource, condition=wanted)
+    step = Step("create", type, "", root=type, resource=resource, raw=body, condition=wanted)
     written = await write(gateway, actor, [step], audit=write_events(gateway, actor))
     return written.outcomes[0]

@@ -99,6 +99,7 @@ def _read_body(step: Step, request: Request) -> None:
     if raw is None:
         raise Invalid("This entry needs a resource", expression=step.root, rule="entry-resource")
     resource = step.resource = read_resource(raw, type=step.type)
+    step.raw = raw
     claimed = resource.get("id")
     if step.op == "update" and request.id and claimed != request.id:
         raise Invalid(

@@ -18,6 +18,10 @@ from fhir_gateway.fhir.datatypes import Reference, parse_reference
 JOURNAL_TYPES = frozenset({"AuditEvent", "GuidanceResponse"})
 
 
+_CONTAINERS = (dict, list)
+_UNKNOWN = 1 << 60
+
+
 class Slot(NamedTuple):
     """One `reference` value: the Reference that holds it, and its text as received."""
 
@@ -25,20 +29,30 @@ class Slot(NamedTuple):
     text: str
 
 
-def slots(resource: dict[str, Any]) -> list[Slot]:
-    """Every literal reference of a resource. Hot: runs for all that comes in."""
+def slots(resource: dict[str, Any], raw: bytes = b"\\u") -> list[Slot]:
+    """Every literal reference of a resource. Hot: runs for all that comes in.
+
+    `raw` is the JSON that it was read from. It says how many references there can be, so that the
+    walk ends with the last of them; where it spells characters as escapes it says nothing.
+    """
     found: list[Slot] = []
-    if resource.get("resourceType") == "Bundle":
+    most = raw.count(b'"reference"') if b"\\u" not in raw else _UNKNOWN
+    if not most or resource.get("resourceType") == "Bundle":
         return found
-    stack: list[Any] = [resource]
-    while stack:
-        value = stack.pop()
-        if type(value) is dict:
-            text = value.get("reference")
-            if type(text) is str:
-                found.append(Slot(value, text))
-            value = value.values()
-        stack += [child for child in value if type(child) is dict or type(child) is list]
+    level: list[Any] = [resource]
+    while level:
+        below: list[Any] = []
+        for value in level:
+            if type(value) is dict:
+                text = value.get("reference")
+                if type(text) is str:
+                    found.append(Slot(value, text))
+                    if len(found) == most:
+                        return found
+                below += [child for child in value.values() if type(child) in _CONTAINERS]
+            else:
+                below += [child for child in value if type(child) in _CONTAINERS]
+        level = below
     return found
 
 

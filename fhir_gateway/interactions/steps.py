@@ -31,6 +31,7 @@ class Step:
     if_match: int | None = None
     absent: bool = False
     body_id: str | None = None  # of a conditional update: the id that its body claims
+    raw: bytes = b"\\u"  # the JSON of the resource, see references.slots
     slots: list[Slot] = field(default_factory=list)
     coding: Coding = field(default_factory=lambda: Coding([], []))
     current: Stored | None = None  # as the attempt's snapshot shows it

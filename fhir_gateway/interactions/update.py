@@ -41,7 +41,9 @@ async def update(
         raise Invalid(
             "The id in the body must be the id in the URL", expression=f"{type}.id", rule="id"
         )
-    step = Step("update", type, id, root=type, resource=resource, if_match=if_match, absent=absent)
+    step = Step(
+        "update", type, id, root=type, resource=resource, raw=body, if_match=if_match, absent=absent
+    )
     written = await write(gateway, actor, [step], audit=write_events(gateway, actor))
     return written.outcomes[0]
 
@@ -69,6 +71,7 @@ async def update_conditional(
         "",
         root=type,
         resource=resource,
+        raw=body,
         condition=condition(gateway, type, pairs),
         if_match=if_match,
         body_id=resource.get("id"),

@@ -78,7 +78,7 @@ async def write(
     async for step in unhurried(steps):
         if step.resource is not None:
             step.coding = add_codings(gateway, step.resource, actor.institution)
-            step.slots = slots(step.resource)
+            step.slots = slots(step.resource, step.raw)
     given = [step.id for step in steps]
     for attempt in range(ATTEMPTS):
         for step, id in zip(steps, given, strict=True):

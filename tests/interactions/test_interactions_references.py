@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fhir_gateway.fhir.wire import parse
 from fhir_gateway.interactions.references import expression, full_url_base, local, slots
 
 
@@ -23,6 +24,21 @@ def test_every_literal_reference_is_found_wherever_it_stands():
         ("Observation.performer[0].reference", "Practitioner/2"),
         ("Observation.subject.reference", "Patient/1"),
     ]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"resourceType":"Observation","subject":{"reference":"Patient/1"}}',
+        b'{"resourceType":"Observation","subject":{"\\u0072eference":"Patient/1"}}',
+        b'{"resourceType":"Observation","note":[{"text":"\\"reference\\""}],'
+        b'"subject":{"reference" : "Patient/1"}}',
+    ],
+)
+def test_the_spelling_of_the_json_hides_no_reference(raw):
+    resource = parse(raw)
+    assert [slot.text for slot in slots(resource, raw)] == ["Patient/1"]
+    assert slots({"resourceType": "Patient"}, b"{}") == []
 
 
 def test_rewriting_a_slot_changes_the_resource():
