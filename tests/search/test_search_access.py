@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -161,6 +162,12 @@ def test_deleted_rows_are_invisible() -> None:
     assert included(loader, "Observation?patient=p&_include=Observation:based-on") == []
 
 
+@cache
+def hostile_ward() -> Loader:
+    """One ward for all hostile values: whatever they do must not show in the next."""
+    return ward()
+
+
 HOSTILE = [
     "'",
     "''; DROP TABLE px; --",
@@ -194,7 +201,7 @@ HOSTILE = [
     ],
 )  # fmt: skip
 def test_hostile_values_are_values_or_refused(name: str, value: str) -> None:
-    loader = ward()
+    loader = hostile_ward()
     before = loader.connection.execute("SELECT count(*) FROM px").get
     try:
         plan = loader.plan(f"Observation?{name}={value}")
