@@ -130,7 +130,7 @@ def found(loader: Loader, type: str, query: list[tuple[str, str]]) -> list[str]:
     return ids
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(observation, max_size=8), st.lists(observation_query, min_size=1, max_size=4))
 def test_observations(resources: list[dict[str, Any]], queries: list[Any]) -> None:
     loader = Loader()
@@ -143,7 +143,7 @@ def test_observations(resources: list[dict[str, Any]], queries: list[Any]) -> No
         assert found(loader, "Observation", query) == matching(stored, query)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(patient, max_size=6), st.lists(patient_query, min_size=1, max_size=4))
 def test_patients(resources: list[dict[str, Any]], queries: list[Any]) -> None:
     loader = Loader()
