@@ -70,18 +70,17 @@ class Question(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What was decided and is on record. `number` makes the uuids of cards (see record)."""
+    """What was decided and is on record.
 
+    `id` is the logical id of the GuidanceResponse; its `number` makes the uuids of cards.
+    """
+
+    id: str
     number: int
     query: Query
     decision: Decision
     sources: Sequence[Source]
     institutions: Mapping[str, Institution]
-
-    @property
-    def id(self) -> str:
-        """The logical id of the GuidanceResponse."""
-        return logical_id(self.number)
 
 
 async def ask(gateway: Gateway, actor: Actor, question: Question) -> Answer:
@@ -97,8 +96,14 @@ async def ask(gateway: Gateway, actor: Actor, question: Question) -> Answer:
         seen = await read_candidates(reader, inputs)
     rule_set = facts.rules.rule_set if facts.rules else None
     decision = conclude(inputs, seen, rule_set, catalogue_of(gateway))
+    number = decision_number(gateway)
     answer = Answer(
-        decision_number(gateway), inputs.query, decision, facts.sources, facts.institutions
+        id=logical_id(number),
+        number=number,
+        query=inputs.query,
+        decision=decision,
+        sources=facts.sources,
+        institutions=facts.institutions,
     )
     await _record(gateway, actor, question, inputs, answer)
     return answer

@@ -8,6 +8,7 @@ from rule and reason. Everything is joined as bytes: this runs for every call of
 
 from __future__ import annotations
 
+from base64 import b32encode
 from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
@@ -24,7 +25,7 @@ from fhir_gateway.settings import CANONICAL
 #: What stands as module when no rule set was in force.
 RECOGNIZE_URL = f"{CANONICAL}/OperationDefinition/recognize"
 
-_BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"
+_BASE32 = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789abcdefghjkmnpqrstvwxyz")
 #: The lowest 12 bits of a decision's number are 0 and count its cards and suggestions.
 _COUNTED = 0xFFF
 MAX_LINES = 1_000
@@ -79,7 +80,7 @@ def decision_number(gateway: Gateway) -> int:
 
 def logical_id(number: int) -> str:
     """A 128-bit number as a logical id: 26 characters that sort as the numbers do."""
-    return "".join(_BASE32[number >> shift & 31] for shift in range(125, -1, -5))
+    return b32encode((number << 30).to_bytes(20, "big"))[:26].translate(_BASE32).decode()
 
 
 def card_uuid(number: int, line: int, suggestion: int = 0) -> str:
