@@ -7,7 +7,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Router
 
 from fhir_gateway import __version__
 from fhir_gateway.cds_hooks.routes import routes as hook_routes
@@ -41,6 +42,7 @@ from fhir_gateway.terminology.concept_map import concept_maps_of, load_concept_m
 from fhir_gateway.terminology.value_set import load_vocabulary, terminology_resources
 
 LOG = logging.getLogger("fhir_gateway")
+Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 _SQLITE = "sqlite:///"
 
 
@@ -48,7 +50,7 @@ _SQLITE = "sqlite:///"
 class Application:
     """A gateway with its doors. `asgi` is what an ASGI server serves."""
 
-    asgi: Callable[[Any, Any, Any], Awaitable[None]]
+    asgi: Asgi
     gateway: Gateway
 
     async def close(self) -> None:
@@ -80,11 +82,27 @@ async def build(
             Exception: _failed,
         },
     )
-    for door in (fhir_routes, hook_routes, v2_routes):
-        web.router.routes.extend(door(gateway))
+    web.router.routes.extend(v2_routes(gateway))
     web.include_router(health_routes(gateway, metrics))
-    asgi = Trace(web, metrics=metrics, body_limit=settings.body_limit)
+    hot = {
+        "fhir": Router(fhir_routes(gateway), redirect_slashes=False, default=web),
+        "cds-services": Router(hook_routes(gateway), redirect_slashes=False, default=web),
+    }
+    asgi = Trace(Doors(hot, web), metrics=metrics, body_limit=settings.body_limit)
     return Application(asgi=asgi, gateway=gateway)
+
+
+class Doors:
+    """The hot doors before the rest: FastAPI's own stack costs more than a read (docs/adr/0007)."""
+
+    def __init__(self, hot: Mapping[str, Asgi], others: Asgi) -> None:
+        self._hot, self._others = hot, others
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """One request, by the first segment of its path."""
+        path = scope.get("path", "")
+        door = self._hot.get(path[1:].partition("/")[0], self._others)
+        await door(scope, receive, send)
 
 
 #: FastAPI's own telemetry would record messages and tracebacks, which may quote patients.
