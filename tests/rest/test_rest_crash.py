@@ -73,6 +73,12 @@ def _check(ledger, served, database):
     assert audited >= len(ledger.acknowledged)
 
 
+def _wait_for(ledger, acknowledged):
+    deadline = time.monotonic() + 20
+    while len(ledger.acknowledged) < acknowledged and time.monotonic() < deadline:
+        time.sleep(0.002)
+
+
 def _crash_often(tmp_path, kills, seed):
     print(f"seed {seed}")
     chance = random.Random(seed)
@@ -86,7 +92,8 @@ def _crash_often(tmp_path, kills, seed):
         ]
         for thread in threads:
             thread.start()
-        time.sleep(chance.uniform(0.15, 0.45))
+        _wait_for(ledger, chance.randrange(1, 60))
+        time.sleep(chance.uniform(0, 0.02))
         served.kill()
         stop.set()
         for thread in threads:
