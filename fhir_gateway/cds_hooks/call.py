@@ -53,29 +53,35 @@ async def answer_call(
             occasion=Occasion(service.hook, call.instance, call.user),
             contradictory=subject.contradictory,
             kept=call.kept,
+            unless_known=None if "patient" in call.prefetch else _prefetch_missing(),
         ),
     )
     return orjson.dumps({"cards": cards(answer, orders, vocabulary_of(gateway), base)})
 
 
 async def _subject(gateway: Gateway, actor: Actor, call: HookCall, base: str) -> Subject:
-    """Whom the call is about."""
-    patient = call.prefetch.get("patient")
-    identifiers = _identifiers(patient)
+    """Whom the call is about. An id of ours without identifiers is looked up by `ask`."""
     ours = not call.fhir_server or call.fhir_server.rstrip("/") == base
+    if "patient" not in call.prefetch:
+        if not ours:
+            raise _prefetch_missing()
+        return Subject(call.patient_id)
+    identifiers = _identifiers(call.prefetch["patient"])
     async with gateway.store.snapshot(actor.access) as reader:
         if ours:
             subject = await subject_by_id(reader, gateway, call.patient_id, identifiers)
             if subject.patient:
                 return subject
-        if "patient" not in call.prefetch:
-            raise PreconditionFailed(
-                "patientId is no id of this gateway, and no other server is asked: "
-                "send prefetch.patient with its identifiers",
-                expression="prefetch.patient",
-                rule="prefetch-missing",
-            )
         return await subject_by_identifiers(reader, gateway, identifiers)
+
+
+def _prefetch_missing() -> PreconditionFailed:
+    return PreconditionFailed(
+        "patientId is no id of this gateway, and no other server is asked: "
+        "send prefetch.patient with its identifiers",
+        expression="prefetch.patient",
+        rule="prefetch-missing",
+    )
 
 
 def _identifiers(patient: dict[str, Any] | None) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from fhir_gateway.audit.events import decision_event
 from fhir_gateway.context import Gateway
+from fhir_gateway.errors import GatewayError
 from fhir_gateway.fhir.keys import key64
 from fhir_gateway.interactions.audit import call_of, entry
 from fhir_gateway.interactions.sources import Source
@@ -57,7 +58,8 @@ class Question(NamedTuple):
     """What a door asks. `patient` is a logical id; "" when nobody here is the patient.
 
     `contradictory` says that the caller's identifiers belong to different persons. `kept` are the
-    bytes of the call, kept by hash so that it can be looked at again.
+    bytes of the call, kept by hash so that it can be looked at again. `unless_known` is raised,
+    before anything is recorded, when nobody here is the patient.
     """
 
     patient: str
@@ -67,6 +69,7 @@ class Question(NamedTuple):
     occasion: Occasion
     contradictory: bool = False
     kept: bytes = b""
+    unless_known: GatewayError | None = None
 
 
 class Answer(NamedTuple):
@@ -86,7 +89,8 @@ class Answer(NamedTuple):
 async def ask(gateway: Gateway, actor: Actor, question: Question) -> Answer:
     """The recorded answer to a question.
 
-    Raises Unavailable when it cannot be recorded: an answer that is not on record is not given.
+    Raises `unless_known` for somebody unknown, and Unavailable when it cannot be recorded: an
+    answer that is not on record is not given.
     """
     # to the millisecond, as FHIR instants are spelled: what is recorded is what was decided by
     as_of = gateway.clock.now() // 1000 * 1000
@@ -120,6 +124,8 @@ async def _inputs(
     """The question as `decide` takes it, and all by which its facts can be read again."""
     named = question.patient and not question.contradictory
     person = await reader.person(question.patient) if named else None
+    if person is None and question.unless_known is not None:
+        raise question.unless_known
     receiver = facts.institutions.get(question.receiver)
     area = receiver.area if receiver else gateway.settings.area
     query = Query(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -162,6 +163,25 @@ def test_an_unknown_id_without_prefetch_is_a_failed_precondition(city: City) -> 
         assert answer.status_code == 412
         (issue,) = answer.json()["issue"]
         assert issue["expression"] == ["prefetch.patient"]
+
+
+def test_in_a_demonstration_the_caller_stands_in_the_gateways_own_area(
+    start: Callable[..., Any],
+) -> None:
+    one = start(open_access=True)
+    town = City(one)
+    patient = town.patient()
+    town.result(patient)
+    headers = {"content-type": "application/json"}
+    body = json.dumps(body_of(patient)).encode()
+    answer = one.request("POST", f"/cds-services/{SIGN}", content=body, headers=headers)
+    (card,) = answer.json()["cards"]
+    assert card["summary"].startswith("可互认：钾")
+    entry = {"card": card["uuid"], "outcome": "overridden"}
+    feedback = {"feedback": [{**entry, "outcomeTimestamp": "2026-11-20T08:00:00Z"}]}
+    path = f"/cds-services/{SIGN}/feedback"
+    content = json.dumps(feedback).encode()
+    assert one.request("POST", path, content=content, headers=headers).status_code == 200
 
 
 # -- what is kept, and what is never done ------------------------------------------------------
