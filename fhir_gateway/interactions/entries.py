@@ -17,7 +17,7 @@ from fhir_gateway.fhir.validate import read_resource
 from fhir_gateway.fhir.wire import instant
 from fhir_gateway.interactions.conditional import condition_of
 from fhir_gateway.interactions.history import history
-from fhir_gateway.interactions.outcome import Outcome, found
+from fhir_gateway.interactions.outcome import Outcome, Refused, found
 from fhir_gateway.interactions.pace import unhurried
 from fhir_gateway.interactions.read import read, vread
 from fhir_gateway.interactions.search_type import search_type
@@ -174,6 +174,8 @@ _STATUS = {
 
 def answer_of(result: Outcome | bytes, *, representation: bool = False) -> bundle.Answer:
     """The entry of a response Bundle. What was read is always shown, what was written if asked."""
+    if isinstance(result, Refused):
+        return bundle.Answer(f"{result.status}", outcome=result)
     if isinstance(result, bytes):
         return bundle.Answer("200 OK", resource=result)
     shown = result.kind == "found" or (representation and result.kind != "deleted")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from fhir_gateway.errors import GatewayError
+from fhir_gateway.fhir.outcome import operation_outcome
 from fhir_gateway.fhir.wire import splice
 from fhir_gateway.store.blobs import unpack
 from fhir_gateway.store.changes import Committed, Put
@@ -43,13 +45,27 @@ def found(stored: Stored, kind: Kind = "found") -> Outcome:
     return Outcome(kind, stored.type, stored.id, stored.version, stored.updated, 0, stored.tail)
 
 
+class Refused(bytes):
+    """An OperationOutcome as JSON, in place of the Bundle or resource that a GET asked for."""
+
+    status: int
+
+
+def refused_read(error: GatewayError) -> Refused:
+    """The result of a GET entry that was refused."""
+    refused = Refused(operation_outcome(error.issues))
+    refused.status = error.status
+    return refused
+
+
 @dataclass(frozen=True, slots=True)
 class TransactionOutcome:
     """What became of a transaction's entries, in their order.
 
     `committed` is None when nothing had to be written. When `committed.repeated` is true, the
     change set had been stored before: `results` is empty and `committed.response` is the answer
-    that was kept then. An entry that only reads has a ready Bundle or resource in `results`.
+    that was kept then. An entry that reads may have a Bundle or a `Refused`
+    in `results`.
     """
 
     results: list[Outcome | bytes]

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 
 from fhir_gateway.context import Gateway
-from fhir_gateway.errors import Issue, TooLong, Unprocessable
+from fhir_gateway.errors import GatewayError, Issue, TooLong, Unprocessable
 from fhir_gateway.fhir.envelope import BundleEntry
 from fhir_gateway.interactions.audit import audited
 from fhir_gateway.interactions.entries import Request, every, read_entry, request_of, root, step_of
 from fhir_gateway.interactions.events import transaction_events
-from fhir_gateway.interactions.outcome import Outcome, TransactionOutcome
+from fhir_gateway.interactions.outcome import Outcome, TransactionOutcome, refused_read
 from fhir_gateway.interactions.steps import Step
 from fhir_gateway.interactions.write import Extras, Written, write
 from fhir_gateway.security.actor import Actor
@@ -61,13 +61,21 @@ async def transaction(
         results.update(zip(ordered, written.outcomes, strict=True))
     for index, request in enumerate(requests):
         if request.method == "GET":
-            results[index] = await read_entry(gateway, actor, request, base=base)
+            results[index] = await _read(gateway, actor, request, base)
     return TransactionOutcome(
         [results[index] for index in range(len(requests))],
         written.committed if written else None,
         unmapped=sum(len(step.coding.unmapped) for step in steps.values()),
         coded=sum(len(step.coding.coded) for step in steps.values()),
     )
+
+
+async def _read(gateway: Gateway, actor: Actor, request: Request, base: str) -> Outcome | bytes:
+    """What a GET shows. The writes are stored by now, so a refused one refuses itself alone."""
+    try:
+        return await read_entry(gateway, actor, request, base=base)
+    except GatewayError as error:
+        return refused_read(error)
 
 
 def check_size(gateway: Gateway, entries: Sequence[BundleEntry]) -> None:

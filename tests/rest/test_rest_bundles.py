@@ -72,6 +72,17 @@ def test_entries_run_in_the_order_of_the_standard_and_answer_in_their_own(client
     assert "resource" not in one[1]
 
 
+def test_a_refused_read_does_not_hide_what_was_stored(client):
+    answer = client.post("/fhir", bundle(
+        "transaction",
+        entry("GET", "Patient/nobody"),
+        entry("POST", "Patient", patient()),
+    ))  # fmt: skip
+    read, written = (one["response"] for one in answer.json()["entry"])
+    assert (read["status"], read["outcome"]["resourceType"]) == ("404", "OperationOutcome")
+    assert client.get(f"/fhir/{written['location']}").status_code == 200
+
+
 def test_one_bad_entry_and_nothing_is_stored(client):
     number = identifier()
     answer = client.post("/fhir", bundle(
