@@ -67,8 +67,9 @@ def measure(
     server: Served, name: str, make: Callable[[], bytes], seconds: float,
     floor: float | None = None, per_request: int = 1,
 ) -> Row:  # fmt: skip
-    """Loads the server; a short warm-up is not counted."""
+    """Loads the server; a short warm-up is not counted, nor is housework left from before."""
     asyncio.run(run_load(server.port, make, clients=CLIENTS, seconds=1.0))
+    settle_down(server)
     before = cpu_seconds(server.pid)
     load = asyncio.run(run_load(server.port, make, clients=CLIENTS, seconds=seconds))
     row = Row(name, load, cpu_seconds(server.pid) - before, floor, per_request)
@@ -76,6 +77,15 @@ def measure(
     if load.failures:
         print(f"    failures: {load.failures} {load.sample[:300]!r}", flush=True)
     return row
+
+
+def settle_down(server: Served) -> None:
+    """Waits until the server has no housework left: its processor time stands still."""
+    for _ in range(200):
+        before = cpu_seconds(server.pid)
+        time.sleep(0.3)
+        if cpu_seconds(server.pid) - before < 0.02:
+            return
 
 
 def per_answer(row: Row) -> float:

@@ -12,7 +12,7 @@ import uvicorn
 import uvloop
 
 from fhir_gateway.app import build
-from fhir_gateway.cli.serve import listen, server_config
+from fhir_gateway.cli.serve import listen, server_config, settle
 from fhir_gateway.settings import load_settings
 
 
@@ -20,6 +20,7 @@ async def serve() -> None:
     """Serves until it is told to stop."""
     settings = load_settings({}, database=f"sqlite:///{sys.argv[1]}", mappings=sys.argv[2])
     application = await build(settings, audit=False)
+    settle()
     listener = listen("127.0.0.1", 0)
     print(listener.getsockname()[1], flush=True)
     try:
