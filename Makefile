@@ -41,7 +41,7 @@ test: setup      ## all tests but the torture
 	$(BIN)/python -m pytest -m "not torture" --durations=25 $(PYTEST_ARGS)
 
 torture: setup   ## crash, concurrency and fuzz tests at full size; prints their seeds
-	FHIR_GATEWAY_TORTURE=1 $(BIN)/python -m pytest -m torture --durations=25 -s
+	GATEWAY_TORTURE=1 $(BIN)/python -m pytest -m torture --durations=25 -s
 
 bench: setup     ## the table of docs/performance.md, at most 8 minutes
 	$(BIN)/python -m bench.run

@@ -19,7 +19,7 @@ from fhir_gateway.settings import Settings
 
 hypothesis_settings.register_profile("ci", derandomize=True, deadline=None)
 hypothesis_settings.register_profile("torture", deadline=None, max_examples=2_000)
-hypothesis_settings.load_profile("torture" if os.environ.get("FHIR_GATEWAY_TORTURE") else "ci")
+hypothesis_settings.load_profile("torture" if os.environ.get("GATEWAY_TORTURE") else "ci")
 
 BASE = "http://127.0.0.1"
 

@@ -39,6 +39,7 @@ NOT_OFFERED = {
     "_contained": "contained resources are not searched",
     "_containedType": "contained resources are not searched",
     "_graph": "use _include and _revinclude",
+    "_elements": "whole resources are returned; leave it out",
 }
 
 
@@ -159,6 +160,8 @@ def _summary(draft: Draft, parameter: Parameter) -> str | None:
     draft.once(parameter)
     if parameter.text not in ("true", "false", "text", "data", "count"):
         raise refusal("_summary", "must be true, false, text, data or count", rule="search-summary")
+    if parameter.text in ("true", "text", "data"):
+        raise not_offered("_summary", "whole resources are returned; ask for count or leave it out")
     draft.only_count = draft.only_count or parameter.text == "count"
     return None
 
@@ -184,7 +187,6 @@ RESULTS: Mapping[str, Callable[[Draft, Parameter], str | None]] = {
     "_total": _total,
     "_summary": _summary,
     CURSOR: _cursor,
-    "_elements": _passed_on,
     "_format": _passed_on,
     "_pretty": _passed_on,
 }
