@@ -196,7 +196,7 @@ HOSTILE = [
     [
         "code", "identifier", "value-string", "value-string:exact", "value-string:contains",
         "_profile", "_profile:below", "_profile:above", "subject", "date", "value-quantity", "_id",
-        "_sort", "_count", "_include", "_revinclude", "_total", "_summary", "_elements", "_cursor",
+        "_sort", "_count", "_include", "_revinclude", "_total", "_summary", "_cursor",
         "code:not", "code:missing", "subject:identifier",
     ],
 )  # fmt: skip
