@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from fhir_gateway.context import Gateway
+from fhir_gateway.context import Coder, Gateway
 from fhir_gateway.errors import Invalid, Issue
+from fhir_gateway.fhir.wire import render
 from fhir_gateway.recognition.facts import laterality
 from fhir_gateway.recognition.model import CONTEXTS, OrderedItem
 from fhir_gateway.settings import CANONICAL
@@ -94,7 +96,23 @@ class _Draft(msgspec.Struct):
     doNotPerform: bool = False
 
 
+_READ = _Draft.__struct_fields__
+
+#: Longer orders are rare, and are not worth the memory.
+_KEPT_BYTES = 2_048
+
 _AT = re.compile(r"^(?P<what>.*) - at `\$(?P<path>.*)`$")
+
+
+class _Meaning(NamedTuple):
+    """What an order says, whoever it is for."""
+
+    display: str
+    specimen: str
+    side: str
+    codes: tuple[str | None, ...]
+    context: frozenset[str]
+    wanted: bool
 
 
 def read_orders(
@@ -104,18 +122,21 @@ def read_orders(
 ) -> list[Order]:
     """The order lines in (key, expression, ServiceRequest) triples, mapped for the institution.
 
-    Orders that say "do not perform" are left out. The resources may be changed. Raises Invalid
-    with every element that has a wrong type.
+    Orders that say "do not perform" are left out. Raises Invalid with every element that has a
+    wrong type.
     """
     orders, issues = [], []
     for key, expression, resource in drafts:
+        # a workstation orders the same few hundred things, each time for somebody else
+        read = render({name: resource[name] for name in _READ if name in resource})
+        mean = _meaning if len(read) <= _KEPT_BYTES else _meaning.__wrapped__
         try:
-            draft = msgspec.convert(resource, _Draft)
+            meaning = mean(gateway.coders, institution or "", read)
         except msgspec.ValidationError as error:
             issues.append(_issue(error, expression))
             continue
-        if not draft.doNotPerform:
-            orders.append(_order(gateway, key, resource, draft, institution))
+        if meaning.wanted:
+            orders.append(_order(key, meaning))
     if issues:
         raise Invalid(issues=tuple(issues))
     return orders
@@ -127,19 +148,31 @@ def _issue(error: msgspec.ValidationError, expression: str) -> Issue:
     return Issue("invalid", what.replace("`", ""), f"{expression}{path}", "type")
 
 
-def _order(
-    gateway: Gateway, key: str, resource: dict[str, Any], draft: _Draft, institution: str | None
-) -> Order:
+def _order(key: str, meaning: _Meaning) -> Order:
+    display, specimen, side, codes, context, _ = meaning
+    items = tuple([OrderedItem(key, code, display, specimen, side) for code in codes])
+    return Order(key, display, items, context)
+
+
+@lru_cache(maxsize=4_096)
+def _meaning(coders: tuple[Coder, ...], institution: str, read: bytes) -> _Meaning:
+    """What the elements mean that are read of an order. Raises ValidationError for a wrong type."""
+    elements = msgspec.json.decode(read)
+    draft = msgspec.convert(elements, _Draft)
+    resource = {"resourceType": "ServiceRequest", **elements}
     codes = ordered_items(resource)
-    if not codes:
-        for coder in gateway.coders:
-            coder(resource, institution or "")
+    if not codes and not draft.doNotPerform:
+        for coder in coders:
+            coder(resource, institution)
         codes = ordered_items(resource)
-    display = _display(draft.code)
-    specimen = canonical_specimen(specimen_of(resource)) if draft.specimen else ""
-    side = laterality(resource.get("bodySite", ()))
-    items = tuple(OrderedItem(key, code, display, specimen, side) for code in codes or (None,))
-    return Order(key, display, items, _context(draft))
+    return _Meaning(
+        display=_display(draft.code),
+        specimen=canonical_specimen(specimen_of(resource)) if draft.specimen else "",
+        side=laterality(resource.get("bodySite", ())),
+        codes=tuple(codes) or (None,),
+        context=_context(draft),
+        wanted=not draft.doNotPerform,
+    )
 
 
 def _display(code: _Concept) -> str:
