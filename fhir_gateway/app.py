@@ -21,7 +21,15 @@ from starlette.routing import Router
 
 from fhir_gateway import __version__
 from fhir_gateway.cds_hooks.routes import routes as hook_routes
-from fhir_gateway.context import Clock, Coder, Counter, Deriver, Gateway, SystemClock
+from fhir_gateway.context import (
+    Clock,
+    Coder,
+    Counter,
+    Deriver,
+    Gateway,
+    PooledRandom,
+    SystemClock,
+)
 from fhir_gateway.errors import GatewayError, Invalid, MethodNotAllowed, NotFound
 from fhir_gateway.fhir.outcome import operation_outcome
 from fhir_gateway.fhir.wire import parse
@@ -32,7 +40,7 @@ from fhir_gateway.recognition import facts, register
 from fhir_gateway.rest.errors import fault, refusal
 from fhir_gateway.rest.health import health_routes
 from fhir_gateway.rest.metrics import Metrics
-from fhir_gateway.rest.routes import routes as fhir_routes
+from fhir_gateway.rest.routes import fhir_door
 from fhir_gateway.rest.trace import Trace
 from fhir_gateway.search.index import Extractor, IndexRows
 from fhir_gateway.settings import CANONICAL, Settings
@@ -84,8 +92,8 @@ async def build(
     )
     web.router.routes.extend(v2_routes(gateway))
     web.include_router(health_routes(gateway, metrics))
-    hot = {
-        "fhir": Router(fhir_routes(gateway), redirect_slashes=False, default=web),
+    hot: dict[str, Asgi] = {
+        "fhir": fhir_door(gateway),
         "cds-services": Router(hook_routes(gateway), redirect_slashes=False, default=web),
     }
     asgi = Trace(Doors(hot, web), metrics=metrics, body_limit=settings.body_limit)
@@ -132,6 +140,7 @@ async def open_gateway(
         clock=clock,
         derivers=_derivers(settings),
         coders=_coders(CatalogueCoder(vocabulary.catalogue, maps)),
+        random=PooledRandom(),
         audit=audit,
         count=count,
         started=clock.now(),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Iterator
+from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST
 
 __all__ = ["CONTENT_TYPE_LATEST", "Metrics"]
@@ -12,59 +15,71 @@ __all__ = ["CONTENT_TYPE_LATEST", "Metrics"]
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
 
-class Metrics:
-    """The figures of one process. With several workers each answers for itself."""
+class _Timed:
+    """How often a route was asked and how long it took, by upper bound."""
+
+    __slots__ = ("buckets", "total")
 
     def __init__(self) -> None:
+        self.buckets = [0] * (len(_BUCKETS) + 1)
+        self.total = 0.0
+
+
+class Metrics:
+    """The figures of one process. With several workers each answers for itself.
+
+    Counting is adding to plain numbers, because it is done for every request; the families of
+    prometheus-client are made when somebody asks for the page.
+    """
+
+    def __init__(self) -> None:
+        self._requests: dict[tuple[str, str, int], int] = {}
+        self._seconds: dict[str, _Timed] = {}
+        self._events = dict.fromkeys(_EVENTS, 0)
         self._registry = CollectorRegistry()
-        self._requests = Counter(
-            "fhir_gateway_requests",
-            "Requests by method, route template and status",
-            ("method", "route", "status"),
-            registry=self._registry,
-        )
-        self._seconds = Histogram(
-            "fhir_gateway_request_seconds",
-            "Time from the first byte of a request to the last of its answer, by route template",
-            ("route",),
-            buckets=_BUCKETS,
-            registry=self._registry,
-        )
-        self._events = Counter(
-            "fhir_gateway_events",
-            "What the interactions count: commits, disclosures, unmapped codes …",
-            ("event",),
-            registry=self._registry,
-        )
-        # looking labels up costs more than counting
-        self._of_request: dict[tuple[str, str, int], Callable[[float], None]] = {}
-        self._of_event = {event: self._events.labels(event).inc for event in _EVENTS}
+        self._registry.register(self)
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Counts one request."""
-        key = (method, route, status)
-        observe = self._of_request.get(key)
-        if observe is None:
-            observe = self._of_request[key] = self._meter(*key)
-        observe(seconds)
-
-    def _meter(self, method: str, route: str, status: int) -> Callable[[float], None]:
-        known = method if method in _METHODS else "OTHER"
-        count = self._requests.labels(known, route, str(status)).inc
-        time = self._seconds.labels(route).observe
-
-        def observe(seconds: float) -> None:
-            count()
-            time(seconds)
-
-        return observe
+        key = (method if method in _METHODS else "OTHER", route, status)
+        self._requests[key] = self._requests.get(key, 0) + 1
+        timed = self._seconds.get(route)
+        if timed is None:
+            timed = self._seconds[route] = _Timed()
+        timed.buckets[bisect_left(_BUCKETS, seconds)] += 1
+        timed.total += seconds
 
     def count(self, event: str, by: int) -> None:
         """Counts an event of the interactions (context.Counter)."""
-        increase = self._of_event.get(event)
-        if increase is None:
-            increase = self._of_event[event] = self._events.labels(event).inc
-        increase(by)
+        self._events[event] = self._events.get(event, 0) + by
+
+    def collect(self) -> Iterator[Metric]:
+        """The families, as prometheus-client's registry asks for them."""
+        requests = CounterMetricFamily(
+            "fhir_gateway_requests",
+            "Requests by method, route template and status",
+            labels=("method", "route", "status"),
+        )
+        for (method, route, status), number in self._requests.items():
+            requests.add_metric((method, route, str(status)), number)
+        yield requests
+        seconds = HistogramMetricFamily(
+            "fhir_gateway_request_seconds",
+            "Time from the first byte of a request to the last of its answer, by route template",
+            labels=("route",),
+        )
+        for route, timed in self._seconds.items():
+            below = zip((*map(str, _BUCKETS), "+Inf"), accumulate(timed.buckets), strict=True)
+            seconds.add_metric((route,), list(below), timed.total)
+        yield seconds
+        events = CounterMetricFamily(
+            "fhir_gateway_events",
+            "What the interactions count: commits, disclosures, unmapped codes …",
+            labels=("event",),
+        )
+        for event, number in self._events.items():
+            events.add_metric((event,), number)
+        yield events
 
     def page(self) -> bytes:
         """The text of /metrics."""

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from starlette.routing import BaseRoute, Match
-
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import GatewayError, MethodNotAllowed, NotFound
 from fhir_gateway.interactions.authenticate import authenticate
@@ -45,26 +43,8 @@ for _path in _OPERATION_PATHS:
 _DEFAULT_TYPE = "application/fhir+json; charset=utf-8"
 
 
-class PrefixRoute(BaseRoute):
-    """A plain ASGI application at a path and everything below it."""
-
-    def __init__(self, path: str, app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
-        self.path, self.app, self._below = path, app, path + "/"
-
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Full for the path itself and what is below it."""
-        path = scope["path"]
-        if scope["type"] == "http" and (path.startswith(self._below) or path == self.path):
-            return Match.FULL, {}
-        return Match.NONE, {}
-
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hands the request on."""
-        await self.app(scope, receive, send)
-
-
-def routes(gateway: Gateway) -> list[BaseRoute]:
-    """The FHIR base."""
+def fhir_door(gateway: Gateway) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+    """The FHIR base and everything below it, as one ASGI application."""
 
     async def fhir(scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, scope["method"], headers_of(scope))
@@ -74,7 +54,7 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
             answer = refusal(error, allow=exchange.allow)
         await send_answer(send, exchange, answer)
 
-    return [PrefixRoute(FHIR_PATH, fhir)]
+    return fhir
 
 
 async def _answer(gateway: Gateway, exchange: Exchange) -> Answer:

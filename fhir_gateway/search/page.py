@@ -7,6 +7,7 @@ as long as the store keeps its index key. Implements hl7.org/fhir/R4/http.html#p
 
 from __future__ import annotations
 
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from hashlib import blake2b
 from hmac import compare_digest
@@ -19,6 +20,7 @@ from fhir_gateway.search.plan import SearchPlan
 from fhir_gateway.search.results import CURSOR
 
 _MAC = 16
+_PLAIN = re.compile(r"[A-Za-z0-9_.\-~:/,]*").fullmatch
 _SAFE = ":/,"  # characters of a query that stay readable (RFC 3986, 3.4)
 
 _after = msgspec.msgpack.Decoder(tuple[int | str, ...])
@@ -41,9 +43,13 @@ def _link(base_url: str, plan: SearchPlan, pairs: tuple[tuple[str, str], ...]) -
     address = f"{base_url}/{plan.type}"
     if not pairs:
         return address
-    query = "&".join(f"{quote(name, safe=_SAFE)}={quote(value, safe=_SAFE)}"
-                     for name, value in pairs)  # fmt: skip
+    query = "&".join([f"{_quoted(name)}={_quoted(value)}" for name, value in pairs])
     return f"{address}?{query}"
+
+
+def _quoted(text: str) -> str:
+    """Percent-encoded; most names and values are plain and need no work."""
+    return text if _PLAIN(text) else quote(text, safe=_SAFE)
 
 
 def encode_cursor(
