@@ -60,18 +60,18 @@ class _Faults:
         self, holder: dict[str, Any], name: str, kind: type, at: str, *, required: bool = True
     ) -> Any:
         """The member when it is of its kind and not empty; else an empty value, and a fault."""
+        value = holder.get(name)
+        if isinstance(value, kind) and (value or kind is list):
+            return value
         path = f"{at}.{name}" if at else name
         if name not in holder:
             if required:
                 self.add("required", path, f"{path} is required")
-            return kind()
-        value = holder[name]
-        if not isinstance(value, kind):
-            self.add("type", path, f"{path} must be {_TYPES[kind]}")
-            return kind()
-        if not value and kind is not list:
+        elif isinstance(value, kind):
             self.add("empty", path, f"{path} must not be empty")
-        return value
+        else:
+            self.add("type", path, f"{path} must be {_TYPES[kind]}")
+        return kind()
 
     def text(
         self,
@@ -83,8 +83,8 @@ class _Faults:
         required: bool = True,
     ) -> str:
         value: str = self.take(holder, name, str, at, required=required)
-        path = f"{at}.{name}" if at else name
         if value and pattern is not None and not pattern.fullmatch(value):
+            path = f"{at}.{name}" if at else name
             self.add("format", path, f"{path} has not the form that CDS Hooks asks for")
         return value
 

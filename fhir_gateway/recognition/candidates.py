@@ -44,6 +44,7 @@ Register = Mapping[tuple[str, str], Sequence[Evaluation]]
 
 def candidates(facts: Sequence[StoredFact], register: Register) -> list[Candidate]:
     """One candidate for every result of an item, in the order of the facts."""
+    sorted_rows = {pair: tuple(sorted(rows, key=_row_order)) for pair, rows in register.items()}
     studies: dict[str, list[StoredFact]] = {}
     reports: set[tuple[str, str]] = set()
     for stored in facts:
@@ -56,7 +57,7 @@ def candidates(facts: Sequence[StoredFact], register: Register) -> list[Candidat
         else:
             reports.add((fact.source, fact.item))
     return [
-        _candidate(stored, studies.get(stored.fact.source, ()), register)
+        _candidate(stored, studies.get(stored.fact.source, ()), sorted_rows)
         for stored in facts
         if stored.fact.item != UNCODED and (stored.report_source, stored.fact.item) not in reports
     ]
@@ -65,11 +66,13 @@ def candidates(facts: Sequence[StoredFact], register: Register) -> list[Candidat
 def _candidate(
     stored: StoredFact,
     studies: Sequence[StoredFact],
-    register: Register,
+    register: Mapping[tuple[str, str], tuple[Evaluation, ...]],
 ) -> Candidate:
     fact = stored.fact
-    rows = register.get((fact.issuer, fact.item))
-    time, high = _time(fact, studies)
+    time, high, side = fact.time, fact.time_high, fact.laterality
+    if studies:
+        time, high = _time(fact, studies)
+        side = _laterality(fact, studies)
     return Candidate(
         source=fact.source,
         rid=stored.rid,
@@ -88,11 +91,11 @@ def _candidate(
         unit=fact.unit,
         method=fact.method,
         value=fact.value,
-        laterality=_laterality(fact, studies),
+        laterality=side,
         flags=fact.flags,
         mark=fact.mark,
-        images=_images([fact, *(study.fact for study in studies)]),
-        evaluations=tuple(sorted(rows, key=_row_order)) if rows else (),
+        images=_images(fact, studies),
+        evaluations=register.get((fact.issuer, fact.item), ()),
         t_from=stored.t_from,
     )
 
@@ -116,9 +119,12 @@ def _laterality(fact: Fact, studies: Sequence[StoredFact]) -> str:
     return sides.pop() if len(sides) == 1 else "B"
 
 
-def _images(facts: Sequence[Fact]) -> bool | None:
+def _images(fact: Fact, studies: Sequence[StoredFact]) -> bool | None:
     """True when any study's images can be fetched, False when all say there are none."""
-    if any(fact.flags & IMAGES for fact in facts):
+    if not studies and fact.kind != "imaging":
+        return True if fact.flags & IMAGES else None
+    facts = [fact, *(study.fact for study in studies)]
+    if any(one.flags & IMAGES for one in facts):
         return True
-    studies = [fact for fact in facts if fact.source.startswith("ImagingStudy/")]
-    return False if studies and all(fact.flags & NO_IMAGES for fact in studies) else None
+    told = [one for one in facts if one.source.startswith("ImagingStudy/")]
+    return False if told and all(one.flags & NO_IMAGES for one in told) else None

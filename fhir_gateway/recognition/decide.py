@@ -25,7 +25,6 @@ from fhir_gateway.recognition.model import (
     PENDING,
     Candidate,
     Decision,
-    Effect,
     ItemOutcome,
     Line,
     Newer,
@@ -34,19 +33,13 @@ from fhir_gateway.recognition.model import (
     Outcome,
     Query,
 )
-from fhir_gateway.recognition.rules import Applied, Rule, RuleSet
+from fhir_gateway.recognition.rules import RANK, Applied, Rule, RuleSet
 from fhir_gateway.recognition.situation import Situation, midnight, today
 from fhir_gateway.terminology.catalogue import Catalogue
 
 #: The rule of step 3, part of every rule set.
 NEWEST_FIRST = "newest-first@1"
 
-_RANK: dict[Effect, int] = {
-    "not-recognizable": 0,
-    "view-only": 1,
-    "no-suggestion": 2,
-    "information": 2,
-}
 _OUTCOMES: tuple[Outcome, ...] = ("not-recognizable", "view-only", "recognize")
 
 
@@ -79,8 +72,10 @@ def decide(
     for candidate in candidates:
         by_item.setdefault(candidate.item, []).append(candidate)
     items = tuple(
-        _decide_line(query, line, by_item.get(line.item or "", []), rule_set, catalogue, day)
-        for line in query.items
+        [
+            _decide_line(query, line, by_item.get(line.item or "", []), rule_set, catalogue, day)
+            for line in query.items
+        ]
     )
     name = rule_set.canonical if rule_set is not None else ""
     return Decision(items, name, query.as_of_us, query.t, catalogue.edition)
@@ -113,7 +108,9 @@ def _decide_line(
         )
     start = 0 if window.days is None else midnight(day - window.days, query.zone)
     situation = Situation(query, line, entry, window, day, start)
-    return _combine(situation, sorted(candidates, key=_newest_first), rule_set)
+    if len(candidates) > 1:
+        candidates = sorted(candidates, key=_newest_first)
+    return _combine(situation, candidates, rule_set)
 
 
 def _newest_first(candidate: Candidate) -> tuple[int, int, int, str, int]:
@@ -143,24 +140,21 @@ def _judge(
             break
     else:
         return Judged(candidate, "recognize", -1, findings)
-    outcome, deciding = _weigh(findings, rule_set.rules)
+    outcome, deciding = _weigh(findings, plan.ranks)
     return Judged(candidate, outcome, deciding, findings)
 
 
-def _weigh(findings: Findings, rules: Sequence[Rule]) -> tuple[Outcome, int]:
-    """Step 1: the outcome, and the position of the first rule that makes it."""
-    failed = unknown = 2
-    failing = doubtful = -1
-    for number in sorted(findings):
-        verdict, _, effect = findings[number]
-        rank = _RANK[effect or rules[number].criterion.effect]
-        if verdict == "fail" and rank < failed:
-            failed, failing = rank, number
-        elif verdict == "unknown" and rank < unknown:
-            unknown, doubtful = rank, number
-    if unknown < failed:
-        return "cannot-decide", doubtful
-    return _OUTCOMES[failed], failing
+def _weigh(findings: Findings, ranks: Sequence[int]) -> tuple[Outcome, int]:
+    """Step 1: the outcome, and the position of the first rule that makes it, else -1."""
+    failed = unknown = (2, -1)
+    for number, (verdict, _, effect) in findings.items():
+        if verdict == "fail":
+            failed = min(failed, (RANK[effect] if effect else ranks[number], number))
+        elif verdict == "unknown":
+            unknown = min(unknown, (RANK[effect] if effect else ranks[number], number))
+    if unknown[0] < failed[0]:
+        return "cannot-decide", unknown[1]
+    return _OUTCOMES[failed[0]], failed[1]
 
 
 def _combine(situation: Situation, candidates: list[Candidate], rule_set: RuleSet) -> ItemOutcome:
@@ -185,9 +179,11 @@ def _combine(situation: Situation, candidates: list[Candidate], rule_set: RuleSe
         lines=(*lines, last),
         others=tuple(others),
         newer=tuple(
-            Newer(other.candidate, other.outcome, _is_pending(other.candidate))
-            for other in newer
-            if not _is_void(other)
+            [
+                Newer(other.candidate, other.outcome, _is_pending(other.candidate))
+                for other in newer
+                if not _is_void(other)
+            ]
         ),
         suggest=outcome == "recognize" and _suggests(chosen, rule_set.rules),
         window_days=situation.window.days,

@@ -8,8 +8,8 @@ from rule and reason. Everything is joined as bytes: this runs for every call of
 
 from __future__ import annotations
 
-from base64 import b32encode
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 from uuid import UUID
 
@@ -25,7 +25,9 @@ from fhir_gateway.settings import CANONICAL
 #: What stands as module when no rule set was in force.
 RECOGNIZE_URL = f"{CANONICAL}/OperationDefinition/recognize"
 
-_BASE32 = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789abcdefghjkmnpqrstvwxyz")
+_BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"
+_PAIRS = [first + second for first in _BASE32 for second in _BASE32]
+_SHIFTS = tuple(range(120, -1, -10))
 #: The lowest 12 bits of a decision's number are 0 and count its cards and suggestions.
 _COUNTED = 0xFFF
 MAX_LINES = 1_000
@@ -80,7 +82,8 @@ def decision_number(gateway: Gateway) -> int:
 
 def logical_id(number: int) -> str:
     """A 128-bit number as a logical id: 26 characters that sort as the numbers do."""
-    return b32encode((number << 30).to_bytes(20, "big"))[:26].translate(_BASE32).decode()
+    bits = number << 2
+    return "".join([_PAIRS[(bits >> shift) & 1023] for shift in _SHIFTS])
 
 
 def card_uuid(number: int, line: int, suggestion: int = 0) -> str:
@@ -154,26 +157,56 @@ def _items(decision: Decision) -> str:
 
 def _item(item: ItemOutcome) -> str:
     """One parameter. Codes and references need no quoting: their alphabet is ours or FHIR's."""
-    parts = [_string("key", item.key)]
-    if item.item:
-        parts.append(_string("code", item.item))
-    parts.append(
-        f'{{"name":"outcome","valueCode":"{item.outcome}"}},'
-        f'{{"name":"reason","valueCode":"{item.reason}"}}'
-    )
-    if item.suggest:
-        parts.append('{"name":"suggest","valueBoolean":true}')
-    if item.ground:
-        parts.append(_string("ground", item.ground))
-    if item.window_days is not None:
-        parts.append(_string("window", f"{item.window_days} {item.window_source}".strip()))
+    parts = [
+        _string("key", item.key),
+        _said(
+            item.item,
+            item.outcome,
+            item.reason,
+            item.suggest,
+            item.ground,
+            item.window_days,
+            item.window_source,
+        ),
+    ]
     if item.chosen is not None:
         chosen = f"{item.chosen.source}/_history/{item.chosen.version}"
         parts.append(_reference("result", chosen))
         if item.chosen.report_source:
             parts.append(_reference("report", item.chosen.report_source))
         parts += _lines(item.lines, chosen)
-    parts += [
+    if item.others or item.newer:
+        parts += _rest(item)
+    return f'{{"name":"item","part":[{",".join(parts)}]}}'
+
+
+@lru_cache(maxsize=8_192)
+def _said(
+    code: str | None,
+    outcome: str,
+    reason: str,
+    suggest: bool,
+    ground: str,
+    days: int | None,
+    source: str,
+) -> str:
+    """What is the same for every patient who is answered so."""
+    parts = [_string("code", code)] if code else []
+    parts.append(
+        f'{{"name":"outcome","valueCode":"{outcome}"}},{{"name":"reason","valueCode":"{reason}"}}'
+    )
+    if suggest:
+        parts.append('{"name":"suggest","valueBoolean":true}')
+    if ground:
+        parts.append(_string("ground", ground))
+    if days is not None:
+        parts.append(_string("window", f"{days} {source}".strip()))
+    return ",".join(parts)
+
+
+def _rest(item: ItemOutcome) -> list[str]:
+    """The results that were not chosen."""
+    parts = [
         f'{{"name":"other","valueString":"{other.source}/_history/{other.version} '
         f'{other.outcome} {_words(other.line)}"}}'
         for other in item.others
@@ -183,7 +216,7 @@ def _item(item: ItemOutcome) -> str:
         f'{newer.candidate.version} {newer.outcome}{" pending" if newer.pending else ""}"}}'
         for newer in item.newer
     ]
-    return f'{{"name":"item","part":[{",".join(parts)}]}}'
+    return parts
 
 
 def _lines(lines: Sequence[Line], chosen: str) -> list[str]:
@@ -191,23 +224,24 @@ def _lines(lines: Sequence[Line], chosen: str) -> list[str]:
 
     The area of a mark is evidence, so the line that found it is always told in full.
     """
-    passed = [line.rule for line in lines if line.verdict == "pass" and "area" not in line.values]
-    idle = [line.rule for line in lines if line.verdict == "not-applicable"]
+    passed: list[str] = []
+    idle: list[str] = []
+    told: list[Line] = []
+    for line in lines:
+        verdict = line.verdict
+        if verdict == "not-applicable":
+            idle.append(line.rule)
+        elif verdict == "pass" and "area" not in line.values:
+            passed.append(line.rule)
+        else:
+            told.append(line)
     parts = []
     if passed:
         parts.append(f'{{"name":"pass","valueString":"{" ".join(passed)}"}}')
     if idle:
         parts.append(f'{{"name":"not-applicable","valueString":"{" ".join(idle)}"}}')
-    if len(passed) + len(idle) < len(lines):
-        parts += [
-            _string("line", _line_text(line, chosen))
-            for line in lines
-            if line.verdict in _OPEN or (line.verdict == "pass" and "area" in line.values)
-        ]
+    parts += [_string("line", _line_text(line, chosen)) for line in told]
     return parts
-
-
-_OPEN = frozenset({"fail", "unknown"})
 
 
 def _line_text(line: Line, chosen: str) -> str:

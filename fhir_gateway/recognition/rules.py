@@ -20,7 +20,7 @@ import msgspec
 from fhir_gateway.errors import Issue, Unprocessable
 from fhir_gateway.fhir.datatypes import date_range
 from fhir_gateway.recognition.criteria import CRITERIA, Check, Criterion
-from fhir_gateway.recognition.model import Line
+from fhir_gateway.recognition.model import Effect, Line
 from fhir_gateway.recognition.parameters import WindowRule
 from fhir_gateway.recognition.situation import Window
 from fhir_gateway.settings import CANONICAL
@@ -29,6 +29,11 @@ from fhir_gateway.terminology.catalogue import Item
 CRITERION_SYSTEM = f"{CANONICAL}/CodeSystem/criterion"
 PARAMETER_URL = f"{CANONICAL}/StructureDefinition/criterion-parameter"
 NO_WINDOW = Window(None, "")
+
+#: How far an effect lowers the outcome; 2 does not.
+RANK: Mapping[Effect, int] = MappingProxyType(
+    {"not-recognizable": 0, "view-only": 1, "no-suggestion": 2, "information": 2}
+)
 
 _sorted = msgspec.json.Encoder(order="deterministic", decimal_format="string", enc_hook=str)
 
@@ -59,6 +64,7 @@ class Plan(NamedTuple):
     of_result: tuple[Applied, ...]
     lines: tuple[Line, ...]  # of a result that passes all of them
     told: tuple[tuple[int, Rule], ...]  # whose line has something to say when they pass
+    ranks: tuple[int, ...]  # of all rules, by position
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +164,7 @@ def _plan(rules: Sequence[Rule], kind: str) -> Plan:
         of_result=applied("result"),
         lines=tuple(r.passed if kind in r.criterion.kinds else r.not_applicable for r in rules),
         told=tuple((n, rule) for n, rule in numbered if rule.criterion.explain_passed),
+        ranks=tuple(RANK[rule.criterion.effect] for rule in rules),
     )
 
 

@@ -8,6 +8,7 @@ long as the criterion's version is served.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Literal
 
 from fhir_gateway.recognition.model import ItemOutcome, Line
@@ -284,13 +285,25 @@ class _Values(dict[str, str | int]):
 
 def sentence(line: Line, language: Language = "zh") -> str:
     """What a line says. A rule that this gateway no longer knows says its own codes."""
-    if line.verdict == "not-applicable":
+    values = tuple(line.values.items())
+    return _sentence(line.rule, line.verdict, line.reason, values, language)
+
+
+@lru_cache(maxsize=16_384)
+def _sentence(
+    rule: str,
+    verdict: str,
+    reason: str,
+    values: tuple[tuple[str, str | int], ...],
+    language: Language,
+) -> str:
+    if verdict == "not-applicable":
         return _NOT_APPLICABLE[_INDEX[language]]
-    texts = LINES.get((line.rule, line.reason))
+    texts = LINES.get((rule, reason))
     if texts is None:
-        return f"{line.rule} {line.verdict} {line.reason}".rstrip()
-    values = {key: value for key, value in line.values.items() if value != ""}
-    return texts[_INDEX[language]].format_map(_Values(values))
+        return f"{rule} {verdict} {reason}".rstrip()
+    stated = _Values((key, value) for key, value in values if value != "")
+    return texts[_INDEX[language]].format_map(stated)
 
 
 def outcome_sentence(item: ItemOutcome, language: Language = "zh") -> str:

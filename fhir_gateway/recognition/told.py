@@ -6,6 +6,7 @@ docs/api/recognize.md shows one. Sentences are rendered here; the record keeps c
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from fhir_gateway.fhir.wire import instant
@@ -105,18 +106,24 @@ def _version(candidate: Candidate) -> str:
 
 def _line(line: Line, own: str) -> list[Part]:
     """A line; its evidence is the result's `own` version unless it names another."""
-    parts: list[Part] = [
-        {"name": "rule", "valueCode": line.rule},
-        {"name": "verdict", "valueCode": line.verdict},
-        {"name": "text", "valueString": sentence(line)},
+    said, cited = _said(line.rule, line.verdict, line.reason, sentence(line), line.clause)
+    evidence = line.evidence or own
+    return [*said, _reference("evidence", evidence), *cited] if evidence else [*said, *cited]
+
+
+@lru_cache(maxsize=8_192)
+def _said(
+    rule: str, verdict: str, reason: str, text: str, clause: str
+) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
+    """The parts before the evidence and those after it; they are shared: do not change them."""
+    said: list[Part] = [
+        {"name": "rule", "valueCode": rule},
+        {"name": "verdict", "valueCode": verdict},
+        {"name": "text", "valueString": text},
     ]
-    if line.reason:
-        parts.append({"name": "reason", "valueCode": line.reason})
-    if evidence := line.evidence or own:
-        parts.append(_reference("evidence", evidence))
-    if line.clause:
-        parts.append({"name": "clause", "valueString": line.clause})
-    return parts
+    if reason:
+        said.append({"name": "reason", "valueCode": reason})
+    return tuple(said), ({"name": "clause", "valueString": clause},) if clause else ()
 
 
 def _source(source: Source) -> Part:

@@ -205,13 +205,14 @@ def _completions(findings: tuple[str, ...]) -> Iterator[tuple[bool, ...]]:
 def test_the_decision_table_is_total_and_agrees_with_every_completion() -> None:
     rules = _rules()
     effects = [rule.criterion.effect for rule in rules]
+    ranks = [engine.RANK[effect] for effect in effects]
     for verdicts in itertools.product(("pass", "fail", "unknown"), repeat=len(rules)):
         findings: dict[int, Finding] = {
             n: (verdict, "x", None)  # type: ignore[misc]
             for n, verdict in enumerate(verdicts)
             if verdict != "pass"
         }
-        outcome, deciding = engine._weigh(findings, rules)
+        outcome, deciding = engine._weigh(findings, ranks)
         possible = set()
         for completed in _completions(verdicts):
             broken = {effect for effect, met in zip(effects, completed, strict=True) if not met}
