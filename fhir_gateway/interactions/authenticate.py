@@ -1,7 +1,7 @@
 """Who asks: a static bearer token of an institution, by its hash (RFC 6750).
 
-A token that was found is remembered for a few seconds, so a revoked one is dead within that time;
-one that was not found is asked for again each time.
+A token that was found is remembered for a few seconds, so a revoked one is dead within that time,
+also when the clock steps back; one that was not found is asked for again each time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ async def authenticate(gateway: Gateway, headers: Mapping[str, str]) -> Actor:
     hashed = hash_token(token)
     now = gateway.clock.now()
     remembered = gateway.tokens.get(hashed)
-    if remembered is not None and now < remembered[1]:
+    if remembered is not None and 0 < remembered[1] - now <= REMEMBERED_US:
         return remembered[0]
     actor = await _look_up(gateway, hashed)
     if len(gateway.tokens) >= _MOST:

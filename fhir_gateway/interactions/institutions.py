@@ -131,8 +131,8 @@ async def revoke_token(gateway: Gateway, token: str) -> str:
 
 
 async def has_token(reader: Reader, id: str) -> bool:
-    """Whether the institution was ever given a token."""
-    return await reader.once(_ISSUED, id.encode()) is not None
+    """Whether the institution has a token that was not revoked."""
+    return await reader.has_credential(id)
 
 
 async def _commit_credential(

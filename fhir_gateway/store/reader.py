@@ -199,6 +199,10 @@ class SqliteReader:
         institution: str | None = self._connection.execute(visible.CREDENTIAL, (hash,)).get
         return institution
 
+    async def has_credential(self, institution: str) -> bool:
+        """Whether an institution has an active token."""
+        return bool(self._connection.execute(visible.HAS_CREDENTIAL, (institution,)).get)
+
     async def received(self, hash: bytes) -> tuple[str, bytes] | None:
         """Media type and bytes that a door once received."""
         row = self._connection.execute(visible.RECEIVED, (hash,)).fetchone()

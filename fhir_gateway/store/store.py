@@ -109,6 +109,9 @@ class Reader(Protocol):
     async def credential(self, hash: bytes) -> str | None:
         """The institution that an active token belongs to."""
 
+    async def has_credential(self, institution: str) -> bool:
+        """Whether an institution has an active token."""
+
     async def received(self, hash: bytes) -> tuple[str, bytes] | None:
         """Media type and bytes that a door once received."""
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 CLOCK = "SELECT t, epoch FROM clock"
 INDEX_KEY = "SELECT index_key FROM clock"
 CREDENTIAL = "SELECT institution FROM credential WHERE hash = ? AND active = 1"
+HAS_CREDENTIAL = "SELECT EXISTS (SELECT 1 FROM credential WHERE institution = ? AND active = 1)"
 ONCE = "SELECT response FROM once WHERE kind = ? AND key = ?"
 RECEIVED = "SELECT media, enc, body FROM received WHERE hash = ?"
 SEEN = "SELECT institution, updated FROM seen"
