@@ -34,6 +34,7 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
     """The routes of this door."""
 
     async def post(request: Request) -> Response:
+        request.scope["template"] = PATH
         try:
             body = await read_body(request, gateway.settings.body_limit)
         except TooLong as error:
@@ -41,6 +42,7 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
         try:
             charset = check_media(request.headers.get("content-type", ""))
             actor = await authenticate(gateway, request.headers)
+            request.scope["actor"] = actor.name
         except GatewayError as error:
             answer = refuse_v2(gateway, body, error)
         else:

@@ -167,6 +167,7 @@ def audited(
                 await refused(
                     gateway, actor, error, interaction=interaction, target=target, query=query
                 )
+                vars(error)["audited"] = True
                 raise
 
         return run

@@ -76,14 +76,27 @@ async def receive_v2(
     """
     header = read_header(raw)
     try:
-        sender = await _sender(gateway, actor, header)
-        return await _receive(gateway, _acting(actor, sender), sender, raw, charset)
+        return await _audited(gateway, actor, header, raw, charset)
     except GatewayError as error:
         refusal = error
     except Exception as error:  # a fault of ours: the sender gets an AE and keeps the message
         _log_fault(error)
         refusal = Internal("The gateway failed; the message was not stored", rule="internal")
     return _refused(gateway, header, refusal)
+
+
+async def _audited(
+    gateway: Gateway, actor: Actor, header: Header, raw: bytes, charset: str
+) -> Acknowledged:
+    """The acknowledgement of what is stored. What is refused is on record when it is raised."""
+    try:
+        sender = await _sender(gateway, actor, header)
+        actor = _acting(actor, sender)
+        return await _receive(gateway, actor, sender, raw, charset)
+    except GatewayError as error:
+        if not getattr(error, "audited", False):
+            await refused(gateway, actor, error, interaction="transaction")
+        raise
 
 
 def _log_fault(error: Exception) -> None:
@@ -127,17 +140,13 @@ async def _receive(
     gateway: Gateway, actor: Actor, sender: Institution, raw: bytes, charset: str
 ) -> Acknowledged:
     digest = sha256(raw).digest()
-    try:
-        folder = f"{gateway.settings.mappings}/v2"
-        message = parse(raw, default_charset=charset or sender.charset, folder=folder)
-        header = read_header(raw, message.decoded.codec)
-        key = once_key(sender, header)
-        if earlier := await _earlier(gateway, actor, key, digest):
-            return earlier
-        mapped = map_oru(message, sender, folder=folder)
-    except GatewayError as error:
-        await refused(gateway, actor, error, interaction="transaction")
-        raise
+    folder = f"{gateway.settings.mappings}/v2"
+    message = parse(raw, default_charset=charset or sender.charset, folder=folder)
+    header = read_header(raw, message.decoded.codec)
+    key = once_key(sender, header)
+    if earlier := await _earlier(gateway, actor, key, digest):
+        return earlier
+    mapped = map_oru(message, sender, folder=folder)
     for _ in range(ATTEMPTS):
         async with gateway.store.snapshot(actor.access) as reader:
             plan = await reconcile(reader, mapped, sender, folder=folder)
