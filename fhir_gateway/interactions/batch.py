@@ -86,7 +86,9 @@ async def _carry_out(
     if request.method == "DELETE":
         return await delete(gateway, actor, type=type, id=id, if_match=version)
     if request.method == "POST":
-        return await create(gateway, actor, type=type, body=body, if_none_exist=entry.if_none_exist)
+        return await create(
+            gateway, actor, type=type, body=body, if_none_exist=entry.if_none_exist, base=base
+        )
     if not id:
         return await update_conditional(
             gateway,
@@ -95,10 +97,11 @@ async def _carry_out(
             pairs=parse_qsl(request.query, keep_blank_values=True),
             body=body,
             if_match=version,
+            base=base,
         )
     absent = entry.if_none_match == "*"
     return await update(
-        gateway, actor, type=type, id=id, body=body, if_match=version, absent=absent
+        gateway, actor, type=type, id=id, body=body, if_match=version, absent=absent, base=base
     )
 
 

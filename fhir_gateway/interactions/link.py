@@ -15,18 +15,23 @@ from fhir_gateway.store.changes import Exists
 from fhir_gateway.store.store import Reader
 
 
-async def link(gateway: Gateway, reader: Reader, steps: Sequence[Step], guards: Guards) -> None:
-    """Rewrites the references of all steps and guards those that point outside."""
-    linker = _Linker(gateway, reader, steps)
+async def link(
+    gateway: Gateway, reader: Reader, steps: Sequence[Step], guards: Guards, *, base: str = ""
+) -> None:
+    """Rewrites the references of all steps and guards those that point outside.
+
+    `base` is the FHIR base as the client called it, beside the one that is configured.
+    """
+    linker = _Linker(gateway, reader, steps, base)
     issues: list[Issue] = []
     wanted: dict[str, str] = {}
     for step in steps:
         if step.resource is None or step.matched:
             continue
         step.resource["id"] = step.id
-        base = full_url_base(step.full_url, step.type)
+        around = full_url_base(step.full_url, step.type)
         for slot in step.slots:
-            text = await linker.resolve(slot, step, base, issues)
+            text = await linker.resolve(slot, step, around, issues)
             slot.holder["reference"] = text
             target = local(text, gateway.settings.base_url)
             if target is None or target.type in JOURNAL_TYPES:
@@ -45,8 +50,10 @@ async def link(gateway: Gateway, reader: Reader, steps: Sequence[Step], guards: 
 class _Linker:
     """Resolves the references of one attempt: full URLs, conditions, plain names."""
 
-    def __init__(self, gateway: Gateway, reader: Reader, steps: Sequence[Step]) -> None:
+    def __init__(self, gateway: Gateway, reader: Reader, steps: Sequence[Step], base: str) -> None:
         self.gateway, self.reader = gateway, reader
+        bases = {gateway.settings.base_url.rstrip("/"), base.rstrip("/")} - {""}
+        self.ours = tuple(f"{one}/" for one in bases)
         self.names = {step.full_url: step.name for step in steps if step.full_url}
         self.stored = {
             step.name for step in steps if step.op != "delete" and step.current is None
@@ -68,8 +75,8 @@ class _Linker:
             return self.broken(slot, step, issues, "No entry of this Bundle has this fullUrl")
         conditional = conditional_url(text)
         if conditional is None:
-            own = self.gateway.settings.base_url
-            return text.removeprefix(own.rstrip("/") + "/") if own else text
+            own = next((one for one in self.ours if text.startswith(one)), "")
+            return text.removeprefix(own)
         if text not in self.conditions:
             self.conditions[text] = await self._find(*conditional, slot, step)
         id = self.conditions[text]

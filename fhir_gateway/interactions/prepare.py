@@ -13,7 +13,6 @@ from fhir_gateway.fhir.home import home_of, institution_home
 from fhir_gateway.fhir.keys import key64
 from fhir_gateway.fhir.wire import tail
 from fhir_gateway.interactions.types import EPOCH_TYPES
-from fhir_gateway.security.institution import institution_of
 from fhir_gateway.store.blobs import pack
 from fhir_gateway.store.changes import Derived, Put
 from fhir_gateway.terminology.coder import DATA_QUALITY
@@ -81,7 +80,7 @@ def put_of(
         derived=derived,
         source=source,
         only_if_changed=only_if_changed,
-        raises_epoch=_raises_epoch(resource, op, derived),
+        raises_epoch=type in EPOCH_TYPES,
     )
 
 
@@ -97,11 +96,3 @@ def prepare(
     add_codings(gateway, resource, institution)
     owner = key64(f"Organization/{institution}") if institution else 0
     return put_of(gateway, resource, op=op, owner=owner, only_if_changed=only_if_changed)
-
-
-def _raises_epoch(resource: dict[str, Any], op: str, derived: Derived) -> bool:
-    """Definitions, consents and registers do. A changed Organization may leave its registry."""
-    type = resource["resourceType"]
-    if type == "Organization":
-        return op != "create" or institution_of(resource) is not None
-    return type in EPOCH_TYPES or bool(derived.evaluations)

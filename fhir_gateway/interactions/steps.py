@@ -34,6 +34,7 @@ class Step:
     raw: bytes = b"\\u"  # the JSON of the resource, see references.slots
     slots: list[Slot] = field(default_factory=list)
     coding: Coding = field(default_factory=lambda: Coding([], []))
+    about: str = ""  # of a Provenance: the target in whose home it stands
     current: Stored | None = None  # as the attempt's snapshot shows it
     put: Put | None = None  # None: nothing to store (a conditional create that found its match)
 

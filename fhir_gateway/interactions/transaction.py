@@ -54,7 +54,7 @@ async def transaction(
             actor,
             [steps[index] for index in ordered],
             audit=transaction_events(gateway, actor, summary=summary, received=received),
-            extras=Extras(received, once, only_if_changed),
+            extras=Extras(received, once, only_if_changed, base),
         )
         if written.committed.repeated and not written.outcomes:
             return TransactionOutcome([], written.committed)

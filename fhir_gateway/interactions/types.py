@@ -13,19 +13,21 @@ from fhir_gateway.security.actor import Actor
 #: Parameters travels as a body and is never stored (hl7.org/fhir/R4/parameters.html).
 UNSTORED_TYPES = frozenset({"Parameters"})
 
-#: What the gateway itself decides by: definitions and rule sets. An institution reads them; they
-#: are published by the operator (command line) or, in a demonstration, under open access. Beside
-#: these types: an Organization of the registry and rows of the quality register (see write.py).
+#: What the gateway itself decides by: definitions, rule sets, the register of evaluations. An
+#: institution reads them; they are published by the operator (command line) or, in a
+#: demonstration, under open access. Beside these types: an Organization of the registry, see
+#: claims.py.
 GOVERNED_TYPES = frozenset({
     "ActivityDefinition", "CapabilityStatement", "CodeSystem", "CompartmentDefinition",
     "ConceptMap", "GraphDefinition", "ImplementationGuide", "Library", "Measure",
     "MessageDefinition", "NamingSystem", "OperationDefinition", "PlanDefinition",
     "SearchParameter", "StructureDefinition", "StructureMap", "TerminologyCapabilities",
-    "ValueSet",
+    "ValueSet", "VerificationResult",
 })  # fmt: skip
 
-#: Commits to these bump the epoch, so that every process reloads before it answers.
-EPOCH_TYPES = GOVERNED_TYPES | {"Consent"}
+#: Commits to these bump the epoch, so that every process reloads before it answers: by type, since
+#: a version that no longer says anything, and a deletion, take back what an earlier one said.
+EPOCH_TYPES = GOVERNED_TYPES | {"Consent", "Organization"}
 
 READS = ("read", "vread", "history-instance", "search-type")
 WRITES = ("create", "update", "delete")

@@ -13,7 +13,7 @@ from fhir_gateway.interactions.events import write_events
 from fhir_gateway.interactions.outcome import Outcome
 from fhir_gateway.interactions.steps import Step
 from fhir_gateway.interactions.types import check_id, check_may_write, check_type
-from fhir_gateway.interactions.write import write
+from fhir_gateway.interactions.write import Extras, write
 from fhir_gateway.security.actor import Actor
 
 
@@ -27,8 +27,11 @@ async def update(
     body: bytes,
     if_match: int | None = None,
     absent: bool = False,
+    base: str = "",
 ) -> Outcome:
     """Stores the next version; an id that is new is created.
+
+    References below `base`, the FHIR base as the client called it, become relative.
 
     Raises Invalid when the body's id is not the URL's, PreconditionFailed for `if_match`
     (a version number) and `absent` (If-None-Match: *), Structure, Unprocessable, Forbidden.
@@ -44,7 +47,9 @@ async def update(
     step = Step(
         "update", type, id, root=type, resource=resource, raw=body, if_match=if_match, absent=absent
     )
-    written = await write(gateway, actor, [step], audit=write_events(gateway, actor))
+    written = await write(
+        gateway, actor, [step], audit=write_events(gateway, actor), extras=Extras(base=base)
+    )
     return written.outcomes[0]
 
 
@@ -57,6 +62,7 @@ async def update_conditional(
     pairs: Sequence[tuple[str, str]],
     body: bytes,
     if_match: int | None = None,
+    base: str = "",
 ) -> Outcome:
     """Updates the one resource that has an identifier, or creates it.
 
@@ -76,5 +82,7 @@ async def update_conditional(
         if_match=if_match,
         body_id=resource.get("id"),
     )
-    written = await write(gateway, actor, [step], audit=write_events(gateway, actor))
+    written = await write(
+        gateway, actor, [step], audit=write_events(gateway, actor), extras=Extras(base=base)
+    )
     return written.outcomes[0]

@@ -12,18 +12,19 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from fhir_gateway.context import Gateway, new_id
-from fhir_gateway.errors import Conflict, Forbidden, GatewayError, Invalid, PreconditionFailed
+from fhir_gateway.errors import Conflict, GatewayError, Invalid, PreconditionFailed
+from fhir_gateway.interactions.claims import check_claims, check_registry
 from fhir_gateway.interactions.conditional import match
 from fhir_gateway.interactions.link import link
 from fhir_gateway.interactions.outcome import Kind, Outcome, found, outcome_of
 from fhir_gateway.interactions.pace import unhurried
+from fhir_gateway.interactions.places import check_person, check_subject, check_targets
 from fhir_gateway.interactions.prepare import add_codings, put_of
 from fhir_gateway.interactions.provenance import Coded, provenance
 from fhir_gateway.interactions.references import slots
 from fhir_gateway.interactions.steps import Guards, Step
-from fhir_gateway.interactions.types import check_owner, owner_of
+from fhir_gateway.interactions.types import EPOCH_TYPES, check_owner, owner_of
 from fhir_gateway.security.actor import Actor
-from fhir_gateway.security.institution import institution_of
 from fhir_gateway.store.changes import (
     ChangeSet,
     Committed,
@@ -52,11 +53,13 @@ Auditor = Callable[[Sequence[Step]], list[Entry]]
 
 
 class Extras(NamedTuple):
-    """What else a change set carries."""
+    """What else a change set carries. `base` is the FHIR base as the client called it: addresses
+    below it are ours."""
 
     received: Received | None = None
     once: Once | None = None
     only_if_changed: bool = False
+    base: str = ""
 
 
 NO_EXTRAS = Extras()
@@ -114,13 +117,16 @@ async def _plan(
         for step in steps:
             await _locate(gateway, reader, step, guards, hopeful=hopeful)
             _authorise(actor, step, guards)
-        await link(gateway, reader, steps, guards)
+        await link(gateway, reader, steps, guards, base=extras.base)
+        await check_claims(gateway, reader, actor, steps)
+        await check_targets(reader, steps)
     async for step in unhurried(steps):
         if step.op == "delete":
             _delete(step)
         elif not step.matched:
+            check_subject(step)
             step.put = _put(gateway, actor, step, extras.only_if_changed, source)
-            _check_governed(actor, step)
+            await check_person(gateway, step)
     records = await _provenances(gateway, actor, steps, extras.only_if_changed)
     return ChangeSet(
         id=gateway.random(16),
@@ -180,14 +186,16 @@ def _authorise(actor: Actor, step: Step, guards: Guards) -> None:
     if current is not None:
         check_owner(actor, current.owner)
         if step.type == "Organization" and not current.deleted:
-            _check_registry(actor, current.tail, step)
+            check_registry(actor, current.tail, step)
     if step.op != "delete" or (current is not None and not current.deleted):
         guards.add(VersionIs(step.type, step.id, version), ours=step.if_match is None)
 
 
 def _delete(step: Step) -> None:
     if step.current is not None and not step.current.deleted:
-        step.put = Put(step.type, step.id, "delete", owner=step.current.owner)
+        raises = step.type in EPOCH_TYPES
+        owner = step.current.owner
+        step.put = Put(step.type, step.id, "delete", owner=owner, raises_epoch=raises)
 
 
 def _put(
@@ -195,7 +203,7 @@ def _put(
 ) -> Put:
     assert step.resource is not None
     new = step.current is None or step.current.deleted
-    return put_of(
+    put = put_of(
         gateway,
         step.resource,
         op="create" if new else "update",
@@ -203,29 +211,10 @@ def _put(
         only_if_changed=only_if_changed,
         source=source,
     )
-
-
-def _check_governed(actor: Actor, step: Step) -> None:
-    """Institutions do not write the registers by which the gateway decides."""
-    assert step.put is not None
-    if actor.role != "institution":
-        return
-    if step.put.derived.evaluations:
-        raise Forbidden(
-            "Quality evaluations are recorded by their evaluator, not by an institution",
-            expression=step.root,
-            rule="governed",
-        )
-    if step.type == "Organization" and institution_of(step.resource or {}) is not None:
-        raise Forbidden(_REGISTRY, expression=step.root, rule="governed")
-
-
-_REGISTRY = "An institution of the registry is changed by the gateway's operator"
-
-
-def _check_registry(actor: Actor, tail: bytes, step: Step) -> None:
-    if actor.role == "institution" and b"/StructureDefinition/institution-" in tail:
-        raise Forbidden(_REGISTRY, expression=step.root, rule="governed")
+    if step.about:
+        type, _, id = step.about.partition("/")
+        put.patient, put.follow = (id, None) if type == "Patient" else (None, step.about)
+    return put
 
 
 async def _provenances(

@@ -1,0 +1,146 @@
+"""Whom a write is about: it stands in that person's home, and a home stays one person's.
+
+A record outside its patient's home would not be found with the patient, nor audited there; a
+Patient that became somebody else would hand one person's results to another. Architecture 5.1.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fhir_gateway.context import Gateway
+from fhir_gateway.errors import Unprocessable
+from fhir_gateway.fhir.home import HOME_RULES, home_of
+from fhir_gateway.fhir.wire import parse
+from fhir_gateway.interactions.references import local
+from fhir_gateway.interactions.steps import Step
+from fhir_gateway.security.actor import SYSTEM_ACCESS
+from fhir_gateway.store.changes import Derived
+from fhir_gateway.store.store import Reader, Stored
+
+#: The kind of identity key that is the document alone, see store.changes.Derived.
+_DOCUMENT = 2
+
+_ELSEWHERE = re.compile(r"https?://.+/Patient/[A-Za-z0-9\-.]{1,64}(?:/_history/.*)?", re.DOTALL)
+
+
+def check_subject(step: Step) -> None:
+    """Raises Unprocessable for what is about a patient of another server and of nobody here.
+
+    Runs after references were rewritten, so an address of ours is a relative one by now.
+    """
+    resource, rule = step.resource, HOME_RULES[step.type]
+    if resource is None or not (rule.person or rule.follow):
+        return
+    foreign = [slot for slot in step.slots if _ELSEWHERE.fullmatch(slot.holder["reference"])]
+    if foreign and home_of(resource) == (None, None, None):
+        raise Unprocessable(
+            "This names a patient of another server and none of this one; send the Patient too "
+            "and refer to it as Patient/id",
+            expression=step.place_of(foreign[0]),
+            rule="subject-elsewhere",
+        )
+
+
+Place = int | str
+
+
+async def check_targets(reader: Reader, steps: Sequence[Step]) -> None:
+    """Places each Provenance with the person that it is about, whatever it names beside.
+
+    Raises Unprocessable for one about several persons: it could be found in one home only.
+    """
+    written = {step.name: step for step in steps if step.resource is not None}
+    for step in steps:
+        if step.type != "Provenance" or step.resource is None or step.matched:
+            continue
+        named = (local(target.get("reference") or "") for target in step.resource["target"])
+        names = dict.fromkeys(f"{one.type}/{one.id}" for one in named if one is not None)
+        places = {name: await _place(reader, name, written, depth=0) for name in names}
+        persons = {name: place for name, place in places.items() if _is_person(place)}
+        step.about = next(iter(persons), "")
+        if len(set(persons.values())) > 1:
+            raise Unprocessable(
+                "The targets of a Provenance must be of one person; send one for each",
+                expression=f"{step.root}.target",
+                rule="targets",
+            )
+
+
+def _is_person(place: Place) -> bool:
+    return place > 0 if isinstance(place, int) else place.startswith("Patient/")
+
+
+async def _place(reader: Reader, name: str, written: Mapping[str, Step], *, depth: int) -> Place:
+    """The home of a resource: its number, or, for a person who is new, "Patient/id"."""
+    type, _, id = name.partition("/")
+    home = await reader.home(type, id)
+    if home is not None:
+        return home
+    step = written.get(name)
+    if step is None or step.resource is None or depth > len(written):
+        return 0
+    place = home_of(step.resource)
+    if place.patient is not None:
+        known = await reader.home("Patient", place.patient)
+        return known if known is not None else f"Patient/{place.patient}"
+    if place.follow is not None:
+        return await _place(reader, place.follow, written, depth=depth + 1)
+    return f"Organization/{place.institution}" if place.institution else 0
+
+
+async def check_person(gateway: Gateway, step: Step) -> None:
+    """Raises Unprocessable when a stored Patient would become another person.
+
+    That is: identity documents, and none that any version bore; or, where documents cannot be
+    compared, another name and another birth date. A deletion in between changes nothing.
+    """
+    if step.type != "Patient" or step.current is None or step.put is None:
+        return
+    new = _documents(step.put.derived)
+    if not step.current.deleted and new and new & _documents_of(gateway, step.current):
+        return
+    async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
+        versions = await reader.history(step.type, step.id)
+    earlier = [stored for stored in versions if not stored.deleted]
+    borne = frozenset[bytes]().union(*(_documents_of(gateway, one) for one in earlier))
+    if new and borne:
+        same = bool(new & borne)
+    else:
+        same = not earlier or _alike(parse(earlier[0].whole()), step.resource or {})
+    if not same:
+        raise Unprocessable(
+            "A stored Patient may not become another person; store a new Patient",
+            expression=step.root,
+            rule="person-changed",
+        )
+
+
+def _documents(derived: Derived) -> frozenset[bytes]:
+    return frozenset(key for key, kind in derived.identity if kind == _DOCUMENT)
+
+
+def _documents_of(gateway: Gateway, stored: Stored) -> frozenset[bytes]:
+    derived = Derived([], [], [], [], [], [], [], [])
+    resource = parse(stored.whole())
+    for derive in gateway.derivers:
+        derive(resource, derived)
+    return _documents(derived)
+
+
+def _alike(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Whether name or birth date say that it may be the same person."""
+    if not before.get("birthDate") or not after.get("birthDate"):
+        return True
+    same_day = before["birthDate"] == after["birthDate"]
+    return same_day or not _names(before).isdisjoint(_names(after))
+
+
+def _names(patient: Mapping[str, Any]) -> set[str]:
+    names = (
+        name.get("text") or "".join([name.get("family") or "", *(name.get("given") or ())])
+        for name in patient.get("name", ())
+    )
+    return {"".join(name.split()).casefold() for name in names} - {""}
