@@ -20,7 +20,7 @@ from fhir_gateway.recognition.ask import Question, ask
 from fhir_gateway.recognition.order import encounter_context, read_orders
 from fhir_gateway.recognition.record import Occasion
 from fhir_gateway.recognition.subject import Subject, subject_by_id, subject_by_identifiers
-from fhir_gateway.recognition.vocabulary import vocabulary_of
+from fhir_gateway.recognition.vocabulary import reason_codings, vocabulary_of
 from fhir_gateway.security.actor import Actor
 
 _NOTHING = b'{"cards":[]}'
@@ -56,7 +56,8 @@ async def answer_call(
             unless_known=None if "patient" in call.prefetch else _prefetch_missing(),
         ),
     )
-    return orjson.dumps({"cards": cards(answer, orders, vocabulary_of(gateway), base)})
+    reasons = reason_codings(gateway)
+    return orjson.dumps({"cards": cards(answer, orders, vocabulary_of(gateway), base, reasons)})
 
 
 async def _subject(gateway: Gateway, actor: Actor, call: HookCall, base: str) -> Subject:

@@ -12,13 +12,14 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import orjson
+
 from fhir_gateway.recognition.ask import CONTRADICTORY, UNKNOWN, Answer
 from fhir_gateway.recognition.model import Candidate, ItemOutcome
 from fhir_gateway.recognition.order import Order
 from fhir_gateway.recognition.record import card_uuid
 from fhir_gateway.recognition.spell import exam_day, value_text, window_end
 from fhir_gateway.recognition.texts import REASONS, outcome_sentence, sentence
-from fhir_gateway.recognition.vocabulary import coding_of
 from fhir_gateway.terminology.code_system import Vocabulary
 
 Card = dict[str, Any]
@@ -43,12 +44,17 @@ MOST_STALE = 5
 _RANK = {"recognize": 0, "cannot-decide": 1, "view-only": 2}
 
 
-def cards(answer: Answer, orders: Sequence[Order], vocabulary: Vocabulary, base: str) -> list[Card]:
-    """The cards of an answer, in the order of the order lines. `base` is where links lead."""
+def cards(
+    answer: Answer, orders: Sequence[Order], vocabulary: Vocabulary, base: str, reasons: bytes
+) -> list[Card]:
+    """The cards of an answer, in the order of the order lines.
+
+    `base` is where links lead, `reasons` are the override reasons as JSON: every card has them.
+    """
     if _nobody(answer):
         return [_nobody_card(answer)]
     found: list[Card] = []
-    reasons, notes = override_reasons(vocabulary), _notes(answer)
+    notes = _notes(answer)
     by_key: dict[str, list[ItemOutcome]] = {}
     for item in answer.decision.items:
         by_key.setdefault(item.key, []).append(item)
@@ -103,9 +109,7 @@ class _Line(NamedTuple):
         return f"{escape(value)}，{told}" if value else told
 
 
-def _card(
-    line: _Line, speaking: Sequence[ItemOutcome], reasons: list[dict[str, str]], notes: str
-) -> Card:
+def _card(line: _Line, speaking: Sequence[ItemOutcome], reasons: bytes, notes: str) -> Card:
     links: dict[str, dict[str, str]] = {}
     detail = [_tell(line, item, links) for item in speaking]
     if len(speaking) < len(line.items):
@@ -118,7 +122,7 @@ def _card(
         "detail": "\n\n".join(detail),
         "indicator": "info",
         "source": _SOURCE,
-        "overrideReasons": reasons,
+        "overrideReasons": orjson.Fragment(reasons),
         "links": list(links.values()),
     }
     if may_suggest(line.answer, line.items):
@@ -213,11 +217,11 @@ def _link(line: _Line, result: Candidate, links: dict[str, dict[str, str]]) -> N
 
 def _notes(answer: Answer) -> str:
     """What is true of every card of an answer: which sources are stale, and who decides."""
-    stale = [source.name for source in answer.sources if source.stale]
+    stale = [source.name for source in answer.stale[:MOST_STALE]]
     if not stale:
         return _DOCTOR
-    shown = "、".join(map(escape, stale[:MOST_STALE]))
-    more = f"等 {len(stale)} 家" if len(stale) > MOST_STALE else ""
+    shown = "、".join(map(escape, stale))
+    more = f"等 {len(answer.stale)} 家" if len(answer.stale) > MOST_STALE else ""
     return f"以下来源近期没有送达数据，结果可能不全：{shown}{more}。\n\n{_DOCTOR}"
 
 
@@ -296,8 +300,3 @@ def shorten(text: str, limit: int = SUMMARY_LIMIT) -> str:
     """Plain text of at most `limit` characters."""
     text = plain(text)
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
-
-
-def override_reasons(vocabulary: Vocabulary) -> list[dict[str, str]]:
-    """The six lawful grounds and the local ones."""
-    return [coding_of(reason) for reason in vocabulary.reasons.values()]

@@ -18,7 +18,13 @@ from fhir_gateway.errors import GatewayError
 from fhir_gateway.fhir.keys import key64
 from fhir_gateway.interactions.audit import call_of, entry
 from fhir_gateway.interactions.sources import Source
-from fhir_gateway.recognition.candidates import candidates, evaluations_to_read, items_to_read
+from fhir_gateway.recognition.candidates import (
+    Register,
+    add_rows,
+    candidates,
+    evaluations_to_read,
+    items_to_read,
+)
 from fhir_gateway.recognition.decide import decide
 from fhir_gateway.recognition.known import Known, known
 from fhir_gateway.recognition.model import (
@@ -38,11 +44,11 @@ from fhir_gateway.recognition.record import (
     render_tail,
 )
 from fhir_gateway.recognition.rules import RuleSet
-from fhir_gateway.recognition.vocabulary import catalogue_of, vocabulary_of
+from fhir_gateway.recognition.vocabulary import areas_within, catalogue_of
 from fhir_gateway.security.actor import Access, Actor
 from fhir_gateway.security.institution import Institution
 from fhir_gateway.store.blobs import pack
-from fhir_gateway.store.changes import ChangeSet, Entry, Evaluation, Received
+from fhir_gateway.store.changes import ChangeSet, Entry, Received
 from fhir_gateway.store.store import Reader
 from fhir_gateway.terminology.catalogue import Catalogue
 
@@ -83,6 +89,7 @@ class Answer(NamedTuple):
     query: Query
     decision: Decision
     sources: Sequence[Source]
+    stale: Sequence[Source]
     institutions: Mapping[str, Institution]
 
 
@@ -97,7 +104,7 @@ async def ask(gateway: Gateway, actor: Actor, question: Question) -> Answer:
     async with gateway.store.snapshot(actor.access) as reader:
         facts = await known(gateway, reader, as_of)
         inputs = await _inputs(gateway, reader, question, facts, as_of, actor.access)
-        seen = await read_candidates(reader, inputs)
+        seen = await read_candidates(reader, inputs, facts.register)
     rule_set = facts.rules.rule_set if facts.rules else None
     decision = conclude(inputs, seen, rule_set, catalogue_of(gateway))
     number = decision_number(gateway)
@@ -107,6 +114,7 @@ async def ask(gateway: Gateway, actor: Actor, question: Question) -> Answer:
         query=inputs.query,
         decision=decision,
         sources=facts.sources,
+        stale=facts.stale,
         institutions=facts.institutions,
     )
     await _record(gateway, actor, question, inputs, answer)
@@ -139,7 +147,7 @@ async def _inputs(
         context=question.context,
         identity=Identity(person.documented, person.contested) if person else Identity(),
         t=reader.t,
-        receiver_within=tuple(sorted(vocabulary_of(gateway).areas.within(area))),
+        receiver_within=areas_within(gateway, area),
     )
     unknown = "" if person else UNKNOWN
     return Inputs(
@@ -152,16 +160,19 @@ async def _inputs(
     )
 
 
-async def read_candidates(reader: Reader, inputs: Inputs) -> list[Candidate]:
-    """The person's results of the ordered items, as they were at commit `query.t`."""
+async def read_candidates(reader: Reader, inputs: Inputs, register: Register) -> list[Candidate]:
+    """The person's results of the ordered items, as they were at commit `query.t`.
+
+    `register` holds rows that were true then; what it lacks is read and added.
+    """
     query = inputs.query
     items = [] if inputs.unknown else items_to_read(query)
     if not items:
         return []
     stored = await reader.facts(query.home, items, query.t)
-    register: dict[tuple[str, str], list[Evaluation]] = {}
-    for row in await reader.evaluations(evaluations_to_read(stored), query.t):
-        register.setdefault((row.institution, row.item), []).append(row)
+    missing = [pair for pair in evaluations_to_read(stored) if pair not in register]
+    if missing:
+        add_rows(register, missing, await reader.evaluations(missing, query.t))
     return candidates(stored, register)
 
 
@@ -191,7 +202,7 @@ async def _record(
         digest = sha256(question.kept).digest()
         occasion = occasion._replace(received=digest.hex())
         received = [Received(digest, "application/json", *pack(question.kept))]
-    tail = render_tail(inputs, answer.decision, occasion, _in_short(answer.sources))
+    tail = render_tail(inputs, answer.decision, occasion, _in_short(answer))
     enc, body = pack(tail)
     query = answer.query
     owner = key64(f"Organization/{query.receiver}") if query.receiver else 0
@@ -221,11 +232,10 @@ async def _record(
     gateway.count("decisions", 1)
 
 
-def _in_short(sources: Sequence[Source]) -> Sources:
-    stale = [source.institution for source in sources if source.stale]
-    shown = " ".join(stale[:MOST_STALE])
-    more = len(stale) - MOST_STALE
-    return Sources(len(sources), f"{shown} and {more} more" if more > 0 else shown)
+def _in_short(answer: Answer) -> Sources:
+    shown = " ".join([source.institution for source in answer.stale[:MOST_STALE]])
+    more = len(answer.stale) - MOST_STALE
+    return Sources(len(answer.sources), f"{shown} and {more} more" if more > 0 else shown)
 
 
 def named_results(decision: Decision) -> list[str]:

@@ -6,7 +6,7 @@ side and time. Nothing is read here; `recognition.ask` reads what these function
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, cast
 
 from fhir_gateway.recognition.model import (
@@ -38,13 +38,23 @@ def evaluations_to_read(facts: Iterable[StoredFact]) -> list[tuple[str, str]]:
     return list(pairs)
 
 
-#: Rows of the register by (institution, item).
-Register = Mapping[tuple[str, str], Sequence[Evaluation]]
+#: Rows of the register by (institution, item), each in the order of `add_rows`.
+Register = dict[tuple[str, str], tuple[Evaluation, ...]]
+
+
+def add_rows(
+    register: Register, pairs: Iterable[tuple[str, str]], rows: Iterable[Evaluation]
+) -> None:
+    """Adds what was read for these pairs, also that there is nothing."""
+    found: dict[tuple[str, str], list[Evaluation]] = {pair: [] for pair in pairs}
+    for row in rows:
+        found[row.institution, row.item].append(row)
+    for pair, own in found.items():
+        register[pair] = tuple(sorted(own, key=_row_order))
 
 
 def candidates(facts: Sequence[StoredFact], register: Register) -> list[Candidate]:
     """One candidate for every result of an item, in the order of the facts."""
-    sorted_rows = {pair: tuple(sorted(rows, key=_row_order)) for pair, rows in register.items()}
     studies: dict[str, list[StoredFact]] = {}
     reports: set[tuple[str, str]] = set()
     for stored in facts:
@@ -57,7 +67,7 @@ def candidates(facts: Sequence[StoredFact], register: Register) -> list[Candidat
         else:
             reports.add((fact.source, fact.item))
     return [
-        _candidate(stored, studies.get(stored.fact.source, ()), sorted_rows)
+        _candidate(stored, studies.get(stored.fact.source, ()), register)
         for stored in facts
         if stored.fact.item != UNCODED and (stored.report_source, stored.fact.item) not in reports
     ]
@@ -66,7 +76,7 @@ def candidates(facts: Sequence[StoredFact], register: Register) -> list[Candidat
 def _candidate(
     stored: StoredFact,
     studies: Sequence[StoredFact],
-    register: Mapping[tuple[str, str], tuple[Evaluation, ...]],
+    register: Register,
 ) -> Candidate:
     fact = stored.fact
     time, high, side = fact.time, fact.time_high, fact.laterality

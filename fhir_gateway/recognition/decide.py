@@ -146,15 +146,20 @@ def _judge(
 
 def _weigh(findings: Findings, ranks: Sequence[int]) -> tuple[Outcome, int]:
     """Step 1: the outcome, and the position of the first rule that makes it, else -1."""
-    failed = unknown = (2, -1)
+    failed = unknown = 2  # the lowest rank
+    failing = doubtful = -1
     for number, (verdict, _, effect) in findings.items():
+        if verdict == "not-applicable":
+            continue
+        rank = RANK[effect] if effect else ranks[number]
         if verdict == "fail":
-            failed = min(failed, (RANK[effect] if effect else ranks[number], number))
-        elif verdict == "unknown":
-            unknown = min(unknown, (RANK[effect] if effect else ranks[number], number))
-    if unknown[0] < failed[0]:
-        return "cannot-decide", unknown[1]
-    return _OUTCOMES[failed[0]], failed[1]
+            if rank < failed or (rank == failed and number < failing):
+                failed, failing = rank, number
+        elif rank < unknown or (rank == unknown and number < doubtful):
+            unknown, doubtful = rank, number
+    if unknown < failed:
+        return "cannot-decide", doubtful
+    return _OUTCOMES[failed], failing
 
 
 def _combine(situation: Situation, candidates: list[Candidate], rule_set: RuleSet) -> ItemOutcome:

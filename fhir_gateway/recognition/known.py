@@ -1,7 +1,7 @@
 """What every question needs beside the patient's own facts, kept for as long as it is true.
 
 Rule sets change only with the epoch, so they are read once per epoch; a snapshot of another epoch
-never sees them (architecture 5.9). Evaluations are read with every question: one statement each.
+never sees them (architecture 5.9). So are the rows of the register, as far as they are asked for.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from fhir_gateway.errors import GatewayError
 from fhir_gateway.fhir.wire import parse
 from fhir_gateway.interactions.institutions import institutions_at
 from fhir_gateway.interactions.sources import Source, sources
+from fhir_gateway.recognition.candidates import Register
 from fhir_gateway.recognition.rules import CRITERION_SYSTEM, RuleSet, choose, load_rule_set
 from fhir_gateway.search.plan import SearchPlan
 from fhir_gateway.security.institution import Institution
@@ -32,30 +33,63 @@ class InForce(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What holds at one moment in one snapshot. `rules` is None in a gap between rule sets."""
+    """What holds at one moment in one snapshot. `rules` is None in a gap between rule sets.
+
+    `register` is what was read of the register in this epoch, for its reader to add to; `stale`
+    are those of the sources that are.
+    """
 
     rules: InForce | None
     sources: Sequence[Source]
     institutions: Mapping[str, Institution]
+    register: Register
+    stale: Sequence[Source]
 
 
-#: The active rule sets as of an epoch, for each open store.
-_active_sets: WeakKeyDictionary[Store, tuple[int, list[InForce]]] = WeakKeyDictionary()
+class _Kept(NamedTuple):
+    """The active rule sets and the register as of an epoch."""
+
+    epoch: int
+    active: list[InForce]
+    register: Register
+
+
+#: Most pairs of the register that are kept: 500 institutions with all items of the catalogue.
+MOST_PAIRS = 100_000
+
+_kept: WeakKeyDictionary[Store, _Kept] = WeakKeyDictionary()
+#: The list of sources that was last seen, which is shared for a moment, and the stale ones in it.
+_stale: WeakKeyDictionary[Store, tuple[Sequence[Source], Sequence[Source]]] = WeakKeyDictionary()
 
 
 async def known(gateway: Gateway, reader: Reader, now: int) -> Known:
     """What holds in this snapshot at this moment."""
-    kept = _active_sets.get(gateway.store)
-    if kept is None or kept[0] != reader.epoch:
-        kept = _active_sets[gateway.store] = (reader.epoch, await _active(reader))
+    kept = _kept.get(gateway.store)
+    if kept is None or kept.epoch != reader.epoch:
+        kept = _kept[gateway.store] = _Kept(reader.epoch, await _active(reader), {})
+    elif len(kept.register) > MOST_PAIRS:
+        kept.register.clear()
+    all_sources = await sources(gateway, reader)
     return Known(
-        _choose(kept[1], now, gateway.settings.zone),
-        await sources(gateway, reader),
+        _choose(kept.active, now, gateway.settings.zone),
+        all_sources,
         await institutions_at(gateway, reader),
+        kept.register,
+        _stale_of(gateway.store, all_sources),
     )
 
 
+def _stale_of(store: Store, all_sources: Sequence[Source]) -> Sequence[Source]:
+    known = _stale.get(store)
+    if known is None or known[0] is not all_sources:
+        stale = [source for source in all_sources if source.stale]
+        known = _stale[store] = (all_sources, stale)
+    return known[1]
+
+
 def _choose(rule_sets: list[InForce], now: int, zone: str) -> InForce | None:
+    if len(rule_sets) == 1:
+        return rule_sets[0] if rule_sets[0].rule_set.in_force(now, zone) else None
     chosen = choose([one.rule_set for one in rule_sets], now, zone)
     return next((one for one in rule_sets if one.rule_set is chosen), None) if chosen else None
 

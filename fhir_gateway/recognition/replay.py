@@ -61,7 +61,7 @@ async def replay_recorded(gateway: Gateway, recorded: Recorded) -> Replayed:
         rule_set = await _rule_set(reader, inputs, differences)
     owners = frozenset(inputs.owners) if inputs.owners is not None else None
     async with gateway.store.snapshot(Access(inputs.max_class, owners)) as reader:
-        seen = await read_candidates(reader, inputs)
+        seen = await read_candidates(reader, inputs, {})
     decision = conclude(inputs, seen, rule_set, catalogue_of(gateway))
     differences += _compare(recorded, decision)
     return Replayed(recorded.stored.id, recorded.rule_set, tuple(differences))

@@ -18,11 +18,10 @@ from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 import msgspec
 
 from fhir_gateway.errors import Issue, Unprocessable
-from fhir_gateway.fhir.datatypes import date_range
 from fhir_gateway.recognition.criteria import CRITERIA, Check, Criterion
 from fhir_gateway.recognition.model import Effect, Line
 from fhir_gateway.recognition.parameters import WindowRule
-from fhir_gateway.recognition.situation import Window
+from fhir_gateway.recognition.situation import Window, period
 from fhir_gateway.settings import CANONICAL
 from fhir_gateway.terminology.catalogue import Item
 
@@ -96,9 +95,8 @@ class RuleSet:
         """Whether it is active and the day lies in its effective period."""
         if self.status != "active":
             return False
-        if self.start and as_of_us < date_range(self.start, zone)[0]:
-            return False
-        return not self.end or as_of_us <= date_range(self.end, zone)[1]
+        first, last = period(self.start, self.end, zone)
+        return first <= as_of_us <= last
 
 
 def _window(parameters: WindowRule, entry: Item) -> Window:

@@ -75,7 +75,8 @@ def midnight(ordinal: int, zone: str) -> int:
 
 
 @lru_cache(maxsize=16_384)
-def _period(start: str, end: str, zone: str) -> tuple[int, int]:
+def period(start: str, end: str, zone: str) -> tuple[int, int]:
+    """First and last microsecond of a FHIR Period; an open end is endless."""
     low = date_range(start, zone)[0] if start else -ENDLESS
     return low, date_range(end, zone)[1] if end else ENDLESS
 
@@ -108,7 +109,7 @@ def _plainly_covers(candidate: Candidate, reaching: tuple[str, ...], situation: 
     row = candidate.evaluations[0]
     if not row.passed or row.area not in reaching:
         return False
-    start, end = _period(row.start, row.end, situation.query.zone)
+    start, end = period(row.start, row.end, situation.query.zone)
     return start <= candidate.time and candidate.time_high <= end
 
 
@@ -127,11 +128,11 @@ def _contradict(rows: list[Evaluation]) -> bool:
 
 def _throughout(rows: list[Evaluation], low: int, high: int, zone: str) -> bool:
     """Whether the rows were in force during all of low..high, without a gap."""
-    start, end = _period(rows[0].start, rows[0].end, zone)
+    start, end = period(rows[0].start, rows[0].end, zone)
     if start <= low and high <= end:
         return True
     reached = low
-    for start, end in sorted(_period(row.start, row.end, zone) for row in rows):
+    for start, end in sorted(period(row.start, row.end, zone) for row in rows):
         if start > reached:
             return False
         reached = max(reached, end + 1)
@@ -143,7 +144,7 @@ def in_period(situation: Situation, candidate: Candidate) -> list[Evaluation]:
     query, found = situation.query, []
     for row in candidate.evaluations:
         if row.area in query.receiver_within:
-            start, end = _period(row.start, row.end, query.zone)
+            start, end = period(row.start, row.end, query.zone)
             if start <= candidate.time_high and candidate.time <= end:
                 found.append(row)
     return found

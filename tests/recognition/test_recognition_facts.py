@@ -15,7 +15,13 @@ from fhir_gateway.fhir.datatypes import date_range
 from fhir_gateway.fhir.keys import key64
 from fhir_gateway.fhir.validate import read_resource
 from fhir_gateway.recognition import facts, register, texts
-from fhir_gateway.recognition.candidates import candidates, evaluations_to_read, items_to_read
+from fhir_gateway.recognition.candidates import (
+    Register,
+    add_rows,
+    candidates,
+    evaluations_to_read,
+    items_to_read,
+)
 from fhir_gateway.recognition.decide import decide
 from fhir_gateway.recognition.model import (
     ABNORMAL,
@@ -354,9 +360,11 @@ def test_images_of_a_report(studies: list[dict[str, Any]], images: bool | None) 
 
 
 def test_candidates_carry_the_issuer_s_rows_for_their_item_in_one_order() -> None:
-    rows = [_row(round="2"), _row(round="1")]
-    (found,) = candidates([stored(fact(observation()))], {("hospital", "K"): rows})
+    register: Register = {}
+    add_rows(register, [("hospital", "K"), ("hospital", "Na")], [_row(round="2"), _row(round="1")])
+    (found,) = candidates([stored(fact(observation()))], register)
     assert [row.round for row in found.evaluations] == ["1", "2"]
+    assert register["hospital", "Na"] == ()
     assert evaluations_to_read([stored(fact(observation())), stored(fact(study()))]) == [
         ("hospital", "K")
     ]

@@ -243,7 +243,7 @@ def test_rules_that_look_at_the_order_say_the_same_of_every_result() -> None:
 def machine_zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("TZ", request.param)
     time.tzset()
-    for cached in (datatypes._date_range, situation.midnight, situation._period):
+    for cached in (datatypes._date_range, situation.midnight, situation.period):
         cached.cache_clear()
     yield request.param
     monkeypatch.undo()
