@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from urllib.parse import parse_qsl
 
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import GatewayError
@@ -16,6 +15,7 @@ from fhir_gateway.fhir import bundle
 from fhir_gateway.fhir.envelope import BundleEntry
 from fhir_gateway.fhir.outcome import operation_outcome
 from fhir_gateway.interactions.audit import audited
+from fhir_gateway.interactions.conditional import pairs_of
 from fhir_gateway.interactions.create import create
 from fhir_gateway.interactions.delete import delete
 from fhir_gateway.interactions.entries import (
@@ -94,7 +94,7 @@ async def _carry_out(
             gateway,
             actor,
             type=type,
-            pairs=parse_qsl(request.query, keep_blank_values=True),
+            pairs=pairs_of(request.query),
             body=body,
             if_match=version,
             base=base,

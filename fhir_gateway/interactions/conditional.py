@@ -13,7 +13,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl, urlencode
 
 from fhir_gateway.context import Gateway
-from fhir_gateway.errors import Invalid, MultipleMatches, NotSupported
+from fhir_gateway.errors import Invalid, MultipleMatches, NotSupported, Structure
 from fhir_gateway.search.plan import SearchPlan, Token
 from fhir_gateway.search.planner import plan_search
 from fhir_gateway.store.changes import Absent
@@ -30,7 +30,16 @@ class Condition(NamedTuple):
 
 def condition_of(gateway: Gateway, type: str, query: str) -> Condition:
     """Reads `identifier=system|value` as it stands in If-None-Exist or after `Type?`."""
-    return condition(gateway, type, parse_qsl(query.lstrip("?"), keep_blank_values=True))
+    return condition(gateway, type, pairs_of(query.lstrip("?")))
+
+
+def pairs_of(query: str) -> list[tuple[str, str]]:
+    """The parameters of a query. Raises Structure when they are not UTF-8: read with replacement
+    characters, different identifiers would be the same one."""
+    try:
+        return parse_qsl(query, keep_blank_values=True, errors="strict")
+    except UnicodeDecodeError:
+        raise Structure("The query is not UTF-8", rule="encoding") from None
 
 
 def condition(gateway: Gateway, type: str, pairs: Sequence[tuple[str, str]]) -> Condition:

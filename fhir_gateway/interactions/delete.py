@@ -7,7 +7,7 @@ from fhir_gateway.interactions.audit import audited
 from fhir_gateway.interactions.events import write_events
 from fhir_gateway.interactions.outcome import Outcome
 from fhir_gateway.interactions.steps import Step
-from fhir_gateway.interactions.types import check_may_write, check_type
+from fhir_gateway.interactions.types import check_id, check_may_write, check_type
 from fhir_gateway.interactions.write import write
 from fhir_gateway.security.actor import Actor
 
@@ -18,9 +18,11 @@ async def delete(
 ) -> Outcome:
     """Deletes the resource; one that is not there is deleted already.
 
-    Raises PreconditionFailed for `if_match`, Forbidden for another institution's.
+    Raises Invalid for what cannot be an id, PreconditionFailed for `if_match`, Forbidden for
+    another institution's.
     """
     check_type(type, "delete")
+    check_id(id)
     check_may_write(actor, type)
     step = Step("delete", type, id, root=type, if_match=if_match)
     written = await write(gateway, actor, [step], audit=write_events(gateway, actor))

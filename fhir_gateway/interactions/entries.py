@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, TypeVar
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import GatewayError, Invalid, Issue, NotSupported
@@ -15,7 +15,7 @@ from fhir_gateway.fhir import bundle
 from fhir_gateway.fhir.envelope import BundleEntry
 from fhir_gateway.fhir.validate import read_resource
 from fhir_gateway.fhir.wire import instant
-from fhir_gateway.interactions.conditional import condition_of
+from fhir_gateway.interactions.conditional import condition_of, pairs_of
 from fhir_gateway.interactions.history import history
 from fhir_gateway.interactions.outcome import Outcome, Refused, found
 from fhir_gateway.interactions.pace import unhurried
@@ -151,7 +151,7 @@ async def read_entry(
     """What an entry with GET asks for: a resource, or a Bundle as JSON."""
     type, id, rest = request.type, request.id, request.rest
     if not id:
-        pairs = parse_qsl(request.query, keep_blank_values=True)
+        pairs = pairs_of(request.query)
         return await search_type(gateway, actor, type=type, pairs=pairs, base=base, lenient=lenient)
     if not rest:
         return found(await read(gateway, actor, type=type, id=id))
