@@ -20,11 +20,12 @@ from city import (
 
 from fhir_gateway.errors import Unavailable
 from fhir_gateway.fhir.validate import issues
+from fhir_gateway.interactions.delete import delete
 from fhir_gateway.recognition import publish
 from fhir_gateway.recognition.ask import Question, ask
 from fhir_gateway.recognition.model import OrderedItem
 from fhir_gateway.recognition.record import Occasion
-from fhir_gateway.security.actor import Actor
+from fhir_gateway.security.actor import GATEWAY, Actor
 from fhir_gateway.store.blobs import pack
 from fhir_gateway.store.changes import ChangeSet
 
@@ -164,7 +165,17 @@ def test_an_evaluation_that_is_taken_back_no_longer_counts(start: Callable[..., 
     town = City(start())
     patient = town.patient()
     town.result(patient)
+    assert outcomes(town.recognize(patient, POTASSIUM)) == [("recognize", "usable")]
     town.evaluate("sender", [POTASSIUM], status="in-process")
+    assert outcomes(town.recognize(patient, POTASSIUM)) == [("view-only", "not-evaluated")]
+
+
+def test_an_evaluation_that_is_deleted_no_longer_counts(start: Callable[..., Any]) -> None:
+    town = City(start())
+    patient = town.patient()
+    town.result(patient)
+    assert outcomes(town.recognize(patient, POTASSIUM)) == [("recognize", "usable")]
+    town.running.run(delete(town.gateway, GATEWAY, type="VerificationResult", id="round-sender"))
     assert outcomes(town.recognize(patient, POTASSIUM)) == [("view-only", "not-evaluated")]
 
 
