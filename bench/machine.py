@@ -55,15 +55,28 @@ def describe() -> str:
     )
 
 
+def family(pid: int) -> list[int]:
+    """A process and its living children: a server and its workers."""
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *map(int, listed)]
+
+
 def cpu_seconds(pid: int) -> float:
-    """User and system CPU seconds of a process and its waited-for children so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """User and system CPU seconds of a process and its living children so far."""
+    ticks = 0
+    for one in family(pid):
+        fields = Path(f"/proc/{one}/stat").read_text().rsplit(")", 1)[1].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def resident_mib(pid: int) -> float:
-    """Resident memory of a process in MiB, without file pages mapped from the database."""
+    """Resident memory in MiB of the largest process of a server, without mapped file pages."""
+    return max(_anonymous_kib(one) for one in family(pid)) / 1024
+
+
+def _anonymous_kib(pid: int) -> int:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("RssAnon"):
-            return int(line.split()[1]) / 1024
-    return 0.0
+            return int(line.split()[1])
+    return 0

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from bench.cases import REPORT_RESULTS, Cases
 from bench.load import Load, run_load
 from bench.machine import cpu_seconds, describe, measure_fdatasync, resident_mib
-from bench.prepare import prepare_store
+from bench.prepare import Seeded, prepare_store
 
 OUT = Path(__file__).with_name("out")
 CLIENTS = 16
@@ -116,6 +116,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="bench.run", description=__doc__)
     parser.add_argument("--patients", type=int, default=100_000)
     parser.add_argument("--seconds", type=float, default=10.0, help="of each case")
+    parser.add_argument("--workers", type=int, default=2, help="processes of the product")
     parser.add_argument("--fresh", action="store_true", help="seed again")
     arguments = parser.parse_args()
     OUT.mkdir(exist_ok=True)
@@ -131,12 +132,13 @@ def main() -> int:
     print(f"data       {seeded.told}")
     print(f"\n  {HEAD}")
     cases = Cases(arguments.patients, seeded.tokens["receiver"], seeded.tokens["issuer"])
-    rows = run_cases(cases, seeded.database, seeded.mappings, arguments.seconds)
+    rows = run_cases(cases, seeded, arguments.seconds, arguments.workers)
     return 1 if any(row.load.failures for row in rows) else 0
 
 
-def run_cases(cases: Cases, database: Path, mappings: Path, seconds: float) -> list[Row]:
-    """All rows, floor first."""
+def run_cases(cases: Cases, seeded: Seeded, seconds: float, workers: int) -> list[Row]:
+    """All rows, floor first. Reads are served by one process, as the floor is."""
+    database, mappings = seeded.database, seeded.mappings
     with served("bench.floor", str(database)) as floor:
         read = measure(floor, "floor: read by id", cases.floor_read, seconds / 2)
         search = measure(floor, "floor: patient+code+date", cases.floor_search, seconds / 2)
@@ -152,12 +154,17 @@ def run_cases(cases: Cases, database: Path, mappings: Path, seconds: float) -> l
         )
         rows.append(measure(product, "read by id", cases.read, seconds, low))
         rows.append(measure(product, "patient+code+date", cases.search, seconds, high))
+    options = (*options, "--workers", str(workers))
+    with served("bench.product", str(mappings), *options) as product:
         rows.append(measure(product, "$recognize, 5 items", cases.recognize, seconds))
         sign = cases.order_sign("recognition-order-sign")
         rows.append(measure(product, "order-sign, 5 items", sign, seconds))
         name = f"ingest, reports of {REPORT_RESULTS} (resources/s)"
         rows.append(measure(product, name, cases.report, seconds, per_request=REPORT_RESULTS + 3))
-        print(f"  after the load {resident_mib(product.pid):.0f} MiB resident", flush=True)
+        print(
+            f"  {workers} processes, after the load {resident_mib(product.pid):.0f} MiB resident",
+            flush=True,
+        )
     return rows
 
 

@@ -185,7 +185,10 @@ class Credential(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ChangeSet(msgspec.Struct, array_like=True):
-    """One atomic request to the store. Sent again with the same id it has no second effect."""
+    """One atomic request to the store. Sent again with the same id it has no second effect.
+
+    One that only records what was read may do without an id (b""): it is not remembered.
+    """
 
     id: bytes  # 16 random bytes
     guards: list[Guard] = []
