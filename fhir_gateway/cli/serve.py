@@ -53,7 +53,8 @@ def command(workers: int, **chosen: Any) -> None:
 
     Every request but /fhir/metadata, GET /cds-services, /healthz and /readyz needs an
     institution's token (`fhir-gateway institution token`), unless --open-access is given. /metrics
-    answers on the loopback interface. Put a reverse proxy with TLS in front for callers from elsewhere.
+    answers on the loopback interface. Put a reverse proxy with TLS in front for callers from
+    elsewhere.
 
     \b
     Examples:
