@@ -19,11 +19,10 @@ from fhir_gateway.recognition.model import OrderedItem
 from fhir_gateway.recognition.order import read_contexts, read_orders
 from fhir_gateway.recognition.record import MAX_LINES, Occasion
 from fhir_gateway.recognition.replay import replay_decision
-from fhir_gateway.recognition.subject import Subject, subject_by_id, subject_by_identifiers
+from fhir_gateway.recognition.subject import Subject, subject_by_identifiers
 from fhir_gateway.recognition.told import told
 from fhir_gateway.recognition.vocabulary import catalogue_of
 from fhir_gateway.security.actor import Actor
-from fhir_gateway.store.store import Reader
 from fhir_gateway.terminology.catalogue import SYSTEMS
 
 Parameters = dict[str, Any]
@@ -59,15 +58,14 @@ async def recognize(
     given = take(parameters, _RECOGNIZE)
     context = read_contexts([taken.value for taken in given["context"]])
     receiver = _receiver(actor, single(given, "receiver"))
-    async with gateway.store.snapshot(actor.access) as reader:
-        if id is not None:
-            _refuse_on_instance(given)
-            order = await _stored_order(reader, id)
-            subject = await _subject_of_order(reader, gateway, order)
-            drafts = [(f"ServiceRequest/{id}", "ServiceRequest", order)]
-        else:
-            subject = await _subject(reader, gateway, single(given, "patient"))
-            drafts = _drafts(given["order"])
+    if id is not None:
+        _refuse_on_instance(given)
+        order = await _stored_order(gateway, actor, id)
+        subject = _subject_of_order(order)
+        drafts = [(f"ServiceRequest/{id}", "ServiceRequest", order)]
+    else:
+        subject = await _subject(gateway, actor, single(given, "patient"))
+        drafts = _drafts(given["order"])
     orders = read_orders(gateway, drafts, receiver or None)
     items = [item for order in orders for item in order.items] + _items(given["item"])
     _check_items(items)
@@ -108,8 +106,9 @@ def _refuse_on_instance(given: Mapping[str, list[Taken]]) -> None:
         raise Invalid(issues=issues)
 
 
-async def _stored_order(reader: Reader, id: str) -> dict[str, Any]:
-    stored = await reader.read("ServiceRequest", id)
+async def _stored_order(gateway: Gateway, actor: Actor, id: str) -> dict[str, Any]:
+    async with gateway.store.snapshot(actor.access) as reader:
+        stored = await reader.read("ServiceRequest", id)
     if stored is None:
         raise NotFound("There is no such ServiceRequest", rule="unknown-id")
     if stored.deleted:
@@ -117,18 +116,20 @@ async def _stored_order(reader: Reader, id: str) -> dict[str, Any]:
     return parse(stored.whole())
 
 
-async def _subject_of_order(reader: Reader, gateway: Gateway, order: dict[str, Any]) -> Subject:
+def _subject_of_order(order: dict[str, Any]) -> Subject:
     text = order.get("subject", {}).get("reference", "")
     type, _, id = text.partition("/")
-    return await subject_by_id(reader, gateway, id) if type == "Patient" else Subject()
+    return Subject(id) if type == "Patient" else Subject()
 
 
-async def _subject(reader: Reader, gateway: Gateway, taken: Taken | None) -> Subject:
+async def _subject(gateway: Gateway, actor: Actor, taken: Taken | None) -> Subject:
+    """Whom the question is about. A logical id is looked up by `ask`."""
     if taken is None:
         raise Invalid("patient is required", expression="Parameters.parameter", rule="required")
-    if taken.element == "valueIdentifier":
+    if taken.element != "valueIdentifier":
+        return Subject(local_id(taken, "Patient"))
+    async with gateway.store.snapshot(actor.access) as reader:
         return await subject_by_identifiers(reader, gateway, [taken.value])
-    return await subject_by_id(reader, gateway, local_id(taken, "Patient"))
 
 
 def _drafts(orders: list[Taken]) -> list[tuple[str, str, dict[str, Any]]]:

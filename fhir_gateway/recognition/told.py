@@ -12,7 +12,7 @@ from typing import Any
 from fhir_gateway.fhir.wire import instant
 from fhir_gateway.interactions.sources import Source
 from fhir_gateway.recognition.ask import Answer
-from fhir_gateway.recognition.model import Candidate, ItemOutcome, Line
+from fhir_gateway.recognition.model import Candidate, Effect, ItemOutcome, Line, Verdict
 from fhir_gateway.recognition.spell import exam_time, value_text, window_end
 from fhir_gateway.recognition.texts import outcome_sentence, sentence
 from fhir_gateway.terminology.catalogue import Catalogue
@@ -106,16 +106,23 @@ def _version(candidate: Candidate) -> str:
 
 def _line(line: Line, own: str) -> list[Part]:
     """A line; its evidence is the result's `own` version unless it names another."""
-    said, cited = _said(line.rule, line.verdict, line.reason, sentence(line), line.clause)
+    values = tuple(line.values.items())
+    said, cited = _said(line.rule, line.verdict, line.reason, line.effect, line.clause, values)
     evidence = line.evidence or own
     return [*said, _reference("evidence", evidence), *cited] if evidence else [*said, *cited]
 
 
 @lru_cache(maxsize=8_192)
 def _said(
-    rule: str, verdict: str, reason: str, text: str, clause: str
+    rule: str,
+    verdict: Verdict,
+    reason: str,
+    effect: Effect,
+    clause: str,
+    values: tuple[tuple[str, str | int], ...],
 ) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
     """The parts before the evidence and those after it; they are shared: do not change them."""
+    text = sentence(Line(rule, verdict, reason, effect, "", clause, dict(values)))
     said: list[Part] = [
         {"name": "rule", "valueCode": rule},
         {"name": "verdict", "valueCode": verdict},
@@ -126,7 +133,9 @@ def _said(
     return tuple(said), ({"name": "clause", "valueString": clause},) if clause else ()
 
 
+@lru_cache(maxsize=8_192)
 def _source(source: Source) -> Part:
+    """The part is shared: do not change it."""
     reference = {"reference": f"Organization/{source.institution}", "display": source.name}
     parts: list[Part] = [{"name": "institution", "valueReference": reference}]
     if source.last_received_us is not None:
