@@ -74,9 +74,11 @@ def derive(resource: dict[str, Any], derived: Derived) -> None:
     if resource.get("resourceType") != "Patient":
         return
     names = normalised_names(resource)
-    for document in dict.fromkeys(documents(resource)):
-        if _contradicts(document, resource):
-            continue
+    borne = [one for one in dict.fromkeys(documents(resource)) if not _contradicts(one, resource)]
+    cards = sum(document.kind == ID_CARD for document in borne)
+    for document in borne:
+        if document.kind == ID_CARD and cards > 1:
+            continue  # a person has one number: of two, one is somebody else's
         derived.identity.append((_key(document, ""), DOCUMENT))
         derived.identity += [(_key(document, name), DOCUMENT_AND_NAME) for name in names]
 

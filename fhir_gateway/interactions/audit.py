@@ -78,7 +78,7 @@ async def disclose(gateway: Gateway, entries: Iterable[Entry]) -> None:
     """Makes audit entries durable. Whoever answers before this returns breaks the law of audit."""
     if not gateway.audit:
         return
-    await gateway.store.commit(ChangeSet(id=gateway.random(16), journal=list(entries), urgent=True))
+    await gateway.store.commit(ChangeSet(id=b"", journal=list(entries), urgent=True))
     gateway.count("disclosures", 1)
 
 

@@ -44,4 +44,6 @@ async def _look_up(gateway: Gateway, hashed: bytes) -> Actor:
         gateway.tokens.pop(hashed, None)
         raise Login("This token is not known or was revoked", rule="credential")
     known = await institution(gateway, owner)
-    return Actor(role="institution", name=known.name if known else owner, institution=owner)
+    if known is None:
+        raise Login("The institution of this token has left the registry", rule="credential")
+    return Actor(role="institution", name=known.name, institution=owner)

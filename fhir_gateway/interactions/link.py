@@ -76,7 +76,8 @@ class _Linker:
         conditional = conditional_url(text)
         if conditional is None:
             own = next((one for one in self.ours if text.startswith(one)), "")
-            return text.removeprefix(own)
+            relative = text.removeprefix(own)
+            return relative if local(relative) is not None else text
         if text not in self.conditions:
             self.conditions[text] = await self._find(*conditional, slot, step)
         id = self.conditions[text]

@@ -23,9 +23,7 @@ from fhir_gateway.store.store import Reader, Stored
 #: The kind of identity key that is the document alone, see store.changes.Derived.
 _DOCUMENT = 2
 
-_ELSEWHERE = re.compile(
-    r"[A-Za-z][A-Za-z0-9+.\-]*://.+/Patient/[A-Za-z0-9\-.]{1,64}(?:/_history/.*)?", re.DOTALL
-)
+_ELSEWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://.*/Patient/.*", re.DOTALL)
 
 
 def check_subject(step: Step) -> None:

@@ -153,3 +153,31 @@ def test_a_patient_is_corrected_and_documented_as_before(start: Callable[..., An
     )
     answers = [running.put("/fhir/Patient/x", one, headers=headers) for one in said]
     assert [answer.status_code for answer in answers] == [201, 200, 200, 200]
+
+
+@pytest.mark.parametrize("ending", ["Patient/a/", "/Patient/a", "Patient/a#x", "Patient/a?x"])
+@pytest.mark.parametrize("door", ["bundle", "create"])
+def test_an_address_that_is_nearly_ours_is_refused(client: Any, ending: str, door: str) -> None:
+    client.put("/fhir/Patient/a", patient("a", 0))
+    resource = observation(f"{BASE}/{ending}")
+    if door == "bundle":
+        answer = client.post("/fhir", bundle(("POST", "Observation", resource)))
+    else:
+        answer = client.post("/fhir/Observation", resource)
+    assert rule_of(answer)[0] == 422
+
+
+def test_two_identity_numbers_document_nobody(start: Callable[..., Any]) -> None:
+    running = start()
+    headers = running.institution("demo")
+    two = patient("x", 815)
+    two["identifier"].append({"system": DOCUMENT, "value": CITY.id_number(816)})
+    running.put("/fhir/Patient/x", two, headers=headers)
+    running.put("/fhir/Patient/y", patient("y", 815), headers=headers)
+
+    async def persons() -> list[tuple[bool, bool]]:
+        async with running.gateway.store.snapshot(SYSTEM_ACCESS) as reader:
+            found = [await reader.person(id) for id in "xy"]
+            return [(one.documented, one.contested) for one in found]
+
+    assert running.run(persons()) == [(False, False), (True, False)]

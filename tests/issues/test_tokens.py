@@ -13,8 +13,9 @@ from click.testing import CliRunner
 from fhir_gateway.cli.institution import command
 from fhir_gateway.errors import Login
 from fhir_gateway.interactions.authenticate import authenticate
+from fhir_gateway.interactions.delete import delete
 from fhir_gateway.interactions.institutions import has_token, issue_token, revoke_token
-from fhir_gateway.security.actor import SYSTEM_ACCESS
+from fhir_gateway.security.actor import GATEWAY, SYSTEM_ACCESS
 
 
 def test_check_misses_a_token_that_was_revoked(tmp_path: Path) -> None:
@@ -69,3 +70,14 @@ def test_a_revoked_token_does_not_live_on_when_the_clock_steps_back(
     clock.at -= 3_600_000_000
     with pytest.raises(Login):
         running.run(authenticate(gateway, headers))
+
+
+def test_the_token_of_an_institution_that_left_the_registry_is_dead(
+    start: Callable[..., Any],
+) -> None:
+    running = start()
+    headers = running.institution("demo")
+    assert running.get("/fhir/Patient", headers=headers).status_code == 200
+    running.run(delete(running.gateway, GATEWAY, type="Organization", id="demo"))
+    running.gateway.tokens.clear()
+    assert running.get("/fhir/Patient", headers=headers).status_code == 401
