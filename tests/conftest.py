@@ -2,81 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from hypothesis import settings as hypothesis_settings
-
-from fhir_gateway.app import Application, build
-from fhir_gateway.interactions.institutions import issue_token, register
-from fhir_gateway.security.institution import Institution
-from fhir_gateway.settings import Settings
+from running import Running
 
 hypothesis_settings.register_profile("ci", derandomize=True, deadline=None)
 hypothesis_settings.register_profile("torture", deadline=None, max_examples=2_000)
 hypothesis_settings.load_profile("torture" if os.environ.get("GATEWAY_TORTURE") else "ci")
-
-BASE = "http://127.0.0.1"
-
-
-class Running:
-    """A gateway in this process, called without a network; its loop runs between calls only."""
-
-    def __init__(self, database: Path, **chosen: Any) -> None:
-        self.settings = Settings(database=f"sqlite:///{database}", **chosen)
-        self.loop = asyncio.Runner()
-        self.application: Application = self.run(build(self.settings))
-        self.gateway = self.application.gateway
-        self.http = httpx.AsyncClient(
-            transport=httpx.ASGITransport(app=self.application.asgi), base_url=BASE
-        )
-
-    def run(self, work: Awaitable[Any]) -> Any:
-        """The result of a coroutine."""
-
-        async def awaited() -> Any:
-            return await work
-
-        return self.loop.run(awaited())
-
-    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """One request; `json` goes out as FHIR JSON."""
-        if "json" in options:
-            options.setdefault("headers", {})
-            headers = {"content-type": "application/fhir+json", **options["headers"]}
-            options["content"] = httpx.Request("POST", BASE, json=options.pop("json")).content
-            options["headers"] = headers
-        return self.run(self.http.request(method, path, **options))
-
-    def get(self, path: str, **options: Any) -> httpx.Response:
-        return self.request("GET", path, **options)
-
-    def post(self, path: str, body: Any, **options: Any) -> httpx.Response:
-        return self.request("POST", path, json=body, **options)
-
-    def put(self, path: str, body: Any, **options: Any) -> httpx.Response:
-        return self.request("PUT", path, json=body, **options)
-
-    def delete(self, path: str, **options: Any) -> httpx.Response:
-        return self.request("DELETE", path, **options)
-
-    def institution(self, id: str, name: str = "") -> dict[str, str]:
-        """Registers an institution; the headers that carry its token."""
-        entry = Institution(id=id, name=name or id, area="110105")
-        self.run(register(self.gateway, entry))
-        token = self.run(issue_token(self.gateway, id))
-        return {"authorization": f"Bearer {token}"}
-
-    def close(self) -> None:
-        """Closes the store and the loop."""
-        self.run(self.http.aclose())
-        self.run(self.application.close())
-        self.loop.close()
 
 
 @pytest.fixture

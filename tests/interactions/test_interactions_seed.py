@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conftest import Running
+from running import Running
 
 from fhir_gateway.app import build
 from fhir_gateway.interactions.seed import seed

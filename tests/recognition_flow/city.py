@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import count
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import httpx
+from running import Running
 
 from fhir_gateway.interactions.prepare import prepare
 from fhir_gateway.recognition import publish
@@ -23,7 +22,6 @@ from fhir_gateway.terminology.area import AREA_SYSTEM
 from fhir_gateway.terminology.catalogue import LAB_SYSTEM
 
 Json = dict[str, Any]
-Running = Any  # the class of tests/conftest.py; see `running`
 DOCUMENT = "urn:oid:2.16.156.10011.1.3"
 UUID = "d1577c69-dfbe-44ad-ba6d-3e05e953b2ea"
 #: Published windows; a compiled one, which is never a reason to offer a replacement.
@@ -44,16 +42,6 @@ def day(ago: int, hour: int = 8) -> str:
     """A time of day so many days ago, in the city's zone."""
     now = datetime.now(ZoneInfo("Asia/Shanghai")) - timedelta(days=ago)
     return now.replace(hour=hour, minute=0, second=0, microsecond=0).isoformat()
-
-
-def running(database: Path) -> Running:
-    """A gateway in this process. By path, because every folder has a module named conftest."""
-    path = Path(__file__).parents[1] / "conftest.py"
-    spec = importlib.util.spec_from_file_location("gateway_fixtures", path)
-    assert spec is not None and spec.loader is not None
-    fixtures = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(fixtures)
-    return fixtures.Running(database)
 
 
 class City:

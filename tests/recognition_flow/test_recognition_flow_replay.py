@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from city import COMPILED, EVALUATED, POTASSIUM, City, running, said
+from city import COMPILED, EVALUATED, POTASSIUM, City, said
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from running import Running
 
 from fhir_gateway.cli import main
 from fhir_gateway.fhir.wire import parse
@@ -142,7 +143,7 @@ def test_replay_equals_decision_whatever_was_and_came(
 @pytest.fixture
 def database(tmp_path: Path) -> str:
     """A closed store with two decisions and the rule set in force."""
-    one = running(tmp_path / "gateway.sqlite")
+    one = Running(tmp_path / "gateway.sqlite")
     city = City(one)
     patient = city.patient()
     city.result(patient)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from conftest import Running
 from rest_samples import bundle, entry, observation, patient
+from running import Running
 
 from fhir_gateway.app import check_open_access
 from fhir_gateway.errors import Invalid

@@ -9,8 +9,8 @@ from uuid import uuid4
 
 import apsw
 import pytest
-from conftest import Running
 from rest_samples import bundle, entry, observation, patient
+from running import Running
 
 from fhir_gateway.fhir.walk import issues
 

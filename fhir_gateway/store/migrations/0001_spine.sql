@@ -151,6 +151,7 @@ CREATE TABLE seen (             -- newest commit of each sending institution
 CREATE TABLE credential (
     hash BLOB PRIMARY KEY, institution TEXT NOT NULL, active INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX credential_institution ON credential (institution);
 CREATE TABLE job (              -- long work: leased, resumable, fenced
     id TEXT PRIMARY KEY, kind TEXT NOT NULL, state TEXT NOT NULL, payload TEXT NOT NULL,
     progress TEXT NOT NULL, attempts INTEGER NOT NULL, fence INTEGER NOT NULL,
