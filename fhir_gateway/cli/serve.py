@@ -52,9 +52,8 @@ def command(workers: int, **chosen: Any) -> None:
     """Serve the gateway over HTTP: FHIR at /fhir, CDS Hooks at /cds-services, HL7 v2 at /hl7v2.
 
     Every request but /fhir/metadata, GET /cds-services, /healthz and /readyz needs an
-    institution's token (`fhir-gateway institution token`), unless --open-access is given. /metrics
-    answers on the loopback interface. Put a reverse proxy with TLS in front for callers from
-    elsewhere.
+    institution's token (`fhir-gateway institution token`), unless --open-access is given. Put
+    a reverse proxy with TLS in front for callers from elsewhere.
 
     \b
     Examples:

@@ -119,6 +119,7 @@ async def create_one(gateway: Gateway, exchange: Exchange) -> Answer:
         type=exchange.type,
         body=await _resource_body(exchange),
         if_none_exist=condition,
+        base=exchange.base,
     )
     return _written(exchange, outcome)
 
@@ -134,6 +135,7 @@ async def update_one(gateway: Gateway, exchange: Exchange) -> Answer:
         body=await _resource_body(exchange),
         if_match=version_in(exchange.headers.get("if-match")),
         absent=_absent(exchange),
+        base=exchange.base,
     )
     return _written(exchange, outcome)
 
@@ -147,6 +149,7 @@ async def update_by_condition(gateway: Gateway, exchange: Exchange) -> Answer:
         pairs=exchange.pairs,
         body=await _resource_body(exchange),
         if_match=version_in(exchange.headers.get("if-match")),
+        base=exchange.base,
     )
     return _written(exchange, outcome)
 

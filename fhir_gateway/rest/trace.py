@@ -29,7 +29,12 @@ Send = Callable[[Any], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LOG = logging.getLogger("fhir_gateway.requests")
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._\-]{1,64}")
+#: A hexadecimal id or uuid, or a clean one without a long run of digits: that might be a person's
+#: number, and ids are logged.
+_REQUEST_ID = re.compile(
+    rb"[0-9A-Fa-f]{32}|[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
+    rb"|(?!.*[0-9]{8})[A-Za-z0-9._\-]{1,64}"
+)
 
 
 class Trace:

@@ -64,6 +64,7 @@ class Placing:
         self._patients: dict[str, int] = {}
         self._identities: dict[bytes, int] = {}
         self._followed: dict[str, tuple[int, str | None]] = {}
+        self._numbers: dict[str, int] = {}
 
     def place(self, change_set: ChangeSet) -> Iterator[Placed | None]:
         """Every Put with its place, None now and then. Raises Unprocessable when one has none."""
@@ -74,6 +75,7 @@ class Placing:
                     f"{put.type}/{put.id} is named twice in one request", rule="named-twice"
                 )
             self._current[put.type, put.id] = self._look_up(put.type, put.id)
+            self._numbers[f"{put.type}/{put.id}"] = number
             if put.type == "Patient" and put.op != "delete":
                 self._patients[put.id] = self._home_of_patient(put)
             if number % PIECE == PIECE - 1:
@@ -82,8 +84,21 @@ class Placing:
         for index, put in enumerate(puts):
             if put.op == "delete" or put.follow is None:
                 placed[index] = self._place(put)
-        for index, put in enumerate(puts):  # what follows comes after what is followed
-            yield placed.get(index) or self._place(put)
+        for index in range(len(puts)):
+            if index not in placed:
+                self._place_followers(puts, index, placed)
+            yield placed[index]
+
+    def _place_followers(self, puts: list[Put], index: int, placed: dict[int, Placed]) -> None:
+        """Places what is followed before what follows it, however the request orders them."""
+        chain = [index]
+        while True:
+            followed = self._numbers.get(puts[chain[-1]].follow or "")
+            if followed is None or followed in placed or followed in chain:
+                break
+            chain.append(followed)
+        for number in reversed(chain):
+            placed[number] = self._place(puts[number])
 
     def _place(self, put: Put) -> Placed:
         current = self._current[put.type, put.id]

@@ -1,25 +1,8 @@
-"""The city of the recognition tests, for bugs that show in its answers; by path, because every
-folder has modules of its own."""
+"""Short ways of the tests of closed bugs."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
 from typing import Any
-
-_CITY = Path(__file__).parents[1] / "recognition_flow" / "city.py"
-
-
-def city_module() -> ModuleType:
-    """The module `city` of tests/recognition_flow."""
-    if "city" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("city", _CITY)
-        assert spec is not None and spec.loader is not None
-        sys.modules["city"] = module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return sys.modules["city"]
 
 
 def rule_of(answer: Any) -> tuple[int, str]:

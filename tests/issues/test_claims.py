@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import city as CITY
 import pytest
-from issue_cases import bundle, city_module, rule_of
-
-CITY = city_module()
+from issue_cases import bundle, rule_of
+from running import Running
 
 
 @pytest.fixture(scope="module")
 def city(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    one = CITY.running(tmp_path_factory.mktemp("city") / "gateway.sqlite")
+    one = Running(tmp_path_factory.mktemp("city") / "gateway.sqlite")
     yield CITY.City(one)
     one.close()
 

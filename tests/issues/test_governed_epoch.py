@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import city as CITY
 import pytest
-from issue_cases import city_module, rule_of
+from issue_cases import rule_of
+from running import Running
 
 from fhir_gateway.interactions.delete import delete
 from fhir_gateway.security.actor import GATEWAY, SYSTEM_ACCESS
 
-CITY = city_module()
-
 
 @pytest.fixture
 def city(tmp_path: Any) -> Iterator[Any]:
-    one = CITY.running(tmp_path / "gateway.sqlite")
+    one = Running(tmp_path / "gateway.sqlite")
     yield CITY.City(one)
     one.close()
 

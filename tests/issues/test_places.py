@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import city as CITY
 import pytest
-from issue_cases import bundle, city_module, rule_of
+from issue_cases import bundle, rule_of
 
 from fhir_gateway.security.actor import SYSTEM_ACCESS
 
-CITY = city_module()
 BASE = "http://127.0.0.1/fhir"
 DOCUMENT = "urn:oid:2.16.156.10011.1.3"
 
