@@ -2,7 +2,7 @@
 
 They say yes in microseconds and never say yes where the walker (fhir.walk) says no; where they
 refuse, the walker decides and lists everything. So they may be narrower than the law: primitive
-extensions, contained resources and resources inside resources are left to the walker.
+extensions, contained resources and resources two levels inside are left to the walker.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ _FAMILY.__dict__.update(
     NotEmpty=Meta(min_length=1),
     UnsetType=UnsetType,
     Never=Annotated[int, Meta(ge=1, le=0)],
+    Raw=msgspec.Raw,
 )
 sys.modules[_FAMILY.__name__] = _FAMILY
 
@@ -96,7 +97,7 @@ def _field(member: str, type: str, element: Element, targets: tuple[str, ...]) -
 def _type(type: str, element: Element) -> str:
     """The name of the Python type of an element."""
     if type == "Resource":
-        return "Never"
+        return "Raw" if element.name == "resource" else "Never"
     binding = element.binding if element.binding in definitions().codes else ""
     if not binding and not element.many and (element.name, type) in _SEEN_IN_TEXT:
         return _primitive("string")
@@ -150,6 +151,8 @@ def _checks(definition: TypeDefinition, binding: str) -> dict[str, Any]:
     ]
     if definition.name == "Extension":
         checks.append(_extension_check(definition.elements["value"]))
+    if definition.name in ("Parameters.parameter", "Bundle.entry"):
+        checks.append(_resource_check)
     if binding:
         checks.append(_binding_check(binding, concept="coding" in definition.elements))
     if not checks:
@@ -161,6 +164,30 @@ def _checks(definition: TypeDefinition, binding: str) -> dict[str, Any]:
                 raise ValueError("not sound")
 
     return {"__post_init__": check}
+
+
+class _Head(msgspec.Struct):
+    resourceType: str
+
+
+_head = msgspec.json.Decoder(_Head)
+
+
+def _resource_check(self: Any) -> bool:
+    """A resource inside Parameters is accepted by the Struct of its own type.
+
+    Parameters and Bundles inside are left to the walker: each level would be read once more.
+    """
+    if self.resource is UNSET:
+        return True
+    type = _head.decode(self.resource).resourceType
+    if type in _HOLDERS or type not in definitions().resource_type_set:
+        return False
+    decoder(type).decode(self.resource)
+    return True
+
+
+_HOLDERS = frozenset({"Parameters", "Bundle"})
 
 
 def _choice_check(element: Element) -> Callable[[Any], bool]:
