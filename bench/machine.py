@@ -38,6 +38,21 @@ def measure_fdatasync(folder: Path, seconds: float = 3.0) -> Sync:
     )
 
 
+def bare_call_ns(calls: int = 2_000_000) -> float:
+    """What an empty Python call costs now, in ns: 40 to 50 on an idle core of this class.
+
+    Shared machines slow down and speed up; figures of two runs compare only beside this one.
+    """
+
+    def nothing() -> None:
+        return
+
+    began = time.process_time()
+    for _ in range(calls):
+        nothing()
+    return (time.process_time() - began) / calls * 1e9
+
+
 def describe() -> str:
     """One line: processor, cores, memory, Python."""
     model = next(

@@ -20,7 +20,13 @@ from typing import NamedTuple
 
 from bench.cases import REPORT_RESULTS, Cases
 from bench.load import Load, run_load
-from bench.machine import cpu_seconds, describe, measure_fdatasync, resident_mib
+from bench.machine import (
+    bare_call_ns,
+    cpu_seconds,
+    describe,
+    measure_fdatasync,
+    resident_mib,
+)
 from bench.prepare import Seeded, prepare_store
 
 OUT = Path(__file__).with_name("out")
@@ -129,6 +135,7 @@ def main() -> int:
     seeded = prepare_store(OUT / f"{arguments.patients}", arguments.patients)
     sync = measure_fdatasync(OUT)
     print(f"\nmachine    {describe()}")
+    print(f"python     an empty call takes {bare_call_ns():.0f} ns of processor time")
     print(
         f"disk       fdatasync p50 {sync.p50:.2f} ms, p99 {sync.p99:.2f} ms, "
         f"{sync.per_second:,.0f}/s"

@@ -31,6 +31,9 @@ SOURCE_LABEL = "检查检验结果互认平台"
 #: gateway's own affair (the order map, the rule set) and no doctor can do anything about it.
 SILENT = frozenset({"none-available-to-you", "order-not-mapped", "no-rule-set-in-force"})
 
+#: The same identity document stands under another name: the person must be confirmed first.
+CONTESTED = "identity-contested"
+
 _HEADS = {
     "recognize": "可互认",
     "view-only": "可查阅",
@@ -70,14 +73,15 @@ def speaks(item: ItemOutcome) -> bool:
     """Whether a doctor should read about this item.
 
     *not-recognizable* is silent, unless a newer result exists: those are always shown.
-    *cannot-decide* speaks only of an earlier result of this very patient.
+    *cannot-decide* speaks only of an earlier result of this very patient, or of a record of the
+    same document under another name, which may hold one.
     """
     if item.reason in SILENT:
         return False
     if item.outcome in ("recognize", "view-only"):
         return True
     if item.outcome == "cannot-decide":
-        return item.chosen is not None
+        return item.chosen is not None or item.reason == CONTESTED
     return bool(item.newer)
 
 
@@ -163,7 +167,11 @@ def _summary(line: _Line, speaking: Sequence[ItemOutcome]) -> str:
         item = min(speaking, key=lambda one: _RANK.get(one.outcome, 3))
         name = line.order.display or line.name(item)
         head = _HEADS.get(item.outcome, _NEWER)
+        if item.chosen is None and item.reason == CONTESTED:
+            return shorten(f"{head}：{name}，{REASONS[CONTESTED][0]}")
         return shorten(f"{head}：{name}，{len(speaking)}项有既往结果，请查看并决定")
+    if item.reason == CONTESTED and item.chosen is None:
+        return shorten(f"{_HEADS[item.outcome]}：{line.name(item)}，{REASONS[CONTESTED][0]}")
     result = item.chosen if item.outcome in _HEADS else None
     result = result or item.newer[0].candidate
     value = value_text(result)

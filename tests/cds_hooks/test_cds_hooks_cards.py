@@ -131,6 +131,20 @@ def test_a_missing_fact_of_this_patients_result_is_named(city: City) -> None:
     assert "suggestions" not in card
 
 
+def test_a_document_under_another_name_is_said_where_no_result_is_known(city: City) -> None:
+    other = city.patient()
+    document = city.running.get(f"/fhir/Patient/{other}", headers=city.sender).json()["identifier"]
+    named = [one for one in document if one["system"] == DOCUMENT]
+    resource = {"resourceType": "Patient", "name": [{"text": "另名"}], "identifier": named}
+    patient = city.create(resource)
+    for items in ((POTASSIUM,), (POTASSIUM, SODIUM)):
+        (card,) = cards(city, patient, panel(patient, *items))
+        assert card["summary"].startswith("无法判断")
+        assert "请先核实患者身份" in card["summary"]
+        assert card["links"] == []
+        assert "suggestions" not in card
+
+
 def test_a_view_only_result_is_shown_with_what_stands_in_the_way(city: City) -> None:
     patient = city.patient()
     city.result(patient, ago=30)
