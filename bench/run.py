@@ -126,7 +126,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="bench.run", description=__doc__)
     parser.add_argument("--patients", type=int, default=100_000)
     parser.add_argument("--seconds", type=float, default=10.0, help="of each case")
-    parser.add_argument("--workers", type=int, default=2, help="processes of the product")
+    parser.add_argument("--workers", type=int, default=1, help="processes of the product")
     parser.add_argument("--fresh", action="store_true", help="seed again")
     arguments = parser.parse_args()
     OUT.mkdir(exist_ok=True)
