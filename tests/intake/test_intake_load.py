@@ -20,7 +20,7 @@ from fhir_gateway.cli.load import command
 from fhir_gateway.cli.load_files import find, kind_of, read_document
 from fhir_gateway.errors import GatewayError
 
-SYNTHEA = Path("/work/shared/data/samples/synthea")
+SYNTHEA = Path(__file__).resolve().parents[3] / "shared" / "data" / "samples" / "synthea"
 
 
 def load(folder: Path, *arguments: object) -> Result:

@@ -28,7 +28,7 @@ from fhir_gateway.mapping.v2_oru import Mapped, map_oru
 from fhir_gateway.settings import CANONICAL
 
 RESULT = "OBX|1|NM|ALT^丙氨酸氨基转移酶^L||32|U/L|9--50||||F"
-SAMPLES = Path("/work/shared/data/samples/hl7v2/messages")
+SAMPLES = Path(__file__).resolve().parents[3] / "shared/data/samples/hl7v2/messages"
 
 
 def liver() -> Mapped:
