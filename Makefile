@@ -43,7 +43,11 @@ test: setup      ## all tests but the torture
 	TMPDIR=$(SCRATCH) $(BIN)/python -m pytest -m "not torture" --durations=25 $(PYTEST_ARGS)
 
 torture: setup   ## crash, concurrency and fuzz tests at full size; prints their seeds
-	GATEWAY_TORTURE=1 $(BIN)/python -m pytest -m torture --durations=25 -s
+	TMPDIR=$(SCRATCH) GATEWAY_TORTURE=1 $(BIN)/python -m pytest -m torture --durations=25 -s
+	seed=$$($(BIN)/python -c 'import secrets; print(secrets.randbits(32))'); \
+	    echo "hypothesis seed $$seed"; \
+	    TMPDIR=$(SCRATCH) GATEWAY_TORTURE=1 $(BIN)/python -m pytest -m "not torture" $(PYTEST_ARGS) \
+	    --hypothesis-seed=$$seed $$(grep -lr "from effort import" tests --include="test_*.py")
 
 bench: setup     ## the table of docs/performance.md, at most 8 minutes
 	$(BIN)/python -m bench.run

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from effort import TORTURE
 from hypothesis import settings as hypothesis_settings
 from running import Running
 
 hypothesis_settings.register_profile("ci", derandomize=True, deadline=None)
-hypothesis_settings.register_profile("torture", deadline=None, max_examples=2_000)
-hypothesis_settings.load_profile("torture" if os.environ.get("GATEWAY_TORTURE") else "ci")
+hypothesis_settings.register_profile("torture", deadline=None, max_examples=5_000, print_blob=True)
+hypothesis_settings.load_profile("torture" if TORTURE else "ci")
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from effort import examples
 from fhir.resources.R4B.auditevent import AuditEvent
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -157,7 +158,7 @@ def test_the_person_at_the_workstation_is_the_initiator() -> None:
     ]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(st.text(st.characters(exclude_categories=("Cs",))), st.text(max_size=20))
 def test_no_name_or_id_breaks_out_of_its_string(name: str, id: str) -> None:
     hostile = id.encode("utf-8", "ignore").decode()

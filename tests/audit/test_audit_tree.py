@@ -7,6 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -80,7 +81,7 @@ def test_a_leaf_outside_the_tree_and_a_larger_earlier_tree_are_refused() -> None
     assert not tree.extends(9, tree.EMPTY, 8, tree.root(LEAVES), [])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.integers(1, 64), st.integers(0, 63), st.lists(st.binary(min_size=32, max_size=32)))
 def test_an_invented_proof_never_convinces(size: int, index: int, proof: list[bytes]) -> None:
     leaves = MANY[:size]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from city import POTASSIUM, UUID, City, Json, order
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -294,7 +295,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(data=st.data())
 def test_no_mutated_call_is_ever_a_fault_of_ours(city: City, data: st.DataObject) -> None:
     body: Any = body_of("patient-1", prefetch={"patient": {"resourceType": "Patient"}})

@@ -6,6 +6,7 @@ from datetime import date
 from decimal import Decimal
 
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -60,7 +61,7 @@ def test_unknown_zone_is_refused() -> None:
         date_range("2026", "Mars/Phobos")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.dates(date(1, 1, 1), date(9999, 12, 31)), st.sampled_from(["Asia/Shanghai", "UTC"]))
 def test_days_of_a_zone_follow_each_other_and_lie_in_their_month(day: date, zone: str) -> None:
     text = day.isoformat()
@@ -92,7 +93,7 @@ def test_fold_drops_case_accent_width_and_surplus_space(text: str, folded: str) 
     assert fold(folded) == folded
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.decimals(allow_nan=False, allow_infinity=False), st.decimals(-1000, 1000))
 def test_sortable_keeps_the_order_of_numbers(left: Decimal, right: Decimal) -> None:
     if abs(left) > Decimal("1e300"):

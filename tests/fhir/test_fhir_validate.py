@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -256,7 +257,7 @@ def _mutated(resource: Any, chance: random.Random) -> Any:
     return resource
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.sampled_from(sorted(SAMPLES)), st.integers(0, 2**32))
 def test_structs_never_accept_what_the_walker_refuses(name: str, seed: int) -> None:
     raw = render(_mutated(SAMPLES[name], random.Random(seed)))
@@ -268,7 +269,7 @@ def test_structs_never_accept_what_the_walker_refuses(name: str, seed: int) -> N
         assert issues(parse(raw)) == []
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.sampled_from(sorted(SAMPLES)), st.data())
 def test_damaged_bytes_are_read_or_refused_but_never_crash(name: str, data: st.DataObject) -> None:
     raw = bytearray(render(SAMPLES[name]))

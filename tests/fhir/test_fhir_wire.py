@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,13 +24,13 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(st.dictionaries(TEXT, JSON, max_size=5))
 def test_parse_is_the_inverse_of_render(value: dict[str, Any]) -> None:
     assert parse(render(value)) == value
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(st.dictionaries(TEXT, JSON, max_size=5), st.booleans(), st.sampled_from([None, 2]))
 def test_parse_agrees_with_another_reader_however_it_is_written(
     value: dict[str, Any], ascii: bool, indent: int | None
@@ -37,7 +38,7 @@ def test_parse_agrees_with_another_reader_however_it_is_written(
     assert parse(json.dumps(value, ensure_ascii=ascii, indent=indent).encode()) == value
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(NUMBER)
 def test_numbers_come_back_as_they_were_spelled(spelling: str) -> None:
     raw = f'{{"a":[{spelling}]}}'.encode()
@@ -47,7 +48,7 @@ def test_numbers_come_back_as_they_were_spelled(spelling: str) -> None:
     assert str(parsed["a"][0]) == spelling
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(st.dictionaries(TEXT, JSON, min_size=1, max_size=4), st.data())
 def test_member_that_stands_twice_is_refused_wherever_it_is(
     value: dict[str, Any], data: st.DataObject
@@ -147,7 +148,7 @@ def test_tail_is_what_follows_identity_and_version(
     assert tail(resource) == expected
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.dictionaries(TEXT, JSON, max_size=4), st.dictionaries(TEXT, JSON, max_size=3))
 def test_splice_is_the_inverse_of_tail(others: dict[str, Any], meta: dict[str, Any]) -> None:
     identity = {"resourceType": "Basic", "id": "b-1"}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -85,7 +86,7 @@ def _number(body: int) -> str:
     return normalise_id_number(old)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.integers(0, 10**9), st.integers(0, 10**9), st.sampled_from(("王芳", "李丽")))
 def test_two_numbers_never_meet(one: int, two: int, name: str) -> None:
     first, second = (patient({"id": _number(body), "name": name}) for body in (one, two))
@@ -94,7 +95,7 @@ def test_two_numbers_never_meet(one: int, two: int, name: str) -> None:
     assert len(keys(first, DOCUMENT)) == 1
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.text(max_size=25), st.text(max_size=12))
 def test_any_text_is_read_without_failing(number: str, name: str) -> None:
     keys(patient({"id": number, "name": name}), DOCUMENT)

@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from effort import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from intake_cases import ACTOR, ALT, CREA, OTHER, PERSON, Opened, opened, report
@@ -204,7 +205,9 @@ edits = st.lists(
 
 
 @settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(120),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(changes=edits)
 def test_a_mutated_message_is_stored_whole_or_not_at_all(
@@ -224,7 +227,9 @@ def test_a_mutated_message_is_stored_whole_or_not_at_all(
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(60),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(raw=st.binary(max_size=200))
 def test_random_bytes_are_refused(hospital: Opened, raw: bytes) -> None:

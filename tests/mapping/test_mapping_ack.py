@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mapping_cases import HEADER, PERSON, TABLES, message
@@ -86,7 +87,7 @@ def test_a_header_cannot_add_segments_to_the_answer() -> None:
     assert acknowledge(read_header(raw), **STAMP).count(b"\r") == 2
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.binary(max_size=120).map(lambda tail: b"MSH" + tail))
 def test_any_header_has_an_acknowledgement_that_can_be_read(raw: bytes) -> None:
     answer = refuse(read_header(raw), error(), **STAMP)

@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mapping_cases import TABLES
@@ -95,7 +96,7 @@ def test_an_unknown_label_is_a_table_value_not_found() -> None:
     assert (caught.value.condition, caught.value.acknowledgement) == ("103", "AR")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.text(st.characters(min_codepoint=0x4E00, max_codepoint=0x9FA5), min_size=1))
 def test_chinese_text_is_read_back_or_refused_whatever_the_label_says(text: str) -> None:
     for label, codec in ((UTF8, "utf-8"), (GB, "gb18030"), (GB, "utf-8")):

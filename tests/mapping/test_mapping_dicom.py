@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mapping_cases import MAPPINGS, SECOND
@@ -197,7 +198,7 @@ def sample() -> bytes:
     return header()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.lists(st.tuples(st.integers(128, 900), st.integers(0, 255)), min_size=1, max_size=8))
 def test_a_damaged_header_is_refused_or_read(changes: list[tuple[int, int]]) -> None:
     raw = bytearray(sample())

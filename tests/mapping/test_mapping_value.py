@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mapping_cases import TABLES, results
@@ -36,7 +37,7 @@ def test_what_is_no_number_is_none(text: str) -> None:
     assert read_number(text) is None
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.from_regex(r"\A-?(0|[1-9][0-9]{0,9})(\.[0-9]{1,9})?\Z"))
 def test_every_plain_decimal_comes_out_as_it_went_in(text: str) -> None:
     number = read_number(text)

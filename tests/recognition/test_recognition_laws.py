@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recognition_cases import CATALOGUE, RULE_SET, candidate, cases, query, rule_set
@@ -89,7 +90,7 @@ def _answer(asked: Query, found: list[Candidate]) -> ItemOutcome:
     return item
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(situations())
 def test_decide_is_total_and_the_outcome_follows_from_its_lines(
     given: tuple[Query, list[Candidate]],
@@ -113,7 +114,7 @@ def test_decide_is_total_and_the_outcome_follows_from_its_lines(
     assert item.reason in {"usable", *(line.reason for line in item.lines)}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(situations(), st.randoms(use_true_random=False))
 def test_decide_does_not_depend_on_the_order_of_the_candidates(
     given: tuple[Query, list[Candidate]], random: Any
@@ -125,7 +126,7 @@ def test_decide_does_not_depend_on_the_order_of_the_candidates(
     assert msgspec.json.encode(decide(asked, shuffled, RULE_SET, CATALOGUE)) == first
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(situations())
 def test_recorded_inputs_decide_again_to_the_same_bytes(
     given: tuple[Query, list[Candidate]],
@@ -137,7 +138,7 @@ def test_recorded_inputs_decide_again_to_the_same_bytes(
     assert msgspec.json.encode(decide(back, again, RULE_SET, CATALOGUE)) == first
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(situations())
 def test_a_newer_pending_result_never_makes_more_of_an_older_one(
     given: tuple[Query, list[Candidate]],
@@ -157,7 +158,7 @@ def test_a_newer_pending_result_never_makes_more_of_an_older_one(
         assert newer.source in {one.candidate.source for one in after.newer}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(situations(), st.sampled_from(("specimen", "unit", "issuer", "laterality", "images")))
 def test_taking_a_fact_away_never_makes_a_result_recognisable(
     given: tuple[Query, list[Candidate]], name: str
@@ -171,7 +172,7 @@ def test_taking_a_fact_away_never_makes_a_result_recognisable(
         assert _answer(asked, without).outcome != "recognize"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(situations())
 def test_an_unknown_either_changes_nothing_or_leaves_it_undecided(
     given: tuple[Query, list[Candidate]],

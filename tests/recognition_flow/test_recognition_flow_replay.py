@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from city import COMPILED, EVALUATED, POTASSIUM, City, said
 from click.testing import CliRunner
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from running import Running
@@ -123,7 +124,7 @@ RESULTS = st.lists(
 )
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=examples(12), deadline=None)
 @given(first=RESULTS, later=RESULTS, documented=st.booleans())
 def test_replay_equals_decision_whatever_was_and_came(
     city: City, first: list[dict[str, Any]], later: list[dict[str, Any]], documented: bool

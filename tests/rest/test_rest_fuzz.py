@@ -6,6 +6,7 @@ import json
 from copy import deepcopy
 from urllib.parse import quote
 
+from effort import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rest_samples import bundle, entry, observation, patient
@@ -14,7 +15,7 @@ from fhir_gateway.fhir.definitions import definitions
 
 FHIR = {"content-type": "application/fhir+json"}
 MODEST = settings(
-    max_examples=150,
+    max_examples=examples(150),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

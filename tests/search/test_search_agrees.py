@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from search_loader import Loader
@@ -130,7 +131,7 @@ def found(loader: Loader, type: str, query: list[tuple[str, str]]) -> list[str]:
     return ids
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(st.lists(observation, max_size=8), st.lists(observation_query, min_size=1, max_size=4))
 def test_observations(resources: list[dict[str, Any]], queries: list[Any]) -> None:
     loader = Loader()
@@ -143,7 +144,7 @@ def test_observations(resources: list[dict[str, Any]], queries: list[Any]) -> No
         assert found(loader, "Observation", query) == matching(stored, query)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(patient, max_size=6), st.lists(patient_query, min_size=1, max_size=4))
 def test_patients(resources: list[dict[str, Any]], queries: list[Any]) -> None:
     loader = Loader()
@@ -154,7 +155,7 @@ def test_patients(resources: list[dict[str, Any]], queries: list[Any]) -> None:
         assert found(loader, "Patient", query) == expected
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(patient, max_size=6), st.lists(patient_query, min_size=1, max_size=4))
 def test_resources_of_home_0(resources: list[dict[str, Any]], queries: list[Any]) -> None:
     """Practitioners share one home with everything else that belongs to nobody."""

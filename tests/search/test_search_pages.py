@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from search_loader import SECRET, Loader
@@ -133,7 +134,7 @@ def test_a_walk_meets_every_match_once_while_others_are_added(url: str) -> None:
     assert {id for id in ids if int(id[1:]) < 100} == {f"o{number}" for number in range(8)}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     st.lists(st.sampled_from([*DATES, "2024-03-05T10:00:00Z"]), max_size=9),
     st.lists(st.sampled_from(["date", "-date", "_id", "-_id", "-_lastUpdated"]), max_size=3),
@@ -220,7 +221,7 @@ def test_every_edited_cursor_is_refused() -> None:
                     read(f"{URL}&_cursor={edited}")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.text(min_size=1, max_size=60).filter(lambda text: "&" not in text))
 def test_no_text_is_a_cursor(text: str) -> None:
     with pytest.raises(Invalid):

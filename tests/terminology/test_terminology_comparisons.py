@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -62,14 +63,14 @@ def test_no_spelling_means_two_units() -> None:
     assert (shared, generic) == ({}, [])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_any_text_can_be_asked(found: str, wanted: str) -> None:
     assert compare_units(found, wanted) in (True, False, None)
     assert compare_specimens(found, wanted) in (True, False, None)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.sampled_from(sorted(unit._MEANINGS)), st.sampled_from(sorted(unit._MEANINGS)))
 def test_known_units_are_comparable_in_both_directions_or_in_none(one: str, other: str) -> None:
     forward, backward = compare_units(one, other), compare_units(other, one)
