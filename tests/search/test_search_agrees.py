@@ -8,7 +8,7 @@ from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from search_loader import Loader
-from search_matcher import matching
+from search_matcher import matching, period_of
 
 SYSTEMS = ["http://loinc.org", "http://local.example"]
 CODES = ["718-7", "HGB", "a"]
@@ -21,7 +21,11 @@ moment = st.builds(
     st.sampled_from(["Z", "+08:00", "-05:00"]),
 )
 date = st.one_of(st.sampled_from(["2023", "2024", "2024-02", "2024-03"]), day, moment)
-period = st.fixed_dictionaries({}, optional={"start": date, "end": date}).filter(bool)
+period = (
+    st.fixed_dictionaries({}, optional={"start": date, "end": date})
+    .filter(bool)
+    .filter(lambda one: period_of(one)[0] <= period_of(one)[1])  # invariant per-1 of FHIR
+)
 prefix = st.sampled_from(["", "eq", "ne", "gt", "lt", "ge", "le", "sa", "eb"])
 
 coding = st.fixed_dictionaries(
