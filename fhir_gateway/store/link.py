@@ -80,6 +80,7 @@ class Server:
         self._path = path
         self._server: asyncio.Server | None = None
         self._streams: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[Any]] = set()
 
     async def open(self) -> None:
         """Starts to listen. The lock is held, so an old socket belongs to nobody."""
@@ -100,13 +101,21 @@ class Server:
 
     async def close(self) -> None:
         """Ends every connection, after what is answered already has left."""
-        for stream in list(self._streams):
+        await asyncio.sleep(0)  # who was accepted a moment ago is served first, then let go
+        streams = list(self._streams)
+        for stream in streams:
             stream.close()
+        await asyncio.gather(*self._serving, return_exceptions=True)
+        await asyncio.gather(*(one.wait_closed() for one in streams), return_exceptions=True)
         if self._server is not None:
             await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, stream: asyncio.StreamWriter) -> None:
         self._streams.add(stream)
+        task = asyncio.current_task()
+        if task is not None:
+            self._serving.add(task)
+            task.add_done_callback(self._serving.discard)
         try:
             while True:
                 self._accept(await _read(reader), stream)
