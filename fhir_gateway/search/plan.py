@@ -76,22 +76,89 @@ class Updated(msgspec.Struct, frozen=True, tag="updated"):
     alternatives: tuple[tuple[Comparator, int, int], ...]
 
 
-Condition = Token | Ref | Range | Quantity | Text | Missing | Ids | Updated
+class AnyOf(msgspec.Struct, frozen=True, tag="any"):
+    """One of these conditions holds."""
+
+    conditions: tuple[Condition, ...]
+
+
+class AllOf(msgspec.Struct, frozen=True, tag="all"):
+    """All of these conditions hold; stands inside AnyOf only."""
+
+    conditions: tuple[Condition, ...]
+
+
+class Branch(msgspec.Struct, frozen=True):
+    """What a chain may lead to: a current resource of the type that meets all conditions.
+
+    Only resources that the Access sees count, here and in Has: a chain into a record that the
+    caller may not see must not find, or it would tell what stands there. `home` and
+    `global_parameters` as in SearchPlan, of this type and these conditions.
+    """
+
+    type: str
+    conditions: tuple[Condition, ...]
+    home: int | None = None
+    global_parameters: frozenset[int] = frozenset()
+
+
+class Chain(msgspec.Struct, frozen=True, tag="chain"):
+    """The row of the parameter points (v1) to the key of a resource of one of the branches.
+
+    `binds` says where the resource then lives. patient: in the home of the Patient it points to,
+    and in home 0 when it points to something else. person: the same when all that the branches
+    find are Patients, else anywhere; home 0 too when `rest`. follow: in the home of what it points
+    to, or in home 0. Empty: anywhere.
+    """
+
+    parameter: int
+    targets: tuple[Branch, ...]
+    binds: Literal["", "patient", "person", "follow"] = ""
+    rest: bool = False
+
+
+class Has(msgspec.Struct, frozen=True, tag="has"):
+    """_has: a current resource of type `source`, that the Access sees, points here under the
+    parameter and meets all conditions.
+
+    `within` says where its rows are found: homes (the home of what it points to, and home 0),
+    zero (home 0 alone), global (the global index), or everywhere: nothing binds them, and they are
+    found by their own conditions, as in a search of `source` across all homes, or not at all.
+    """
+
+    source: str
+    parameter: int
+    within: Literal["homes", "zero", "global", "everywhere"]
+    conditions: tuple[Condition, ...]
+    home: int | None = None
+    global_parameters: frozenset[int] = frozenset()
+
+
+Condition = (
+    Token | Ref | Range | Quantity | Text | Missing | Ids | Updated | AnyOf | AllOf | Chain | Has
+)
 
 
 class Sort(msgspec.Struct, frozen=True):
-    """One key of _sort. `kind` int (px.v1, downwards v2), value (px.v1), text, id, updated."""
+    """One key of _sort.
+
+    `kind` int (px.v1, downwards v2), value (px.v1), text, id, updated, and token: the place of
+    px.v1 among `ranks`, the keys of a closed list of codes in their order.
+    """
 
     parameter: int
-    kind: Literal["int", "value", "text", "id", "updated"]
+    kind: Literal["int", "value", "text", "id", "updated", "token"]
     descending: bool = False
+    ranks: tuple[int, ...] = ()
 
 
 class Include(msgspec.Struct, frozen=True):
     """_include / _revinclude: source type, parameter, optional target type.
 
     `within` says where a _revinclude finds its rows: in the homes of the matches and home 0, in
-    home 0 alone, or in the global index.
+    home 0 alone, or in the global index. `iterate` applies it to what is included too; its source
+    (or target) need not be the type of the search. `wildcard` (never with `reverse`) stands for
+    every reference parameter of `source`; its code is * and its parameter 0.
     """
 
     source: str
@@ -100,6 +167,8 @@ class Include(msgspec.Struct, frozen=True):
     target: str | None = None
     reverse: bool = False
     within: Literal["homes", "zero", "global"] = "homes"
+    iterate: bool = False
+    wildcard: bool = False
 
 
 class SearchPlan(msgspec.Struct, frozen=True):
@@ -113,8 +182,11 @@ class SearchPlan(msgspec.Struct, frozen=True):
     homes bind it, `rest` adds home 0 to the bound homes. `by_patient` says that a match
     names one of `patients` as its Patient; no condition repeats it. `global_parameters` are those
     of its conditions that stand in the global index. `after` are keyset values of the last match
-    of the page before. `applied` is what was understood, in order, for the self link; `cursor`
-    the page cursor as it came.
+    of the page before. `applied` is what was understood, in order, for the self link; `dropped`
+    names what lenient handling left out; `cursor` is the page cursor as it came.
+
+    `compartment` is the (type, id) in whose compartment the search runs, `explain` asks for the
+    plan and its cost beside the answer; `summary` and `elements` shape the resources of the answer.
     """
 
     type: str
@@ -133,3 +205,8 @@ class SearchPlan(msgspec.Struct, frozen=True):
     rest: bool = False
     by_patient: bool = False
     cursor: str | None = None
+    explain: bool = False
+    elements: tuple[str, ...] = ()
+    summary: Literal["", "true", "text", "data", "count", "false"] = ""
+    compartment: tuple[str, str] | None = None
+    dropped: tuple[str, ...] = ()
