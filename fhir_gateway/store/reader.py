@@ -21,8 +21,10 @@ from fhir_gateway.search.plan import Ids, Include, SearchPlan
 from fhir_gateway.security.actor import Access
 from fhir_gateway.store import blobs, jobs, visible
 from fhir_gateway.store.changes import Evaluation, Fact
+from fhir_gateway.store.dialect import SQLITE
 from fhir_gateway.store.draining import JOURNALED
 from fhir_gateway.store.pool import Pool
+from fhir_gateway.store.query import run
 from fhir_gateway.store.search_sql import search
 from fhir_gateway.store.statements import IS_UNDRAINED
 from fhir_gateway.store.store import Page, Person, Stored, StoredFact
@@ -129,12 +131,13 @@ class SqliteReader:
             if _may_meet(plan, type):
                 await self._see_journal(type)
 
-        def run() -> Page:
-            return search(self._connection, plan, self._access, budget=self._budget)
+        def page() -> Page:
+            steps = search(plan, self._access, budget=self._budget, dialect=SQLITE)
+            return run(steps, self._connection)
 
         if _is_quick(plan):
-            return run()
-        return await self._pool.in_thread(self._connection, run)
+            return page()
+        return await self._pool.in_thread(self._connection, page)
 
     # -- one person --------------------------------------------------------------------------
 

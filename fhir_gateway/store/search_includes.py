@@ -8,11 +8,9 @@ as the matches; beyond the cap the search is refused with what to do instead.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import apsw
 import msgspec
 
 from fhir_gateway.errors import TooCostly
@@ -22,9 +20,10 @@ from fhir_gateway.search.index import references
 from fhir_gateway.search.plan import Include, SearchPlan
 from fhir_gateway.security.actor import Access
 from fhir_gateway.store import blobs
-from fhir_gateway.store.search_where import Part, in_list
+from fhir_gateway.store.dialect import Dialect
+from fhir_gateway.store.query import Part, Query, Row, Steps
+from fhir_gateway.store.search_where import in_list
 from fhir_gateway.store.store import Stored
-from fhir_gateway.store.visible import JOURNAL_BODY
 
 #: The columns of a found resource, of the alias r.
 COLUMNS = "r.id, r.version, r.updated, r.home, r.rid, r.owner, r.enc, r.body, r.t, r.n"
@@ -33,28 +32,48 @@ MAX_INCLUDED = 1_000
 _CHUNK = 500  # keys of one statement
 
 
-def seen_by(access: Access) -> Part:
+def seen_by(access: Access, dialect: Dialect) -> Part:
     """What a current resource r must be like to be seen."""
     if access.owners is None:
         return "r.deleted = 0 AND r.sensitivity <= ?", [access.max_class]
     return (
-        "r.deleted = 0 AND r.sensitivity <= ?"
-        " AND (r.owner = 0 OR r.owner IN (SELECT value FROM json_each(?)))",
-        [access.max_class, json.dumps(sorted(access.owners))],
+        f"r.deleted = 0 AND r.sensitivity <= ? AND (r.owner = 0 OR {dialect.any_of('r.owner')})",
+        [access.max_class, dialect.array(sorted(access.owners))],
     )
 
 
-def found(connection: apsw.Connection, type: str, row: tuple[Any, ...]) -> Stored:
-    """The Stored of a row that begins with COLUMNS; its body is fetched and decoded."""
-    id, version, updated, home, rid, owner, enc, body, t, n = row[:10]
-    if enc == blobs.IN_JOURNAL:
-        enc, body = connection.execute(JOURNAL_BODY, (t, n, id)).get
-    return Stored(type, id, version, updated, False, home, rid, owner, blobs.unpack(enc, body))
+def found(type: str, rows: list[Any], dialect: Dialect) -> Steps[list[Stored]]:
+    """The Stored of rows that begin with COLUMNS; bodies are fetched and decoded."""
+    kept: dict[tuple[int, int, str], Row] = {}
+    journaled = [(row[8], row[9], row[0]) for row in rows if row[6] == blobs.IN_JOURNAL]
+    if journaled:
+        kept = yield from _journal_bodies(journaled, dialect)
+    stored = []
+    for row in rows:
+        id, version, updated, home, rid, owner, enc, body, t, n = row[:10]
+        if enc == blobs.IN_JOURNAL:
+            enc, body = kept[t, n, id]
+        tail = blobs.unpack(enc, body)
+        stored.append(Stored(type, id, version, updated, False, home, rid, owner, tail))
+    return stored
+
+
+def _journal_bodies(
+    places: list[tuple[int, int, str]], dialect: Dialect
+) -> Steps[dict[tuple[int, int, str], Row]]:
+    """(enc, body) by (t, n, id); of several under one id the first is the record."""
+    kinds = "int int text"
+    rows = yield Query(
+        f"SELECT j.t, j.n, j.id, j.enc, j.body FROM {dialect.listed(kinds)} {dialect.then}"
+        " journal j ON j.t = k.k0 AND j.n = k.k1 AND j.id = k.k2 ORDER BY j.t, j.n, j.i DESC",
+        dialect.columns(kinds, places),
+    )
+    return {(row[0], row[1], row[2]): row[3:5] for row in rows}
 
 
 def included(
-    connection: apsw.Connection, plan: SearchPlan, matches: list[Stored], access: Access
-) -> list[Stored]:
+    plan: SearchPlan, matches: list[Stored], access: Access, dialect: Dialect
+) -> Steps[list[Stored]]:
     """What the matches include, each resource once and none that is a match.
 
     Raises TooCostly when it is more than MAX_INCLUDED.
@@ -63,7 +82,7 @@ def included(
     have = {(plan.type, match.id) for match in matches}
     for include in plan.includes:
         find = _pointing if include.reverse else _pointed_to
-        for one in find(connection, include, matches, access):
+        for one in (yield from find(include, matches, access, dialect)):
             if (one.type, one.id) not in have:
                 more[one.type, one.id] = one
             if len(more) > MAX_INCLUDED:
@@ -77,19 +96,20 @@ def included(
 
 
 def _pointed_to(
-    connection: apsw.Connection, include: Include, matches: list[Stored], access: Access
-) -> Iterator[Stored]:
+    include: Include, matches: list[Stored], access: Access, dialect: Dialect
+) -> Steps[list[Stored]]:
     """The resources that the matches name under the parameter."""
-    see, bound = seen_by(access)
+    see, bound = seen_by(access, dialect)
     statement = (
-        f"SELECT {COLUMNS} FROM locator l CROSS JOIN resource r"
+        f"SELECT {COLUMNS} FROM locator l {dialect.then} resource r"
         " ON r.home = l.home AND r.type = l.type AND r.rid = l.rid"
         f" WHERE l.type = ? AND l.id = ? AND {see}"
     )
+    stored: list[Stored] = []
     for type, id in dict.fromkeys(_named(include, matches)):
-        row = connection.execute(statement, (type_key(type), id, *bound)).fetchone()
-        if row:
-            yield found(connection, type, row)
+        rows = yield Query(statement, (type_key(type), id, *bound))
+        stored += yield from found(type, rows, dialect)
+    return stored
 
 
 def _named(include: Include, matches: list[Stored]) -> Iterator[tuple[str, str]]:
@@ -102,22 +122,24 @@ def _named(include: Include, matches: list[Stored]) -> Iterator[tuple[str, str]]
 
 
 def _pointing(
-    connection: apsw.Connection, include: Include, matches: list[Stored], access: Access
-) -> Iterator[Stored]:
+    include: Include, matches: list[Stored], access: Access, dialect: Dialect
+) -> Steps[list[Stored]]:
     """The resources that name a match under the parameter."""
-    see, bound = seen_by(access)
+    see, bound = seen_by(access, dialect)
+    stored: list[Stored] = []
     for homes, keys in _places(include, matches):
         table = "gx" if include.within == "global" else f"px WHERE {in_list('home', homes)}"
         joint = "AND" if homes else "WHERE"
         statement = (
             f"SELECT {COLUMNS} FROM (SELECT DISTINCT home, rid FROM {table} {joint}"
-            f" parameter = ? AND {in_list('v1', keys)}) d"
-            " CROSS JOIN resource r ON r.home = d.home AND r.type = ? AND r.rid = d.rid"
+            f" parameter = ? AND {in_list('v1', keys)}) d {dialect.then}"
+            " resource r ON r.home = d.home AND r.type = ? AND r.rid = d.rid"
             f" WHERE {see} ORDER BY r.rid LIMIT ?"
         )
         values = (*homes, include.parameter, *keys, type_key(include.source), *bound)
-        for row in connection.execute(statement, (*values, MAX_INCLUDED + 1)).fetchall():
-            yield found(connection, include.source, row)
+        rows = yield Query(statement, (*values, MAX_INCLUDED + 1))
+        stored += yield from found(include.source, rows, dialect)
+    return stored
 
 
 def _places(include: Include, matches: list[Stored]) -> Iterator[tuple[list[int], list[int]]]:

@@ -11,7 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 from fhir_gateway.search.plan import SearchPlan, Sort
-from fhir_gateway.store.search_where import Part, Scope, in_list
+from fhir_gateway.store.dialect import Dialect
+from fhir_gateway.store.query import Part
+from fhir_gateway.store.search_where import Scope, in_list
 
 #: Columns before the sort keys in a row of the statement.
 AFTER_KEYS = 10
@@ -28,7 +30,9 @@ _KEYS: dict[str, tuple[str, str, str, Any, Any]] = {
 _COLUMNS = {"id": "r.id", "updated": "r.updated"}
 
 
-def key_columns(plan: SearchPlan, scope: Scope, *, short: bool) -> tuple[Part, Part]:
+def key_columns(
+    plan: SearchPlan, scope: Scope, dialect: Dialect, *, short: bool
+) -> tuple[Part, Part]:
     """Columns to add to the SELECT, and joins to add to the FROM.
 
     `short` says that a short list m of the matches exists.
@@ -49,7 +53,7 @@ def key_columns(plan: SearchPlan, scope: Scope, *, short: bool) -> tuple[Part, P
             join_values += values
             columns += f", coalesce(s{number}.value, ?) AS k{number}"
         else:
-            sql, values = _one_by_one(sort, scope, table, value)
+            sql, values = _one_by_one(sort, scope, table, value, dialect)
             columns += f", coalesce({sql}, ?) AS k{number}"
             column_values += values
         column_values.append(none)
@@ -67,11 +71,11 @@ def _grouped(sort: Sort, scope: Scope, table: str, value: str, name: str, *, sho
     )
 
 
-def _one_by_one(sort: Sort, scope: Scope, table: str, value: str) -> Part:
+def _one_by_one(sort: Sort, scope: Scope, table: str, value: str, dialect: Dialect) -> Part:
     """The key of one resource, by the index of shared homes or in its own home."""
     if scope.kind == "shared":
         return (
-            f"(SELECT {value} FROM {table} e INDEXED BY {table}_shared WHERE e.home = ?"
+            f"(SELECT {value} FROM {table} e{dialect.use(f'{table}_shared')} WHERE e.home = ?"
             " AND e.home <= 0 AND e.rid = r.rid AND e.parameter = ?)",
             [*scope.homes, sort.parameter],
         )
@@ -85,7 +89,7 @@ def _one_by_one(sort: Sort, scope: Scope, table: str, value: str) -> Part:
 def keyset(plan: SearchPlan) -> Part:
     """What comes after the last match of the page before."""
     if plan.after is None:
-        return "1", []
+        return "TRUE", []
     terms, values = [], []
     same: list[str] = []
     for number, (sort, value) in enumerate(zip(plan.sort, plan.after, strict=False)):

@@ -21,8 +21,8 @@ from fhir_gateway.search.plan import (
     Token,
     Updated,
 )
-
-Part = tuple[str, list[Any]]  # SQL with its bound values
+from fhir_gateway.store.dialect import Dialect
+from fhir_gateway.store.query import Part
 
 
 class Rows(NamedTuple):
@@ -62,8 +62,10 @@ class Scope(NamedTuple):
     homes: tuple[int, ...] = ()
 
 
-def test_of(condition: Condition) -> Test:
+def test_of(condition: Condition, dialect: Dialect) -> Test:
     """The test of a condition on index rows."""
+    if isinstance(condition, Text):
+        return _text(condition, dialect)
     return _TESTS[type(condition)](condition)
 
 
@@ -149,8 +151,13 @@ def _quantity_alternative(comparator: str, low: int, high: int, units: tuple[int
     return f"{sql} AND v2 IN ({_marks(units)})", [*values, *units]
 
 
-def _text(condition: Text) -> Test:
-    alternatives = [_MATCHES[condition.match](text) for text in condition.alternatives]
+def _text(condition: Text, dialect: Dialect) -> Test:
+    alternatives = [
+        (dialect.contains, [text])
+        if condition.match == "contains"
+        else _MATCHES[condition.match](text)
+        for text in condition.alternatives
+    ]
     seeks = condition.match != "contains"
     return Test((Rows("px_text", (condition.parameter,), alternatives, seeks),))
 
@@ -169,7 +176,6 @@ def _below(text: str) -> Part:
 _MATCHES: dict[str, Callable[[str], Part]] = {
     "starts": _starts,
     "exact": lambda text: ("text = ?", [text]),
-    "contains": lambda text: ("instr(text, ?) > 0", [text]),
     "below": _below,
 }
 
@@ -197,7 +203,6 @@ _TESTS: dict[type, Callable[[Any], Test]] = {
     Ref: _ref,
     Range: _range,
     Quantity: _quantity,
-    Text: _text,
     Missing: _missing,
 }
 
@@ -210,9 +215,9 @@ def updated(condition: Updated) -> Part:
     return where.replace("v1", "r.updated").replace("v2", "r.updated"), values
 
 
-def membership(test: Test, scope: Scope) -> Part:
+def membership(test: Test, scope: Scope, dialect: Dialect) -> Part:
     """The test as a term about the resource r."""
-    parts = [_rows_in(rows, scope) for rows in test.rows]
+    parts = [_rows_in(rows, scope, dialect) for rows in test.rows]
     inner = " UNION ALL ".join(sql for sql, _ in parts)
     values = [value for _, part in parts for value in part]
     not_ = "NOT " if test.negated else ""
@@ -221,26 +226,26 @@ def membership(test: Test, scope: Scope) -> Part:
     return f"{not_}EXISTS ({inner})", values
 
 
-def chain(tests: list[Test], scope: Scope) -> Part:
+def chain(tests: list[Test], scope: Scope, dialect: Dialect) -> Part:
     """The rids in person homes that meet all tests, as a subquery.
 
     The first test gives a short list; each further one is scanned once and keeps what is in it.
     """
-    inner, values = _rows_in(tests[0].rows[0], scope)
+    inner, values = _rows_in(tests[0].rows[0], scope, dialect)
     for test in tests[1:]:
-        sql, more = _rows_in(test.rows[0], scope)
+        sql, more = _rows_in(test.rows[0], scope, dialect)
         inner, values = f"{sql} AND rid IN ({inner})", [*more, *values]
     return inner, values
 
 
-def _rows_in(rows: Rows, scope: Scope) -> Part:
+def _rows_in(rows: Rows, scope: Scope, dialect: Dialect) -> Part:
     sql, values = _narrowed(rows, rows.alternatives)
     if scope.kind == "persons":
         homes = in_list("home", scope.homes)
         return f"SELECT rid FROM {rows.table} WHERE {homes}{sql}", [*scope.homes, *values]
     if scope.kind == "shared":
         return (
-            f"SELECT 1 FROM {rows.table} e INDEXED BY {rows.table}_shared "
+            f"SELECT 1 FROM {rows.table} e{dialect.use(f'{rows.table}_shared')} "
             f"WHERE e.home = ? AND e.home <= 0 AND e.rid = r.rid{sql}",
             [*scope.homes, *values],
         )
@@ -252,7 +257,7 @@ def driving(rows: Rows, scope: Scope, *, distinct: bool) -> Part:
 
     One SELECT for each alternative, so that each seeks.
     """
-    parts = [_driving_one(rows, [one], scope) for one in rows.alternatives or [("1", [])]]
+    parts = [_driving_one(rows, [one], scope) for one in rows.alternatives or [("TRUE", [])]]
     if len(parts) == 1:
         sql, values = parts[0]
         return (f"SELECT DISTINCT {sql}" if distinct else f"SELECT {sql}"), values
@@ -264,7 +269,7 @@ def _driving_one(rows: Rows, alternatives: list[Part], scope: Scope) -> Part:
     sql, values = _narrowed(rows, alternatives)
     if scope.kind == "everywhere":
         table = "gx" if rows.table == "px" else "gx_text"
-        return f"home, rid FROM {table} WHERE 1{sql}", values
+        return f"home, rid FROM {table} WHERE TRUE{sql}", values
     homes = in_list("home", scope.homes)
     return f"home, rid FROM {rows.table} WHERE {homes}{sql}", [*scope.homes, *values]
 

@@ -16,6 +16,8 @@ from fhir_gateway.search.plan import SearchPlan
 from fhir_gateway.search.planner import plan_search
 from fhir_gateway.security.actor import Access
 from fhir_gateway.store.blobs import IN_JOURNAL, pack
+from fhir_gateway.store.dialect import SQLITE
+from fhir_gateway.store.query import run
 from fhir_gateway.store.search_sql import search
 from fhir_gateway.store.store import Page
 
@@ -98,7 +100,8 @@ class Loader:
 
     def run(self, plan: SearchPlan, access: Access | None = None, *, budget: int = 10_000) -> Page:
         """One page of a plan."""
-        return search(self.connection, plan, access or Access(), budget=budget)
+        steps = search(plan, access or Access(), budget=budget, dialect=SQLITE)
+        return run(steps, self.connection)
 
     def ids(self, url: str, access: Access | None = None, **options: Any) -> list[str]:
         """The ids of the first page, in order."""
