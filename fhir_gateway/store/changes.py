@@ -139,7 +139,19 @@ class Counter(msgspec.Struct, frozen=True, array_like=True, tag_field="guard", t
     cap: int
 
 
-Guard = VersionIs | Absent | Exists | Unique | Counter
+class Settled(msgspec.Struct, frozen=True, array_like=True, tag_field="guard", tag="settled"):
+    """A search still means what it meant: no version of these types was committed after `since`.
+
+    For conditions that no index key stands for. `homes` limits it to what stands in these homes,
+    empty means everywhere. It never misses a change; one that would not matter fails it too.
+    """
+
+    types: tuple[str, ...]
+    homes: tuple[int, ...]
+    since: int  # the commit that the search saw
+
+
+Guard = VersionIs | Absent | Exists | Unique | Counter | Settled
 
 
 class Entry(msgspec.Struct, array_like=True):
