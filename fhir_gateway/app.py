@@ -40,6 +40,7 @@ from fhir_gateway.recognition import facts, register
 from fhir_gateway.rest.errors import fault, refusal
 from fhir_gateway.rest.health import health_routes
 from fhir_gateway.rest.metrics import Metrics
+from fhir_gateway.rest.operations import operation_resources
 from fhir_gateway.rest.routes import fhir_door
 from fhir_gateway.rest.trace import Trace
 from fhir_gateway.search.index import Extractor, IndexRows
@@ -153,6 +154,7 @@ async def open_gateway(
             for resource in concept_maps_of(local_map, name, vocabulary.catalogue)
         ),
         *profile_resources(settings.profiles),
+        *operation_resources(),
     ]
     try:
         await seed(gateway, resources)

@@ -30,11 +30,12 @@ _AUTHENTICATION = (
 
 
 class Offered(NamedTuple):
-    """An operation as the CapabilityStatement names it. No types: it stands at the base."""
+    """An operation as the CapabilityStatement names it: on these types, and at the base."""
 
     name: str
     definition: str
     types: tuple[str, ...] = ()
+    at_base: bool = False
 
 
 def capability_statement(
@@ -69,7 +70,7 @@ def _description(settings: Settings) -> str:
 
 
 def _rest(settings: Settings, operations: Sequence[Offered]) -> dict[str, Any]:
-    at_base = [_operation(offered) for offered in operations if not offered.types]
+    at_base = [_operation(offered) for offered in operations if offered.at_base]
     rest: dict[str, Any] = {
         "mode": "server",
         "documentation": (

@@ -1,20 +1,20 @@
 """The operations $recognize, $answer and $replay: Parameters in, Parameters out.
 
-profiles/OperationDefinition/*.json say what they take; docs/api/recognize.md shows them.
+definitions.py says what they take; docs/api/recognize.md shows them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Deleted, Forbidden, Invalid, Issue, NotFound
 from fhir_gateway.fhir.wire import parse
-from fhir_gateway.interactions.audit import audited
+from fhir_gateway.interactions.given import local_id
+from fhir_gateway.interactions.operation_definitions import Call, Taken
 from fhir_gateway.recognition.answer import Reply, record_answers
 from fhir_gateway.recognition.ask import Question, ask
-from fhir_gateway.recognition.given import MANY, Row, Taken, local_id, single, take
 from fhir_gateway.recognition.model import OrderedItem
 from fhir_gateway.recognition.order import read_contexts, read_orders
 from fhir_gateway.recognition.record import MAX_LINES, Occasion
@@ -27,44 +27,23 @@ from fhir_gateway.terminology.catalogue import SYSTEMS
 
 Parameters = dict[str, Any]
 
-_RECOGNIZE = {
-    "patient": Row(("valueReference", "valueIdentifier")),
-    "order": Row(("resource",), MANY),
-    "item": Row(("valueCode", "valueCoding"), MANY),
-    "receiver": Row(("valueReference",)),
-    "context": Row(("valueCode",), MANY),
-}
-_ANSWER = {
-    "line": Row(("valueString",)),
-    "outcome": Row(("valueCode",)),
-    "result": Row(("valueReference",)),
-    "reason": Row(("valueCoding", "valueCode")),
-    "text": Row(("valueString",)),
-    "patientInformed": Row(("valueBoolean",)),
-    "practitioner": Row(("valueReference",)),
-    "answered": Row(("valueDateTime",)),
-}
 
-
-@audited("operation")
-async def recognize(
-    gateway: Gateway, actor: Actor, *, parameters: Parameters, id: str | None = None
-) -> Parameters:
+async def recognize(gateway: Gateway, actor: Actor, call: Call) -> Parameters:
     """ServiceRequest/$recognize and ServiceRequest/[id]/$recognize: the recorded answer.
 
     Raises Invalid with every fault of the parameters, NotFound and Deleted for the order, Forbidden
     when an institution asks on behalf of another.
     """
-    given = take(parameters, _RECOGNIZE)
-    context = read_contexts([taken.value for taken in given["context"]])
-    receiver = _receiver(actor, single(given, "receiver"))
-    if id is not None:
+    given = call.parameters
+    context = read_contexts(call.values("context"))
+    receiver = _receiver(actor, call.one("receiver"))
+    if call.id:
         _refuse_on_instance(given)
-        order = await _stored_order(gateway, actor, id)
+        order = await _stored_order(gateway, actor, call.id)
         subject = _subject_of_order(order)
-        drafts = [(f"ServiceRequest/{id}", "ServiceRequest", order)]
+        drafts = [(f"ServiceRequest/{call.id}", "ServiceRequest", order)]
     else:
-        subject = await _subject(gateway, actor, single(given, "patient"))
+        subject = await _subject(gateway, actor, call.one("patient"))
         drafts = _drafts(given["order"])
     orders = read_orders(gateway, drafts, receiver or None)
     items = [item for order in orders for item in order.items] + _items(given["item"])
@@ -96,7 +75,7 @@ def _receiver(actor: Actor, taken: Taken | None) -> str:
     return receiver
 
 
-def _refuse_on_instance(given: Mapping[str, list[Taken]]) -> None:
+def _refuse_on_instance(given: Mapping[str, Sequence[Taken]]) -> None:
     issues = tuple(
         Issue("invalid", f"{name} is known from the order", taken.expression, "parameter")
         for name in ("patient", "order", "item")
@@ -132,7 +111,7 @@ async def _subject(gateway: Gateway, actor: Actor, taken: Taken | None) -> Subje
         return await subject_by_identifiers(reader, gateway, [taken.value])
 
 
-def _drafts(orders: list[Taken]) -> list[tuple[str, str, dict[str, Any]]]:
+def _drafts(orders: Sequence[Taken]) -> list[tuple[str, str, dict[str, Any]]]:
     """Orders with a key of their own: their id, or their place where ids are missing or doubled."""
     drafts, keys = [], set()
     for number, taken in enumerate(orders):
@@ -147,7 +126,7 @@ def _drafts(orders: list[Taken]) -> list[tuple[str, str, dict[str, Any]]]:
     return drafts
 
 
-def _items(taken: list[Taken]) -> list[OrderedItem]:
+def _items(taken: Sequence[Taken]) -> list[OrderedItem]:
     """Items asked for by their catalogue code, without an order."""
     items = []
     for one in taken:
@@ -169,32 +148,27 @@ def _check_items(items: list[OrderedItem]) -> None:
         raise Invalid(text, expression="Parameters.parameter", rule="too-many-items")
 
 
-@audited("operation")
-async def answer(
-    gateway: Gateway, actor: Actor, *, parameters: Parameters, id: str | None = None
-) -> Parameters:
+async def answer(gateway: Gateway, actor: Actor, call: Call) -> Parameters:
     """GuidanceResponse/[id]/$answer: stores what the doctor did with one order line.
 
     Raises Invalid for the parameters, NotFound for the decision, Unprocessable when the answer
     does not fit it. A missing ground is no fault: it is flagged.
     """
-    given = take(parameters, _ANSWER)
-    outcome = single(given, "outcome")
-    if outcome is None or outcome.value not in ("accepted", "repeated"):
-        expression = outcome.expression if outcome else "Parameters.parameter"
+    outcome = call.parameters["outcome"][0]
+    if outcome.value not in ("accepted", "repeated"):
         text = "outcome is required: accepted or repeated"
-        raise Invalid(text, expression=expression, rule="outcome")
+        raise Invalid(text, expression=outcome.expression, rule="outcome")
     reply = Reply(
         expression="Parameters",
-        decision=id or "",
-        line=_value(given, "line"),
+        decision=call.id,
+        line=call.value("line"),
         outcome=cast(Literal["accepted", "repeated"], outcome.value),
-        result=_reference(given, "result").partition("/_history/")[0],
-        reason=_reason(single(given, "reason")),
-        text=_value(given, "text") or "",
-        informed=_value(given, "patientInformed"),
-        user=_reference(given, "practitioner"),
-        answered=_value(given, "answered") or "",
+        result=_reference(call.value("result")).partition("/_history/")[0],
+        reason=_reason(call.one("reason")),
+        text=call.value("text") or "",
+        informed=call.value("patientInformed"),
+        user=_reference(call.value("practitioner")),
+        answered=call.value("answered") or "",
     )
     ids = await record_answers(gateway, actor, [reply], operation="$answer")
     return {
@@ -206,14 +180,8 @@ async def answer(
     }
 
 
-def _value(given: Mapping[str, list[Taken]], name: str) -> Any:
-    taken = single(given, name)
-    return taken.value if taken else None
-
-
-def _reference(given: Mapping[str, list[Taken]], name: str) -> str:
-    taken = single(given, name)
-    return str(taken.value.get("reference", "")) if taken else ""
+def _reference(value: dict[str, Any] | None) -> str:
+    return str((value or {}).get("reference", ""))
 
 
 def _reason(taken: Taken | None) -> dict[str, str] | None:
@@ -222,19 +190,15 @@ def _reason(taken: Taken | None) -> dict[str, str] | None:
     return {"code": taken.value} if taken.element == "valueCode" else dict(taken.value)
 
 
-@audited("operation")
-async def replay(
-    gateway: Gateway, actor: Actor, *, parameters: Parameters, id: str | None = None
-) -> Parameters:
+async def replay(gateway: Gateway, actor: Actor, call: Call) -> Parameters:
     """GuidanceResponse/[id]/$replay: decides again from what is recorded and compares.
 
     Raises NotFound for the decision. A difference is an answer, not an error.
     """
-    take(parameters, {})
-    replayed = await replay_decision(gateway, actor, id or "")
+    replayed = await replay_decision(gateway, actor, call.id)
     parts: list[dict[str, Any]] = [
         {"name": "agrees", "valueBoolean": replayed.agrees},
-        {"name": "decision", "valueReference": {"reference": f"GuidanceResponse/{id}"}},
+        {"name": "decision", "valueReference": {"reference": f"GuidanceResponse/{call.id}"}},
     ]
     if replayed.rule_set:
         parts.append({"name": "rule-set", "valueCanonical": replayed.rule_set})

@@ -10,8 +10,6 @@ from fhir_gateway.errors import Invalid, NotSupported
 from fhir_gateway.fhir import bundle
 from fhir_gateway.fhir.envelope import read_bundle
 from fhir_gateway.fhir.outcome import operation_outcome
-from fhir_gateway.fhir.validate import read_resource
-from fhir_gateway.fhir.wire import render
 from fhir_gateway.interactions.batch import batch
 from fhir_gateway.interactions.capabilities import capability_statement
 from fhir_gateway.interactions.create import create
@@ -24,6 +22,7 @@ from fhir_gateway.interactions.search_type import search_type
 from fhir_gateway.interactions.transaction import transaction
 from fhir_gateway.interactions.update import update, update_conditional
 from fhir_gateway.rest.exchange import Answer, Exchange, query_pairs, read_body
+from fhir_gateway.rest.handlers_operations import operate
 from fhir_gateway.rest.negotiation import (
     check_body_type,
     check_form,
@@ -32,7 +31,7 @@ from fhir_gateway.rest.negotiation import (
     prefer,
     version_in,
 )
-from fhir_gateway.rest.operations import find, offered
+from fhir_gateway.rest.operations import offered
 from fhir_gateway.store.store import Stored
 
 Handler = Callable[[Gateway, Exchange], Awaitable[Answer]]
@@ -203,19 +202,6 @@ async def take_bundle(gateway: Gateway, exchange: Exchange) -> Answer:
     return Answer(200, bundle.response("transaction-response", answers))
 
 
-async def operate(gateway: Gateway, exchange: Exchange) -> Answer:
-    """POST [Type[/id]]/$operation with Parameters, or with no body for none."""
-    exchange.refuse_parameters()
-    handler = find(exchange.operation, exchange.type, exchange.id)
-    body = await read_body(exchange)
-    parameters = {"resourceType": "Parameters"}
-    if body:
-        check_body_type(exchange.headers.get("content-type"))
-        parameters = read_resource(body, type="Parameters")
-    result = await handler(gateway, exchange.actor, parameters=parameters, id=exchange.id or None)
-    return Answer(200, render(result))
-
-
 async def _resource_body(exchange: Exchange) -> bytes:
     check_body_type(exchange.headers.get("content-type"))
     return await read_body(exchange)
@@ -262,7 +248,10 @@ HANDLERS: dict[tuple[str, str], Handler] = {
     ("DELETE", "{type}/{id}"): delete_one,
     ("GET", "{type}/{id}/_history"): list_versions,
     ("GET", "{type}/{id}/_history/{version}"): read_version,
+    ("GET", "{operation}"): operate,
     ("POST", "{operation}"): operate,
+    ("GET", "{type}/{operation}"): operate,
     ("POST", "{type}/{operation}"): operate,
+    ("GET", "{type}/{id}/{operation}"): operate,
     ("POST", "{type}/{id}/{operation}"): operate,
 }

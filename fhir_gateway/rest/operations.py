@@ -1,61 +1,77 @@
-"""The operations of the REST door: one dictionary, equal to what the CapabilityStatement declares.
+"""The operations of the REST door: one table, from which all else is computed.
 
-hl7.org/fhir/R4/operations.html. Parameters in, Parameters (or another resource) out.
+hl7.org/fhir/R4/operations.html. Routes, methods, the CapabilityStatement and the
+OperationDefinitions come from here; a handler gets a Call whose parameters were checked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, NamedTuple
 
 from fhir_gateway.errors import NotFound
 from fhir_gateway.interactions.capabilities import Offered
+from fhir_gateway.interactions.operation_definitions import (
+    Definition,
+    operation_definition,
+    resource_types,
+    stands_on,
+)
+from fhir_gateway.recognition import definitions as recognition
 from fhir_gateway.recognition.operation import answer, recognize, replay
-from fhir_gateway.settings import CANONICAL
+from fhir_gateway.rest.exchange import Answer
 
-Handler = Callable[..., Awaitable[dict[str, Any]]]
+#: What a handler may return: a resource as a dict or as JSON, or a whole answer.
+Answerable = dict[str, Any] | bytes | Answer
+
+#: Takes (gateway, actor, call).
+Handler = Callable[..., Awaitable[Answerable]]
 
 
 class Operation(NamedTuple):
-    """What an operation is called on, and the function that carries it out.
+    """What an operation is, and the function that carries it out."""
 
-    The function takes (gateway, actor) and `parameters`, `id` by name.
-    """
-
-    type: str
-    on_type: bool
-    on_instance: bool
+    definition: Definition
     handler: Handler
 
 
-OPERATIONS: dict[str, Operation] = {
-    "$recognize": Operation("ServiceRequest", True, True, recognize),
-    "$answer": Operation("GuidanceResponse", False, True, answer),
-    "$replay": Operation("GuidanceResponse", False, True, replay),
-}
+def _table(*rows: Operation) -> dict[str, Operation]:
+    return {f"${row.definition.code}": row for row in rows}
+
+
+OPERATIONS: dict[str, Operation] = _table(
+    Operation(recognition.RECOGNIZE, recognize),
+    Operation(recognition.ANSWER, answer),
+    Operation(recognition.REPLAY, replay),
+)
+
+#: Methods by which an operation may be called at all.
+METHODS = tuple(
+    dict.fromkeys(method for row in OPERATIONS.values() for method in row.definition.methods)
+)
 
 
 def offered() -> list[Offered]:
     """The operations as the CapabilityStatement names them."""
     return [
         Offered(
-            name.removeprefix("$"),
-            f"{CANONICAL}/OperationDefinition/{name.removeprefix('$')}",
-            (operation.type,),
+            row.definition.code,
+            row.definition.official,
+            tuple(resource_types(row.definition)),
+            stands_on(row.definition, ""),
         )
-        for name, operation in OPERATIONS.items()
+        for row in OPERATIONS.values()
     ]
 
 
-def find(name: str, type: str, id: str) -> Handler:
-    """The function of an operation at this place. Raises NotFound."""
+def operation_resources() -> Iterable[dict[str, Any]]:
+    """The OperationDefinitions of all operations, to be stored with the project's resources."""
+    return [operation_definition(row.definition) for row in OPERATIONS.values()]
+
+
+def find(name: str, type: str, id: str) -> Operation:
+    """The operation at this place. Raises NotFound."""
     operation = OPERATIONS.get(name)
-    if operation is None or operation.type != type:
-        raise _unknown()
-    if not (operation.on_instance if id else operation.on_type):
-        raise _unknown()
-    return operation.handler
-
-
-def _unknown() -> NotFound:
-    return NotFound("There is no such operation here", rule="unknown-operation")
+    if operation is None or not stands_on(operation.definition, type, id):
+        raise NotFound("There is no such operation here", rule="unknown-operation")
+    return operation

@@ -25,7 +25,7 @@ from fhir_gateway.rest.exchange import (
     send_answer,
 )
 from fhir_gateway.rest.handlers import HANDLERS, Handler
-from fhir_gateway.rest.operations import OPERATIONS
+from fhir_gateway.rest.operations import METHODS, OPERATIONS
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -38,7 +38,7 @@ TABLE: dict[str, dict[str, Handler]] = {}
 for _row in INTERACTIONS:
     TABLE.setdefault(_row.path, {})[_row.method] = HANDLERS[_row.method, _row.path]
 for _path in _OPERATION_PATHS:
-    TABLE[_path] = {"POST": HANDLERS["POST", _path]}
+    TABLE[_path] = {_method: HANDLERS[_method, _path] for _method in METHODS}
 
 _DEFAULT_TYPE = "application/fhir+json; charset=utf-8"
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import random
-from pathlib import Path
 
 import pytest
 
 from fhir_gateway.fhir.definitions import definitions
 from fhir_gateway.fhir.walk import issues
+from fhir_gateway.interactions.operation_definitions import (
+    operation_definition,
+    resource_types,
+)
 from fhir_gateway.interactions.table import INTERACTIONS
 from fhir_gateway.interactions.types import interactions_of
 from fhir_gateway.rest.handlers import HANDLERS
-from fhir_gateway.rest.operations import OPERATIONS
+from fhir_gateway.rest.operations import METHODS, OPERATIONS
 from fhir_gateway.rest.routes import TABLE
 from fhir_gateway.search.registry import searchables
 
@@ -36,7 +38,8 @@ def test_it_is_a_sound_resource(statement):
 def test_every_row_of_the_table_has_a_route_and_every_route_a_row():
     rows = {(row.method, row.path) for row in INTERACTIONS}
     routes = {(method, path) for path, methods in TABLE.items() for method in methods}
-    operations = {("POST", path) for path in TABLE if path.endswith("{operation}")}
+    places = [path for path in TABLE if path.endswith("{operation}")]
+    operations = {(method, path) for path in places for method in METHODS}
     assert routes == rows | operations
     assert set(HANDLERS) == routes
 
@@ -50,16 +53,19 @@ def test_every_storable_type_is_declared_with_what_it_offers(resources):
         assert {one["code"] for one in resources[type]["interaction"]} == offered
 
 
-def test_operations_are_the_operation_definitions(resources):
-    declared = {
-        f"${one['name']}": type
-        for type, resource in resources.items()
-        for one in resource.get("operation", [])
+def test_operations_are_the_operation_definitions(client, resources):
+    declared = {}
+    for type, resource in resources.items():
+        for one in resource.get("operation", []):
+            declared.setdefault(f"${one['name']}", set()).add(type)
+    assert declared == {
+        name: set(resource_types(row.definition)) for name, row in OPERATIONS.items()
     }
-    assert declared == {name: operation.type for name, operation in OPERATIONS.items()}
-    folder = Path(__file__).parents[2] / "profiles" / "OperationDefinition"
-    published = {f"${json.loads(path.read_text())['code']}" for path in folder.glob("*.json")}
-    assert published == set(OPERATIONS)
+    for row in OPERATIONS.values():
+        served = client.get(f"/fhir/OperationDefinition/{row.definition.code}").json()
+        del served["meta"]
+        assert served == operation_definition(row.definition)
+        assert issues(served) == []
 
 
 VALUES = {

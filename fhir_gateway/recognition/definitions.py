@@ -1,0 +1,149 @@
+"""The definitions of $recognize, $answer and $replay: what they take and give.
+
+docs/api/recognize.md shows them; their OperationDefinitions are made from these rows.
+"""
+
+from __future__ import annotations
+
+from fhir_gateway.interactions.operation_definitions import MANY, Definition
+from fhir_gateway.interactions.operation_definitions import Parameter as P
+
+_RESULT = (
+    P("reference", "Reference", "The result, with its version", 1),
+    P("report", "Reference", "The report that carries it"),
+    P("value", "string", "Value and unit as spelled"),
+    P("issuer", "Reference", "The institution that issued it"),
+    P("time", "dateTime", "Collection or examination, as exactly as it is known"),
+    P("issued", "instant", "When the report was issued"),
+    P("status", "code", "Status of the report, or of the result without one", 1),
+)
+_LINE = (
+    P("rule", "code", "Criterion and version", 1),
+    P("verdict", "code", "pass, fail, unknown or not-applicable", 1),
+    P("text", "string", "The line as a sentence", 1),
+    P("reason", "code", "Why it is not met"),
+    P("evidence", "Reference", "The version that was looked at"),
+    P("clause", "string", "What the rule rests on"),
+)
+_NEWER = (
+    *_RESULT,
+    P("outcome", "code", "Its own outcome", 1),
+    P("pending", "boolean", "Whether it is still to come", 1),
+)
+_OTHER = (
+    P("reference", "Reference", "The result, with its version", 1),
+    P("outcome", "code", "Its own outcome", 1),
+    P("line", "", "What decided it", 1, parts=_LINE),
+)
+_ITEM = (
+    P("key", "string", "The order line", 1),
+    P("item", "Coding", "The catalogue item; absent when the order is not mapped"),
+    P("outcome", "code", "recognize, view-only, not-recognizable or cannot-decide", 1),
+    P("reason", "code", "The deciding reason", 1),
+    P("text", "string", "The outcome as a sentence", 1),
+    P("result", "", "The earlier result that was chosen", parts=_RESULT),
+    P("window-days", "integer", "Length of the item's window in calendar days"),
+    P("window-source", "string", "Where the window comes from"),
+    P("window-end", "date", "Last day on which the result may be used"),
+    P("suggest", "boolean", "The workstation may offer to use the result in place of the order"),
+    P("ground", "code", "The lawful ground that the patient's situation points to"),
+    P("line", "", "What one rule says of the chosen result", 0, MANY, parts=_LINE),
+    P("newer", "", "A result that is, or may be, newer", 0, MANY, parts=_NEWER),
+    P("other", "", "A result that was not chosen", 0, MANY, parts=_OTHER),
+)
+_SOURCE = (
+    P("institution", "Reference", "The institution", 1),
+    P("last-received", "instant", "When it last sent anything"),
+    P("stale", "boolean", "Whether that is too long ago", 1),
+)
+
+RECOGNIZE = Definition(
+    code="recognize",
+    title="May an earlier result stand in for what is ordered?",
+    says=(
+        "For each ordered item: recognize, view-only, not-recognizable or cannot-decide, with one "
+        "line for each rule. The answer is recorded as a GuidanceResponse and audited before it is "
+        "given. The receiving doctor decides."
+    ),
+    types=("ServiceRequest",),
+    levels=("type", "instance"),
+    affects=True,
+    takes=(
+        P(
+            "patient",
+            "Reference Identifier",
+            "The patient: a reference, or an identifier known here. Required at type level",
+        ),
+        P("order", "Resource", "A draft ServiceRequest; type level only", 0, MANY),
+        P(
+            "item",
+            "code Coding",
+            "An item of the catalogue, as a code or a Coding; type level only",
+            0,
+            MANY,
+        ),
+        P(
+            "receiver",
+            "Reference",
+            "The institution that the patient is at; the caller's own when left out",
+        ),
+        P(
+            "context",
+            "code",
+            "What is known of the patient's situation, such as emergency or pre-transfusion",
+            0,
+            MANY,
+        ),
+    ),
+    gives=(
+        P("decision", "Reference", "The recorded decision", 1),
+        P("rule-set", "canonical", "The rule set in force"),
+        P("item", "", "The answer for one ordered item", 1, MANY, parts=_ITEM),
+        P("source", "", "An institution that the answer could have come from", 0, MANY, _SOURCE),
+    ),
+)
+
+ANSWER = Definition(
+    code="answer",
+    title="The doctor's answer to a decision",
+    says=(
+        "Stores what was done with one order line: the earlier result accepted, or the examination "
+        "repeated and on what ground. A missing ground is flagged and never refused. The answer is "
+        "a Communication based on the decision."
+    ),
+    types=("GuidanceResponse",),
+    levels=("instance",),
+    affects=True,
+    takes=(
+        P("line", "string", "Key of the order line; may be left out when there is only one"),
+        P("outcome", "code", "accepted or repeated", 1, missing="outcome"),
+        P("result", "Reference", "The result that is used; the chosen one when left out"),
+        P(
+            "reason",
+            "Coding code",
+            "Ground of a repeat, as a code or Coding of CodeSystem/repeat-reason",
+        ),
+        P("text", "string", "Explanation; expected with ground N6"),
+        P("patientInformed", "boolean", "Whether the repeat was explained to the patient"),
+        P("practitioner", "Reference", "Who decided"),
+        P("answered", "dateTime", "When; now when left out"),
+    ),
+    gives=(P("answer", "Reference", "The Communication", 1),),
+)
+
+REPLAY = Definition(
+    code="replay",
+    title="Decide again and compare",
+    says=(
+        "Decides again from the recorded inputs, at the recorded commit and by the recorded "
+        "version of the rules. Must agree to the byte; every difference is named."
+    ),
+    types=("GuidanceResponse",),
+    levels=("instance",),
+    gives=(
+        P("agrees", "boolean", "Whether every byte agrees", 1),
+        P("decision", "Reference", "The decision", 1),
+        P("rule-set", "canonical", "The rule set it was decided by"),
+        P("difference", "string", "What differs", 0, MANY),
+    ),
+)
