@@ -6,7 +6,7 @@ PYTEST_ARGS ?= -n 2
 # tests sync thousands of small commits: in memory where there is some, for the disk's sake
 SCRATCH := $(shell test -w /dev/shm && echo /dev/shm || echo $${TMPDIR:-/tmp})
 
-.PHONY: help setup demo serve lint fmt test bench torture docs services check lock
+.PHONY: help setup demo serve lint fmt test bench bench-large torture docs services check lock
 
 help:            ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,8 @@ lint: setup      ## ruff, mypy strict, import-linter
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/hadolint docker/Dockerfile
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker/compose*.yaml
 
 fmt: setup       ## format the code
 	$(BIN)/ruff check --fix .
@@ -49,8 +51,11 @@ torture: setup   ## crash, concurrency and fuzz tests at full size; prints their
 	    TMPDIR=$(SCRATCH) GATEWAY_TORTURE=1 $(BIN)/python -m pytest -m "not torture" $(PYTEST_ARGS) \
 	    --hypothesis-seed=$$seed $$(grep -lr "from effort import" tests --include="test_*.py")
 
-bench: setup     ## the table of docs/performance.md, at most 8 minutes
+bench: setup     ## the tables of docs/performance.md, at most 8 minutes
 	$(BIN)/python -m bench.run
+
+bench-large: setup  ## all scales up to 64x on both stores; takes an hour or more
+	$(BIN)/python -m bench.run --scales 1 4 16 64 --seconds 5 --minutes 240
 
 docs: setup      ## write the generated pages (settings, errors)
 	$(BIN)/python -m docs.generate

@@ -13,7 +13,7 @@ from typing import Any
 import apsw
 import uvicorn
 
-from bench.seed import LOCAL
+from bench.people import LOCAL
 from fhir_gateway.cli.serve import listen, server_config
 from fhir_gateway.fhir.keys import key64, parameter_key, type_key
 from fhir_gateway.fhir.wire import splice

@@ -1,4 +1,4 @@
-"""The seeded store: institutions, register, rule set by the product's commands, then rows."""
+"""The seeded stores: institutions, register and rule set by the product's commands, then rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.seed import ISSUERS, ITEMS, LOCAL, RECEIVER, seed
+from bench.people import ISSUERS, ITEMS, LOCAL, ORDER, RECEIVER
+from bench.seed import PostgresSink, Sink, SqliteSink, seed
 from fhir_gateway.app import open_gateway
 from fhir_gateway.cli import main as command_line
 from fhir_gateway.interactions.institutions import register
@@ -16,59 +17,65 @@ from fhir_gateway.security.institution import Institution
 from fhir_gateway.settings import load_settings
 
 _COLUMNS = "kind,local_system,local_code,local_name,item,specimen,unit,method,note\n"
+SQLITE = "sqlite:///"
 
 
 class Seeded(NamedTuple):
     """A store that is ready to be served."""
 
-    database: Path
+    database: str  # its url
+    people: int
     mappings: Path
     tokens: dict[str, str]
-    told: str
+    resources: int
 
 
-def prepare_store(folder: Path, patients: int) -> Seeded:
-    """The store of this size, made when it is not there yet."""
-    database, mappings, note = folder / "bench.sqlite", folder / "mappings", folder / "seeded.json"
+def prepare_store(folder: Path, database: str, people: int) -> Seeded:
+    """The store of this size, made when it is not there yet; `folder` keeps the note of it."""
+    mappings, note = folder / "mappings", folder / "seeded.json"
     if not note.exists():
         folder.mkdir(parents=True, exist_ok=True)
         _write_maps(mappings)
-        told = asyncio.run(_make(database, mappings, patients))
-        note.write_text(json.dumps(told))
+        note.write_text(json.dumps(asyncio.run(_make(folder, database, mappings, people))))
     made = json.loads(note.read_text())
-    size = database.stat().st_size / 1e9
-    return Seeded(database, mappings, made["tokens"], f"{made['told']}, {size:.1f} GB")
+    return Seeded(database, people, mappings, made["tokens"], made["resources"])
 
 
 def _write_maps(folder: Path) -> None:
     (folder / "concepts").mkdir(parents=True, exist_ok=True)
     results = "".join(f"result,{LOCAL},B{item},,{item},,,,\n" for item in ITEMS)
-    orders = "".join(f"order,urn:bench:order,B{item},,{item},,,,\n" for item in ITEMS)
+    orders = "".join(f"order,{ORDER},B{item},,{item},,,,\n" for item in ITEMS)
     for issuer in ISSUERS:
         (folder / "concepts" / f"{issuer}.csv").write_text(_COLUMNS + results)
     (folder / "concepts" / f"{RECEIVER}.csv").write_text(_COLUMNS + orders)
 
 
-async def _make(database: Path, mappings: Path, patients: int) -> dict[str, object]:
-    settings = load_settings({}, database=f"sqlite:///{database}", mappings=str(mappings))
+async def _make(folder: Path, database: str, mappings: Path, people: int) -> dict[str, object]:
+    settings = load_settings({}, database=database, mappings=str(mappings))
     gateway = await open_gateway(settings)
     tokens: dict[str, str] = {}
     for id in (*ISSUERS, RECEIVER):
         one = Institution(id=id, name=id, level="3A", area="110105")
         tokens[id] = (await register(gateway, one, with_token=True)).token
     await gateway.store.close()
-    table = database.parent / "evaluations.csv"
+    table = folder / "evaluations.csv"
     rows = "".join(f"{id},*,110000,2020-01-01,2040-12-31,true,bench,1\n" for id in ISSUERS)
     table.write_text("institution,item,area,start,end,passed,evaluator,round\n" + rows)
-    where = ["--database", f"sqlite:///{database}"]
+    where = ["--database", database]
     await asyncio.to_thread(_command, ["evaluations", "import", str(table), *where])
     await asyncio.to_thread(_command, ["rules", "activate", "1.0.0", *where])
-    resources, facts = seed(gateway, database, patients, _progress)
-    told = f"{patients:,} patients, {facts:,} facts, {resources:,} resources"
+    resources = await seed(gateway, sink_of(database), people, _progress)
     return {
-        "told": told,
         "tokens": {"receiver": tokens[RECEIVER], "issuer": tokens[ISSUERS[0]]},
+        "resources": resources,
     }
+
+
+def sink_of(database: str) -> Sink:
+    """What fills the store of that url."""
+    if database.startswith(SQLITE):
+        return SqliteSink(Path(database.removeprefix(SQLITE)))
+    return PostgresSink(database)
 
 
 def _command(words: list[str]) -> None:
@@ -76,5 +83,5 @@ def _command(words: list[str]) -> None:
 
 
 def _progress(text: str) -> None:
-    end = "\n" if text.startswith("seeded in") else "\r"
+    end = "\n" if text.startswith("seeded") and "in" in text.split() else "\r"
     sys.stderr.write(text + end)

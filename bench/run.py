@@ -1,182 +1,168 @@
-"""`make bench`: seeds a store, serves it, loads it from the same machine, prints the table.
+"""`make bench`: seeds stores of growing size, serves them, loads them, prints the tables.
 
-At most about eight minutes. `--patients N` makes it smaller; a seeded store of the same size in
-bench/out is used again. Only loopback is loaded; everything started here is stopped here.
+At most eight minutes: what does not fit is named at the end. `make bench-large` takes hours and
+everything. Seeded stores in bench/out are used again. Only loopback is loaded; everything that was
+started here is stopped here.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import shutil
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from itertools import cycle
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import NamedTuple
 
 from bench.cases import REPORT_RESULTS, Cases
-from bench.load import Load, run_load
-from bench.machine import (
-    bare_call_ns,
-    cpu_seconds,
-    describe,
-    measure_fdatasync,
-    resident_mib,
-)
+from bench.machine import bare_call_ns, describe, measure_fdatasync
+from bench.measure import HEAD, OUT, Row, measure, per_answer, served
+from bench.places import Place, places
 from bench.prepare import Seeded, prepare_store
 
-OUT = Path(__file__).with_name("out")
-CLIENTS = 16
-#: Requests made before a case begins; they are sent over and over.
-PREPARED = 5_000
+#: People of the store at 1×: 16× are 50,000 people with 2.5 million resources.
+PEOPLE = 3_125
+MINUTES = 8.0
 
 
-class Served(NamedTuple):
-    """A server under load."""
-
-    port: int
-    pid: int
-    start: float
-
-
-class Row(NamedTuple):
-    """One line of the table."""
+class Case(NamedTuple):
+    """A row to come: its name, the requests, resources stored per request."""
 
     name: str
-    load: Load
-    cpu: float  # seconds of the server's processes
-    floor: float | None  # CPU per request of the floor, µs
-    per_request: int = 1  # resources stored per request, ingest only
+    method: str
+    stored: int = 1
+    argument: int = 0
 
 
-@contextmanager
-def served(*words: str) -> Iterator[Served]:
-    """Starts a server process that prints its port (or a ready line) and stops it at the end."""
-    began = time.perf_counter()
-    with (OUT / "server.log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *words], stdout=subprocess.PIPE, stderr=log, text=True
-        )
-        try:
-            line = process.stdout.readline().strip() if process.stdout else ""
-            if not line:
-                raise SystemExit(f"{words[0]} did not start, see {OUT / 'server.log'}")
-            port = int(line) if line.isdigit() else int(line.split('"port": ')[1].split(",")[0])
-            yield Served(port, process.pid, time.perf_counter() - began)
-        finally:
-            process.terminate()
-            process.wait(timeout=30)
-
-
-def measure(
-    server: Served, name: str, make: Callable[[], bytes], seconds: float,
-    floor: float | None = None, per_request: int = 1,
-) -> Row:  # fmt: skip
-    """Loads the server; a short warm-up is not counted, nor is housework left from before."""
-    ready = cycle([make() for _ in range(PREPARED)]).__next__  # the load shares the machine
-    asyncio.run(run_load(server.port, ready, clients=CLIENTS, seconds=1.0))
-    settle_down(server)
-    before = cpu_seconds(server.pid)
-    load = asyncio.run(run_load(server.port, ready, clients=CLIENTS, seconds=seconds))
-    row = Row(name, load, cpu_seconds(server.pid) - before, floor, per_request)
-    print("  " + line(row), flush=True)
-    if load.failures:
-        print(f"    failures: {load.failures} {load.sample[:300]!r}", flush=True)
-    return row
-
-
-def settle_down(server: Served) -> None:
-    """Waits until the server has no housework left: its processor time stands still."""
-    for _ in range(200):
-        before = cpu_seconds(server.pid)
-        time.sleep(0.3)
-        if cpu_seconds(server.pid) - before < 0.02:
-            return
-
-
-def per_answer(row: Row) -> float:
-    """CPU per request in µs."""
-    return row.cpu / max(1, len(row.load.latencies)) * 1e6
-
-
-def line(row: Row) -> str:
-    """One line of the table."""
-    load, cpu = row.load, per_answer(row)
-    floor = f"{row.floor:7.0f} {cpu / row.floor:5.1f}x" if row.floor else " " * 14
-    rate = f"{load.rate * row.per_request:9,.0f}"
-    return (
-        f"{row.name:<38}{rate}{load.percentile(0.5):9.2f}{load.percentile(0.95):9.2f}"
-        f"{load.percentile(0.99):9.2f}{cpu:9.0f} {floor}"
-        + (f"  {sum(load.failures.values())} FAILED" if load.failures else "")
-    )
-
-
-HEAD = (
-    f"{'case, 16 clients':<38}{'per s':>9}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}"
-    f"{'CPU µs':>9} {'floor µs':>8}"
+HOT = (
+    Case("read by id", "read"),
+    Case("patient + code + date", "code_date"),
+    Case("patient + category + date, sorted", "category_date_sorted"),
+)
+SEARCHES = (
+    Case("vread", "vread"),
+    Case("report with its results and order", "report_includes"),
+    Case("imaging by patient", "imaging"),
+    Case("imaging by accession number", "accession"),
+    Case("patient by identifier", "patient_identifier"),
+    Case("patient by name", "patient_name"),
+    Case("chained, by identity number", "chained"),
+    Case("_has, by identity number", "has"),
+    Case("composite", "composite"),
+    Case("$everything, 50", "everything"),
+)
+DECISIONS = (
+    Case("$recognize, 5 items", "recognize"),
+    Case("order-sign, 5 items", "order_sign"),
+)
+WRITES = (
+    Case("transaction of 2", "transaction", 2, 2),
+    Case("transaction of 100", "transaction", 100, 100),
+    Case(f"report of {REPORT_RESULTS} (12 resources)", "report", REPORT_RESULTS + 3),
 )
 
 
 def main() -> int:
-    """Prints the table; returns 1 when any request failed."""
-    parser = argparse.ArgumentParser(prog="bench.run", description=__doc__)
-    parser.add_argument("--patients", type=int, default=100_000)
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each case")
-    parser.add_argument("--workers", type=int, default=1, help="processes of the product")
-    parser.add_argument("--fresh", action="store_true", help="seed again")
-    arguments = parser.parse_args()
+    """Prints the tables; returns 1 when any request failed."""
+    arguments = _arguments()
     OUT.mkdir(exist_ok=True)
     if arguments.fresh:
-        shutil.rmtree(OUT / f"{arguments.patients}", ignore_errors=True)
-    seeded = prepare_store(OUT / f"{arguments.patients}", arguments.patients)
+        shutil.rmtree(OUT, ignore_errors=True)
+        OUT.mkdir()
+    _tell_machine()
+    deadline = time.monotonic() + arguments.minutes * 60
+    failed, left_out = False, []
+    with ExitStack() as stack:
+        for place in places(arguments.stores, stack):
+            for scale in arguments.scales:
+                if time.monotonic() > deadline - _expected(scale, place, arguments.seconds):
+                    left_out.append(f"{place.name} {scale}x")
+                    continue
+                rows = _table(place, scale, arguments)
+                failed |= any(row.load.failures for row in rows)
+    if left_out:
+        print(f"\nleft out for want of time: {', '.join(left_out)} (--minutes, make bench-large)")
+    return 1 if failed else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench.run", description=__doc__)
+    parser.add_argument("--stores", nargs="+", default=["sqlite", "postgresql"])
+    parser.add_argument("--scales", nargs="+", type=int, default=[1, 4, 16])
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each case")
+    parser.add_argument("--minutes", type=float, default=MINUTES)
+    parser.add_argument("--workers", type=int, default=2, help="processes of the product")
+    parser.add_argument("--only", help="cases whose name contains this")
+    parser.add_argument("--fresh", action="store_true", help="seed again")
+    return parser.parse_args()
+
+
+def _tell_machine() -> None:
     sync = measure_fdatasync(OUT)
-    print(f"\nmachine    {describe()}")
+    print(f"machine    {describe()}")
     print(f"python     an empty call takes {bare_call_ns():.0f} ns of processor time")
     print(
         f"disk       fdatasync p50 {sync.p50:.2f} ms, p99 {sync.p99:.2f} ms, "
-        f"{sync.per_second:,.0f}/s"
+        f"{sync.per_second:,.0f}/s",
+        flush=True,
     )
-    print(f"data       {seeded.told}")
-    print(f"\n  {HEAD}")
-    cases = Cases(arguments.patients, seeded.tokens["receiver"], seeded.tokens["issuer"])
-    rows = run_cases(cases, seeded, arguments.seconds, arguments.workers)
-    return 1 if any(row.load.failures for row in rows) else 0
 
 
-def run_cases(cases: Cases, seeded: Seeded, seconds: float, workers: int) -> list[Row]:
-    """All rows, floor first. Reads are served by one process, as the floor is."""
-    database, mappings = seeded.database, seeded.mappings
-    with served("bench.floor", str(database)) as floor:
-        read = measure(floor, "floor: read by id", cases.floor_read, seconds / 2)
-        search = measure(floor, "floor: patient+code+date", cases.floor_search, seconds / 2)
-    rows = [read, search]
-    low, high = per_answer(read), per_answer(search)
-    with served("bench.serve", str(database), str(mappings)) as bare:
-        rows.append(measure(bare, "read by id, audit off", cases.read, seconds, low))
-        rows.append(measure(bare, "patient+code+date, audit off", cases.search, seconds, high))
-    options = ("--database", f"sqlite:///{database}", "--port", "0")
-    with served("bench.product", str(mappings), *options) as product:
-        print(
-            f"  started in {product.start:.2f} s, {resident_mib(product.pid):.0f} MiB", flush=True
-        )
-        rows.append(measure(product, "read by id", cases.read, seconds, low))
-        rows.append(measure(product, "patient+code+date", cases.search, seconds, high))
-    options = (*options, "--workers", str(workers))
-    with served("bench.product", str(mappings), *options) as product:
-        rows.append(measure(product, "$recognize, 5 items", cases.recognize, seconds))
-        sign = cases.order_sign("recognition-order-sign")
-        rows.append(measure(product, "order-sign, 5 items", sign, seconds))
-        name = f"ingest, reports of {REPORT_RESULTS} (resources/s)"
-        rows.append(measure(product, name, cases.report, seconds, per_request=REPORT_RESULTS + 3))
-        print(
-            f"  {workers} processes, after the load {resident_mib(product.pid):.0f} MiB resident",
-            flush=True,
-        )
-    return rows
+def _expected(scale: int, place: Place, seconds: float) -> float:
+    """Seconds that a table takes, seeding included when it is still to do."""
+    cases = 2 * len(HOT) + len(SEARCHES) + len(DECISIONS) + len(WRITES) + 2
+    seeding = 0 if (place.folder(scale) / "seeded.json").exists() else 9 * scale
+    return cases * (seconds + 1.6) + seeding
+
+
+def _table(place: Place, scale: int, arguments: argparse.Namespace) -> list[Row]:
+    people = PEOPLE * scale
+    seeded = prepare_store(place.folder(scale), place.database(scale), people)
+    size = place.size(scale)
+    print(
+        f"\n{place.name}, {scale}x: {people:,} people, {seeded.resources:,} resources, "
+        f"{size / 1e9:.2f} GB, {size / seeded.resources:,.0f} bytes a resource, "
+        f"{arguments.workers} processes\n  {HEAD}",
+        flush=True,
+    )
+    cases = Cases(people, seeded.tokens["receiver"], seeded.tokens["issuer"])
+    return list(_rows(place, seeded, cases, arguments))
+
+
+def _rows(
+    place: Place, seeded: Seeded, cases: Cases, arguments: argparse.Namespace
+) -> Iterator[Row]:
+    seconds, workers = arguments.seconds, str(arguments.workers)
+    low = high = None
+    if place.name == "sqlite" and not arguments.only:
+        path = seeded.database.removeprefix("sqlite:///")
+        with served("bench.floor", path) as floor:
+            for name, make in (("read by id", cases.floor_read),
+                               ("patient + code + date", cases.floor_search)):  # fmt: skip
+                yield (row := measure(floor, f"floor: {name}", make, seconds))
+                low, high = (per_answer(row), high) if low is None else (low, per_answer(row))
+    floors = {"read": low, "code_date": high}
+    bare = ("bench.serve", seeded.database, str(seeded.mappings), workers)
+    product = (
+        "bench.product", str(seeded.mappings), "--database", seeded.database, "--port", "0",
+        "--workers", workers,
+    )  # fmt: skip
+    for words, label, some in (
+        (bare, ", audit off", HOT),
+        (product, "", (*HOT, *SEARCHES, *DECISIONS, *WRITES)),
+    ):
+        wanted = [case for case in some if not arguments.only or arguments.only in case.name]
+        if not wanted:
+            continue
+        with served(*words) as server:
+            for case in wanted:
+                make = getattr(cases, case.method)
+                make = make(case.argument) if case.argument else make
+                yield measure(
+                    server, case.name + label, make, seconds,
+                    floor=floors.get(case.method), per_request=case.stored, also=place.pid,
+                )  # fmt: skip
 
 
 if __name__ == "__main__":
