@@ -19,19 +19,23 @@ from fhir_gateway.fhir.definitions import definitions
 from fhir_gateway.fhir.keys import type_key
 from fhir_gateway.search.plan import Ids, Include, SearchPlan
 from fhir_gateway.security.actor import Access
-from fhir_gateway.store import blobs, jobs, visible
+from fhir_gateway.store import blobs, history_sql, jobs, visible
 from fhir_gateway.store.changes import Evaluation, Fact
 from fhir_gateway.store.dialect import SQLITE
 from fhir_gateway.store.draining import JOURNALED
 from fhir_gateway.store.pool import Pool
 from fhir_gateway.store.query import run
+from fhir_gateway.store.scan_sql import scan
 from fhir_gateway.store.search_sql import search
 from fhir_gateway.store.statements import IS_UNDRAINED
-from fhir_gateway.store.store import Page, Person, Stored, StoredFact
+from fhir_gateway.store.store import Change, Page, Person, Stored, StoredFact
 from fhir_gateway.store.visible import FACT_SHAPES, SEE_ALL, SEE_OWN
 
 #: Counting every resource reads whole tables; it is asked for by operators only.
 COUNT_SECONDS = 30.0
+
+#: One page of an export: bounded pieces, but of cold data.
+SCAN_SECONDS = 10.0
 
 
 class SqliteReader:
@@ -122,6 +126,60 @@ class SqliteReader:
         """The home of a stored resource."""
         found = await self.read(type, id)
         return found.home if found else None
+
+    async def changes(
+        self,
+        *,
+        type: str | None = None,
+        id: str | None = None,
+        since: int | None = None,
+        until_t: int | None = None,
+        at: tuple[int, int] | None = None,
+        before: tuple[int, int, int] | None = None,
+        limit: int,
+    ) -> list[Change]:
+        """Versions in the order of commits, newest first, deletions too: those that are visible.
+
+        Raises TooCostly when it would take too long.
+        """
+        await self._see_journal(type or JOURNALED[0])
+
+        def page() -> list[Change]:
+            steps = history_sql.changes(
+                history_sql.Seen(SQLITE, self._access),
+                type=type, id=id, since=since,
+                until_t=self.t if until_t is None else min(until_t, self.t),
+                at=at, before=before, limit=limit,
+            )  # fmt: skip
+            return run(steps, self._connection)
+
+        if id is not None:
+            return page()
+        return await self._pool.in_thread(self._connection, page)
+
+    async def scan(
+        self,
+        type: str,
+        *,
+        until_t: int,
+        after_rid: int = 0,
+        limit: int,
+        updated_from: int | None = None,
+        patients: Sequence[str] | None = None,
+        deleted: bool = False,
+    ) -> list[Stored]:
+        """Resources of a type in the order of `rid`, each as it was current at commit `until_t`."""
+        await self._see_journal(type)
+
+        def page() -> list[Stored]:
+            steps = scan(
+                history_sql.Seen(SQLITE, self._access),
+                type=type, until_t=until_t, after_rid=after_rid, limit=limit,
+                updated_from=updated_from, patients=patients, deleted=deleted,
+            )  # fmt: skip
+            return run(steps, self._connection)
+
+        return await self._pool.in_thread(self._connection, page, seconds=SCAN_SECONDS)
 
     # -- search ------------------------------------------------------------------------------
 

@@ -36,6 +36,19 @@ class Stored(NamedTuple):
         return splice(self.type, self.id, self.version, self.updated, self.tail)
 
 
+class Change(NamedTuple):
+    """One version as it came about: its place in the order of commits, and what was done.
+
+    `op` is create, update or delete. A place is unique; it is larger for what came later.
+    """
+
+    t: int
+    n: int
+    i: int
+    op: str
+    stored: Stored
+
+
 class Page(NamedTuple):
     """One page of a search: matches in order, then what was included.
 
@@ -87,6 +100,44 @@ class Reader(Protocol):
 
     async def history(self, type: str, id: str) -> list[Stored]:
         """All versions, newest first."""
+
+    async def changes(
+        self,
+        *,
+        type: str | None = None,
+        id: str | None = None,
+        since: int | None = None,
+        until_t: int | None = None,
+        at: tuple[int, int] | None = None,
+        before: tuple[int, int, int] | None = None,
+        limit: int,
+    ) -> list[Change]:
+        """Versions in the order of commits, newest first, deletions too: those that are visible.
+
+        Of one resource when `type` and `id` are given, of a type, or of all. `since` (µs) keeps
+        what was stored at or after it; `at` (low, high, µs) what was current at some moment of
+        that range; `until_t` what was there at that commit; `before` what came before that place.
+        Journal entries are among them. Raises TooCostly when it would take too long.
+        """
+
+    async def scan(
+        self,
+        type: str,
+        *,
+        until_t: int,
+        after_rid: int = 0,
+        limit: int,
+        updated_from: int | None = None,
+        patients: Sequence[str] | None = None,
+        deleted: bool = False,
+    ) -> list[Stored]:
+        """Resources of a type in the order of `rid`, each as it was current at commit `until_t`.
+
+        That holds also when a newer version is there by now, or it is deleted by now. Fewer than
+        `limit` say that there are no more; the next page goes on `after_rid` of the last.
+        `updated_from` (µs) keeps what was stored at or after it, `patients` what names one of
+        these Patients. `deleted` gives those that were deleted at `until_t`, and only those.
+        """
 
     async def search(self, plan: SearchPlan) -> Page:
         """One page. Raises TooCostly before it runs when the plan's estimate is over budget."""
