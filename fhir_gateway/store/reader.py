@@ -19,7 +19,7 @@ from fhir_gateway.fhir.definitions import definitions
 from fhir_gateway.fhir.keys import type_key
 from fhir_gateway.search.plan import Ids, Include, SearchPlan
 from fhir_gateway.security.actor import Access
-from fhir_gateway.store import blobs, history_sql, jobs, visible
+from fhir_gateway.store import blobs, history_sql, jobs, record_sql, visible
 from fhir_gateway.store.changes import Evaluation, Fact
 from fhir_gateway.store.dialect import SQLITE
 from fhir_gateway.store.draining import JOURNALED
@@ -28,7 +28,7 @@ from fhir_gateway.store.query import run
 from fhir_gateway.store.scan_sql import scan
 from fhir_gateway.store.search_sql import search
 from fhir_gateway.store.statements import IS_UNDRAINED
-from fhir_gateway.store.store import Change, Page, Person, Stored, StoredFact
+from fhir_gateway.store.store import Change, Dates, Page, Person, Stored, StoredFact
 from fhir_gateway.store.visible import FACT_SHAPES, SEE_ALL, SEE_OWN
 
 #: Counting every resource reads whole tables; it is asked for by operators only.
@@ -180,6 +180,37 @@ class SqliteReader:
             return run(steps, self._connection)
 
         return await self._pool.in_thread(self._connection, page, seconds=SCAN_SECONDS)
+
+    # -- a patient's record --------------------------------------------------------------------
+
+    async def record(
+        self,
+        home: int,
+        patient: str,
+        *,
+        after: tuple[str, int] | None = None,
+        limit: int,
+        types: Sequence[str] | None = None,
+        since: int | None = None,
+        dates: Dates | None = None,
+    ) -> list[Stored]:
+        """Current resources of a home that name this Patient, after a place of (type, rid)."""
+        steps = record_sql.record(
+            history_sql.Seen(SQLITE, self._access),
+            home=home,
+            patient=patient,
+            after=after,
+            limit=limit,
+            types=types,
+            since=since,
+            dates=dates,
+        )
+        return run(steps, self._connection)
+
+    async def shared(self, names: Sequence[tuple[str, str]]) -> list[Stored]:
+        """Those of these ("Type", id) that are current and in no person's home."""
+        steps = record_sql.shared(history_sql.Seen(SQLITE, self._access), names)
+        return run(steps, self._connection)
 
     # -- search ------------------------------------------------------------------------------
 

@@ -86,6 +86,16 @@ class Person(NamedTuple):
     contested: bool
 
 
+class Dates(NamedTuple):
+    """A range of clinical dates (µs, inclusive; None: open): parameters of the index whose rows
+    tell when what a resource is about began and ended."""
+
+    begins: Sequence[int]
+    ends: Sequence[int]
+    low: int | None = None
+    high: int | None = None
+
+
 class Reader(Protocol):
     """A snapshot of the store under one Access. Everything is of the same `t` and `epoch`."""
 
@@ -138,6 +148,27 @@ class Reader(Protocol):
         `updated_from` (µs) keeps what was stored at or after it, `patients` what names one of
         these Patients. `deleted` gives those that were deleted at `until_t`, and only those.
         """
+
+    async def record(
+        self,
+        home: int,
+        patient: str,
+        *,
+        after: tuple[str, int] | None = None,
+        limit: int,
+        types: Sequence[str] | None = None,
+        since: int | None = None,
+        dates: Dates | None = None,
+    ) -> list[Stored]:
+        """Current resources of a home that name this Patient, in an order of (type, rid) that is
+        the store's own: the next page goes on `after` (type, rid) of the last.
+
+        Journal entries are not among them. `since` (µs) keeps what was stored at or after it.
+        `dates` leaves out what lies wholly outside of the range; what has no such date is kept.
+        """
+
+    async def shared(self, names: Sequence[tuple[str, str]]) -> list[Stored]:
+        """Those of these ("Type", id) that are current and in no person's home, by type and id."""
 
     async def search(self, plan: SearchPlan) -> Page:
         """One page. Raises TooCostly before it runs when the plan's estimate is over budget."""
