@@ -1,7 +1,9 @@
 """Numbered migrations: each file once, in order, each in one transaction.
 
 The number of the last one is the database's user_version, which SQLite keeps inside the same
-transaction: a migration that was killed half-way has not happened. Only the writer migrates.
+transaction: a migration that was killed half-way has not happened. What has to be filled into the
+rows of a whole store is filled in pieces before the migration that needs it. Only the writer
+migrates.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import apsw
 
 from fhir_gateway.errors import Unavailable
 from fhir_gateway.store import points
+from fhir_gateway.store.backfill import BEFORE
 
 #: Marks a file as a database of the gateway: "fhgw".
 APPLICATION = 0x66686777
@@ -46,6 +49,8 @@ def migrate(
     steps = migrations() if steps is None else steps
     check(connection, newest=len(steps))
     for number, script in steps:
+        if number in BEFORE and connection.pragma("user_version") < number:
+            BEFORE[number](connection)
         connection.execute("BEGIN IMMEDIATE")
         try:
             if connection.pragma("user_version") < number:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import apsw
 
-import fhir_gateway.store
 from fhir_gateway.fhir.home import home_of, institution_home
-from fhir_gateway.fhir.keys import type_key
+from fhir_gateway.fhir.keys import key64, type_key
 from fhir_gateway.fhir.wire import tail
 from fhir_gateway.search.index import Extractor
 from fhir_gateway.search.plan import SearchPlan
@@ -17,12 +15,12 @@ from fhir_gateway.search.planner import plan_search
 from fhir_gateway.security.actor import Access
 from fhir_gateway.store.blobs import IN_JOURNAL, pack
 from fhir_gateway.store.dialect import SQLITE
+from fhir_gateway.store.migrate import migrations
 from fhir_gateway.store.query import run
 from fhir_gateway.store.search_sql import search
 from fhir_gateway.store.store import Page
 
 SECRET = b"0123456789abcdef"
-SCHEMA = Path(fhir_gateway.store.__file__).parent / "migrations" / "0001_spine.sql"
 
 #: 2024-01-01T00:00:00Z; each stored resource is one second younger.
 START = 1_704_067_200_000_000
@@ -34,7 +32,8 @@ class Loader:
     def __init__(self) -> None:
         self.connection = apsw.Connection(":memory:")
         self.connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
-        self.connection.execute(SCHEMA.read_text(encoding="utf-8"))
+        for _, script in migrations():
+            self.connection.execute(script)
         self.extractor = Extractor(SECRET)
         self.homes: dict[str, int] = {}
         self.places: dict[tuple[str, str], tuple[int, int]] = {}
@@ -64,9 +63,9 @@ class Loader:
             "INSERT INTO locator VALUES (?, ?, ?, ?)", (type_key(type), id, home, rid)
         )
         self.connection.execute(
-            "INSERT INTO resource VALUES (?, ?, ?, ?, 1, ?, 0, ?, 0, ?, ?, ?, NULL, ?, ?)",
+            "INSERT INTO resource VALUES (?, ?, ?, ?, 1, ?, 0, ?, 0, ?, ?, ?, NULL, ?, ?, ?)",
             (home, type_key(type), rid, id, rid, START + rid * 1_000_000, owner, sensitivity,
-             patient, enc, body),
+             patient, enc, body, key64(f"{type}/{id}")),
         )  # fmt: skip
         rows = self.extractor.rows(type, resource)
         self._rows("px", [(home, p, v1, v2, rid) for p, v1, v2 in rows.ints])
