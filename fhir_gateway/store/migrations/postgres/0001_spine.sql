@@ -52,7 +52,7 @@ CREATE TABLE resource (         -- current versions
     PRIMARY KEY (home, type, rid)
 ) PARTITION BY HASH (home);
 CREATE INDEX resource_type ON resource (type, rid);
-CREATE INDEX resource_key ON resource (home, key);
+CREATE INDEX resource_key ON resource (key);
 
 CREATE TABLE version (          -- superseded versions
     home BIGINT NOT NULL, rid BIGINT NOT NULL, version BIGINT NOT NULL,
