@@ -7,13 +7,12 @@ Their bodies stay in the journal; the row in `resource` only points there.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from fhir_gateway.fhir.keys import type_key
+from fhir_gateway.fhir.keys import key64, type_key
 from fhir_gateway.fhir.wire import parse, splice
 from fhir_gateway.store import blobs
-from fhir_gateway.store import statements as sql
 from fhir_gateway.store.apply import Batch
 
 #: The types whose resources are journal entries.
@@ -47,34 +46,26 @@ _NAMES = {type_key(name): name for name in JOURNALED}
 _log = logging.getLogger(__name__)
 
 
-def drain_piece(batch: Batch, rows_of: RowsOf, *, limit: int) -> int:
-    """Gives the next journal entries their rows, as part of the batch; says how many."""
-    connection = batch.connection
-    mark = connection.execute(sql.DRAINED_TO).get
-    entries: list[Any] = connection.execute(sql.UNDRAINED, (*mark, limit)).fetchall()
-    if not entries:
-        return 0
+def drain_entries(batch: Batch, entries: Sequence[Sequence[Any]], rows_of: RowsOf) -> None:
+    """Gathers the rows of journal entries (columns as in UNDRAINED), as part of the batch."""
     rows = batch.rows
     seen: set[tuple[int, str]] = set()
     for t, n, _, type, id, home, updated, patient, owner, enc, body in entries:
-        if (type, id) in seen or connection.execute(sql.HOME, (type, id)).get is not None:
+        if (type, id) in seen or batch.lookups.home(type, id) is not None:
             continue  # an id that is taken stays with its first record
         seen.add((type, id))
         batch.rid += 1
-        rid = batch.rid
+        rid, name = batch.rid, _NAMES[type]
         rows.locator.append((type, id, home, rid))
         rows.resource.append(
             (home, type, rid, id, 1, t, n, updated, 0, owner, 0, patient, None,
-             blobs.IN_JOURNAL, None)
+             blobs.IN_JOURNAL, None, key64(f"{name}/{id}"))
         )  # fmt: skip
         try:
-            name = _NAMES[type]
             resource = parse(splice(name, id, 1, updated, blobs.unpack(enc, body)))
             rows.add_index(home, rid, rows_of(name, resource))
         except Exception as error:  # one record that cannot be read must not hold up the others
             _log.error(
                 "journal entry (%d, %d) has no index rows: %s", t, n, error.__class__.__name__
             )
-    rows.flush(connection)
-    connection.execute(sql.DRAINED, entries[-1][:3])
-    return len(entries)
+    batch.lookups.take(rows)

@@ -8,12 +8,14 @@ never completed is set aside as failed. States: waiting, running, done, failed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import apsw
 import msgspec
 
 from fhir_gateway.errors import Conflict
+from fhir_gateway.store.query import Query, Row, Steps
 
 MAX_ATTEMPTS = 3
 
@@ -98,59 +100,59 @@ async def complete(store: Jobs, job: Job, *, state: str = "done", progress: str 
     return _some(await store.job(Complete(job.id, job.fence, state, progress)))
 
 
-def carry_out(connection: apsw.Connection, command: Command, *, now: int) -> Job | None:
-    """Carries out a command inside the writer's transaction. Raises Conflict by the fence."""
+def carry_out(command: Command, *, now: int) -> Steps[Job | None]:
+    """The statements of a command, for the writer's transaction. Raises Conflict by the fence."""
     if isinstance(command, Enqueue):
-        connection.execute(
-            f"INSERT OR IGNORE INTO job ({_COLUMNS}) "  # noqa: S608 - constant column names
-            "VALUES (?, ?, 'waiting', ?, '', 0, 0, 0, ?, ?)",
-            (command.id, command.kind, command.payload, now, now),
-        )
-        return find(connection, command.id)
+        values = (command.id, command.kind, command.payload, now, now)
+        yield Query(_ENQUEUE, values)
+        return _first((yield Query(FIND, (command.id,))))
     if isinstance(command, Lease):
-        return _lease(connection, command, now)
+        return (yield from _lease(command, now))
     if isinstance(command, Renew):
-        values = ("running", command.progress, now + command.duration)
+        state, until = "running", now + command.duration
     else:
-        values = (command.state, command.progress, 0)
-    connection.execute(
-        "UPDATE job SET state = ?, progress = ?, lease_until = ?, updated = ? "
-        "WHERE id = ? AND fence = ? AND state = 'running'",
-        (*values, now, command.id, command.fence),
+        state, until = command.state, 0
+    job = _first(
+        (yield Query(_GO_ON, (state, command.progress, until, now, command.id, command.fence)))
     )
-    if connection.changes() == 0:
+    if job is None:
         raise Conflict("The job is leased by somebody else by now", rule="fence")
-    return find(connection, command.id)
+    return job
+
+
+def _lease(command: Lease, now: int) -> Steps[Job | None]:
+    yield Query(_SET_ASIDE, (now, command.kind, now, MAX_ATTEMPTS))
+    due = yield Query(_DUE, (command.kind, now))
+    if not due:
+        return None
+    return _first((yield Query(_LEASE, (now + command.duration, now, due[0][0]))))
 
 
 def find(connection: apsw.Connection, id: str) -> Job | None:
-    """The job of that id."""
-    row = connection.execute(
-        f"SELECT {_COLUMNS} FROM job WHERE id = ?",  # noqa: S608 - constant column names
-        (id,),
-    ).get
-    return Job(*row) if row else None
+    """The job of that id, read from SQLite."""
+    return _first(connection.execute(FIND, (id,)).fetchall())
 
 
-def _lease(connection: apsw.Connection, command: Lease, now: int) -> Job | None:
-    connection.execute(
-        "UPDATE job SET state = 'failed', updated = ? "
-        "WHERE kind = ? AND state = 'running' AND lease_until <= ? AND attempts >= ?",
-        (now, command.kind, now, MAX_ATTEMPTS),
-    )
-    id = connection.execute(
-        "SELECT id FROM job WHERE kind = ? AND state IN ('waiting', 'running') "
-        "AND lease_until <= ? ORDER BY attempts, created, id LIMIT 1",
-        (command.kind, now),
-    ).get
-    if id is None:
-        return None
-    connection.execute(
-        "UPDATE job SET state = 'running', attempts = attempts + 1, fence = fence + 1, "
-        "lease_until = ?, updated = ? WHERE id = ?",
-        (now + command.duration, now, id),
-    )
-    return find(connection, id)
+def _first(rows: Sequence[Row]) -> Job | None:
+    return Job(*rows[0]) if rows else None
+
+
+FIND = f"SELECT {_COLUMNS} FROM job WHERE id = ?"  # noqa: S608 - constant column names
+_ENQUEUE = f"""
+INSERT INTO job ({_COLUMNS}) VALUES (?, ?, 'waiting', ?, '', 0, 0, 0, ?, ?)
+ON CONFLICT (id) DO NOTHING"""  # noqa: S608 - constant column names
+_GO_ON = f"""
+UPDATE job SET state = ?, progress = ?, lease_until = ?, updated = ?
+WHERE id = ? AND fence = ? AND state = 'running' RETURNING {_COLUMNS}"""  # noqa: S608 - as above
+_SET_ASIDE = """
+UPDATE job SET state = 'failed', updated = ?
+WHERE kind = ? AND state = 'running' AND lease_until <= ? AND attempts >= ?"""
+_DUE = """
+SELECT id FROM job WHERE kind = ? AND state IN ('waiting', 'running') AND lease_until <= ?
+ORDER BY attempts, created, id LIMIT 1"""
+_LEASE = f"""
+UPDATE job SET state = 'running', attempts = attempts + 1, fence = fence + 1,
+  lease_until = ?, updated = ? WHERE id = ? RETURNING {_COLUMNS}"""  # noqa: S608 - as above
 
 
 def _some(job: Job | None) -> Job:

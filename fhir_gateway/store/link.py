@@ -22,7 +22,8 @@ from fhir_gateway.errors import GatewayError, Internal
 from fhir_gateway.store import jobs
 from fhir_gateway.store.changes import ChangeSet, Committed
 from fhir_gateway.store.refusals import Refusal, error_of, refusal_of
-from fhir_gateway.store.writer import Drain, Lost, Work, Writer
+from fhir_gateway.store.waiting import Drain, Lost, Work
+from fhir_gateway.store.writer import Writer
 
 #: No frame is longer: more than a Bundle of the largest size with its index rows.
 LONGEST = 256 << 20

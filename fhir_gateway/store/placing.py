@@ -10,26 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import apsw
-
 from fhir_gateway.errors import Unprocessable
 from fhir_gateway.fhir.keys import type_key
 from fhir_gateway.store import blobs
-from fhir_gateway.store import statements as sql
 from fhir_gateway.store.changes import ChangeSet, Put
+from fhir_gateway.store.lookups import Current, Lookups
 
 #: After so many lookups the event loop gets a turn.
 PIECE = 100
-
-
-class Current(NamedTuple):
-    """The current version of a resource, as far as placing needs it."""
-
-    home: int
-    rid: int
-    version: int
-    deleted: int
-    patient: str | None
 
 
 class Placed(NamedTuple):
@@ -57,8 +45,8 @@ class Homes:
 class Placing:
     """The placing of one change set. Knows what the set itself puts, whatever its order."""
 
-    def __init__(self, connection: apsw.Connection, homes: Homes) -> None:
-        self._connection = connection
+    def __init__(self, lookups: Lookups, homes: Homes) -> None:
+        self._lookups = lookups
         self._homes = homes
         self._current: dict[tuple[str, str], Current | None] = {}
         self._patients: dict[str, int] = {}
@@ -74,7 +62,7 @@ class Placing:
                 raise Unprocessable(
                     f"{put.type}/{put.id} is named twice in one request", rule="named-twice"
                 )
-            self._current[put.type, put.id] = self._look_up(put.type, put.id)
+            self._current[put.type, put.id] = self._lookups.current(type_key(put.type), put.id)
             self._numbers[f"{put.type}/{put.id}"] = number
             if put.type == "Patient" and put.op != "delete":
                 self._patients[put.id] = self._home_of_patient(put)
@@ -115,7 +103,7 @@ class Placing:
         self._followed[f"{put.type}/{put.id}"] = (home, patient)
         if current is None or current.deleted:
             return Placed(put, home, patient, current, "created")
-        if put.only_if_changed and self._is_unchanged(put, current):
+        if put.only_if_changed and self._is_unchanged(put):
             return Placed(put, home, patient, current, "unchanged")
         return Placed(put, home, patient, current, "updated")
 
@@ -130,7 +118,7 @@ class Placing:
 
     def _home_of_subject(self, put: Put, patient: str) -> int:
         if patient not in self._patients:
-            home = self._connection.execute(sql.HOME, (type_key("Patient"), patient)).get
+            home = self._lookups.home(type_key("Patient"), patient)
             if home is None:
                 raise Unprocessable(
                     f"The subject of {put.type}/{put.id} is a Patient that is not stored here; "
@@ -151,8 +139,8 @@ class Placing:
 
     def _home_of_keys(self, keys: list[bytes]) -> int:
         for key in keys:
-            stored = self._connection.execute(sql.HOME_OF_IDENTITY, (key,)).get
-            home: int | None = stored if stored is not None else self._identities.get(key)
+            stored = self._lookups.home_of_identity(key)
+            home = stored if stored is not None else self._identities.get(key)
             if home is not None:
                 return home
         return self._homes.new()
@@ -166,17 +154,11 @@ class Placing:
 
     def _stored_home(self, reference: str) -> tuple[int, str | None] | None:
         type, _, id = reference.partition("/")
-        other = self._look_up(type, id)
+        other = self._lookups.current(type_key(type), id)
         return (other.home, other.patient) if other else None
 
-    def _look_up(self, type: str, id: str) -> Current | None:
-        row = self._connection.execute(sql.CURRENT, (type_key(type), id)).get
-        return Current(*row) if row else None
-
-    def _is_unchanged(self, put: Put, current: Current) -> bool:
-        enc, body = self._connection.execute(
-            sql.BODY, (current.home, type_key(put.type), current.rid)
-        ).get
+    def _is_unchanged(self, put: Put) -> bool:
+        enc, body = self._lookups.body(type_key(put.type), put.id)
         if (enc, body) == (put.enc, put.body):
             return True
         return enc != blobs.IN_JOURNAL and (

@@ -1,7 +1,7 @@
-"""The rows that new versions give rise to: gathered, then written table by table.
+"""The rows that new versions give rise to: gathered here, written by the driver table by table.
 
-One prepared statement for many rows is several times cheaper than a statement a row; rows of an
-index are sorted so that neighbours are written together.
+Each table's rows are tuples in the order of its insert statement. A driver first takes what is
+`retired` out of the way: to `version`, its index rows gone, its facts ended.
 """
 
 from __future__ import annotations
@@ -9,20 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import apsw
-
 from fhir_gateway.fhir.keys import key64, type_key
-from fhir_gateway.store import statements as sql
-from fhir_gateway.store.changes import Fact, Put
-from fhir_gateway.store.placing import Current, Placed
+from fhir_gateway.store.changes import Derived, Fact
+from fhir_gateway.store.placing import Placed
 
 Row = tuple[Any, ...]
 
 
 @dataclass(slots=True)
 class Rows:
-    """Rows to insert, by table, in the order of `_TABLES`."""
+    """What a batch is to write, by table. `retired` are (type, home, rid, t)."""
 
+    retired: list[tuple[int, int, int, int]] = field(default_factory=list)
     locator: list[Row] = field(default_factory=list)
     resource: list[Row] = field(default_factory=list)
     px: list[Row] = field(default_factory=list)
@@ -30,63 +28,50 @@ class Rows:
     gx: list[Row] = field(default_factory=list)
     gx_text: list[Row] = field(default_factory=list)
     fact: list[Row] = field(default_factory=list)
-    link: list[Row] = field(default_factory=list)
+    result_of: list[Row] = field(default_factory=list)
     evaluation: list[Row] = field(default_factory=list)
     identity: list[Row] = field(default_factory=list)
     change: list[Row] = field(default_factory=list)
-
-    def flush(self, connection: apsw.Connection) -> None:
-        """Writes what was gathered and forgets it."""
-        for name, statement, sort in _TABLES:
-            rows: list[Row] = getattr(self, name)
-            if rows:
-                connection.executemany(statement, sorted(rows) if sort else rows)
-                rows.clear()
+    once: list[Row] = field(default_factory=list)
+    counter: list[Row] = field(default_factory=list)
+    received: list[Row] = field(default_factory=list)
+    credential: list[Row] = field(default_factory=list)
+    seen: list[Row] = field(default_factory=list)
+    change_set: list[Row] = field(default_factory=list)
+    journal: list[Row] = field(default_factory=list)
+    journal_home: list[Row] = field(default_factory=list)
 
     def add_index(self, home: int, rid: int, derived: Any) -> None:
-        """Index rows of one resource; a global row always has its twin in the home."""
-        px, px_text = self.px, self.px_text
-        px += [(home, parameter, v1, v2, rid) for parameter, v1, v2 in derived.ints]
-        px_text += [(home, parameter, text, rid) for parameter, text in derived.texts]
-        for parameter, v1, v2 in derived.global_ints:
-            px.append((home, parameter, v1, v2, rid))
-            self.gx.append((parameter, v1, v2, home, rid))
-        for parameter, text in derived.global_texts:
-            px_text.append((home, parameter, text, rid))
-            self.gx_text.append((parameter, text, home, rid))
+        """Index rows of one resource; a global row always has its twin in the home, once."""
+        ints, texts = derived.ints, derived.texts
+        if derived.global_ints:
+            own = set(ints)
+            ints = [*ints, *(row for row in derived.global_ints if row not in own)]
+            self.gx += [(*row, home, rid) for row in derived.global_ints]
+        if derived.global_texts:
+            own = set(texts)
+            texts = [*texts, *(row for row in derived.global_texts if row not in own)]
+            self.gx_text += [(*row, home, rid) for row in derived.global_texts]
+        self.px += [(home, parameter, v1, v2, rid) for parameter, v1, v2 in ints]
+        self.px_text += [(home, parameter, text, rid) for parameter, text in texts]
 
     def add_derived(self, placed: Placed, rid: int, version: int, t: int) -> None:
         """Index rows, facts, links, evaluations and identity keys of one new version."""
         put, home = placed.put, placed.home
-        derived = put.derived
+        derived: Derived = put.derived
         self.add_index(home, rid, derived)
         source = f"{put.type}/{put.id}"
         if home > 0:  # facts are facts of a person
             for ordinal, fact in enumerate(derived.facts):
                 self.fact.append(_fact(fact, placed, rid, t, ordinal, version))
             for link in derived.links:
-                self.link.append((home, link.result, rid, t, link.status, link.issued, source))
+                self.result_of.append((home, link.result, rid, t, link.status, link.issued, source))
         for ordinal, row in enumerate(derived.evaluations):
             self.evaluation.append(
                 (row.institution, row.item, rid, ordinal, t, row.area, row.start, row.end,
                  int(row.passed), row.evaluator, row.round)
             )  # fmt: skip
         self.identity += [(key, kind, home, rid) for key, kind in derived.identity]
-
-
-_TABLES = (
-    ("locator", sql.ADD_LOCATOR, True),
-    ("resource", sql.ADD_RESOURCE, False),  # holds None, which does not sort
-    ("px", sql.ADD_INDEX_ROW, True),
-    ("px_text", sql.ADD_INDEX_TEXT, True),
-    ("gx", sql.ADD_GLOBAL_ROW, True),
-    ("gx_text", sql.ADD_GLOBAL_TEXT, True),
-    ("fact", sql.ADD_FACT, False),
-    ("link", sql.ADD_LINK, False),
-    ("evaluation", sql.ADD_EVALUATION, False),
-    ("identity", sql.ADD_IDENTITY, False),
-    ("change", sql.ADD_CHANGE, False),
-)
 
 
 def _fact(fact: Fact, placed: Placed, rid: int, t: int, ordinal: int, version: int) -> Row:
@@ -106,35 +91,5 @@ def resource_row(placed: Placed, rid: int, version: int, at: tuple[int, int, int
     return (
         placed.home, type_key(put.type), rid, put.id, version, *at, int(deleted), put.owner,
         put.sensitivity, placed.patient, put.source, 0 if deleted else put.enc,
-        None if deleted else put.body,
+        None if deleted else put.body, key64(f"{put.type}/{put.id}"),
     )  # fmt: skip
-
-
-def retire(connection: apsw.Connection, put: Put, current: Current, t: int) -> None:
-    """Takes the current version out of the way: to `version`, its index rows gone, its facts
-    ended at commit `t`.
-    """
-    home, rid = current.home, current.rid
-    place = (home, type_key(put.type), rid)
-    connection.execute(sql.KEEP_VERSION, place)
-    connection.execute(sql.DROP_RESOURCE, place)
-    drop_index(connection, home, rid)
-    if home > 0:
-        connection.execute(sql.END_FACTS, (t, home, rid))
-        connection.execute(sql.END_LINKS, (t, home, rid))
-    connection.execute(sql.END_EVALUATIONS, (t, rid))
-    connection.execute(sql.DROP_IDENTITY, (rid,))
-
-
-def drop_index(connection: apsw.Connection, home: int, rid: int) -> None:
-    """Removes the index rows of one resource, the global ones by their twins in the home."""
-    shared = sql.SHARED if home <= 0 else ""
-    place = (home, rid)
-    ints = connection.execute(sql.INDEX_ROWS + shared, place).fetchall()
-    texts = connection.execute(sql.INDEX_TEXTS + shared, place).fetchall()
-    if ints:
-        connection.executemany(sql.DROP_GLOBAL_ROW, [(*row, *place) for row in ints])
-        connection.execute(sql.DROP_INDEX_ROWS + shared, place)
-    if texts:
-        connection.executemany(sql.DROP_GLOBAL_TEXT, [(*row, *place) for row in texts])
-        connection.execute(sql.DROP_INDEX_TEXTS + shared, place)

@@ -27,7 +27,8 @@ from fhir_gateway.store.link import Link, Server, connect
 from fhir_gateway.store.migrate import check, migrate, migrations
 from fhir_gateway.store.pool import Pool
 from fhir_gateway.store.reader import SqliteReader
-from fhir_gateway.store.writer import Drain, Lost, Work, Writer
+from fhir_gateway.store.waiting import Drain, Lost, Work
+from fhir_gateway.store.writer import Writer
 
 #: How long a request looks for a writer before it is refused, and how often.
 SEAT_SECONDS, SEAT_PAUSE = 10.0, 0.02

@@ -17,7 +17,10 @@ SELECT r.home, r.rid, r.version, r.deleted, r.patient
 FROM locator l JOIN resource r ON r.home = l.home AND r.type = l.type AND r.rid = l.rid
 WHERE l.type = ? AND l.id = ?"""
 HOME = "SELECT home FROM locator WHERE type = ? AND id = ?"
-BODY = "SELECT enc, body FROM resource WHERE home = ? AND type = ? AND rid = ?"
+BODY = """
+SELECT r.enc, r.body
+FROM locator l JOIN resource r ON r.home = l.home AND r.type = l.type AND r.rid = l.rid
+WHERE l.type = ? AND l.id = ?"""
 HOME_OF_IDENTITY = "SELECT home FROM identity WHERE key = ? AND kind = 1 LIMIT 1"
 CHANGE_SET = "SELECT outcome FROM change_set WHERE id = ?"
 ONCE = "SELECT t, n, updated, response FROM once WHERE kind = ? AND key = ?"
@@ -25,13 +28,16 @@ COUNTER = "SELECT k FROM counter WHERE key = ?"
 MATCHES = """
 SELECT DISTINCT r.id FROM gx g JOIN resource r ON r.home = g.home AND r.type = ? AND r.rid = g.rid
 WHERE g.parameter = ? AND g.v1 = ? AND (?4 IS NULL OR g.v2 = ?4) AND r.deleted = 0 LIMIT 5"""
+CHANGED = """
+SELECT EXISTS (SELECT 1 FROM change WHERE t > ?1 AND type IN (SELECT value FROM json_each(?2))
+    AND (?3 IS NULL OR home IN (SELECT value FROM json_each(?3))))"""
 
 # -- one resource ----------------------------------------------------------------------------
 
 ADD_LOCATOR = "INSERT INTO locator (type, id, home, rid) VALUES (?, ?, ?, ?)"
 ADD_RESOURCE = """
 INSERT INTO resource (home, type, rid, id, version, t, n, updated, deleted, owner, sensitivity,
-  patient, source, enc, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+  patient, source, enc, body, key) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 KEEP_VERSION = """
 INSERT INTO version (home, rid, version, t, n, updated, deleted, owner, sensitivity, source, enc,
   body)

@@ -1,4 +1,4 @@
-"""The writer: one asyncio task that applies what has arrived, batch after batch.
+"""The writer of SQLite: one asyncio task that applies what has arrived, batch after batch.
 
 A batch is whatever arrived while the last one synced; there is no timer. Urgent change sets go
 first, a batch takes about 5 ms of rows, pieces of large change sets give the event loop its turn,
@@ -12,37 +12,42 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import traceback
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import apsw
 
 from fhir_gateway.errors import GatewayError, Internal, Unavailable
 from fhir_gateway.store import points
 from fhir_gateway.store import statements as sql
-from fhir_gateway.store.apply import Batch, apply, begin, finish
+from fhir_gateway.store.apply import Batch, apply
 from fhir_gateway.store.changes import ChangeSet
 from fhir_gateway.store.checkpoints import Checkpointer
-from fhir_gateway.store.draining import RowsOf, drain_piece
-from fhir_gateway.store.jobs import Command, carry_out
-from fhir_gateway.store.refusals import Refusal, error_of
+from fhir_gateway.store.draining import RowsOf, drain_entries
+from fhir_gateway.store.jobs import carry_out
+from fhir_gateway.store.placing import Homes
+from fhir_gateway.store.query import run
+from fhir_gateway.store.sqlite_lookups import SqliteLookups
+from fhir_gateway.store.sqlite_rows import write_journal
+from fhir_gateway.store.waiting import (
+    Drain,
+    Lost,
+    Pending,
+    Waiting,
+    Work,
+    place_of,
+    tell,
+    tell_all,
+)
 
 #: Seconds of rows in one batch, and of work between two turns of the event loop.
 BATCH_SECONDS, TURN_SECONDS = 0.005, 0.002
 
-#: More than this many waiting requests are refused: the callers are faster than the disk.
-MOST_WAITING = 10_000
-
 #: After so many seconds without a request the writer works on the journal's index rows.
 IDLE_SECONDS = 0.05
 DRAIN_PIECE, DRAIN_PIECES = 50, 4
-
-#: Every so many requests one that is not urgent goes first, so that none waits for ever.
-FAIRNESS = 16
 
 #: Change-set ids are kept for a day.
 REMEMBERED = 24 * 3600 * 1_000_000
@@ -55,29 +60,6 @@ _BUSY_TRIES, _BUSY_SECONDS = 500, 0.01
 _FATAL = (apsw.IOError, apsw.CorruptError, apsw.NotADBError, apsw.CantOpenError, apsw.ReadOnlyError)
 
 _log = logging.getLogger(__name__)
-
-
-class Drain(NamedTuple):
-    """A request to give the next journal entries their index rows; answered by how many.
-
-    As housework it also forgets old change-set ids.
-    """
-
-    housework: bool = False
-
-
-Work = ChangeSet | Command | Drain
-
-
-class Lost(Exception):
-    """The writer is gone or going; the request may or may not be done. Send it to the next one."""
-
-
-class Pending(NamedTuple):
-    """A request and who waits for it."""
-
-    work: Work
-    future: asyncio.Future[Any]
 
 
 class Writer:
@@ -94,11 +76,10 @@ class Writer:
         self._connection = connection
         self._now = now
         self._rows_of = rows_of
-        self._urgent: deque[Pending] = deque()
-        self._ordinary: deque[Pending] = deque()
-        self._picked = 0
+        self._waiting = Waiting()
         self._arrived = asyncio.Event()
         self._closing = False
+        self._changed_before = 0  # rows that the connection had changed before the batch
         self._refusal: Unavailable | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store-commit")
         self._checkpointer = Checkpointer(path, connection)
@@ -117,11 +98,7 @@ class Writer:
             raise Lost
         if self._refusal is not None:
             raise self._refusal
-        if len(self._urgent) + len(self._ordinary) >= MOST_WAITING:
-            raise Unavailable("More is waiting to be written than can be", rule="backlog")
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        is_ordinary = type(work) is ChangeSet and not work.urgent
-        (self._ordinary if is_ordinary else self._urgent).append(Pending(work, future))
+        future = self._waiting.add(work)
         self._arrived.set()
         return future
 
@@ -138,8 +115,8 @@ class Writer:
 
     async def _run(self) -> None:
         try:
-            while self._urgent or self._ordinary or not self._closing:
-                if self._urgent or self._ordinary:
+            while self._waiting or not self._closing:
+                if self._waiting:
                     await self._batch()
                 else:
                     await self._rest()
@@ -156,13 +133,10 @@ class Writer:
         timer = loop.call_later(IDLE_SECONDS, self._arrived.set)
         await self._arrived.wait()
         timer.cancel()
-        if not self._urgent and not self._ordinary and not self._closing:
-            kept = Pending(Drain(housework=True), loop.create_future())
-            self._ordinary.append(kept)
+        if not self._waiting and not self._closing:
+            kept = self._waiting.add(Drain(housework=True))
             await self._batch()
-            self._housework = not kept.future.done() or (
-                kept.future.exception() is None and kept.future.result() > 0
-            )
+            self._housework = not kept.done() or (kept.exception() is None and kept.result() > 0)
 
     async def _batch(self) -> None:
         """Applies what has arrived, commits, and tells the callers."""
@@ -171,7 +145,7 @@ class Writer:
         try:
             batch = await self._begin()
             await self._fill(batch, taken, current)
-            if finish(batch):
+            if self._finish(batch):
                 await self._commit()
             else:
                 self._roll_back()
@@ -181,7 +155,7 @@ class Writer:
             return
         self._housework = True
         for pending, outcome in taken:
-            _tell(pending.future, outcome)
+            tell(pending.future, outcome)
         points.reached("after-answer")
 
     async def _fill(
@@ -189,7 +163,7 @@ class Writer:
     ) -> None:
         """Applies waiting requests to the batch. `current` holds the one being applied."""
         started = turn = time.monotonic()
-        while (pending := self._next()) is not None:
+        while (pending := self._waiting.next()) is not None:
             current.append(pending)
             outcome = None
             for outcome in self._pieces(batch, pending.work):  # noqa: B007 - the last one counts
@@ -210,15 +184,9 @@ class Writer:
             yield from self._drain(batch, work)
         else:
             try:
-                yield carry_out(self._connection, work, now=batch.updated)
+                yield run(carry_out(work, now=batch.updated), self._connection)
             except GatewayError as error:
                 yield error
-
-    def _next(self) -> Pending | None:
-        self._picked += 1
-        if self._ordinary and (not self._urgent or self._picked % FAIRNESS == 0):
-            return self._ordinary.popleft()
-        return self._urgent.popleft() if self._urgent else None
 
     # -- the transaction -------------------------------------------------------------------
 
@@ -226,13 +194,36 @@ class Writer:
         """Opens the transaction, waiting while another program holds the database."""
         for _ in range(_BUSY_TRIES):
             try:
-                batch = begin(self._connection, now=self._now())
+                self._connection.execute("BEGIN IMMEDIATE")
             except apsw.BusyError:
                 await asyncio.sleep(_BUSY_SECONDS)
             else:
                 points.reached("batch-begun")
-                return batch
+                return self._opened()
         raise Unavailable("The database is locked by another program", rule="database-locked")
+
+    def _opened(self) -> Batch:
+        """The batch of the open transaction. Its time is never before that of the one before it."""
+        t, epoch, updated, rid, home = self._connection.execute(sql.CLOCK).get
+        self._changed_before = self._connection.total_changes()
+        lookups = SqliteLookups(self._connection)
+        return Batch(lookups, t + 1, epoch, max(updated, self._now()), rid, Homes(home))
+
+    def _finish(self, batch: Batch) -> bool:
+        """Writes the journal and the clock row; what remains is to commit. False when there is
+        nothing to commit.
+
+        Housework alone does not move the clock: `t` numbers batches of change sets.
+        """
+        write_journal(self._connection, batch.rows)
+        if batch.n == 0 and self._connection.total_changes() == self._changed_before:
+            return False
+        t = batch.t if batch.n else batch.t - 1
+        epoch = batch.epoch + batch.raises_epoch
+        self._connection.execute(
+            sql.ADVANCE, (t, epoch, batch.updated, batch.rid, batch.homes.last)
+        )
+        return True
 
     async def _commit(self) -> None:
         points.reached("before-commit")
@@ -256,29 +247,23 @@ class Writer:
         elif isinstance(error, apsw.FullError | apsw.NoMemError):
             _log.error("a batch could not be written: %s", error.__class__.__name__)
             full = Unavailable("There is no room to write", rule="storage-full")
-            _tell_all([*taken, *current], full)
+            tell_all([*taken, *current], full)
         elif current:  # one request is at fault; the others did nothing wrong
-            _log.error("a request could not be written\n%s", _where(error))
-            _tell_all(current, error if isinstance(error, GatewayError) else Internal("a fault"))
-            self._urgent.extendleft(reversed(taken))
+            _log.error("a request could not be written\n%s", place_of(error))
+            tell_all(current, error if isinstance(error, GatewayError) else Internal("a fault"))
+            self._waiting.put_back(taken)
         else:
-            _log.error("a batch could not be written\n%s", _where(error))
+            _log.error("a batch could not be written\n%s", place_of(error))
             unknown = error if isinstance(error, GatewayError) else Internal("a fault")
-            _tell_all(taken or self._take_all(), unknown)
+            tell_all(taken or self._waiting.take_all(), unknown)
 
     def _stop(self, error: Exception, told: list[Pending]) -> None:
         """Writes no more: what the disk holds is only known after it was opened again."""
         self._refusal = Unavailable(
             "The database cannot be written; it has to be opened again", rule="storage-failed"
         )
-        _log.critical("the database cannot be written any more\n%s", _where(error))
-        _tell_all([*told, *self._take_all()], self._refusal)
-
-    def _take_all(self) -> list[Pending]:
-        waiting = [*self._urgent, *self._ordinary]
-        self._urgent.clear()
-        self._ordinary.clear()
-        return waiting
+        _log.critical("the database cannot be written any more\n%s", place_of(error))
+        tell_all([*told, *self._waiting.take_all()], self._refusal)
 
     def _drain(self, batch: Batch, work: Drain) -> Iterator[Any]:
         """Drains the next pieces of the journal; last it gives the number of rows dealt with."""
@@ -287,37 +272,18 @@ class Writer:
             return
         done = 0
         for _ in range(DRAIN_PIECES):
-            count = drain_piece(batch, self._rows_of, limit=DRAIN_PIECE)
+            mark = self._connection.execute(sql.DRAINED_TO).get
+            entries = self._connection.execute(sql.UNDRAINED, (*mark, DRAIN_PIECE)).fetchall()
+            if entries:
+                drain_entries(batch, entries, self._rows_of)
+                self._connection.execute(sql.DRAINED, entries[-1][:3])
             points.reached("journal-drained")
-            done += count
-            if count < DRAIN_PIECE:
+            done += len(entries)
+            if len(entries) < DRAIN_PIECE:
                 break
             yield None
         if work.housework:
             oldest = batch.updated - REMEMBERED
-            batch.connection.execute(sql.FORGET_CHANGE_SETS, (FORGET_PIECE, oldest))
-            done += batch.connection.changes()
+            self._connection.execute(sql.FORGET_CHANGE_SETS, (FORGET_PIECE, oldest))
+            done += self._connection.changes()
         yield done
-
-
-def _tell(future: asyncio.Future[Any], outcome: Any) -> None:
-    """Resolves the future of a caller that still waits."""
-    if future.done():
-        return
-    if isinstance(outcome, Refusal):
-        future.set_exception(error_of(outcome))
-    elif isinstance(outcome, BaseException):
-        future.set_exception(outcome)
-    else:
-        future.set_result(outcome)
-
-
-def _tell_all(pendings: list[Pending], error: BaseException) -> None:
-    for pending in pendings:
-        _tell(pending.future, error)
-
-
-def _where(error: BaseException) -> str:
-    """Class and place of a fault, without its text, which might quote a patient's data."""
-    places = "".join(traceback.format_tb(error.__traceback__))
-    return f"{error.__class__.__name__}\n{places}"

@@ -1,0 +1,58 @@
+"""What judging and placing a change set has to know, whatever the database.
+
+Both drivers judge with the same code. SQLite answers each question by a statement; PostgreSQL
+fetches the answers to all questions of a batch at once. A batch sees what it has done itself: rows
+that were handed to `take` count in every later answer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from fhir_gateway.store.changes import Absent, Settled
+    from fhir_gateway.store.rows import Rows
+
+
+class Current(NamedTuple):
+    """The current version of a resource, as far as judging and placing need it."""
+
+    home: int
+    rid: int
+    version: int
+    deleted: int
+    patient: str | None
+
+
+class Lookups(Protocol):
+    """The answers of one open batch. Types are numbers (fhir.keys.type_key)."""
+
+    def current(self, type: int, id: str) -> Current | None:
+        """The current version, also a deletion; None when never stored."""
+
+    def home(self, type: int, id: str) -> int | None:
+        """The home of a resource that was ever stored."""
+
+    def home_of_identity(self, key: bytes) -> int | None:
+        """The home of the person with this identity key of kind 1 (document and name)."""
+
+    def body(self, type: int, id: str) -> tuple[int, bytes]:
+        """Encoding and body of the current version of a resource that is there."""
+
+    def outcome(self, id: bytes) -> bytes | None:
+        """The encoded outcome of a change set that was judged before."""
+
+    def once(self, kind: str, key: bytes) -> tuple[int, int, int, bytes] | None:
+        """(t, n, updated, response) of an earlier use of the key."""
+
+    def counter(self, key: bytes) -> int:
+        """Where the counter stands."""
+
+    def matches(self, guard: Absent) -> list[str]:
+        """Ids of current resources with this token, at least two when there are several."""
+
+    def changed(self, guard: Settled) -> bool:
+        """Whether a version of these types and homes came after the guard's commit."""
+
+    def take(self, rows: Rows) -> None:
+        """Takes over what was gathered, and empties it."""
