@@ -17,12 +17,13 @@ import apsw
 from fhir_gateway.errors import Unavailable
 from fhir_gateway.fhir.definitions import definitions
 from fhir_gateway.fhir.keys import type_key
-from fhir_gateway.search.plan import Ids, Include, SearchPlan
+from fhir_gateway.search.plan import SearchPlan
 from fhir_gateway.security.actor import Access
 from fhir_gateway.store import blobs, history_sql, jobs, record_sql, visible
 from fhir_gateway.store.changes import Evaluation, Fact
 from fhir_gateway.store.dialect import SQLITE
 from fhir_gateway.store.draining import JOURNALED
+from fhir_gateway.store.extent import is_quick, may_meet
 from fhir_gateway.store.pool import Pool
 from fhir_gateway.store.query import run
 from fhir_gateway.store.scan_sql import scan
@@ -217,14 +218,14 @@ class SqliteReader:
     async def search(self, plan: SearchPlan) -> Page:
         """One page. Raises TooCostly before it runs when the plan's estimate is over budget."""
         for type in JOURNALED:
-            if _may_meet(plan, type):
+            if may_meet(plan, type):
                 await self._see_journal(type)
 
         def page() -> Page:
             steps = search(plan, self._access, budget=self._budget, dialect=SQLITE)
             return run(steps, self._connection)
 
-        if _is_quick(plan):
+        if is_quick(plan):
             return page()
         return await self._pool.in_thread(self._connection, page)
 
@@ -332,30 +333,6 @@ def stored(connection: apsw.Connection, type: str, id: str, row: Sequence[Any]) 
         enc, body = connection.execute(visible.JOURNAL_BODY, (t, n, id)).get
     tail = b"" if deleted else blobs.unpack(enc, body)
     return Stored(type, id, version, updated, bool(deleted), home, rid, owner, tail)
-
-
-def _is_quick(plan: SearchPlan) -> bool:
-    """True when the search stays within a few persons' homes, or looks a few resources up."""
-    if (plan.patients or plan.follows) and not plan.rest:
-        return True
-    return any(isinstance(condition, Ids) for condition in plan.conditions)
-
-
-def _may_meet(plan: SearchPlan, type: str) -> bool:
-    """True when the answer may hold resources of that type, as matches or as includes."""
-    if plan.type == type:
-        return True
-    return any(type in _types_met(include) for include in plan.includes)
-
-
-def _types_met(include: Include) -> tuple[str, ...]:
-    """The types that an include may bring."""
-    if include.reverse:
-        return (include.source,)
-    if include.target:
-        return (include.target,)
-    parameter = definitions().search_parameters[include.source].get(include.code)
-    return parameter.targets if parameter else JOURNALED
 
 
 def _newest_first(stored_fact: StoredFact) -> tuple[int, int]:
