@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from fhir_gateway.errors import NotFound
 from fhir_gateway.interactions.capabilities import Offered
+from fhir_gateway.interactions.everything import EVERYTHING, everything
 from fhir_gateway.interactions.operation_definitions import (
     Definition,
     operation_definition,
@@ -40,6 +41,7 @@ def _table(*rows: Operation) -> dict[str, Operation]:
 
 
 OPERATIONS: dict[str, Operation] = _table(
+    Operation(EVERYTHING, everything),
     Operation(recognition.RECOGNIZE, recognize),
     Operation(recognition.ANSWER, answer),
     Operation(recognition.REPLAY, replay),

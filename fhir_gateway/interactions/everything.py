@@ -1,0 +1,272 @@
+"""Patient/[id]/$everything: the whole record of one patient, page by page.
+
+hl7.org/fhir/R4/patient-operation-everything.html. First the Patient, then all of the person's home
+that names this Patient, whatever its type, last what these refer to outside of any person's home
+(Practitioner, Organization, Medication …), each once. A page goes on from the place where the one
+before ended; the link that says so is bound to caller and question. AuditEvents and decisions are
+not part: search them by patient.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from fhir_gateway.audit.events import search_event
+from fhir_gateway.audit.query import masked
+from fhir_gateway.context import Gateway
+from fhir_gateway.errors import Deleted, Invalid, NotFound, NotSupported
+from fhir_gateway.fhir import bundle
+from fhir_gateway.fhir.datatypes import date_range
+from fhir_gateway.fhir.definitions import definitions
+from fhir_gateway.interactions.audit import call_of, disclose, entry
+from fhir_gateway.interactions.care_dates import care_dates
+from fhir_gateway.interactions.operation_definitions import MANY, Call, Definition
+from fhir_gateway.interactions.operation_definitions import Parameter as P
+from fhir_gateway.interactions.references import JOURNAL_TYPES
+from fhir_gateway.search.page import next_link, resume, self_link
+from fhir_gateway.search.plan import SearchPlan, Sort
+from fhir_gateway.search.results import CURSOR
+from fhir_gateway.security.actor import Actor
+from fhir_gateway.store.store import Dates, Reader, Stored
+
+EVERYTHING = Definition(
+    code="everything",
+    title="The whole record of one patient",
+    says=(
+        "A searchset of the Patient, of all resources that name this Patient, and of what they "
+        "refer to (practitioners, organizations, medications …), paged by next links. AuditEvent "
+        "and GuidanceResponse are not part of it."
+    ),
+    types=("Patient",),
+    levels=("instance",),
+    takes=(
+        P("start", "date", "First day of care; what has no care date is in every range"),
+        P("end", "date", "Last day of care; what has no care date is in every range"),
+        P("_since", "instant", "Only what was stored at or after this time, and the Patient"),
+        P("_type", "code", "Only these resource types; a comma stands between them", 0, MANY),
+        P("_count", "integer", "Resources on a page; the server's limit when left out"),
+        P(CURSOR, "string", "Where the page before ended; stands in next links only"),
+    ),
+    gives=(P("return", "Bundle", "A searchset", 1),),
+    standard="Patient-everything",
+)
+
+#: Places in the order of a record, as cursors say them: before its first resource, or a
+#: (type, rid) of it; then those among what is shared.
+_START, _SHARED = "*", ""
+
+#: Resources that are looked through at once for what they refer to.
+_PIECE = 500
+
+_REFERENCE = re.compile(
+    rb'"(?:reference|url)":"([A-Z][A-Za-z]{1,63})/([A-Za-z0-9\-.]{1,64})(?:/_history/[^"]{1,64})?"'
+)
+
+Name = tuple[str, str]
+
+
+class Wanted(NamedTuple):
+    """What of the record is asked for."""
+
+    types: frozenset[str] | None
+    since: int | None
+    dates: Dates | None
+    count: int
+
+    def has(self, type: str) -> bool:
+        """True when resources of the type are wanted."""
+        return self.types is None or type in self.types
+
+
+class Found(NamedTuple):
+    """One page, and the place of its end when there is more."""
+
+    matches: list[Stored]
+    shared: list[Stored]
+    next: tuple[str, int | str] | None
+
+
+async def everything(gateway: Gateway, actor: Actor, call: Call) -> bytes:
+    """One page as a searchset. Raises NotFound, Deleted, Invalid for parameters and link."""
+    wanted = _wanted(gateway, call)
+    secret, caller = gateway.store.index_key, actor.institution or actor.name
+    plan = resume(_plan(call, wanted), secret=secret, caller=caller)
+    async with gateway.store.snapshot(actor.access) as reader:
+        patient = await reader.read("Patient", call.id)
+        if patient is None:
+            raise NotFound("There is no such Patient", rule="unknown-id")
+        if patient.deleted:
+            raise Deleted("This Patient is deleted", rule="deleted")
+        place = plan.after or (_START, 0)
+        found = await _matches(reader, patient, wanted, place, first=plan.after is None)
+    if found.next is None:
+        found = await _and_shared(gateway, actor, patient, wanted, place, found)
+    asked = self_link("", plan).removeprefix("/")
+    await _disclose(gateway, actor, patient, asked, len(found.matches) + len(found.shared))
+    links = [("self", self_link(call.base, plan))]
+    if found.next is not None:
+        link = next_link(call.base, plan, found.next, secret=secret, caller=caller)
+        links.append(("next", link))
+    return bundle.searchset(_hits(call.base, found), links=links)
+
+
+def _wanted(gateway: Gateway, call: Call) -> Wanted:
+    zone, limit = gateway.settings.zone, gateway.settings.page_limit
+    start, end, since = (call.value(name) for name in ("start", "end", "_since"))
+    low = date_range(start, zone)[0] if start else None
+    high = date_range(end, zone)[1] if end else None
+    if low is not None and high is not None and low > high:
+        raise Invalid("start must not be after end", expression="start", rule="range")
+    count = call.value("_count")
+    if count is not None and count < 1:
+        raise Invalid("_count must be at least 1", expression="_count", rule="search-count")
+    return Wanted(
+        types=_types(call.values("_type")),
+        since=date_range(since, zone)[0] if since else None,
+        dates=care_dates(low, high),
+        count=min(count or limit, limit),
+    )
+
+
+def _types(texts: Iterable[str]) -> frozenset[str] | None:
+    names = [name for text in texts for name in text.split(",")]
+    for name in names:
+        if name not in definitions().resource_type_set:
+            raise Invalid("_type names resource types of R4", expression="_type", rule="type")
+        if name in JOURNAL_TYPES:
+            raise NotSupported(
+                f"{name} is not part of $everything; search {name}?patient=",
+                expression="_type",
+                rule="type",
+            )
+    return frozenset(names) or None
+
+
+def _plan(call: Call, wanted: Wanted) -> SearchPlan:
+    """The question in the form by which links are made and cursors are bound (search.page)."""
+    applied = [(name, call.value(name)) for name in ("start", "end", "_since")]
+    applied.append(("_type", ",".join(sorted(wanted.types or ()))))
+    if call.value("_count") is not None:
+        applied.append(("_count", str(wanted.count)))
+    return SearchPlan(
+        f"Patient/{call.id}/$everything",
+        sort=(Sort(0, "id"),),  # a place is two values
+        applied=tuple(pair for pair in applied if pair[1]),
+        cursor=call.value(CURSOR),
+    )
+
+
+async def _matches(
+    reader: Reader,
+    patient: Stored,
+    wanted: Wanted,
+    place: tuple[int | str, ...],
+    *,
+    first: bool,
+) -> Found:
+    """The Patient on the first page, and its record from a place on."""
+    matches = [patient] if first and wanted.has("Patient") else []
+    if place[0] == _SHARED:
+        return Found(matches, [], None)
+    room = wanted.count - len(matches)
+    after = None if place[0] == _START else (str(place[0]), int(place[1]))
+    rows = await reader.record(
+        patient.home,
+        patient.id,
+        after=after,
+        limit=room + 2,  # one that shows whether there are more, and the Patient itself
+        types=None if wanted.types is None else sorted(wanted.types),
+        since=wanted.since,
+        dates=wanted.dates,
+    )
+    rows = [one for one in rows if one.type != "Patient"]
+    if len(rows) <= room:
+        return Found(matches + rows, [], None)
+    end = (rows[room - 1].type, rows[room - 1].rid) if room else (_START, 0)
+    return Found(matches + rows[:room], [], end)
+
+
+async def _and_shared(
+    gateway: Gateway,
+    actor: Actor,
+    patient: Stored,
+    wanted: Wanted,
+    place: tuple[int | str, ...],
+    found: Found,
+) -> Found:
+    """The page with what the whole record refers to, now that the record is at its end."""
+    if wanted.types is None and found.matches[:1] == [patient]:  # the whole record is here
+        names = _names(found.matches)
+    else:
+        names = await _names_of_record(gateway, actor, patient, wanted)
+    done = str(place[1]) if place[0] == _SHARED else ""
+    ahead = [name for name in names if wanted.has(name[0]) and "/".join(name) > done]
+    async with gateway.store.snapshot(actor.access) as reader:
+        stored = await reader.shared(ahead)
+    room = wanted.count - len(found.matches)
+    if len(stored) <= room:
+        return Found(found.matches, stored, None)
+    end = f"{stored[room - 1].type}/{stored[room - 1].id}" if room else ""
+    return Found(found.matches, stored[:room], (_SHARED, end))
+
+
+async def _names_of_record(
+    gateway: Gateway, actor: Actor, patient: Stored, wanted: Wanted
+) -> set[Name]:
+    """What the record refers to, `_type` apart; read again, since a page remembers nothing."""
+    if wanted.types == {"Patient"}:
+        return set()
+    names = _names([patient])
+    after: tuple[str, int] | None = None
+    while True:
+        async with gateway.store.snapshot(actor.access) as reader:
+            rows = await reader.record(
+                patient.home,
+                patient.id,
+                after=after,
+                limit=_PIECE,
+                since=wanted.since,
+                dates=wanted.dates,
+            )
+        names |= _names(rows)
+        if len(rows) < _PIECE:
+            return names
+        after = (rows[-1].type, rows[-1].rid)
+
+
+def _names(resources: Iterable[Stored]) -> set[Name]:
+    """The local references of resources, found in their bytes."""
+    known = definitions().resource_type_set
+    names = set()
+    for one in resources:
+        for type, id in _REFERENCE.findall(one.tail):
+            name = type.decode()
+            if name in known and name not in JOURNAL_TYPES:
+                names.add((name, id.decode()))
+    return names
+
+
+def _hits(base: str, found: Found) -> list[bundle.Hit]:
+    hits = [bundle.Hit(f"{base}/{one.type}/{one.id}", one.whole()) for one in found.matches]
+    hits += [
+        bundle.Hit(f"{base}/{one.type}/{one.id}", one.whole(), "include") for one in found.shared
+    ]
+    return hits
+
+
+async def _disclose(
+    gateway: Gateway, actor: Actor, patient: Stored, asked: str, count: int
+) -> None:
+    """One event for each page, in the person's home."""
+    if not gateway.audit:
+        return
+    event = search_event(
+        call_of(gateway, actor),
+        query=masked(asked, gateway.store.index_key),
+        patient=patient.id,
+        count=count,
+        interaction="operation",
+    )
+    await disclose(gateway, [entry(gateway, event, home=patient.home)])
