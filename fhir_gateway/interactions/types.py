@@ -29,8 +29,8 @@ GOVERNED_TYPES = frozenset({
 #: a version that no longer says anything, and a deletion, take back what an earlier one said.
 EPOCH_TYPES = GOVERNED_TYPES | {"Consent", "Organization"}
 
-READS = ("read", "vread", "history-instance", "search-type")
-WRITES = ("create", "update", "delete")
+READS = ("read", "vread", "history-instance", "history-type", "search-type")
+WRITES = ("create", "update", "patch", "delete")
 
 
 def interactions_of(type: str) -> tuple[str, ...]:

@@ -15,13 +15,13 @@ from fhir_gateway.interactions.capabilities import capability_statement
 from fhir_gateway.interactions.create import create
 from fhir_gateway.interactions.delete import delete
 from fhir_gateway.interactions.entries import answer_of
-from fhir_gateway.interactions.history import history
 from fhir_gateway.interactions.outcome import Outcome
 from fhir_gateway.interactions.read import read, vread
 from fhir_gateway.interactions.search_type import search_type
 from fhir_gateway.interactions.transaction import transaction
 from fhir_gateway.interactions.update import update, update_conditional
 from fhir_gateway.rest.exchange import Answer, Exchange, query_pairs, read_body
+from fhir_gateway.rest.handlers_history import HANDLERS as HISTORY
 from fhir_gateway.rest.handlers_operations import operate
 from fhir_gateway.rest.negotiation import (
     check_body_type,
@@ -74,17 +74,6 @@ def _shown(exchange: Exchange, stored: Stored) -> Answer:
     if is_current(exchange.headers, stored.version, stored.updated):
         return Answer(304, b"", headers)
     return Answer(200, stored.whole(), headers)
-
-
-async def list_versions(gateway: Gateway, exchange: Exchange) -> Answer:
-    """GET Type/id/_history"""
-    exchange.refuse_parameters()
-    return Answer(
-        200,
-        await history(
-            gateway, exchange.actor, type=exchange.type, id=exchange.id, base=exchange.base
-        ),
-    )
 
 
 async def search(gateway: Gateway, exchange: Exchange) -> Answer:
@@ -237,6 +226,7 @@ def _last_modified(updated: int) -> tuple[bytes, bytes]:
 
 #: By (method, path) of the table of interactions; {type}/$ and the like are operations.
 HANDLERS: dict[tuple[str, str], Handler] = {
+    **HISTORY,
     ("GET", "metadata"): capabilities,
     ("POST", ""): take_bundle,
     ("POST", "{type}"): create_one,
@@ -246,7 +236,6 @@ HANDLERS: dict[tuple[str, str], Handler] = {
     ("GET", "{type}/{id}"): read_one,
     ("PUT", "{type}/{id}"): update_one,
     ("DELETE", "{type}/{id}"): delete_one,
-    ("GET", "{type}/{id}/_history"): list_versions,
     ("GET", "{type}/{id}/_history/{version}"): read_version,
     ("GET", "{operation}"): operate,
     ("POST", "{operation}"): operate,

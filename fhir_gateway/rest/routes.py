@@ -6,6 +6,7 @@ itself (docs/performance.md), and the templates are all the log and the metrics 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -104,9 +105,16 @@ def _template(segments: list[str]) -> str | None:
             min(len(segments), 4) - 1
         ]
     if len(segments) == 1:
-        return "metadata" if segments[0] == "metadata" else "{type}"
+        return segments[0] if segments[0] in _AT_BASE else "{type}"
     if len(segments) == 2:
-        return "{type}/_search" if segments[1] == "_search" else "{type}/{id}"
+        return f"{{type}}/{segments[1]}" if segments[1] in _AT_TYPE else "{type}/{id}"
     if segments[2] == "_history" and len(segments) <= 4:
         return ("{type}/{id}/_history", "{type}/{id}/_history/{version}")[len(segments) - 3]
     return None
+
+
+#: First and second segments that stand for themselves.
+_AT_BASE = frozenset(path for path in TABLE if path and "/" not in path and path[0] != "{")
+_AT_TYPE = frozenset(
+    path.removeprefix("{type}/") for path in TABLE if re.fullmatch(r"\{type\}/_[a-z]+", path)
+)
