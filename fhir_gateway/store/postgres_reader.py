@@ -1,0 +1,362 @@
+"""The PostgreSQL Reader: one snapshot of the store under one Access.
+
+A snapshot is a read-only transaction of isolation level REPEATABLE READ; `(t, epoch)` is its first
+statement, so that everything is read as of that commit. Searches and histories are the generators
+that SQLite's Reader runs too (see query.py), driven with awaits. The server cuts off a statement
+that takes too long. A Reader is used by one task at a time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from types import TracebackType
+from typing import Any, TypeVar
+
+import asyncpg
+
+from fhir_gateway.errors import TooCostly
+from fhir_gateway.fhir.definitions import definitions
+from fhir_gateway.fhir.keys import type_key
+from fhir_gateway.search.plan import SearchPlan
+from fhir_gateway.security.actor import Access
+from fhir_gateway.store import blobs, history_sql, jobs, record_sql
+from fhir_gateway.store import postgres_sql as sql
+from fhir_gateway.store.changes import Evaluation, Fact
+from fhir_gateway.store.dialect import POSTGRES
+from fhir_gateway.store.draining import JOURNALED
+from fhir_gateway.store.extent import may_meet
+from fhir_gateway.store.postgres_pool import (
+    DEADLINE_SECONDS,
+    PLACES,
+    PostgresPool,
+    Session,
+    is_lost,
+    lost,
+)
+from fhir_gateway.store.postgres_sql import SEE_ALL, SEE_OWN, numbered
+from fhir_gateway.store.query import Steps
+from fhir_gateway.store.reader import COUNT_SECONDS, SCAN_SECONDS
+from fhir_gateway.store.scan_sql import scan
+from fhir_gateway.store.search_sql import search
+from fhir_gateway.store.statements import IS_UNDRAINED
+from fhir_gateway.store.store import Change, Dates, Page, Person, Stored, StoredFact
+
+_T = TypeVar("_T")
+
+
+class PostgresReader:
+    """A snapshot; entered and left with `async with`."""
+
+    t: int
+    epoch: int
+
+    def __init__(
+        self,
+        pool: PostgresPool,
+        access: Access,
+        *,
+        drain: Callable[[], Awaitable[None]],
+        search_budget: int,
+    ) -> None:
+        self._pool = pool
+        self._access = access
+        self._drain = drain
+        self._budget = search_budget
+        self._see = SEE_ALL if access.owners is None else SEE_OWN
+        self._bound: tuple[Any, ...] = (access.max_class,)
+        if access.owners is not None:
+            self._bound = (access.max_class, sorted(access.owners))
+        self._session: Session
+        self._connection: asyncpg.Connection
+
+    async def __aenter__(self) -> PostgresReader:
+        self._session, self.t, self.epoch = await self._pool.snapshot()
+        self._connection = self._session.connection
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._pool.give(self._session)
+
+    # -- statements ----------------------------------------------------------------------------
+
+    async def _fetch(self, statement: str, *values: Any) -> list[Any]:
+        try:
+            rows: list[Any] = await self._connection.fetch(statement, *values)
+            return rows
+        except asyncpg.QueryCanceledError:
+            raise _too_long() from None
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            if is_lost(self._connection, error):
+                self._connection.terminate()
+                raise lost() from None
+            raise
+
+    async def _row(self, statement: str, *values: Any) -> Any:
+        rows = await self._fetch(statement, *values)
+        return rows[0] if rows else None
+
+    async def _drive(self, steps: Steps[_T], *, seconds: float = DEADLINE_SECONDS) -> _T:
+        """What the generator returns. Raises TooCostly when it takes longer than that."""
+        if seconds != DEADLINE_SECONDS:
+            await self._allow(seconds)
+        deadline = time.monotonic() + seconds
+        try:
+            query = next(steps)
+            while True:
+                rows = await self._fetch(numbered(query.sql), *query.values)
+                if time.monotonic() > deadline:
+                    raise _too_long()
+                query = steps.send(rows)
+        except StopIteration as end:
+            value: _T = end.value
+            return value
+
+    async def _allow(self, seconds: float) -> None:
+        """Lets the statements of this snapshot take so long."""
+        await self._fetch(f"SET LOCAL statement_timeout = {round(seconds * 1000)}")
+
+    async def _see_journal(self, type: str) -> None:
+        """Makes sure that the journal has its index rows, on a newer snapshot if need be."""
+        if type in JOURNALED and (await self._row(IS_UNDRAINED))[0]:
+            await self._drain()
+            try:
+                self.t, self.epoch = await self._pool.begin(self._session)
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                if is_lost(self._connection, error):
+                    self._connection.terminate()
+                    raise lost() from None
+                raise
+
+    # -- one resource ------------------------------------------------------------------------
+
+    async def _place(self, type: str, id: str) -> tuple[int, int, int, str] | None:
+        """Home, type, number and id of a resource that was ever stored."""
+        key = type_key(type)
+        places = self._pool.places
+        place = places.get((key, id))
+        if place is None:
+            row = await self._row(sql.PLACE, key, id)
+            if row is None:
+                return None
+            if len(places) >= PLACES:
+                places.clear()
+            place = places[key, id] = (row[0], row[1])
+        return place[0], key, place[1], id
+
+    async def _at(self, statement: str, type: str, id: str) -> Any:
+        """The row of a resource that is found by its place; None when there is none to be seen."""
+        place = await self._place(type, id)
+        return await self._row(statement, *place, *self._bound) if place else None
+
+    async def read(self, type: str, id: str) -> Stored | None:
+        """The current version, also a deletion; None when never stored or not visible."""
+        if type in JOURNALED:
+            await self._see_journal(type)
+        row = await self._at(self._see.read, type, id)
+        return await self._stored(type, id, row) if row else None
+
+    async def vread(self, type: str, id: str, version: int) -> Stored | None:
+        """One version; None when there is none or the resource is not visible."""
+        current = await self.read(type, id)
+        if current is None or current.version == version:
+            return current
+        row = await self._row(self._see.version, current.home, current.rid, version, *self._bound)
+        return await self._stored(type, id, row) if row else None
+
+    async def history(self, type: str, id: str) -> list[Stored]:
+        """All versions that are visible, newest first."""
+        current = await self.read(type, id)
+        if current is None:
+            return []
+        rows = await self._fetch(self._see.history, current.home, current.rid, *self._bound)
+        return [current, *[await self._stored(type, id, row) for row in rows]]
+
+    async def home(self, type: str, id: str) -> int | None:
+        """The home of a stored resource."""
+        found = await self.read(type, id)
+        return found.home if found else None
+
+    async def _stored(self, type: str, id: str, row: Sequence[Any]) -> Stored:
+        """The Stored of a row with the columns of `visible.STORED`."""
+        version, updated, deleted, home, rid, owner, enc, body, t, n = row
+        if enc == blobs.IN_JOURNAL:
+            enc, body = await self._row(sql.JOURNAL_BODY, t, n, id)
+        tail = b"" if deleted else blobs.unpack(enc, body)
+        return Stored(type, id, version, updated, bool(deleted), home, rid, owner, tail)
+
+    # -- what changed, and what was ------------------------------------------------------------
+
+    async def changes(
+        self,
+        *,
+        type: str | None = None,
+        id: str | None = None,
+        since: int | None = None,
+        until_t: int | None = None,
+        at: tuple[int, int] | None = None,
+        before: tuple[int, int, int] | None = None,
+        limit: int,
+    ) -> list[Change]:
+        """Versions in the order of commits, newest first, deletions too: those that are visible.
+
+        Raises TooCostly when it would take too long.
+        """
+        await self._see_journal(type or JOURNALED[0])
+        steps = history_sql.changes(
+            history_sql.Seen(POSTGRES, self._access),
+            type=type, id=id, since=since,
+            until_t=self.t if until_t is None else min(until_t, self.t),
+            at=at, before=before, limit=limit,
+        )  # fmt: skip
+        return await self._drive(steps)
+
+    async def scan(
+        self,
+        type: str,
+        *,
+        until_t: int,
+        after_rid: int = 0,
+        limit: int,
+        updated_from: int | None = None,
+        patients: Sequence[str] | None = None,
+        deleted: bool = False,
+    ) -> list[Stored]:
+        """Resources of a type in the order of `rid`, each as it was current at commit `until_t`."""
+        await self._see_journal(type)
+        steps = scan(
+            history_sql.Seen(POSTGRES, self._access),
+            type=type, until_t=until_t, after_rid=after_rid, limit=limit,
+            updated_from=updated_from, patients=patients, deleted=deleted,
+        )  # fmt: skip
+        return await self._drive(steps, seconds=SCAN_SECONDS)
+
+    # -- a patient's record --------------------------------------------------------------------
+
+    async def record(
+        self,
+        home: int,
+        patient: str,
+        *,
+        after: tuple[str, int] | None = None,
+        limit: int,
+        types: Sequence[str] | None = None,
+        since: int | None = None,
+        dates: Dates | None = None,
+    ) -> list[Stored]:
+        """Current resources of a home that name this Patient, after a place of (type, rid)."""
+        steps = record_sql.record(
+            history_sql.Seen(POSTGRES, self._access),
+            home=home, patient=patient, after=after, limit=limit,
+            types=types, since=since, dates=dates,
+        )  # fmt: skip
+        return await self._drive(steps)
+
+    async def shared(self, names: Sequence[tuple[str, str]]) -> list[Stored]:
+        """Those of these ("Type", id) that are current and in no person's home."""
+        return await self._drive(record_sql.shared(history_sql.Seen(POSTGRES, self._access), names))
+
+    # -- search ------------------------------------------------------------------------------
+
+    async def search(self, plan: SearchPlan) -> Page:
+        """One page. Raises TooCostly before it runs when the plan's estimate is over budget."""
+        for type in JOURNALED:
+            if may_meet(plan, type):
+                await self._see_journal(type)
+        return await self._drive(search(plan, self._access, budget=self._budget, dialect=POSTGRES))
+
+    # -- one person --------------------------------------------------------------------------
+
+    async def person(self, patient: str) -> Person | None:
+        """The identity behind a Patient's logical id; None when deleted or not visible."""
+        row = await self._at(self._see.person, "Patient", patient)
+        return Person(row[0], row[1], row[1] and row[2]) if row else None
+
+    async def facts(self, home: int, items: Sequence[str], as_of: int) -> list[StoredFact]:
+        """Facts of a person for these items that were valid at commit `as_of`, newest first.
+
+        Of several reports that carry a result, the one that was issued last gives the status.
+        """
+        distinct = list(dict.fromkeys(items))
+        rows = await self._fetch(self._see.facts, home, distinct, as_of, *self._bound)
+        results = list({row[19] for row in rows})
+        reports: dict[int, Any] = {}
+        for report in await self._fetch(sql.REPORTS, home, results, as_of) if rows else ():
+            other = reports.get(report[0])
+            if other is None or report[1:3] > other[1:3]:
+                reports[report[0]] = report
+        found = [_fact(row, reports.get(row[19])) for row in rows]
+        found.sort(key=lambda one: (-one.fact.time, -one.rid))
+        return found
+
+    async def evaluations(self, pairs: Sequence[tuple[str, str]], as_of: int) -> list[Evaluation]:
+        """Rows of the register for (institution, item) pairs, valid at commit `as_of`."""
+        distinct = list(dict.fromkeys(pairs))
+        if not distinct:
+            return []
+        institutions, items = zip(*distinct, strict=True)
+        rows = await self._fetch(sql.EVALUATIONS, institutions, items, as_of)
+        return [
+            Evaluation(institution, item, area, start, end, bool(passed), evaluator, round)
+            for institution, item, area, start, end, passed, evaluator, round in rows
+        ]
+
+    # -- the rest ----------------------------------------------------------------------------
+
+    async def _value(self, statement: str, *values: Any) -> Any:
+        row = await self._row(statement, *values)
+        return row[0] if row else None
+
+    async def once(self, kind: str, key: bytes) -> bytes | None:
+        """The stored answer of an earlier request with this key."""
+        response: bytes | None = await self._value(sql.ONCE, kind, key)
+        return response
+
+    async def credential(self, hash: bytes) -> str | None:
+        """The institution that an active token belongs to."""
+        institution: str | None = await self._value(sql.CREDENTIAL, hash)
+        return institution
+
+    async def has_credential(self, institution: str) -> bool:
+        """Whether an institution has an active token."""
+        return bool(await self._value(sql.HAS_CREDENTIAL, institution))
+
+    async def received(self, hash: bytes) -> tuple[str, bytes] | None:
+        """Media type and bytes that a door once received."""
+        row = await self._row(sql.RECEIVED, hash)
+        return (row[0], blobs.unpack(row[1], row[2])) if row else None
+
+    async def last_received(self) -> dict[str, int]:
+        """For every institution that ever sent something: time of its newest commit, in µs."""
+        return {institution: updated for institution, updated in await self._fetch(sql.SEEN)}
+
+    async def counts(self) -> dict[str, int]:
+        """Current resources by type."""
+        await self._allow(COUNT_SECONDS)
+        rows = await self._fetch(self._see.counts, *self._bound)
+        names = {type_key(name): name for name in definitions().resource_types}
+        return dict(sorted((names[type], count) for type, count in rows))
+
+    async def index_key(self) -> bytes:
+        """The secret of the keyed hashes of search values."""
+        key: bytes = await self._value(sql.INDEX_KEY)
+        return key
+
+    async def job(self, id: str) -> jobs.Job | None:
+        """A job as it stands."""
+        row = await self._row(numbered(jobs.FIND), id)
+        return jobs.Job(*row) if row else None
+
+
+def _fact(row: Any, report: Any) -> StoredFact:
+    status, source = (report[3], report[4]) if report else ("", "")
+    return StoredFact(Fact(*row[:15]), row[15], row[16], row[17], row[18], status, source)
+
+
+def _too_long() -> TooCostly:
+    return TooCostly("The search takes too long; name a patient or narrow it", rule="deadline")
