@@ -73,7 +73,7 @@ class Wanted(NamedTuple):
     types: frozenset[str] | None
     since: int | None
     dates: Dates | None
-    count: int
+    most: int  # resources on a page
 
     def has(self, type: str) -> bool:
         """True when resources of the type are wanted."""
@@ -126,7 +126,7 @@ def _wanted(gateway: Gateway, call: Call) -> Wanted:
         types=_types(call.values("_type")),
         since=date_range(since, zone)[0] if since else None,
         dates=care_dates(low, high),
-        count=min(count or limit, limit),
+        most=min(count or limit, limit),
     )
 
 
@@ -149,7 +149,7 @@ def _plan(call: Call, wanted: Wanted) -> SearchPlan:
     applied = [(name, call.value(name)) for name in ("start", "end", "_since")]
     applied.append(("_type", ",".join(sorted(wanted.types or ()))))
     if call.value("_count") is not None:
-        applied.append(("_count", str(wanted.count)))
+        applied.append(("_count", str(wanted.most)))
     return SearchPlan(
         f"Patient/{call.id}/$everything",
         sort=(Sort(0, "id"),),  # a place is two values
@@ -170,7 +170,7 @@ async def _matches(
     matches = [patient] if first and wanted.has("Patient") else []
     if place[0] == _SHARED:
         return Found(matches, [], None)
-    room = wanted.count - len(matches)
+    room = wanted.most - len(matches)
     after = None if place[0] == _START else (str(place[0]), int(place[1]))
     rows = await reader.record(
         patient.home,
@@ -205,7 +205,7 @@ async def _and_shared(
     ahead = [name for name in names if wanted.has(name[0]) and "/".join(name) > done]
     async with gateway.store.snapshot(actor.access) as reader:
         stored = await reader.shared(ahead)
-    room = wanted.count - len(found.matches)
+    room = wanted.most - len(found.matches)
     if len(stored) <= room:
         return Found(found.matches, stored, None)
     end = f"{stored[room - 1].type}/{stored[room - 1].id}" if room else ""
@@ -216,7 +216,7 @@ async def _names_of_record(
     gateway: Gateway, actor: Actor, patient: Stored, wanted: Wanted
 ) -> set[Name]:
     """What the record refers to, `_type` apart; read again, since a page remembers nothing."""
-    if wanted.types == {"Patient"}:
+    if wanted.types == frozenset({"Patient"}):
         return set()
     names = _names([patient])
     after: tuple[str, int] | None = None

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from fhir_gateway.errors import NotFound
 from fhir_gateway.interactions.capabilities import Offered
 from fhir_gateway.interactions.everything import EVERYTHING, everything
+from fhir_gateway.interactions.lastn import LASTN, lastn
 from fhir_gateway.interactions.operation_definitions import (
     Definition,
     operation_definition,
@@ -42,6 +43,7 @@ def _table(*rows: Operation) -> dict[str, Operation]:
 
 OPERATIONS: dict[str, Operation] = _table(
     Operation(EVERYTHING, everything),
+    Operation(LASTN, lastn),
     Operation(recognition.RECOGNIZE, recognize),
     Operation(recognition.ANSWER, answer),
     Operation(recognition.REPLAY, replay),
