@@ -1,29 +1,35 @@
 """Long work that survives its worker: leased, resumable, fenced.
 
 A worker leases a job for a while, renews while it works and says how far it came, and completes
-it. Whoever let its lease run out may be replaced; the fence number, raised by every lease, keeps
-the one that was replaced from changing anything afterwards. After MAX_ATTEMPTS leases a job that
-never completed is set aside as failed. States: waiting, running, done, failed.
+it. Whoever let its lease run out may be replaced; the fence number, raised by every lease and by
+a cancellation, keeps the one that was replaced from changing anything afterwards. After
+MAX_ATTEMPTS leases without a step forward a job is set aside as failed. States: waiting, running,
+done, failed, cancelled, expired. The statements stand in `job_sql.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterable
+from typing import Any, NamedTuple, Protocol
 
-import apsw
 import msgspec
 
 from fhir_gateway.errors import Conflict
-from fhir_gateway.store.query import Query, Row, Steps
+from fhir_gateway.store.query import Query
 
 MAX_ATTEMPTS = 3
 
-_COLUMNS = "id, kind, state, payload, progress, attempts, fence, lease_until, created, updated"
+#: States in which a job still wants a worker.
+OPEN_STATES = ("waiting", "running")
 
 
 class Job(msgspec.Struct, frozen=True, array_like=True):
-    """One job as it stands. Times are microseconds since 1970 UTC."""
+    """One job as it stands. Times are microseconds since 1970 UTC.
+
+    `progress` is for people, `checkpoint` says where to take the work up again and, at its end,
+    what came out. `owner` is the logical id of the institution that asked for it, "" for the
+    gateway itself. From `expires` on nobody may have the result; 0 before there is one.
+    """
 
     id: str
     kind: str
@@ -35,6 +41,9 @@ class Job(msgspec.Struct, frozen=True, array_like=True):
     lease_until: int
     created: int
     updated: int
+    owner: str = ""
+    checkpoint: str = ""
+    expires: int = 0
 
 
 class Enqueue(msgspec.Struct, frozen=True, array_like=True, tag="enqueue"):
@@ -43,6 +52,7 @@ class Enqueue(msgspec.Struct, frozen=True, array_like=True, tag="enqueue"):
     id: str
     kind: str
     payload: str
+    owner: str = ""
 
 
 class Lease(msgspec.Struct, frozen=True, array_like=True, tag="lease"):
@@ -53,36 +63,74 @@ class Lease(msgspec.Struct, frozen=True, array_like=True, tag="lease"):
 
 
 class Renew(msgspec.Struct, frozen=True, array_like=True, tag="renew"):
-    """Still at work, this far."""
+    """Still at work, this far. A checkpoint other than the last is a step forward."""
 
     id: str
     fence: int
     duration: int
     progress: str
+    checkpoint: str = ""
+
+
+class Release(msgspec.Struct, frozen=True, array_like=True, tag="release"):
+    """Given back by a worker that stops: somebody else may go on at once."""
+
+    id: str
+    fence: int
 
 
 class Complete(msgspec.Struct, frozen=True, array_like=True, tag="complete"):
-    """The end: done or failed, with what is to be told."""
+    """The end: done or failed, with what is to be told, for so many µs (0: for ever)."""
 
     id: str
     fence: int
     state: str
     progress: str
+    checkpoint: str = ""
+    kept: int = 0
 
 
-Command = Enqueue | Lease | Renew | Complete
+class Cancel(msgspec.Struct, frozen=True, array_like=True, tag="cancel"):
+    """No longer wanted, whatever its state. What was asked and what came out is forgotten."""
+
+    id: str
+
+
+class Expire(msgspec.Struct, frozen=True, array_like=True, tag="expire"):
+    """One job whose time is over, if there is one: what was asked and what came out is forgotten.
+
+    Jobs that ended that way `kept` µs ago leave the table.
+    """
+
+    kept: int
+
+
+Command = Enqueue | Lease | Renew | Release | Complete | Cancel | Expire
+
+
+class Figure(NamedTuple):
+    """Jobs of one kind in one state: how many, and since when (µs) the one that waits or works
+    longest does so."""
+
+    kind: str
+    state: str
+    count: int
+    since: int
 
 
 class Jobs(Protocol):
-    """A store that carries out job commands in its writer."""
+    """A store that carries out job commands in its writer, and lets the table be read."""
 
     async def job(self, command: Command) -> Job | None:
-        """The job after the command; None when a Lease finds none."""
+        """The job after the command; None when there is none that it concerns."""
+
+    async def job_rows(self, query: Query) -> list[Any]:
+        """The rows of a statement that reads the table of jobs."""
 
 
-async def enqueue(store: Jobs, *, id: str, kind: str, payload: str = "") -> Job:
+async def enqueue(store: Jobs, *, id: str, kind: str, payload: str = "", owner: str = "") -> Job:
     """The job of that id, new or as it stands."""
-    return _some(await store.job(Enqueue(id, kind, payload)))
+    return _some(await store.job(Enqueue(id, kind, payload, owner)))
 
 
 async def lease(store: Jobs, *, kind: str, duration: int) -> Job | None:
@@ -90,69 +138,91 @@ async def lease(store: Jobs, *, kind: str, duration: int) -> Job | None:
     return await store.job(Lease(kind, duration))
 
 
-async def renew(store: Jobs, job: Job, *, duration: int, progress: str = "") -> Job:
-    """The job with a longer lease. Raises Conflict when somebody else leases it by now."""
-    return _some(await store.job(Renew(job.id, job.fence, duration, progress)))
+async def renew(
+    store: Jobs, job: Job, *, duration: int, progress: str = "", checkpoint: str = ""
+) -> Job:
+    """The job with a longer lease. Raises Conflict when it is somebody else's or cancelled."""
+    return _some(await store.job(Renew(job.id, job.fence, duration, progress, checkpoint)))
 
 
-async def complete(store: Jobs, job: Job, *, state: str = "done", progress: str = "") -> Job:
-    """The job at its end. Raises Conflict when somebody else leases it by now."""
-    return _some(await store.job(Complete(job.id, job.fence, state, progress)))
+async def release(store: Jobs, job: Job) -> Job:
+    """The job, waiting again. Raises Conflict when it is somebody else's or cancelled."""
+    return _some(await store.job(Release(job.id, job.fence)))
 
 
-def carry_out(command: Command, *, now: int) -> Steps[Job | None]:
-    """The statements of a command, for the writer's transaction. Raises Conflict by the fence."""
-    if isinstance(command, Enqueue):
-        values = (command.id, command.kind, command.payload, now, now)
-        yield Query(_ENQUEUE, values)
-        return _first((yield Query(FIND, (command.id,))))
-    if isinstance(command, Lease):
-        return (yield from _lease(command, now))
-    if isinstance(command, Renew):
-        state, until = "running", now + command.duration
-    else:
-        state, until = command.state, 0
-    job = _first(
-        (yield Query(_GO_ON, (state, command.progress, until, now, command.id, command.fence)))
-    )
-    if job is None:
-        raise Conflict("The job is leased by somebody else by now", rule="fence")
-    return job
+async def complete(
+    store: Jobs,
+    job: Job,
+    *,
+    state: str = "done",
+    progress: str = "",
+    checkpoint: str = "",
+    kept: int = 0,
+) -> Job:
+    """The job at its end. Raises Conflict when it is somebody else's or cancelled."""
+    return _some(await store.job(Complete(job.id, job.fence, state, progress, checkpoint, kept)))
 
 
-def _lease(command: Lease, now: int) -> Steps[Job | None]:
-    yield Query(_SET_ASIDE, (now, command.kind, now, MAX_ATTEMPTS))
-    due = yield Query(_DUE, (command.kind, now))
-    if not due:
-        return None
-    return _first((yield Query(_LEASE, (now + command.duration, now, due[0][0]))))
+async def cancel(store: Jobs, id: str) -> Job | None:
+    """The cancelled job; None when there is none, or none that could still be cancelled."""
+    return await store.job(Cancel(id))
 
 
-def find(connection: apsw.Connection, id: str) -> Job | None:
-    """The job of that id, read from SQLite."""
-    return _first(connection.execute(FIND, (id,)).fetchall())
+async def expire(store: Jobs, *, kept: int) -> Job | None:
+    """A job that has just expired, None when there is no further one."""
+    return await store.job(Expire(kept))
 
 
-def _first(rows: Sequence[Row]) -> Job | None:
+async def find(store: Jobs, id: str) -> Job | None:
+    """The job of that id."""
+    rows = await store.job_rows(Query(FIND, (id,)))
     return Job(*rows[0]) if rows else None
 
 
-FIND = f"SELECT {_COLUMNS} FROM job WHERE id = ?"  # noqa: S608 - constant column names
-_ENQUEUE = f"""
-INSERT INTO job ({_COLUMNS}) VALUES (?, ?, 'waiting', ?, '', 0, 0, 0, ?, ?)
-ON CONFLICT (id) DO NOTHING"""  # noqa: S608 - constant column names
-_GO_ON = f"""
-UPDATE job SET state = ?, progress = ?, lease_until = ?, updated = ?
-WHERE id = ? AND fence = ? AND state = 'running' RETURNING {_COLUMNS}"""  # noqa: S608 - as above
-_SET_ASIDE = """
-UPDATE job SET state = 'failed', updated = ?
-WHERE kind = ? AND state = 'running' AND lease_until <= ? AND attempts >= ?"""
-_DUE = """
-SELECT id FROM job WHERE kind = ? AND state IN ('waiting', 'running') AND lease_until <= ?
-ORDER BY attempts, created, id LIMIT 1"""
-_LEASE = f"""
-UPDATE job SET state = 'running', attempts = attempts + 1, fence = fence + 1,
-  lease_until = ?, updated = ? WHERE id = ? RETURNING {_COLUMNS}"""  # noqa: S608 - as above
+async def find_all(
+    store: Jobs,
+    *,
+    states: Iterable[str] = (),
+    kind: str = "",
+    owner: str | None = None,
+    limit: int = 1_000,
+) -> list[Job]:
+    """Jobs, newest first: in these states, of this kind, of this owner, where given."""
+    terms, values = ["1 = 1"], list[Any]()
+    if wanted := tuple(states):
+        terms.append(f"state IN ({', '.join('?' * len(wanted))})")
+        values += wanted
+    if kind:
+        terms.append("kind = ?")
+        values.append(kind)
+    if owner is not None:
+        terms.append("owner = ?")
+        values.append(owner)
+    sql = (
+        f"SELECT {COLUMNS} FROM job WHERE {' AND '.join(terms)} "  # noqa: S608 - constants
+        "ORDER BY created DESC, id DESC LIMIT ?"
+    )
+    return [Job(*row) for row in await store.job_rows(Query(sql, (*values, limit)))]
+
+
+async def is_due(store: Jobs, *, now: int) -> bool:
+    """Whether some job could be leased now. Reads only: cheap enough to ask every second."""
+    return bool(await store.job_rows(Query(_IS_DUE, (now,))))
+
+
+async def figures(store: Jobs) -> list[Figure]:
+    """How many jobs there are by kind and state, and since when the longest waits or works."""
+    return [Figure(*row) for row in await store.job_rows(Query(_FIGURES))]
+
+
+COLUMNS = (
+    "id, kind, state, payload, progress, attempts, fence, lease_until, created, updated, owner, "
+    "checkpoint, expires"
+)
+FIND = f"SELECT {COLUMNS} FROM job WHERE id = ?"  # noqa: S608 - constant column names
+_IS_DUE = """
+SELECT 1 FROM job WHERE state IN ('waiting', 'running') AND lease_until <= ? LIMIT 1"""
+_FIGURES = "SELECT kind, state, count(*), min(created) FROM job GROUP BY kind, state"
 
 
 def _some(job: Job | None) -> Job:

@@ -19,7 +19,7 @@ from fhir_gateway.fhir.definitions import definitions
 from fhir_gateway.fhir.keys import type_key
 from fhir_gateway.search.plan import SearchPlan
 from fhir_gateway.security.actor import Access
-from fhir_gateway.store import blobs, history_sql, jobs, record_sql, visible
+from fhir_gateway.store import blobs, history_sql, record_sql, visible
 from fhir_gateway.store.changes import Evaluation, Fact
 from fhir_gateway.store.dialect import SQLITE
 from fhir_gateway.store.draining import JOURNALED
@@ -320,10 +320,6 @@ class SqliteReader:
         """The secret of the keyed hashes of search values."""
         key: bytes = self._connection.execute(visible.INDEX_KEY).get
         return key
-
-    async def job(self, id: str) -> jobs.Job | None:
-        """A job as it stands."""
-        return jobs.find(self._connection, id)
 
 
 def stored(connection: apsw.Connection, type: str, id: str, row: Sequence[Any]) -> Stored:

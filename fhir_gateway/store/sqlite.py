@@ -26,6 +26,7 @@ from fhir_gateway.store.jobs import Command, Job
 from fhir_gateway.store.link import Link, Server, connect
 from fhir_gateway.store.migrate import check, migrate, migrations
 from fhir_gateway.store.pool import Pool
+from fhir_gateway.store.query import Query
 from fhir_gateway.store.reader import SqliteReader
 from fhir_gateway.store.waiting import Drain, Lost, Work
 from fhir_gateway.store.writer import Writer
@@ -93,6 +94,15 @@ class SqliteStore:
         """Carries out a command on jobs (see jobs.py)."""
         job: Job | None = await self._submit(command)
         return job
+
+    async def job_rows(self, query: Query) -> list[Any]:
+        """The rows of a statement that reads the table of jobs."""
+        connection = await self._pool.take()
+        try:
+            rows: list[Any] = connection.execute(query.sql, query.values).fetchall()
+            return rows
+        finally:
+            self._pool.give(connection)
 
     async def drain(self) -> None:
         """Returns when every journal entry committed before has its index rows."""

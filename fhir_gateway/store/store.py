@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from fhir_gateway.fhir.wire import splice
 from fhir_gateway.security.actor import Access
@@ -16,6 +16,8 @@ from fhir_gateway.store.changes import ChangeSet, Committed, Evaluation, Fact
 
 if TYPE_CHECKING:
     from fhir_gateway.search.plan import SearchPlan
+    from fhir_gateway.store.jobs import Command, Job
+    from fhir_gateway.store.query import Query
 
 
 class Stored(NamedTuple):
@@ -214,6 +216,12 @@ class Store(Protocol):
 
     async def commit(self, change_set: ChangeSet) -> Committed:
         """Returns when durable. Raises PreconditionFailed, Duplicate, Unprocessable … by guard."""
+
+    async def job(self, command: Command) -> Job | None:
+        """The job after a command (see jobs.py); None when there is none that it concerns."""
+
+    async def job_rows(self, query: Query) -> list[Any]:
+        """The rows of a statement that reads the table of jobs."""
 
     async def close(self) -> None:
         """Finishes what was accepted, then lets go of the files."""

@@ -177,9 +177,11 @@ CREATE TABLE job (              -- long work: leased, resumable, fenced
     id TEXT COLLATE "C" PRIMARY KEY, kind TEXT COLLATE "C" NOT NULL,
     state TEXT COLLATE "C" NOT NULL, payload TEXT COLLATE "C" NOT NULL,
     progress TEXT COLLATE "C" NOT NULL, attempts BIGINT NOT NULL, fence BIGINT NOT NULL,
-    lease_until BIGINT NOT NULL, created BIGINT NOT NULL, updated BIGINT NOT NULL
+    lease_until BIGINT NOT NULL, created BIGINT NOT NULL, updated BIGINT NOT NULL,
+    owner TEXT COLLATE "C" NOT NULL, checkpoint TEXT COLLATE "C" NOT NULL, expires BIGINT NOT NULL
 ) WITH (fillfactor = 50);
 CREATE INDEX job_due ON job (kind, state, lease_until);
+CREATE INDEX job_owner ON job (owner, state);
 
 -- The eight parts of every table of homes. They are mostly added to: a vacuum at every twentieth
 -- of growth keeps pages marked as visible to all, without which no scan is by its index alone.
