@@ -129,7 +129,7 @@ def _versions(
         source = f"{_OF_ONE}{dialect.then} {_THEIR_CHANGE}"
         values += [place[0], type_key(type), place[1], *place]
     else:
-        source = "change c"
+        source = f"change c{dialect.use('change_type') if type else ''}"
     conditions = ["c.t >= ?", "(c.t, c.n, c.i) < (?, ?, ?)"]
     bound: list[Any] = [low, *high]
     if type is not None:

@@ -101,9 +101,9 @@ def _changed(seen: Seen, wanted: Wanted, after_rid: int, limit: int) -> Steps[li
     found: list[Stored] = []
     while len(found) < limit:
         names = yield Query(
-            """
-            SELECT DISTINCT c.home, c.rid FROM change c
-            WHERE c.type = ? AND c.t >= ? AND c.t <= ? AND c.rid > ? ORDER BY c.rid LIMIT ?""",
+            f"""
+            SELECT DISTINCT c.home, c.rid FROM change c{seen.dialect.use("change_type")}
+            WHERE c.type = ? AND c.t >= ? AND c.t <= ? AND c.rid > ? ORDER BY c.rid LIMIT ?""",  # noqa: S608 - a hint
             (type_key(wanted.type), wanted.low, wanted.until_t, after_rid, limit),
         )
         if not names:
