@@ -33,6 +33,16 @@ class Settings:
     base_url: str = _setting(
         "", "FHIR base as clients see it, e.g. https://gw.example/fhir; empty: from the request."
     )
+    trusted_proxies: str = _setting(
+        "",
+        "Proxies whose Forwarded and X-Forwarded-* headers are believed: addresses or networks, "
+        "separated by commas.",
+    )
+    allowed_origins: str = _setting(
+        "",
+        "Origins whose pages may call the FHIR base (CORS), e.g. https://app.example, separated by "
+        "commas; * for all. The CapabilityStatement is open to all of them always.",
+    )
     open_access: bool = _setting(
         False, "No authentication at all. Only for demonstrations; binds to loopback only."
     )
@@ -48,6 +58,13 @@ class Settings:
     page_limit: int = _setting(500, "Largest _count that is honoured.")
     search_budget: int = _setting(
         20_000, "Rows that a search across patients may visit; above it is refused as too-costly."
+    )
+    exports: str = _setting(
+        "", "Folder for the files of asynchronous answers; empty: beside an SQLite file, else var."
+    )
+    export_hours: int = _setting(24, "Hours until an asynchronous answer expires.")
+    job_worker: bool = _setting(
+        True, "Start a process for long work beside the server; false: `fhir-gateway worker` does."
     )
     stale_after_days: int = _setting(
         3, "A source that sent nothing for so many days is listed as stale in every answer."
