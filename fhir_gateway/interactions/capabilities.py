@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import msgspec
+
 from fhir_gateway import __version__
 from fhir_gateway.fhir.definitions import definitions
 from fhir_gateway.fhir.wire import instant, render
@@ -27,6 +29,13 @@ _AUTHENTICATION = (
     "Every request but this one and the health pages needs a static bearer token of an "
     "institution: Authorization: Bearer …"
 )
+
+
+#: Rows of the table that are two interactions.
+_TWO_IN_ONE = {"transaction": ("transaction", "batch")}
+
+#: Statements of others, by the operation that one cannot claim them without.
+_CLAIMS = {"export": "http://hl7.org/fhir/uv/bulkdata/CapabilityStatement/bulk-data"}
 
 
 class Offered(NamedTuple):
@@ -52,13 +61,21 @@ def capability_statement(
             "status": "active",
             "date": instant(started_us),
             "kind": "instance",
+            **_instantiates(operations),
             "software": {"name": "fhir-gateway", "version": __version__},
             "implementation": {"description": _description(settings), "url": base},
             "fhirVersion": "4.0.1",
             "format": ["json", "application/fhir+json"],
-            "rest": [_rest(settings, operations)],
+            "rest": [msgspec.Raw(_rest(settings.open_access, tuple(operations)))],
         }
     )
+
+
+def _instantiates(operations: Sequence[Offered]) -> dict[str, list[str]]:
+    """Statements of others that are met; a claim stands here only where its operations do."""
+    names = {one.name for one in operations}
+    met = [url for name, url in _CLAIMS.items() if name in names]
+    return {"instantiates": met} if met else {}
 
 
 def _description(settings: Settings) -> str:
@@ -69,46 +86,54 @@ def _description(settings: Settings) -> str:
     return f"{OPEN_ACCESS} {limits}" if settings.open_access else limits
 
 
-def _rest(settings: Settings, operations: Sequence[Offered]) -> dict[str, Any]:
-    at_base = [_operation(offered) for offered in operations if offered.at_base]
+@lru_cache(maxsize=2)
+def _rest(open_access: bool, operations: tuple[Offered, ...]) -> bytes:
+    """The part that is the same for every caller; it names some thousand search parameters."""
     rest: dict[str, Any] = {
         "mode": "server",
         "documentation": (
             "Unknown search parameters are refused unless the request says Prefer: "
-            "handling=lenient; Bundle.link[self] tells what was applied. Conditions "
-            "(If-None-Exist, conditional update and references) are one identifier. Literal "
-            "references to this server must name stored resources."
+            "handling=lenient; Bundle.link[self] tells what was applied. Literal references to "
+            "this server must name stored resources."
         ),
-        "security": {"description": OPEN_ACCESS if settings.open_access else _AUTHENTICATION},
+        "security": {"description": OPEN_ACCESS if open_access else _AUTHENTICATION},
         "resource": [
             _resource(type, operations)
             for type in definitions().resource_types
             if interactions_of(type)
         ],
-        "interaction": [{"code": "transaction"}, {"code": "batch"}],
+        "interaction": [{"code": code} for code in _system_codes()],
+        "operation": [_operation(one) for one in operations if one.at_base],
     }
-    if at_base:
-        rest["operation"] = at_base
-    return rest
+    return render({name: value for name, value in rest.items() if value != []})
+
+
+def _system_codes() -> list[str]:
+    """The interactions of the whole system. A transaction's row is the one of a batch too."""
+    codes = dict.fromkeys(row.code for row in INTERACTIONS if row.level == "system")
+    return [code for one in codes for code in (_TWO_IN_ONE.get(one) or (one,))]
+
+
+def _has_row(method: str, path: str) -> bool:
+    return any((row.method, row.path) == (method, path) for row in INTERACTIONS)
 
 
 def _resource(type: str, operations: Sequence[Offered]) -> dict[str, Any]:
     offered = interactions_of(type)
     codes = dict.fromkeys(row.code for row in INTERACTIONS if row.code in offered)
-    writable = "create" in codes
     parameters = [one for one in searchables(type).values() if not one.refused]
     references = [one.code for one in parameters if _is_followed(one)]
-    identified = any(one.code == "identifier" for one in parameters)
+    single = "delete" in codes and _has_row("DELETE", "{type}")
     resource: dict[str, Any] = {
         "type": type,
         "interaction": [{"code": code} for code in codes],
-        "versioning": "versioned-update" if writable else "versioned",
-        "readHistory": True,
-        "updateCreate": writable,
-        "conditionalCreate": writable and identified,
+        "versioning": "versioned-update" if "update" in codes else "versioned",
+        "readHistory": "vread" in codes,
+        "updateCreate": "update" in codes,
+        "conditionalCreate": "create" in codes,
         "conditionalRead": "full-support",
-        "conditionalUpdate": writable and identified,
-        "conditionalDelete": "not-supported",
+        "conditionalUpdate": "update" in codes and _has_row("PUT", "{type}"),
+        "conditionalDelete": "single" if single else "not-supported",
         "referencePolicy": ["literal", "local", "enforced"],
         "searchInclude": [f"{type}:{code}" for code in references],
         "searchRevInclude": list(_pointing_at().get(type, ())),
