@@ -26,7 +26,9 @@ class Settings:
     """What an operator may choose. docs/settings.md is generated from this table."""
 
     database: str = _setting(
-        "sqlite:///var/gateway.sqlite", "Where the data is: sqlite:///PATH (relative or absolute)."
+        "sqlite:///var/gateway.sqlite",
+        "Where the data is: sqlite:///PATH (relative or absolute), or"
+        " postgresql://USER:PASSWORD@HOST/NAME.",
     )
     host: str = _setting("127.0.0.1", "Address to listen on.")
     port: int = _setting(8080, "Port to listen on; 0 takes a free one.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -14,14 +13,10 @@ from fhir_gateway.errors import Invalid, Structure, UnsupportedMedia
 from fhir_gateway.rest.negotiation import answer_type
 from fhir_gateway.security.actor import Actor
 
-#: Where the FHIR base stands below the root of the server.
-FHIR_PATH = "/fhir"
-
 #: More parameters than any search takes; a form could hold millions.
 MOST_PARAMETERS = 1_000
 
 Scope = MutableMapping[str, Any]
-_HOST = re.compile(r"[A-Za-z0-9.\-_]{1,255}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
 
 
 class Answer(NamedTuple):
@@ -57,6 +52,7 @@ class Exchange:
     id: str = ""
     version: str = ""
     operation: str = ""
+    member: str = ""
 
     def negotiate(self) -> None:
         """Settles the media type of the answer. Raises NotAcceptable."""
@@ -71,6 +67,8 @@ class Exchange:
             if name == "_format":
                 self.format = value
             elif name == "_pretty":
+                if value not in ("true", "false"):
+                    raise Invalid("_pretty is true or false", expression=name, rule="parameter")
                 self.pretty = value == "true"
 
     def refuse_parameters(self) -> None:
@@ -115,16 +113,6 @@ def _decoded(text: str) -> str:
     if "\x00" in plain:
         raise Invalid("The query holds a NUL character", rule="control-character")
     return plain
-
-
-def base_of(scope: Scope, headers: Mapping[str, str], configured: str) -> str:
-    """The FHIR base as the client called it, or as configured. Raises Invalid for no clean Host."""
-    if configured:
-        return configured.rstrip("/")
-    host = headers.get("host", "")
-    if not _HOST.fullmatch(host):
-        raise Invalid("The Host header is not a host name", rule="host")
-    return f"{scope['scheme']}://{host}{scope.get('root_path', '')}{FHIR_PATH}"
 
 
 async def read_body(exchange: Exchange) -> bytes:

@@ -16,17 +16,22 @@ from fhir_gateway.interactions.authenticate import authenticate
 from fhir_gateway.interactions.table import INTERACTIONS
 from fhir_gateway.rest.errors import refusal
 from fhir_gateway.rest.exchange import (
-    FHIR_PATH,
     Answer,
     Exchange,
     Scope,
-    base_of,
     headers_of,
     query_pairs,
     send_answer,
 )
 from fhir_gateway.rest.handlers import HANDLERS, Handler
 from fhir_gateway.rest.operations import METHODS, OPERATIONS
+from fhir_gateway.rest.origin import (
+    FHIR_PATH,
+    base_of,
+    check_origins,
+    preflight,
+    shared_with,
+)
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -45,7 +50,11 @@ _DEFAULT_TYPE = "application/fhir+json; charset=utf-8"
 
 
 def fhir_door(gateway: Gateway) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
-    """The FHIR base and everything below it, as one ASGI application."""
+    """The FHIR base and everything below it, as one ASGI application.
+
+    Raises Invalid for settings that name no proxies or origins.
+    """
+    check_origins(gateway.settings)
 
     async def fhir(scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, scope["method"], headers_of(scope))
@@ -53,6 +62,9 @@ def fhir_door(gateway: Gateway) -> Callable[[Scope, Receive, Send], Awaitable[No
             answer = await _answer(gateway, exchange)
         except GatewayError as error:
             answer = refusal(error, allow=exchange.allow)
+        origin = exchange.headers.get("origin")
+        if origin is not None:
+            answer = _shared(gateway, exchange, answer, origin)
         await send_answer(send, exchange, answer)
 
     return fhir
@@ -63,19 +75,37 @@ async def _answer(gateway: Gateway, exchange: Exchange) -> Answer:
     if exchange.method == "HEAD":
         exchange.method = "GET"
     methods = _route(exchange, scope["path"][len(FHIR_PATH) :].strip("/"))
+    if exchange.method == "OPTIONS" and methods is not None:
+        exchange.allow = _allowed(methods)
+        return Answer(204, b"", ((b"allow", exchange.allow.encode()),))
     if exchange.path != "metadata":
         exchange.actor = await authenticate(gateway, exchange.headers)
         scope["actor"] = exchange.actor.name
-    exchange.base = base_of(scope, exchange.headers, gateway.settings.base_url)
+    exchange.base = base_of(scope, exchange.headers, gateway.settings)
     exchange.steer(query_pairs(scope["query_string"].decode("latin-1")))
     exchange.negotiate()
     if methods is None:
         raise NotFound("There is no such address below the FHIR base", rule="unknown-address")
     handler = methods.get(exchange.method)
     if handler is None:
-        exchange.allow = ", ".join(methods)
+        exchange.allow = _allowed(methods)
         raise MethodNotAllowed(f"{exchange.method} is not offered here", rule="method")
     return await handler(gateway, exchange)
+
+
+def _allowed(methods: dict[str, Handler]) -> str:
+    """The methods of an address, as Allow tells them."""
+    return ", ".join([*methods, *(["HEAD"] if "GET" in methods else ()), "OPTIONS"])
+
+
+def _shared(gateway: Gateway, exchange: Exchange, answer: Answer, origin: str) -> Answer:
+    """The answer as a page of another origin may read it, where it may."""
+    headers = shared_with(
+        origin, gateway.settings.allowed_origins, everyone=exchange.path == "metadata"
+    )
+    if exchange.method == "OPTIONS" and len(headers) > 1:
+        headers += preflight(exchange.allow)
+    return answer._replace(headers=(*answer.headers, *headers))
 
 
 def _route(exchange: Exchange, path: str) -> dict[str, Handler] | None:
