@@ -60,8 +60,8 @@ bench-large: setup  ## all scales up to 64x on both stores; takes an hour or mor
 docs: setup      ## write the generated pages (settings, errors)
 	$(BIN)/python -m docs.generate
 
-services:        ## servers that some tests need (none yet; PostgreSQL and a PACS follow)
-	@echo "nothing to start: every test of this release runs on the embedded store"
+services: setup  ## the servers that tests need: installs PostgreSQL where it is missing
+	$(BIN)/python tests/services.py
 
 check: lint test ## what a change must pass
 	$(BIN)/python -m docs.generate --check

@@ -212,6 +212,13 @@ class PostgresServer:
             self._templates.add(name)
         return name
 
+    def version(self) -> str:
+        """The server's version, such as "15.10"."""
+        done = subprocess.run(
+            [self._programs / "postgres", "--version"], capture_output=True, check=True
+        )
+        return done.stdout.decode().split()[2]  # postgres (PostgreSQL) 15.10 (Debian 15.10-0)
+
     def execute(self, statement: str) -> None:
         """Runs one statement outside any test's database."""
 

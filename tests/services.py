@@ -1,0 +1,64 @@
+"""Sees to it that the servers which tests need are there (`make services`), and says which.
+
+PostgreSQL: its programs are installed by Debian's package when they are missing and this user may
+do so. No server is left running: each test process starts a private one and ends it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+from postgres_server import PostgresServer, programs
+
+ATTEMPTS, PAUSE_SECONDS = 3, 10
+
+BY_HAND = """PostgreSQL is missing and cannot be installed from here. Install the server's programs:
+  Debian, Ubuntu: apt-get install postgresql
+  Fedora:         dnf install postgresql-server
+Without them the tests of the PostgreSQL store are skipped."""
+
+
+def main() -> int:
+    """0 when everything is there."""
+    if programs() is None and not install():
+        print(BY_HAND)
+        return 1
+    server = PostgresServer()
+    try:
+        version = server.version()
+    finally:
+        server.close()
+    print(f"PostgreSQL {version} in {programs()}: each test process starts its own and ends it")
+    return 0
+
+
+def install() -> bool:
+    """True when Debian's package could be installed."""
+    if shutil.which("apt-get") is None:
+        return False
+    as_root = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    if as_root and shutil.which("sudo") is None:
+        return False
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    commands = (
+        ["apt-get", "update", "-q"],
+        ["apt-get", "install", "-q", "-y", "--no-install-recommends", "postgresql"],
+    )
+    for attempt in range(ATTEMPTS):  # downloads may fail for a moment
+        if attempt:
+            time.sleep(PAUSE_SECONDS * attempt)
+        done = [
+            subprocess.run([*as_root, *command], env=environment, check=False).returncode
+            for command in commands
+        ]
+        if done[-1] == 0 and programs() is not None:
+            return True
+    return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())
