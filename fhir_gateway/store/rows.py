@@ -6,7 +6,7 @@ Each table's rows are tuples in the order of its insert statement. A driver firs
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from fhir_gateway.fhir.keys import key64, type_key
@@ -41,6 +41,14 @@ class Rows:
     journal: list[Row] = field(default_factory=list)
     journal_home: list[Row] = field(default_factory=list)
 
+    def add(self, others: Rows) -> None:
+        """Takes over the rows of others, which are empty afterwards."""
+        for name in TABLES:
+            rows: list[Row] = getattr(others, name)
+            if rows:
+                getattr(self, name).extend(rows)
+                rows.clear()
+
     def add_index(self, home: int, rid: int, derived: Any) -> None:
         """Index rows of one resource; a global row always has its twin in the home, once."""
         ints, texts = derived.ints, derived.texts
@@ -72,6 +80,10 @@ class Rows:
                  int(row.passed), row.evaluator, row.round)
             )  # fmt: skip
         self.identity += [(key, kind, home, rid) for key, kind in derived.identity]
+
+
+#: The tables to insert into; rows of one name nothing of another that comes later.
+TABLES = tuple(table.name for table in fields(Rows) if table.name != "retired")
 
 
 def _fact(fact: Fact, placed: Placed, rid: int, t: int, ordinal: int, version: int) -> Row:

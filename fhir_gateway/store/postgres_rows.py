@@ -1,0 +1,210 @@
+"""The writing of a batch's rows on PostgreSQL, in few round trips.
+
+First one statement for each kind of home takes away what is superseded. Tables with many rows are
+then copied (COPY costs the client a quarter of arrays, and the server half), and one statement
+inserts all others from arrays and moves the clock. Which statements a batch needs depends on its
+tables; the driver keeps them prepared.
+"""
+
+# ruff: noqa: S608 - SQL is put together from constants; values are always bound
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import asyncpg
+
+from fhir_gateway.store.postgres_lookups import PostgresLookups
+from fhir_gateway.store.rows import Row
+
+#: From so many rows on a table is copied.
+COPIED = 60
+
+
+class _Table(NamedTuple):
+    """How a table is written. Of rows whose first `key` columns agree the last one counts, 0 when
+    that cannot be; `held` says what becomes of a row of the same key that is stored.
+    """
+
+    columns: tuple[str, ...]
+    kinds: tuple[str, ...]
+    key: int = 0
+    held: str = ""
+    ends: bool = False  # one more column, the end of validity
+
+
+def _table(columns: str, kinds: str, **more: Any) -> _Table:
+    names = {"i": "bigint", "t": "text", "b": "bytea"}
+    return _Table(tuple(columns.split()), tuple(names[kind] for kind in kinds), **more)
+
+
+_FOR_EVER = (1 << 63) - 1
+
+_WRITTEN = {
+    "locator": _table("type id home rid", "itii"),
+    "resource": _table(
+        "home type rid id version t n updated deleted owner sensitivity patient source enc body"
+        " key",
+        "iiitiiiiiiitbibi",
+    ),
+    "version": _table(
+        "home rid version t n updated deleted owner sensitivity source enc body", "iiiiiiiiibib"
+    ),
+    "px": _table("home parameter v1 v2 rid", "iiiii"),
+    "px_text": _table("home parameter text rid", "iiti", key=4),
+    "gx": _table("parameter v1 v2 home rid", "iiiii", key=5),
+    "gx_text": _table("parameter text home rid", "itii", key=4),
+    "fact": _table(
+        "home item time rid t_from ordinal version time_high issued kind status issuer specimen"
+        " unit method value laterality flags mark source patient result owner sensitivity",
+        "itiiiiiiittttttttitttiii",
+        ends=True,
+    ),
+    "result_of": _table(
+        "home result rid t_from status issued source", "iiiitit", key=4, ends=True
+    ),
+    "evaluation": _table(
+        'institution item rid ordinal t_from area "start" "end" passed evaluator round',
+        "ttiiitttitt",
+        ends=True,
+    ),
+    "identity": _table("key kind home rid", "biii", key=4),
+    "change": _table("t n i home type rid version op", "iiiiiiit"),
+    "once": _table("kind key t n updated response", "tbiiib"),
+    "counter": _table("key k", "bi", key=1, held="DO UPDATE SET k = excluded.k"),
+    "received": _table("hash media at enc body", "btiib", key=1, held="DO NOTHING"),
+    "credential": _table(
+        "hash institution active", "bti", key=1,
+        held="DO UPDATE SET institution = excluded.institution, active = excluded.active",
+    ),
+    "seen": _table(
+        "institution updated", "ti", key=1, held="DO UPDATE SET updated = excluded.updated"
+    ),
+    "change_set": _table("t n id updated outcome", "iibib"),
+    "journal": _table(
+        "t n i type id home updated patient owner nonce leaf enc body", "iiiitiitibbib"
+    ),
+    "journal_home": _table("home t n i", "iiii"),
+}  # fmt: skip
+
+
+class Moved(NamedTuple):
+    """The clock row as the batch leaves it."""
+
+    t: int
+    epoch: int
+    updated: int
+    rid: int
+    home: int
+
+
+async def write(connection: asyncpg.Connection, lookups: PostgresLookups, clock: Moved) -> None:
+    """Writes what a batch has gathered and moves the clock; what remains is to commit."""
+    if lookups.rows.retired:
+        await _retire(connection, lookups.rows.retired)
+    names: list[str] = []
+    values: list[Any] = [*clock]
+    for name, rows in _tables(lookups):
+        if len(rows) >= COPIED and not _WRITTEN[name].held:
+            await _copy(connection, name, rows)
+        else:
+            names.append(name)
+            values += zip(*rows, strict=True)
+    await connection.execute(_statement(tuple(names)), *values)
+
+
+def _tables(lookups: PostgresLookups) -> Iterator[tuple[str, Sequence[Row]]]:
+    """Every table that has rows, with each row once."""
+    for name, table in _WRITTEN.items():
+        rows = lookups.versions if name == "version" else getattr(lookups.rows, name)
+        if not rows:
+            continue
+        if table.key and len(rows) > 1:
+            rows = list({row[: table.key]: row for row in rows}.values())
+        yield name, rows
+
+
+async def _copy(connection: asyncpg.Connection, name: str, rows: Sequence[Row]) -> None:
+    columns = [column.strip('"') for column in _WRITTEN[name].columns]
+    if _WRITTEN[name].ends:
+        columns.append("t_to")
+        rows = [(*row, _FOR_EVER) for row in rows]
+    await connection.copy_records_to_table(name, records=rows, columns=columns)
+
+
+@cache
+def _statement(names: tuple[str, ...]) -> str:
+    """Inserts into these tables from arrays, and the clock's step."""
+    number = 6
+    parts = []
+    for name in names:
+        table = _WRITTEN[name]
+        arrays = ", ".join(f"${number + place}::{kind}[]" for place, kind in enumerate(table.kinds))
+        number += len(table.kinds)
+        columns, selected = ", ".join(table.columns), "*"
+        if table.ends:
+            columns, selected = f"{columns}, t_to", f"*, {_FOR_EVER}"
+        held = f" ON CONFLICT ({table.columns[0]}) {table.held}" if table.held else ""
+        parts.append(
+            f"add_{name} AS (INSERT INTO {name} ({columns})"
+            f" SELECT {selected} FROM unnest({arrays}){held})"
+        )
+    return (f"WITH {', '.join(parts)} " if parts else "") + _ADVANCE
+
+
+_ADVANCE = "UPDATE clock SET t = $1, epoch = $2, updated = $3, rid = $4, home = $5"
+
+# -- what is superseded --------------------------------------------------------------------------
+
+
+async def _retire(
+    connection: asyncpg.Connection, retired: Sequence[tuple[int, int, int, int]]
+) -> None:
+    """Takes current versions out of the way: to `version`, their index rows gone, their facts
+    ended. Index rows of shared homes are found by an index that is partial.
+    """
+    for statement, rows in (
+        (_RETIRE_PERSONAL, [row for row in retired if row[1] > 0]),
+        (_RETIRE_SHARED, [row for row in retired if row[1] <= 0]),
+    ):
+        if rows:
+            await connection.execute(statement, *zip(*rows, strict=True))
+
+
+_RETIRE = """
+WITH q AS MATERIALIZED (
+  SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
+    q (type, home, rid, t)
+), gone AS (
+  DELETE FROM resource r USING q WHERE r.home = q.home AND r.type = q.type AND r.rid = q.rid
+  RETURNING r.*
+), kept AS (
+  INSERT INTO version (home, rid, version, t, n, updated, deleted, owner, sensitivity, source, enc,
+    body)
+  SELECT home, rid, version, t, n, updated, deleted, owner, sensitivity, source, enc, body FROM gone
+), ints AS (
+  DELETE FROM px USING q WHERE px.home = q.home AND px.rid = q.rid AND {px}
+  RETURNING px.*
+), texts AS (
+  DELETE FROM px_text p USING q WHERE p.home = q.home AND p.rid = q.rid AND {p}
+  RETURNING p.*
+), global_ints AS (
+  DELETE FROM gx USING ints i WHERE gx.parameter = i.parameter AND gx.v1 = i.v1 AND gx.v2 = i.v2
+    AND gx.home = i.home AND gx.rid = i.rid
+), global_texts AS (
+  DELETE FROM gx_text g USING texts i WHERE g.parameter = i.parameter
+    AND left(g.text, 128) = left(i.text, 128) AND g.home = i.home AND g.rid = i.rid
+), {ends} evaluations AS (
+  UPDATE evaluation e SET t_to = q.t FROM q WHERE e.rid = q.rid AND e.t_to = 9223372036854775807
+) DELETE FROM identity i USING q WHERE i.rid = q.rid"""
+_END = """facts AS (
+  UPDATE fact f SET t_to = q.t FROM q
+  WHERE f.home = q.home AND f.rid = q.rid AND f.t_to = 9223372036854775807
+), links AS (
+  UPDATE result_of l SET t_to = q.t FROM q
+  WHERE l.home = q.home AND l.rid = q.rid AND l.t_to = 9223372036854775807
+),"""
+_RETIRE_PERSONAL = _RETIRE.format(px="TRUE", p="TRUE", ends=_END)
+_RETIRE_SHARED = _RETIRE.format(px="px.home <= 0", p="p.home <= 0", ends="")

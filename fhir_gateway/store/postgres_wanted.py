@@ -1,0 +1,217 @@
+"""What a batch may ask for, found out before it is judged, and fetched with one statement.
+
+The statement is put together from the parts that this batch needs; the driver keeps it prepared,
+and few combinations occur.
+"""
+
+# ruff: noqa: S608 - SQL is put together from constants; values are always bound
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import asyncpg
+
+from fhir_gateway.fhir.keys import type_key
+from fhir_gateway.store.changes import (
+    Absent,
+    ChangeSet,
+    Counter,
+    Exists,
+    Guard,
+    Put,
+    Settled,
+    Unique,
+    VersionIs,
+)
+
+_PATIENT = type_key("Patient")
+
+Resource = tuple[int, str]
+Token = tuple[int, int, int, int | None]  # type, parameter, v1, v2
+
+
+class Clock(NamedTuple):
+    """The clock row, read under its lock."""
+
+    t: int
+    epoch: int
+    updated: int
+    rid: int
+    home: int
+    drained: tuple[int, ...]
+
+
+class Wanted:
+    """The questions of a batch."""
+
+    def __init__(self) -> None:
+        self.outcomes: set[bytes] = set()
+        self.onces: set[tuple[str, bytes]] = set()
+        self.resources: dict[Resource, bool] = {}  # whether its body is wanted too
+        self.identities: set[bytes] = set()
+        self.counters: set[bytes] = set()
+        self.tokens: dict[Token, None] = {}
+        self.settled: dict[Settled, None] = {}
+        self.deletions = 0  # puts that may free a token
+
+    def add(self, change_set: ChangeSet) -> None:
+        """Everything that judging and placing this change set may ask."""
+        if change_set.id:
+            self.outcomes.add(change_set.id)
+        if change_set.once is not None:
+            self.onces.add((change_set.once.kind, change_set.once.key))
+        for guard in change_set.guards:
+            self._add_guard(guard)
+        for put in change_set.puts:
+            self._add_put(put)
+        entries = change_set.journal
+        if change_set.refusal is not None:
+            entries = [*entries, change_set.refusal]
+        for entry in entries:
+            if not entry.home and entry.patient is not None:
+                self._add(_PATIENT, entry.patient)
+
+    def _add(self, type: int, id: str) -> None:
+        self.resources.setdefault((type, id), False)
+
+    def _add_guard(self, guard: Guard) -> None:
+        if isinstance(guard, VersionIs):
+            self._add(type_key(guard.type), guard.id)
+        elif isinstance(guard, Exists):
+            type, _, id = guard.reference.partition("/")
+            self._add(type_key(type), id)
+        elif isinstance(guard, Unique):
+            self.onces.add((guard.kind, guard.key))
+        elif isinstance(guard, Counter):
+            self.counters.add(guard.key)
+        elif isinstance(guard, Absent):
+            self.tokens[token_of(guard)] = None
+        else:
+            self.settled[guard] = None
+
+    def _add_put(self, put: Put) -> None:
+        key = (type_key(put.type), put.id)
+        if put.only_if_changed:
+            self.resources[key] = True
+        else:
+            self.resources.setdefault(key, False)
+        self.deletions += 1
+        if put.patient is not None:
+            self._add(_PATIENT, put.patient)
+        if put.follow is not None:
+            type, _, id = put.follow.partition("/")
+            self._add(type_key(type), id)
+        if put.type == "Patient":
+            self.identities.update(key for key, kind in put.derived.identity if kind == 1)
+
+
+def token_of(guard: Absent) -> Token:
+    """What an Absent guard asks for."""
+    return type_key(guard.type), guard.parameter, guard.v1, guard.v2
+
+
+class Found(NamedTuple):
+    """The answers, as the database had them when the batch began."""
+
+    clock: Clock
+    outcomes: Sequence[Sequence[Any]] = ()  # id, outcome
+    onces: Sequence[Sequence[Any]] = ()  # kind, key, t, n, updated, response
+    resources: Sequence[Sequence[Any]] = ()  # type, id, home, rid, version, deleted, patient, …
+    identities: Sequence[Sequence[Any]] = ()  # key, home, rid
+    counters: Sequence[Sequence[Any]] = ()  # key, k
+    tokens: Sequence[Sequence[Any]] = ()  # number of the token, id, rid
+    settled: Sequence[Sequence[Any]] = ()  # number of the guard
+
+
+async def fetch(connection: asyncpg.Connection, wanted: Wanted) -> Found:
+    """The answers to all questions of a batch; the clock row must be locked."""
+    parts: list[str] = []
+    values: list[Any] = []
+    names: list[str] = []
+    for name, sql, columns in _questions(wanted):
+        marks = [f"${len(values) + place + 1}" for place in range(len(columns))]
+        parts.append(f"ARRAY({sql.format(*marks)}) AS {name}")
+        names.append(name)
+        values += columns
+    row = await connection.fetchrow(", ".join([_CLOCK, *parts]) + " FROM clock", *values)
+    if row is None:
+        raise LookupError("the clock row is missing")
+    t, epoch, updated, rid, home, *drained = row[:8]
+    clock = Clock(t, epoch, updated, rid, home, tuple(drained))
+    return Found(clock, **dict(zip(names, row[8:], strict=True)))
+
+
+def _questions(wanted: Wanted) -> Iterable[tuple[str, str, list[Any]]]:
+    """(name, SQL, bound arrays) of every kind that is wanted at all."""
+    if wanted.outcomes:
+        yield "outcomes", _OUTCOMES, [list(wanted.outcomes)]
+    if wanted.onces:
+        yield "onces", _ONCES, _columns(wanted.onces)
+    if wanted.resources:
+        keys = _columns(wanted.resources)
+        if any(wanted.resources.values()):
+            yield "resources", _RESOURCES_AND_BODIES, [*keys, list(wanted.resources.values())]
+        else:
+            yield "resources", _RESOURCES, keys
+    if wanted.identities:
+        yield "identities", _IDENTITIES, [list(wanted.identities)]
+    if wanted.counters:
+        yield "counters", _COUNTERS, [list(wanted.counters)]
+    if wanted.tokens:
+        # Enough that two are left to tell of when all others leave within the batch.
+        yield "tokens", _TOKENS, [*_columns(wanted.tokens), 5 + wanted.deletions]
+    if wanted.settled:
+        yield "settled", _SETTLED, _columns(_spread(wanted.settled))
+
+
+def _spread(guards: Iterable[Settled]) -> Iterable[tuple[int, int, int, int | None]]:
+    """(number of the guard, since, type, home) for each of its types and homes."""
+    for number, guard in enumerate(guards):
+        for type in guard.types:
+            for home in guard.homes or (None,):
+                yield number, guard.since, type_key(type), home
+
+
+def _columns(rows: Iterable[Sequence[Any]]) -> list[Any]:
+    return list(zip(*rows, strict=True))
+
+
+_CLOCK = "SELECT t, epoch, updated, rid, home, drained_t, drained_n, drained_i"
+_OUTCOMES = """
+SELECT ROW(c.id, c.outcome) FROM unnest({}::bytea[]) q (id) JOIN change_set c ON c.id = q.id"""
+_ONCES = """
+SELECT ROW(o.kind, o.key, o.t, o.n, o.updated, o.response)
+FROM unnest({}::text[], {}::bytea[]) q (kind, key)
+JOIN once o ON o.kind = q.kind AND o.key = q.key"""
+_PLACES = """
+JOIN locator l ON l.type = q.type AND l.id = q.id
+JOIN resource r ON r.home = l.home AND r.type = l.type AND r.rid = l.rid"""
+_RESOURCES = f"""
+SELECT ROW(q.type, q.id, r.home, r.rid, r.version, r.deleted, r.patient)
+FROM unnest({{}}::bigint[], {{}}::text[]) q (type, id) {_PLACES}"""
+_RESOURCES_AND_BODIES = f"""
+SELECT ROW(q.type, q.id, r.home, r.rid, r.version, r.deleted, r.patient,
+  CASE WHEN q.body THEN r.enc END, CASE WHEN q.body THEN r.body END)
+FROM unnest({{}}::bigint[], {{}}::text[], {{}}::bool[]) q (type, id, body) {_PLACES}"""
+_IDENTITIES = """
+SELECT ROW(i.key, i.home, i.rid)
+FROM unnest({}::bytea[]) q (key) JOIN identity i ON i.key = q.key AND i.kind = 1"""
+_COUNTERS = """
+SELECT ROW(c.key, c.k) FROM unnest({}::bytea[]) q (key) JOIN counter c ON c.key = q.key"""
+_TOKENS = """
+SELECT ROW(q.number, m.id, m.rid)
+FROM unnest({}::bigint[], {}::bigint[], {}::bigint[], {}::bigint[])
+  WITH ORDINALITY q (type, parameter, v1, v2, number)
+CROSS JOIN LATERAL (
+  SELECT DISTINCT r.id, r.rid
+  FROM gx g JOIN resource r ON r.home = g.home AND r.type = q.type AND r.rid = g.rid
+  WHERE g.parameter = q.parameter AND g.v1 = q.v1 AND (q.v2 IS NULL OR g.v2 = q.v2)
+    AND r.deleted = 0
+  LIMIT {}::bigint) m"""
+_SETTLED = """
+SELECT ROW(q.number)
+FROM unnest({}::bigint[], {}::bigint[], {}::bigint[], {}::bigint[]) q (number, since, type, home)
+WHERE EXISTS (SELECT 1 FROM change c
+  WHERE c.t > q.since AND c.type = q.type AND (q.home IS NULL OR c.home = q.home))"""
