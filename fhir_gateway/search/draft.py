@@ -10,7 +10,7 @@ from fhir_gateway.errors import Invalid, NotSupported
 from fhir_gateway.search.context import Context
 from fhir_gateway.search.params import Parameter, refusal, shown
 from fhir_gateway.search.plan import Condition, Include, SearchPlan, Sort
-from fhir_gateway.search.registry import fixed_home
+from fhir_gateway.search.registry import fixed_home, global_among
 
 DEFAULT_COUNT = 50
 
@@ -25,18 +25,17 @@ class Draft:
     """
 
     __slots__ = (
-        "applied", "by_patient", "conditions", "context", "count", "cursor", "follows", "given",
-        "global_parameters", "home", "includes", "only_count", "page_limit", "patients", "rest",
-        "sort", "total", "type",
+        "applied", "by_patient", "compartment", "conditions", "context", "count", "cursor",
+        "dropped", "elements", "explain", "follows", "given", "home", "includes", "only_count",
+        "page_limit", "patients", "rest", "sort", "summary", "total", "type",
     )  # fmt: skip
 
     def __init__(self, type: str, context: Context, page_limit: int) -> None:
         self.type, self.context, self.page_limit = type, context, page_limit
         self.conditions: list[tuple[int, Condition]] = []
-        self.global_parameters: list[int] = []
         self.patients: tuple[str, ...] = ()
         self.follows: tuple[tuple[str, str], ...] = ()
-        self.rest = self.by_patient = self.only_count = False
+        self.rest = self.by_patient = self.only_count = self.explain = False
         self.home = fixed_home(type)
         self.count = min(DEFAULT_COUNT, page_limit)
         self.sort: tuple[Sort, ...] = ()
@@ -45,6 +44,10 @@ class Draft:
         self.cursor: str | None = None
         self.given: set[str] = set()
         self.applied: list[tuple[str, str]] = []
+        self.dropped: list[str] = []
+        self.elements: tuple[str, ...] = ()
+        self.summary: Literal["", "true", "text", "data", "count", "false"] = ""
+        self.compartment: tuple[str, str] | None = None
 
     @property
     def bound(self) -> bool:
@@ -58,13 +61,15 @@ class Draft:
         self.given.add(parameter.name.base)
 
     def plan(self) -> SearchPlan:
-        """The frozen plan."""
+        """The frozen plan. Raises Invalid for result parameters that contradict each other."""
+        self._check()
+        conditions = tuple(condition for _, condition in sorted(self.conditions, key=_by_rank))
         return SearchPlan(
             type=self.type,
-            conditions=tuple(condition for _, condition in sorted(self.conditions, key=_by_rank)),
+            conditions=conditions,
             patients=self.patients,
             home=self.home,
-            global_parameters=frozenset(self.global_parameters),
+            global_parameters=global_among(self.type, conditions),
             sort=self.sort,
             count=self.count,
             includes=tuple(self.includes),
@@ -75,7 +80,40 @@ class Draft:
             rest=self.rest,
             by_patient=self.by_patient,
             cursor=self.cursor,
+            explain=self.explain,
+            elements=self.elements,
+            summary=self.summary,
+            compartment=self.compartment,
+            dropped=tuple(self.dropped),
         )
+
+    def _check(self) -> None:
+        if len(self.given) + len(self.includes) < 2:
+            return
+        for one, other in _CONTRADICTIONS:
+            if _says(self, one) and _says(self, other):
+                raise Invalid(
+                    f"{one} and {other} contradict each other", expression=one, rule="search-result"
+                )
+
+
+#: Result parameters that cannot be met together.
+_CONTRADICTIONS = (
+    ("_elements", "_summary"),
+    ("_total=none", "_summary=count"),
+    ("_total=none", "_count=0"),
+    ("_summary=text", "_include"),
+    ("_summary=text", "_revinclude"),
+)
+
+
+def _says(draft: Draft, what: str) -> bool:
+    """True when a result parameter was given, with this value where one is named."""
+    name, equals, value = what.partition("=")
+    return any(
+        given.partition(":")[0] == name and (not equals or text == value)
+        for given, text in draft.applied
+    )
 
 
 def _by_rank(ranked: tuple[int, Condition]) -> int:

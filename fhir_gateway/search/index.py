@@ -17,9 +17,19 @@ from fhir_gateway.fhir.datatypes import fold
 from fhir_gateway.fhir.definitions import definitions
 from fhir_gateway.fhir.keys import key64
 from fhir_gateway.fhir.path import Items, Path, compile_path
+from fhir_gateway.search import composite
 from fhir_gateway.search.context import Context
-from fhir_gateway.search.registry import COLUMNS, Searchable, searchables
-from fhir_gateway.search.types import date, number, quantity, reference, string, token, uri
+from fhir_gateway.search.registry import COLUMNS, Searchable, global_numbers, searchables
+from fhir_gateway.search.types import (
+    date,
+    number,
+    pinyin,
+    quantity,
+    reference,
+    string,
+    token,
+    uri,
+)
 
 IntRow = tuple[int, int, int]
 TextRow = tuple[int, str]
@@ -95,14 +105,13 @@ def references(type: str, code: str, resource: dict[str, Any]) -> Iterator[str]:
 
 def _compile_type(type: str, context: Context) -> _Type:
     by_expression: dict[str, list[_Convert]] = {}
-    global_numbers: set[int] = set()
     for code, searchable in searchables(type).items():
-        if code in COLUMNS or searchable.refused:
+        if code in COLUMNS or searchable.refused or searchable.flat:
+            continue
+        if searchable.parts != (code,):  # answered by the rows of its parts
             continue
         convert = _CONVERTERS[searchable.kind](searchable, context)
         by_expression.setdefault(searchable.expression, []).append(convert)
-        if searchable.is_global:
-            global_numbers |= _numbers(searchable)
     steps: dict[str, list[_Step]] = {}
     for expression, converts in by_expression.items():
         path = compile_path(expression, type)
@@ -110,11 +119,7 @@ def _compile_type(type: str, context: Context) -> _Type:
         members = ("resourceType",) if says_something_of_nothing else _roots(type, expression)
         for member in members:
             steps.setdefault(member, []).append(_Step(path, tuple(converts)))
-    return _Type(steps, frozenset(global_numbers))
-
-
-def _numbers(searchable: Searchable) -> set[int]:
-    return {searchable.number, searchable.exact_number, searchable.identifier_number}
+    return _Type(steps, global_numbers(type))
 
 
 _BRANCH = re.compile(r"\(?(?:[A-Z]\w*\.)?(?P<name>[a-z]\w*)(?:(?: as |\.as\()(?P<cast>\w+)\))?")
@@ -134,6 +139,40 @@ def _roots(type: str, expression: str) -> tuple[str, ...]:
         members = [member for member, _ in spelled]
         found |= dict.fromkeys([wanted] if wanted in members else members)
     return tuple(found)
+
+
+def _token_converter(searchable: Searchable, context: Context) -> _Convert:
+    """Pairs; the texts of a coded value; the type and value of an identifier."""
+    pairs = _pairs_converter(token.ROWS)(searchable, context)
+    text_number, of_type_number = searchable.text_number, searchable.of_type_number
+    if not text_number:
+        return pairs
+
+    def convert(items: Items, ints: list[IntRow], texts: list[TextRow]) -> None:
+        pairs(items, ints, texts)
+        for datatype, value in items:
+            found = token.TEXTS.get(datatype)
+            for text in found(value) if found else ():
+                texts.append((text_number, fold(text)))
+            if datatype == "Identifier" and "type" in value:
+                ints.extend((of_type_number, *row) for row in token.of_type(value, context))
+
+    return convert
+
+
+def _quantity_converter(searchable: Searchable, context: Context) -> _Convert:
+    """Pairs as they are measured, and pairs in base units."""
+    pairs = _pairs_converter(quantity.ROWS)(searchable, context)
+    number = searchable.canonical_number
+
+    def convert(items: Items, ints: list[IntRow], texts: list[TextRow]) -> None:
+        pairs(items, ints, texts)
+        for datatype, value in items:
+            found = quantity.CANONICAL.get(datatype)
+            if found is not None:
+                ints.extend((number, *row) for row in found(value, context))
+
+    return convert
 
 
 def _pairs_converter(rows: Any) -> Callable[[Searchable, Context], _Convert]:
@@ -182,7 +221,7 @@ def _reference_converter(searchable: Searchable, context: Context) -> _Convert:
 
 def _string_converter(searchable: Searchable, context: Context) -> _Convert:
     own, exact, present = searchable.number, searchable.exact_number, searchable.present_number
-    secret = context.secret
+    secret, code, sounding = context.secret, searchable.code, searchable.pinyin_number
 
     def convert(items: Items, ints: list[IntRow], texts: list[TextRow]) -> None:
         before = len(ints)
@@ -191,6 +230,8 @@ def _string_converter(searchable: Searchable, context: Context) -> _Convert:
             for text in found(value) if found else ():
                 texts.append((own, fold(text)))
                 ints.append((exact, key64(text, secret), 0))
+            if sounding:
+                texts.extend((sounding, text) for text in pinyin.texts(code, value))
         if len(ints) == before:
             ints.append((present, 0, 0))
 
@@ -207,11 +248,17 @@ def _uri_converter(searchable: Searchable, context: Context) -> _Convert:
     return convert
 
 
+def _composite_converter(searchable: Searchable, context: Context) -> _Convert:
+    rows = composite.rows_of(searchable, context)
+    return lambda items, ints, texts: rows(items, ints)
+
+
 #: The converter of each type of search parameter.
 _CONVERTERS: dict[str, Callable[[Searchable, Context], _Convert]] = {
-    "token": _pairs_converter(token.ROWS),
+    "token": _token_converter,
     "date": _pairs_converter(date.ROWS),
-    "quantity": _pairs_converter(quantity.ROWS),
+    "quantity": _quantity_converter,
+    "composite": _composite_converter,
     "number": _pairs_converter(number.ROWS),
     "reference": _reference_converter,
     "string": _string_converter,

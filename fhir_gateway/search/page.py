@@ -40,7 +40,8 @@ def next_link(
 
 
 def _link(base_url: str, plan: SearchPlan, pairs: tuple[tuple[str, str], ...]) -> str:
-    address = f"{base_url}/{plan.type}"
+    owner = "/".join(plan.compartment) + "/" if plan.compartment else ""
+    address = f"{base_url}/{owner}{plan.type}"
     if not pairs:
         return address
     query = "&".join([f"{_quoted(name)}={_quoted(value)}" for name, value in pairs])
@@ -87,5 +88,6 @@ def resume(plan: SearchPlan, *, secret: bytes, caller: str) -> SearchPlan:
 
 
 def _mac(plan: SearchPlan, values: bytes, secret: bytes, caller: str) -> bytes:
-    bound = msgspec.msgpack.encode((plan.type, plan.applied, caller, values))
+    where = (plan.type, *(plan.compartment or ()))
+    bound = msgspec.msgpack.encode((where, plan.applied, caller, values))
     return blake2b(bound, digest_size=_MAC, key=secret, person=b"search-cursor").digest()

@@ -7,7 +7,7 @@ of `fhir.definitions`, one type at a time on first use.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, NamedTuple
@@ -16,8 +16,19 @@ from fhir_gateway.fhir.definitions import Element, SearchParameter, definitions
 from fhir_gateway.fhir.home import HOME_RULES, Rule
 from fhir_gateway.fhir.keys import parameter_key
 from fhir_gateway.fhir.path import result_types
+from fhir_gateway.search.plan import (
+    AllOf,
+    AnyOf,
+    Chain,
+    Condition,
+    Quantity,
+    Range,
+    Ref,
+    Text,
+    Token,
+)
 
-Kind = Literal["token", "reference", "date", "string", "uri", "number", "quantity"]
+Kind = Literal["token", "reference", "date", "string", "uri", "number", "quantity", "composite"]
 Binding = Literal["person", "follow", "institution"]
 
 #: Kept as columns of the resource, not as index rows.
@@ -43,17 +54,25 @@ WRITTEN_PER_HOME: Mapping[str, frozenset[str]] = {
 #: Tokens that most resources of a patient share; never the way into a search when there is another.
 _COMMON = frozenset({"category", "class", "_tag", "_security", "_profile"})
 
-#: Why a parameter of the standard is refused, by its type or code.
-_REFUSED_TYPES = {
-    "composite": "composite search parameters are not offered yet; search by their parts",
-    "special": "it needs a calculation that is not offered",
+#: Types whose names are found by pinyin too.
+NAMED_IN_CHINESE = frozenset({"Patient", "Person", "Practitioner", "RelatedPerson"})
+
+#: Why a parameter of the standard is refused, by its code. All others are searchable, but what
+#: stands inside a Bundle.
+_REFUSED_CODES = {
+    "_content": "there is no full-text index; search by a parameter of the type",
+    "_text": "there is no full-text index; search by a parameter of the type",
+    "_filter": "filter expressions are not offered; use parameters, chains and _has",
+    "_query": "there are no named queries",
+    "near": "distances are not computed; search by address",
+    "phonetic": "phonetic matching is not offered; name finds Chinese names by pinyin",
 }
-_REFUSED_CODES = {"phonetic": "phonetic matching of names is not offered; use name"}
 _INSIDE = "what stands inside a Bundle is not searched"
-_NO_EXPRESSION = "it is not an element of the resource and is not offered"
 
 #: Datatypes whose token has no system of its own.
 WITHOUT_SYSTEM = frozenset({"boolean", "code", "id", "string", "uri", "url", "canonical"})
+#: Datatypes of tokens that carry a text, for :text.
+_WITH_TEXT = frozenset({"CodeableConcept", "Coding", "Identifier"})
 
 _SECOND = 1_000_000
 #: How wide (in microseconds) the range of one date can be, by datatype.
@@ -70,13 +89,23 @@ class Leaf(NamedTuple):
     binding: str
 
 
+class Component(NamedTuple):
+    """One component of a composite: the parameter it is like, its expression below the item."""
+
+    code: str
+    expression: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Searchable:
     """One search parameter of one type.
 
     `datatypes` are those that can come out of its expression. `binding` says that the resource
     lives in the home of what the parameter names; `is_patient` that it is exactly the Patient
-    of the row. `refused` is the reason why it cannot be searched, or empty.
+    of the row. `refused` is the reason why it cannot be searched, or empty. `parts` are the codes
+    of the parameters whose rows answer it: itself, or those that a combo-… is the union of.
+    `components` belong to a composite; it is `flat` when its item cannot repeat, so that its
+    components' own rows answer it. `codes` is the closed list of a bare code, in order.
     """
 
     type: str
@@ -92,10 +121,25 @@ class Searchable:
     rank: int  # the lower, the fewer resources a value is expected to have
     widest: int | None
     refused: str
+    parts: tuple[str, ...]
+    components: tuple[Component, ...]
+    flat: bool
+    codes: tuple[str, ...]
     number: int
     exact_number: int  # :exact rows of a string
     identifier_number: int  # :identifier rows of a reference
     present_number: int  # there is a value, but none that can be searched
+    text_number: int  # :text rows of a token, 0 when it has no text
+    of_type_number: int  # :of-type rows of an identifier, 0 when it is none
+    pinyin_number: int  # pinyin rows of a name, 0 when it has none
+    canonical_number: int  # rows of a quantity in base units
+
+    def global_numbers(self) -> tuple[int, ...]:
+        """The numbers whose rows stand in the global index too."""
+        if not self.is_global:
+            return ()
+        own = (self.number, self.exact_number, self.identifier_number)
+        return (*own, *(number for number in (self.of_type_number, self.pinyin_number) if number))
 
 
 @lru_cache(maxsize=256)
@@ -110,18 +154,40 @@ def fixed_home(type: str) -> int | None:
     return 0 if type != "Patient" and HOME_RULES[type] == Rule() else None
 
 
-def _searchable(type: str, parameter: SearchParameter) -> Searchable:
-    code = parameter.code
-    refused = (
-        _REFUSED_TYPES.get(parameter.type)
-        or _REFUSED_CODES.get(code)
-        or ("" if parameter.expression else _NO_EXPRESSION)
+@lru_cache(maxsize=256)
+def global_numbers(type: str) -> frozenset[int]:
+    """The parameter numbers of a type whose rows stand in the global index too."""
+    return frozenset(
+        number for one in searchables(type).values() for number in one.global_numbers()
     )
+
+
+def global_among(type: str, conditions: Iterable[Condition]) -> frozenset[int]:
+    """The parameters of conditions on this type whose rows stand in the global index too."""
+    return global_numbers(type) & frozenset(_parameters(conditions))
+
+
+def _parameters(conditions: Iterable[Condition]) -> Iterable[int]:
+    for condition in conditions:
+        if isinstance(condition, AnyOf | AllOf):
+            yield from _parameters(condition.conditions)
+        elif isinstance(condition, Token | Ref | Range | Quantity | Text | Chain):
+            yield condition.parameter
+
+
+def _searchable(type: str, parameter: SearchParameter) -> Searchable:
+    code, composite = parameter.code, parameter.type == "composite"
     leaves = _leaves(type, parameter.expression)
-    datatypes = result_types(parameter.expression, type) if refused == "" else frozenset()
+    parts = _parts(type, parameter)
+    flat = composite and parts == (code,) and _is_single(type, parameter.expression)
+    refused = _REFUSED_CODES.get(code, "")
+    datatypes = frozenset[str]()
+    if not (refused or composite):
+        datatypes = result_types(parameter.expression, type)
     if "Resource" in datatypes:
         refused = _INSIDE
     binding = _binding(type, code, leaves) if parameter.type == "reference" else None
+    names = type in NAMED_IN_CHINESE and "HumanName" in _owners(type, parameter)
     return Searchable(
         type=type,
         code=code,
@@ -138,11 +204,80 @@ def _searchable(type: str, parameter: SearchParameter) -> Searchable:
         if datatypes and datatypes <= _WIDEST.keys()
         else None,
         refused=refused,
+        parts=parts,
+        components=_components(type, parameter) if composite and not refused else (),
+        flat=flat,
+        codes=_codes(datatypes, leaves),
         number=parameter_key(type, code),
         exact_number=parameter_key(type, f"{code}:exact"),
         identifier_number=parameter_key(type, f"{code}:identifier"),
         present_number=parameter_key(type, f"{code}:present"),
+        text_number=_derived(type, code, "text", datatypes & _WITH_TEXT),
+        of_type_number=_derived(type, code, "of-type", "Identifier" in datatypes),
+        pinyin_number=_derived(type, code, "pinyin", names),
+        canonical_number=parameter_key(type, f"{code}:ucum"),
     )
+
+
+def _derived(type: str, code: str, what: str, wanted: object) -> int:
+    return parameter_key(type, f"{code}:{what}") if wanted else 0
+
+
+def _owners(type: str, parameter: SearchParameter) -> frozenset[str]:
+    """The datatypes of the elements that hold what a string parameter names: of name.family, name.
+
+    The expression of a part of a name ends one step further.
+    """
+    if parameter.type != "string" or not parameter.expression:
+        return frozenset()
+    whole = result_types(parameter.expression, type)
+    above = parameter.expression.rpartition(".")[0]
+    return whole | (result_types(above, type) if above.count(".") and "(" not in above else set())
+
+
+def _parts(type: str, parameter: SearchParameter) -> tuple[str, ...]:
+    """The other parameters of the type that together say the same, when there are such."""
+    own = frozenset(_branches(parameter))
+    if len(own) < 2 or parameter.type not in ("token", "quantity", "composite"):
+        return (parameter.code,)
+    inside = {
+        other.code: frozenset(_branches(other))
+        for other in definitions().search_parameters[type].values()
+        if other.type == parameter.type and frozenset(_branches(other)) < own
+    }
+    if own != frozenset[tuple[str, ...]]().union(*inside.values()):
+        return (parameter.code,)
+    return tuple(inside)
+
+
+def _branches(parameter: SearchParameter) -> list[tuple[str, ...]]:
+    """The operands of the expression, each with the expressions of the components."""
+    below = [expression for _, expression in parameter.components]
+    return [(branch, *below) for branch in parameter.expression.split(" | ")]
+
+
+def _components(type: str, parameter: SearchParameter) -> tuple[Component, ...]:
+    by_url = {other.url: code for code, other in definitions().search_parameters[type].items()}
+    return tuple(Component(by_url[url], expression) for url, expression in parameter.components)
+
+
+def _is_single(type: str, expression: str) -> bool:
+    """True when the expression is the resource itself, or an element of it that cannot repeat."""
+    owner, many = type, False
+    for name in expression.split(".")[1:]:
+        element = definitions().types[owner].elements[name]
+        owner, many = element.types[0], many or element.many
+    return not many
+
+
+def _codes(datatypes: frozenset[str], leaves: tuple[Leaf, ...] | None) -> tuple[str, ...]:
+    """All codes that a bare code can have, sorted; none when the list is open."""
+    if datatypes == {"boolean"}:
+        return ("false", "true")
+    codes = definitions().codes
+    if datatypes != {"code"} or not leaves or not all(leaf.binding in codes for leaf in leaves):
+        return ()
+    return tuple(sorted(frozenset[str]().union(*(codes[leaf.binding] for leaf in leaves))))
 
 
 def _rank(code: str, kind: str, datatypes: frozenset[str]) -> int:
@@ -150,7 +285,7 @@ def _rank(code: str, kind: str, datatypes: frozenset[str]) -> int:
         return 0
     if code in _COMMON or datatypes <= WITHOUT_SYSTEM:
         return 4
-    return {"reference": 1, "token": 2}.get(kind, 3)
+    return {"reference": 1, "token": 2, "composite": 2}.get(kind, 3)
 
 
 def _targets(parameter: SearchParameter, leaves: tuple[Leaf, ...] | None) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
-"""The parameters that shape a result: _sort, _count, _include, _revinclude, _total, _summary.
+"""The parameters that shape a result: _count, _total, _summary, _elements and their like.
 
-Implements hl7.org/fhir/R4/search.html, 3.1.1.5 (managing returned resources).
+Implements hl7.org/fhir/R4/search.html, 3.1.1.5 (managing returned resources). _sort and the
+includes have modules of their own.
 """
 
 from __future__ import annotations
@@ -8,38 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Literal, cast
 
-from fhir_gateway.errors import TooCostly
 from fhir_gateway.fhir.definitions import definitions
+from fhir_gateway.search import includes
 from fhir_gateway.search.draft import Draft, not_offered, unknown
 from fhir_gateway.search.params import Parameter, refusal
-from fhir_gateway.search.plan import Include, Sort
-from fhir_gateway.search.registry import Searchable, fixed_home, searchables
+from fhir_gateway.search.sorting import sort
 
 #: The name under which a next link carries its cursor.
 CURSOR = "_cursor"
 
-MAX_SORT_KEYS = 4
-MAX_INCLUDES = 10
-
-#: What a sort by a parameter of this type compares; other types have no order.
-_SORT_KINDS: Mapping[str, Literal["int", "value", "text"]] = {
-    "date": "int",
-    "number": "value",
-    "quantity": "value",
-    "string": "text",
-    "uri": "text",
-}
-
 #: Parameters of the standard that are not search parameters of a type, with the reason.
 NOT_OFFERED = {
-    "_has": "reverse chains come later; search the other type first",
-    "_list": "search List first, then by _id",
-    "_type": "search one type at a time",
+    "_type": "it belongs to a search of the whole system; this one is of one type",
     "_score": "matches are exact and have no score",
-    "_contained": "contained resources are not searched",
     "_containedType": "contained resources are not searched",
     "_graph": "use _include and _revinclude",
-    "_elements": "whole resources are returned; leave it out",
 }
 
 
@@ -54,100 +38,6 @@ def _count(draft: Draft, parameter: Parameter) -> str | None:
     return str(draft.count)
 
 
-def _sort(draft: Draft, parameter: Parameter) -> str | None:
-    if len(parameter.values) > MAX_SORT_KEYS:
-        raise TooCostly(f"_sort takes {MAX_SORT_KEYS} keys at most", expression="_sort")
-    keys = tuple(_sort_key(draft.type, text) for text in parameter.values)
-    draft.once(parameter)
-    draft.sort = keys
-    return None
-
-
-def _sort_key(type: str, text: str) -> Sort:
-    descending = text.startswith("-")
-    code = text[1:] if descending else text
-    if code == "_id":
-        return Sort(0, "id", descending)
-    if code == "_lastUpdated":
-        return Sort(0, "updated", descending)
-    searchable = searchables(type).get(code)
-    if searchable is None:
-        raise unknown("Sort key", code, searchables(type))
-    if searchable.refused or searchable.kind not in _SORT_KINDS:
-        raise not_offered(
-            f"_sort={code}", "sort by a date, number, quantity, string, uri, _id or _lastUpdated"
-        )
-    return Sort(searchable.number, _SORT_KINDS[searchable.kind], descending)
-
-
-def _include(draft: Draft, parameter: Parameter) -> str | None:
-    source, searchable, target = _included(parameter)
-    if source != draft.type:
-        raise refusal("_include", f"must start from {draft.type}", rule="search-include")
-    _add(draft, Include(source, searchable.code, searchable.number, target))
-    return None
-
-
-def _revinclude(draft: Draft, parameter: Parameter) -> str | None:
-    source, searchable, target = _included(parameter)
-    if target not in (None, draft.type):
-        raise refusal("_revinclude", f"must point to {draft.type}", rule="search-include")
-    if searchable.targets and draft.type not in searchable.targets:
-        raise refusal(
-            "_revinclude", f"names a parameter that never points to {draft.type}",
-            rule="search-include",
-        )  # fmt: skip
-    _add(
-        draft,
-        Include(source, searchable.code, searchable.number, target, True,
-                _within(draft.type, searchable)),
-    )  # fmt: skip
-    return None
-
-
-def _add(draft: Draft, include: Include) -> None:
-    if len(draft.includes) == MAX_INCLUDES:
-        raise TooCostly(f"A search takes {MAX_INCLUDES} includes at most", expression="_include")
-    draft.includes.append(include)
-
-
-def _included(parameter: Parameter) -> tuple[str, Searchable, str | None]:
-    """Source type, reference parameter and target type of `Source:code[:Target]`."""
-    name = parameter.name.base
-    pieces = parameter.text.split(":")
-    if "*" in pieces:
-        raise not_offered(name, "name the parameters one by one instead of *")
-    if len(pieces) not in (2, 3) or "" in pieces:
-        raise refusal(name, "must be Type:parameter or Type:parameter:Type", rule="search-include")
-    for type in (pieces[0], *pieces[2:]):
-        if type not in definitions().resource_type_set:
-            raise unknown(f"{name}: resource type", type, definitions().resource_types)
-    searchable = searchables(pieces[0]).get(pieces[1])
-    if searchable is None:
-        raise unknown(f"{name}: parameter", pieces[1], searchables(pieces[0]))
-    if searchable.refused or searchable.kind != "reference":
-        raise refusal(name, "must name a reference parameter", rule="search-include")
-    if "Reference" not in searchable.datatypes:
-        raise not_offered(f"{name}={pieces[0]}:{pieces[1]}", "canonical urls are not followed")
-    return pieces[0], searchable, pieces[2] if len(pieces) == 3 else None
-
-
-def _within(type: str, searchable: Searchable) -> Literal["homes", "zero", "global"]:
-    """Where resources that point to a match of this type are found."""
-    if searchable.is_global:
-        return "global"
-    if fixed_home(searchable.type) == 0:
-        return "zero"
-    if fixed_home(type) is None:
-        return "homes"
-    raise TooCostly(
-        f"_revinclude={searchable.type}:{searchable.code} would look through the records of all "
-        f"patients; search {searchable.type} for one patient instead",
-        expression="_revinclude",
-        rule="revinclude-across-patients",
-    )
-
-
 def _total(draft: Draft, parameter: Parameter) -> str | None:
     draft.once(parameter)
     if parameter.text not in ("none", "estimate", "accurate"):
@@ -160,9 +50,50 @@ def _summary(draft: Draft, parameter: Parameter) -> str | None:
     draft.once(parameter)
     if parameter.text not in ("true", "false", "text", "data", "count"):
         raise refusal("_summary", "must be true, false, text, data or count", rule="search-summary")
-    if parameter.text in ("true", "text", "data"):
-        raise not_offered("_summary", "whole resources are returned; ask for count or leave it out")
+    draft.summary = cast(Literal["true", "text", "data", "count", "false"], parameter.text)
     draft.only_count = draft.only_count or parameter.text == "count"
+    return None
+
+
+def _elements(draft: Draft, parameter: Parameter) -> str | None:
+    """Elements of the type, by name; a choice by its name means it in every datatype."""
+    draft.once(parameter)
+    draft.elements = elements(draft.type, parameter.values)
+    return None
+
+
+def elements(type: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The JSON members of a resource type that these element names mean, in order.
+
+    Raises Invalid for an element that the type does not have.
+    """
+    definition = definitions().types[type]
+    found: dict[str, None] = {}
+    for name in names:
+        element = definition.elements.get(name)
+        if element is not None:
+            found |= dict.fromkeys(member for member, _ in element.members())
+        elif name in definition.members or name == "resourceType":
+            found[name] = None
+        else:
+            raise unknown("_elements: element", name, definition.elements)
+    return tuple(found)
+
+
+def _contained(draft: Draft, parameter: Parameter) -> str | None:
+    draft.once(parameter)
+    if parameter.text not in ("false", "true", "both"):
+        raise refusal("_contained", "must be false, true or both", rule="search-contained")
+    if parameter.text != "false":
+        raise not_offered("_contained", "contained resources are not searched")
+    return None
+
+
+def _explain(draft: Draft, parameter: Parameter) -> str | None:
+    draft.once(parameter)
+    if parameter.text not in ("true", "false"):
+        raise refusal("__explain", "must be true or false", rule="search-explain")
+    draft.explain = parameter.text == "true"
     return None
 
 
@@ -181,11 +112,18 @@ def _passed_on(draft: Draft, parameter: Parameter) -> str | None:
 #: What to do with each result parameter; a handler may say how the self link shows the value.
 RESULTS: Mapping[str, Callable[[Draft, Parameter], str | None]] = {
     "_count": _count,
-    "_sort": _sort,
-    "_include": _include,
-    "_revinclude": _revinclude,
+    "_sort": sort,
+    "_include": includes.include,
+    "_include:iterate": includes.include_iterate,
+    "_include:recurse": includes.include_iterate,
+    "_revinclude": includes.revinclude,
+    "_revinclude:iterate": includes.revinclude_iterate,
+    "_revinclude:recurse": includes.revinclude_iterate,
     "_total": _total,
     "_summary": _summary,
+    "_elements": _elements,
+    "_contained": _contained,
+    "__explain": _explain,
     CURSOR: _cursor,
     "_format": _passed_on,
     "_pretty": _passed_on,

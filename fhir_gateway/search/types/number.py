@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
-from typing import Any
+from fractions import Fraction
+from typing import Any, NamedTuple
 
 from fhir_gateway.fhir.datatypes import sortable
 from fhir_gateway.search.context import INT64_MAX, INT64_MIN, Context
@@ -45,19 +46,34 @@ ROWS: Mapping[str, Any] = {
 }
 
 
-def bounds(name: str, comparator: Comparator, text: str) -> tuple[int, int]:
-    """The sortable bounds, both inclusive, that a number means under its comparator."""
+class Limits(NamedTuple):
+    """What a number means under its comparator, both ends inclusive unless `open_end`."""
+
+    low: Decimal
+    high: Decimal
+    open_end: bool = False
+
+    def keys(self, factor: Fraction | None = None) -> tuple[int, int]:
+        """The sortable bounds, both inclusive, of these limits times a factor."""
+        low, high = (
+            (self.low, self.high) if factor is None
+            else (float(Fraction(self.low) * factor), float(Fraction(self.high) * factor))
+        )  # fmt: skip
+        return sortable(low), sortable(high) - self.open_end
+
+
+def limits(name: str, comparator: Comparator, text: str) -> Limits:
+    """The limits of a search value. Raises Invalid when it is no number."""
     if not _NUMBER.fullmatch(text):
         raise refusal(name, "must be a number, such as 5.4 or ge5.4", rule="search-number")
     value = Decimal(text)
     if comparator in ("eq", "ne"):
         half = Decimal((0, (5,), _exponent(value, text) - 1))
-        return sortable(value - half), sortable(value + half) - 1
+        return Limits(value - half, value + half, True)
     if comparator == "ap":
         tenth = abs(value) / 10
-        return sortable(value - tenth), sortable(value + tenth)
-    key = sortable(value)
-    return key, key
+        return Limits(value - tenth, value + tenth)
+    return Limits(value, value)
 
 
 def _exponent(value: Decimal, text: str) -> int:
@@ -72,6 +88,6 @@ def condition(searchable: Searchable, parameter: Parameter, context: Context) ->
     alternatives = []
     for value in parameter.values:
         comparator, text = prefixed(value)
-        low, high = bounds(parameter.name.base, comparator, text)
+        low, high = limits(parameter.name.base, comparator, text).keys()
         alternatives.append((comparator, low, high))
     return Range(searchable.number, tuple(alternatives))

@@ -3,23 +3,27 @@
 A row is v1 = the value as a sortable integer, v2 = the key of its unit. The unit key is made of
 system and code; a second row, with no system, carries the printed unit where it differs, and the
 code where its system is not UCUM. So `5.4||mg` asks for UCUM's mg or a printed mg, and one row is
-enough for most results. Values are not converted. A Range gives one row for each of its ends;
-SampledData has no single value and no row.
+enough for most results. A value in a UCUM unit has one more row under a parameter of its own, in
+base units: 5.4 g/L finds 540 mg/dL. A Range gives rows for each of its ends; SampledData has no
+single value and no row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 from fhir_gateway.fhir.datatypes import sortable
 from fhir_gateway.fhir.keys import key64
 from fhir_gateway.search.context import Context
 from fhir_gateway.search.params import Parameter, parts, refusal
-from fhir_gateway.search.plan import Comparator, Quantity
+from fhir_gateway.search.plan import AnyOf, Comparator, Quantity
 from fhir_gateway.search.registry import Searchable
-from fhir_gateway.search.types.number import bounds
+from fhir_gateway.search.types.number import Limits, limits
 from fhir_gateway.search.types.prefix import prefixed
+from fhir_gateway.search.types.ucum import canonical
 
 Pair = tuple[int, int]
 
@@ -65,23 +69,68 @@ ROWS: Mapping[str, Any] = {
 }
 
 
-def condition(searchable: Searchable, parameter: Parameter, context: Context) -> Quantity:
-    """Any of `number`, `number|system|code`, `number||code`, each under its prefix."""
-    alternatives = tuple(_alternative(parameter, value, context) for value in parameter.values)
-    return Quantity(searchable.number, alternatives)
+def _in_base_units(value: Any, context: Context) -> Iterator[Pair]:
+    if value.get("system") != UCUM or value.get("value") is None:
+        return
+    form = _base(value.get("code", ""), context)
+    if form is not None:
+        factor, unit = form
+        number = value["value"]
+        exact = Fraction(str(number)) if isinstance(number, float) else Fraction(number)
+        yield sortable(float(exact * factor)), unit
 
 
-def _alternative(
-    parameter: Parameter, value: str, context: Context
-) -> tuple[Comparator, int, int, tuple[int, ...]]:
+def _ends_in_base_units(value: Any, context: Context) -> Iterator[Pair]:
+    for end in ("low", "high"):
+        yield from _in_base_units(value.get(end, {}), context)
+
+
+@lru_cache(maxsize=4_096)
+def _base(code: str, context: Context) -> tuple[Fraction, int] | None:
+    form = canonical(code)
+    return form and (form.factor, _unit("base", form.units, context))
+
+
+#: The row of a value in base units, by datatype.
+CANONICAL: Mapping[str, Any] = {
+    **dict.fromkeys(("Quantity", "Age", "Count", "Distance", "Duration"), _in_base_units),
+    "SimpleQuantity": _in_base_units,
+    "Range": _ends_in_base_units,
+}
+
+_Asked = tuple[Comparator, Limits, tuple[int, ...], tuple[Fraction, int] | None]
+
+
+def condition(searchable: Searchable, parameter: Parameter, context: Context) -> Quantity | AnyOf:
+    """Any of `number`, `number|system|code`, `number||code`, each under its prefix.
+
+    A unit of UCUM finds what is measured in other units of its kind too.
+    """
+    asked = [_asked(parameter, value, context) for value in parameter.values]
+    plain = Quantity(
+        searchable.number,
+        tuple((comparator, *limits.keys(), units) for comparator, limits, units, _ in asked),
+    )
+    converted = tuple(
+        (comparator, *limits.keys(base[0]), (base[1],))
+        for comparator, limits, _, base in asked
+        if base is not None
+    )
+    if not converted:
+        return plain
+    return AnyOf((plain, Quantity(searchable.canonical_number, converted)))
+
+
+def _asked(parameter: Parameter, value: str, context: Context) -> _Asked:
     pieces = parts(value)
     comparator, text = prefixed(pieces[0])
-    low, high = bounds(parameter.name.base, comparator, text)
+    meant = limits(parameter.name.base, comparator, text)
     if len(pieces) == 1:
-        return comparator, low, high, ()
+        return comparator, meant, (), None
     if len(pieces) != 3 or not pieces[2]:
         raise refusal(parameter.name.base, "must be number, number|system|code or number||code",
                       rule="search-quantity")  # fmt: skip
     system, code = pieces[1], pieces[2]
-    asked = (system,) if system else ("", UCUM)
-    return comparator, low, high, tuple(_unit(one, code, context) for one in asked)
+    systems = (system,) if system else ("", UCUM)
+    base = _base(code, context) if UCUM in systems else None
+    return comparator, meant, tuple(_unit(one, code, context) for one in systems), base

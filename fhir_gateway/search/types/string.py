@@ -2,7 +2,8 @@
 
 A name has a row for each of its parts and for the whole; a Chinese name that comes in parts
 also has the whole, family before given, without a space. Case, accents, width and surplus space do
-not count; for :exact the text as spelled has a hashed row of its own.
+not count; for :exact the text as spelled has a hashed row of its own. A value in Latin letters is
+looked for among the pinyin of Chinese names too (`pinyin`), but not with a modifier.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from fhir_gateway.fhir.datatypes import fold
 from fhir_gateway.fhir.keys import key64
 from fhir_gateway.search.context import Context
 from fhir_gateway.search.params import Parameter, refusal, unescape
-from fhir_gateway.search.plan import Text, Token
+from fhir_gateway.search.plan import AnyOf, Text, Token
 from fhir_gateway.search.registry import Searchable
+from fhir_gateway.search.types import pinyin
 
 _NAME_PARTS = ("text", "family")
 _NAME_LISTS = ("given", "prefix", "suffix")
@@ -64,7 +66,9 @@ TEXTS: Mapping[str, Callable[[Any], Iterator[str]]] = {
 }
 
 
-def condition(searchable: Searchable, parameter: Parameter, context: Context) -> Text | Token:
+def condition(
+    searchable: Searchable, parameter: Parameter, context: Context
+) -> Text | Token | AnyOf:
     """Starts with any of the texts; :contains anywhere; :exact as spelled, case and all."""
     values = tuple(unescape(value) for value in parameter.values)
     if parameter.name.modifier == "exact":
@@ -73,5 +77,8 @@ def condition(searchable: Searchable, parameter: Parameter, context: Context) ->
     folded = tuple(fold(value) for value in values)
     if "" in folded:
         raise refusal(parameter.name.base, "has a value without a letter", rule="search-string")
-    match = "contains" if parameter.name.modifier == "contains" else "starts"
-    return Text(searchable.number, folded, match)  # type: ignore[arg-type]  # one of two literals
+    if parameter.name.modifier == "contains":
+        return Text(searchable.number, folded, "contains")
+    plain = Text(searchable.number, folded)
+    sounds = tuple(filter(None, map(pinyin.asked, folded))) if searchable.pinyin_number else ()
+    return AnyOf((plain, Text(searchable.pinyin_number, sounds))) if sounds else plain

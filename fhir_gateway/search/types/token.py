@@ -2,6 +2,8 @@
 
 A row is v1 = key of the code, v2 = key of the system ("" when there is none). Codes are compared
 as they are spelled: FHIR leaves case to the code system, and UCUM and local codes tell it apart.
+The texts of a token (:text) are rows of the text index; an identifier has a row of its value and
+its type (:of-type). Both stand under parameters of their own.
 """
 
 from __future__ import annotations
@@ -9,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from fhir_gateway.fhir.datatypes import fold
 from fhir_gateway.fhir.keys import key64
 from fhir_gateway.search.context import Context
-from fhir_gateway.search.params import Parameter, parts, refusal
-from fhir_gateway.search.plan import Token
+from fhir_gateway.search.params import Parameter, parts, refusal, unescape
+from fhir_gateway.search.plan import Text, Token
 from fhir_gateway.search.registry import WITHOUT_SYSTEM, Searchable
 
 Pair = tuple[int, int]
@@ -57,6 +60,45 @@ ROWS: Mapping[str, Callable[[Any, Context], Iterator[Pair]]] = {
     **dict.fromkeys(("code", "id", "string", "uri", "url", "canonical", "oid", "uuid"), _bare),
 }
 
+
+def _display(value: Any) -> Iterator[str]:
+    if value.get("display"):
+        yield value["display"]
+
+
+def _concept_texts(value: Any) -> Iterator[str]:
+    if value.get("text"):
+        yield value["text"]
+    for coding in value.get("coding", ()):
+        yield from _display(coding)
+
+
+def _type_text(value: Any) -> Iterator[str]:
+    text = value.get("type", {}).get("text")
+    if text:
+        yield text
+
+
+#: The texts that :text searches, by datatype.
+TEXTS: Mapping[str, Callable[[Any], Iterator[str]]] = {
+    "CodeableConcept": _concept_texts,
+    "Coding": _display,
+    "Identifier": _type_text,
+}
+
+
+def of_type(value: Any, context: Context) -> Iterator[Pair]:
+    """The rows of an Identifier for :of-type: its value, and each code of its type."""
+    text = value.get("value")
+    for coding in value.get("type", {}).get("coding", ()) if text else ():
+        if coding.get("code"):
+            yield _of_type(coding.get("system", ""), coding["code"], text, context)
+
+
+def _of_type(system: str, code: str, text: str, context: Context) -> Pair:
+    return key64(text, context.secret), key64(f"{system}|{code}", context.secret)
+
+
 #: System that the standard gives to true and false.
 _SPECIAL_VALUES = "http://terminology.hl7.org/CodeSystem/special-values"
 
@@ -92,3 +134,30 @@ def identifier_condition(searchable: Searchable, parameter: Parameter, context: 
         _alternative(searchable, parameter, value, False, context) for value in parameter.values
     )
     return Token(searchable.identifier_number, alternatives)
+
+
+def text_condition(searchable: Searchable, parameter: Parameter, context: Context) -> Text:
+    """:text, a beginning of the text or a display of the token; as a string search it is folded."""
+    folded = tuple(fold(unescape(value)) for value in parameter.values)
+    if "" in folded:
+        raise refusal(parameter.name.base, "has a value without a letter", rule="search-string")
+    return Text(searchable.text_number, folded)
+
+
+def of_type_condition(searchable: Searchable, parameter: Parameter, context: Context) -> Token:
+    """:of-type, `system|code|value`: an identifier of this type with this value."""
+    return Token(
+        searchable.of_type_number,
+        tuple(_typed_alternative(parameter, value, context) for value in parameter.values),
+    )
+
+
+def _typed_alternative(
+    parameter: Parameter, value: str, context: Context
+) -> tuple[int | None, int | None]:
+    pieces = parts(value)
+    if len(pieces) != 3 or not (pieces[1] and pieces[2]):
+        raise refusal(parameter.name.base, "must be system|code|value with :of-type",
+                      rule="search-token")  # fmt: skip
+    system, code, text = pieces
+    return _of_type(system, code, text, context)
