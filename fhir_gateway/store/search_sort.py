@@ -8,12 +8,12 @@ without a value comes last in both directions.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from fhir_gateway.search.plan import SearchPlan, Sort
 from fhir_gateway.store.dialect import Dialect
 from fhir_gateway.store.query import Part
-from fhir_gateway.store.search_where import Scope, in_list
+from fhir_gateway.store.search_where import At, Rows, Scope, rows_of, union_all
 
 #: Columns before the sort keys in a row of the statement.
 AFTER_KEYS = 10
@@ -27,7 +27,29 @@ _KEYS: dict[str, tuple[str, str, str, Any, Any]] = {
     "value": ("px", "min(v1)", "max(v1)", _INT64_MAX, _INT64_MIN),
     "text": ("px_text", "min(text)", "max(text)", _LAST_TEXT, ""),
 }
+#: By place in a closed list of codes; the place is a small integer in every database.
+_LAST_PLACE = (1 << 31) - 1
 _COLUMNS = {"id": "r.id", "updated": "r.updated"}
+
+
+class _Key(NamedTuple):
+    """A sort key that is read from index rows: the best of its values, and what stands for none."""
+
+    table: str
+    value: Part
+    none: Any
+    parameter: int
+
+
+def _key(sort: Sort) -> _Key:
+    if sort.kind == "token":
+        whens = " ".join(["WHEN ? THEN " + str(place) for place in range(len(sort.ranks))])
+        best = "max" if sort.descending else "min"
+        none = -1 if sort.descending else _LAST_PLACE
+        return _Key("px", (f"{best}(CASE v1 {whens} END)", list(sort.ranks)), none, sort.parameter)
+    table, up, down, last_up, last_down = _KEYS[sort.kind]
+    value, none = (down, last_down) if sort.descending else (up, last_up)
+    return _Key(table, (value, []), none, sort.parameter)
 
 
 def key_columns(
@@ -44,46 +66,41 @@ def key_columns(
         if sort.kind in _COLUMNS:
             columns += f", {_COLUMNS[sort.kind]} AS k{number}"
             continue
-        table, up, down, last_up, last_down = _KEYS[sort.kind]
-        value = down if sort.descending else up
-        none = last_down if sort.descending else last_up
+        key = _key(sort)
         if scope.kind == "persons":
-            sql, values = _grouped(sort, scope, table, value, f"s{number}", short=short)
+            sql, values = _grouped(key, scope, f"s{number}", dialect, short=short)
             joins += sql
             join_values += values
             columns += f", coalesce(s{number}.value, ?) AS k{number}"
         else:
-            sql, values = _one_by_one(sort, scope, table, value, dialect)
-            columns += f", coalesce({sql}, ?) AS k{number}"
+            sql, values = _one_by_one(key, scope, dialect)
+            columns += f", coalesce(({sql}), ?) AS k{number}"
             column_values += values
-        column_values.append(none)
+        column_values.append(key.none)
     return (columns, column_values), (joins, join_values)
 
 
-def _grouped(sort: Sort, scope: Scope, table: str, value: str, name: str, *, short: bool) -> Part:
-    """The keys of a whole home, or of a short list, at once."""
+def _grouped(key: _Key, scope: Scope, name: str, dialect: Dialect, *, short: bool) -> Part:
+    """The keys of whole homes, or of a short list, at once."""
     among = " AND rid IN (SELECT rid FROM m)" if short else ""
+    homes, bound = dialect.among("home", scope.homes)
+    value, values = key.value
     return (
-        f" LEFT JOIN (SELECT rid, {value} AS value FROM {table} WHERE"
-        f" {in_list('home', scope.homes)} AND parameter = ?{among} GROUP BY rid) {name}"
-        f" ON {name}.rid = r.rid",
-        [*scope.homes, sort.parameter],
+        f" LEFT JOIN (SELECT rid, {value} AS value FROM {key.table} WHERE {homes}"
+        f" AND parameter = ?{among} GROUP BY rid) {name} ON {name}.rid = r.rid",
+        [*values, *bound, key.parameter],
     )
 
 
-def _one_by_one(sort: Sort, scope: Scope, table: str, value: str, dialect: Dialect) -> Part:
+def _one_by_one(key: _Key, scope: Scope, dialect: Dialect) -> Part:
     """The key of one resource, by the index of shared homes or in its own home."""
-    if scope.kind == "shared":
-        return (
-            f"(SELECT {value} FROM {table} e{dialect.use(f'{table}_shared')} WHERE e.home = ?"
-            " AND e.home <= 0 AND e.rid = r.rid AND e.parameter = ?)",
-            [*scope.homes, sort.parameter],
-        )
-    return (
-        f"(SELECT {value} FROM {table} e WHERE e.home = r.home AND e.parameter = ?"
-        " AND e.rid = r.rid)",
-        [sort.parameter],
-    )
+    value, values = key.value
+    rows = Rows("px_text" if key.table == "px_text" else "px", (key.parameter,), [])
+    parts = rows_of(At("r", scope), rows, "*", dialect)
+    sql, bound = union_all(parts)
+    if len(parts) == 1:
+        return sql.replace("SELECT *", f"SELECT {value}", 1), [*values, *bound]
+    return f"SELECT {value} FROM ({sql}) e", [*values, *bound]
 
 
 def keyset(plan: SearchPlan) -> Part:

@@ -1,26 +1,18 @@
-"""Conditions of a plan as SQL over index rows. Values are always bound, never spelled.
+"""Conditions on index rows as SQL. Values are always bound, never spelled.
 
-A Test is "the resource has (or has not) an index row such as this"; a Scope says where the rows are
-looked for. Prefixes of dates follow hl7.org/fhir/R4/search.html, 3.1.1.4.5, to the letter.
+A Test is "the resource has (or has not) an index row such as this"; an At says which resource is
+meant and where its rows are. Prefixes of dates follow hl7.org/fhir/R4/search.html, 3.1.1.4.5, to
+the letter.
 """
 
 # ruff: noqa: S608 - SQL is put together from constants and marks; values are always bound
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-from fhir_gateway.search.plan import (
-    Condition,
-    Missing,
-    Quantity,
-    Range,
-    Ref,
-    Text,
-    Token,
-    Updated,
-)
+from fhir_gateway.search.plan import Missing, Quantity, Range, Ref, Text, Token, Updated
 from fhir_gateway.store.dialect import Dialect
 from fhir_gateway.store.query import Part
 
@@ -51,40 +43,51 @@ class Test(NamedTuple):
 
 
 class Scope(NamedTuple):
-    """Where rows are looked for.
+    """Where resources and their rows are looked for.
 
-    persons: homes with a few hundred resources each; subqueries run once over such a home.
-    shared: home 0 or an institution's, with very many; rows are found resource by resource.
-    everywhere: any home, by the global index or the type.
+    persons: a few homes with a few hundred resources each; subqueries run once over them.
+    many: more homes of persons than that. shared: home 0 or an institution's, with very many
+    resources. everywhere: any home. In these three, rows are found resource by resource.
     """
 
-    kind: Literal["persons", "shared", "everywhere"]
+    kind: Literal["persons", "many", "shared", "everywhere"]
     homes: tuple[int, ...] = ()
 
 
-def test_of(condition: Condition, dialect: Dialect) -> Test:
+class At(NamedTuple):
+    """A resource in a statement: its alias, and where it is looked for."""
+
+    alias: str
+    scope: Scope
+
+
+def test_of(condition: RowCondition, dialect: Dialect) -> Test:
     """The test of a condition on index rows."""
-    if isinstance(condition, Text):
-        return _text(condition, dialect)
-    return _TESTS[type(condition)](condition)
+    return _TESTS[type(condition)](condition, dialect)
 
 
-def _token(token: Token) -> Test:
+def _token(token: Token, dialect: Dialect) -> Test:
     single = len(token.alternatives) == 1 and None not in token.alternatives[0]
     codes = [v1 for v1, v2 in token.alternatives if v2 is None]
-    alternatives = [_token_alternative(*pair) for pair in token.alternatives if pair[1] is not None]
+    systems = [v2 for v1, v2 in token.alternatives if v1 is None]
+    pairs = [pair for pair in token.alternatives if None not in pair]
+    alternatives: list[Part] = []
+    if len(pairs) == 1:
+        alternatives.append(("v1 = ? AND v2 = ?", list(pairs[0])))
+    elif pairs:
+        rows = dialect.listed("int int")
+        alternatives.append(
+            (f"(v1, v2) IN (SELECT k0, k1 FROM {rows})", dialect.columns("int int", pairs))
+        )
     if codes:
-        alternatives.append((f"v1 IN ({_marks(codes)})", codes))
-    seeks = all(v1 is not None for v1, _ in token.alternatives)
-    return Test((Rows("px", (token.parameter,), alternatives, seeks),), token.negated, single)
+        alternatives.append(dialect.among("v1", codes))
+    if systems:
+        alternatives.append(dialect.among("v2", systems))
+    return Test((Rows("px", (token.parameter,), alternatives, not systems),), token.negated, single)
 
 
-def _token_alternative(v1: int | None, v2: int | None) -> Part:
-    return ("v2 = ?", [v2]) if v1 is None else ("v1 = ? AND v2 = ?", [v1, v2])
-
-
-def _ref(ref: Ref) -> Test:
-    return Test((Rows("px", (ref.parameter,), [(f"v1 IN ({_marks(ref.keys)})", list(ref.keys))]),))
+def _ref(ref: Ref, dialect: Dialect) -> Test:
+    return Test((Rows("px", (ref.parameter,), [dialect.among("v1", ref.keys)]),))
 
 
 #: Comparisons of a row's range v1..v2 with the query's range low..high, as (SQL, bounds in order).
@@ -104,7 +107,7 @@ _COMPARISONS: dict[str, tuple[str, str]] = {
 _FROM_THE_END = {"gt": "high", "ge": "low", "ap": "low"}
 
 
-def _range(condition: Range) -> Test:
+def _range(condition: Range, dialect: Dialect) -> Test:
     alternatives = [
         _compare(comparator, low, high, condition.widest)
         for comparator, low, high in condition.alternatives
@@ -137,47 +140,39 @@ _QUANTITY_COMPARISONS: dict[str, tuple[str, str]] = {
 }
 
 
-def _quantity(condition: Quantity) -> Test:
-    alternatives = [_quantity_alternative(*one) for one in condition.alternatives]
+def _quantity(condition: Quantity, dialect: Dialect) -> Test:
+    alternatives = [_quantity_alternative(*one, dialect) for one in condition.alternatives]
     return Test((Rows("px", (condition.parameter,), alternatives),))
 
 
-def _quantity_alternative(comparator: str, low: int, high: int, units: tuple[int, ...]) -> Part:
+def _quantity_alternative(
+    comparator: str, low: int, high: int, units: tuple[int, ...], dialect: Dialect
+) -> Part:
     sql, order = _QUANTITY_COMPARISONS[comparator]
     bounds = {"low": low, "high": high}
     values = [bounds[name] for name in order.split()]
     if not units:
         return sql, values
-    return f"{sql} AND v2 IN ({_marks(units)})", [*values, *units]
+    unit, keys = dialect.among("v2", units)
+    return f"{sql} AND {unit}", [*values, *keys]
 
 
 def _text(condition: Text, dialect: Dialect) -> Test:
-    alternatives = [
-        (dialect.contains, [text])
-        if condition.match == "contains"
-        else _MATCHES[condition.match](text)
-        for text in condition.alternatives
-    ]
-    seeks = condition.match != "contains"
-    return Test((Rows("px_text", (condition.parameter,), alternatives, seeks),))
+    match, texts = condition.match, condition.alternatives
+    if match == "exact":
+        alternatives = [dialect.texts(texts)]
+    elif match == "contains":
+        alternatives = [(dialect.contains, [text]) for text in texts]
+    elif match == "below":
+        alternatives = [one for text in texts for one in _below(text, dialect)]
+    else:
+        alternatives = [dialect.between(text, _after(text)) for text in texts]
+    return Test((Rows("px_text", (condition.parameter,), alternatives, match != "contains"),))
 
 
-def _starts(text: str) -> Part:
-    end = _after(text)
-    return ("text >= ? AND text < ?", [text, end]) if end else ("text >= ?", [text])
-
-
-def _below(text: str) -> Part:
+def _below(text: str, dialect: Dialect) -> list[Part]:
     parent = text if text.endswith("/") else f"{text}/"
-    sql, values = _starts(parent)
-    return f"(text = ? OR {sql})", [text, *values]
-
-
-_MATCHES: dict[str, Callable[[str], Part]] = {
-    "starts": _starts,
-    "exact": lambda text: ("text = ?", [text]),
-    "below": _below,
-}
+    return [dialect.texts([text]), dialect.between(parent, _after(parent))]
 
 
 def _after(text: str) -> str | None:
@@ -190,7 +185,7 @@ def _after(text: str) -> str | None:
     return text[:-1] + chr(0xE000 if 0xD800 <= following <= 0xDFFF else following)
 
 
-def _missing(condition: Missing) -> Test:
+def _missing(condition: Missing, dialect: Dialect) -> Test:
     own: tuple[Rows, ...] = ()
     parameters = condition.also if condition.text else (condition.parameter, *condition.also)
     if condition.text:
@@ -198,100 +193,90 @@ def _missing(condition: Missing) -> Test:
     return Test((*own, Rows("px", parameters, [], False)), negated=condition.missing)
 
 
-_TESTS: dict[type, Callable[[Any], Test]] = {
+RowCondition = Token | Ref | Range | Quantity | Text | Missing  # the conditions on index rows
+
+_TESTS: dict[type, Callable[[Any, Dialect], Test]] = {
     Token: _token,
     Ref: _ref,
     Range: _range,
     Quantity: _quantity,
+    Text: _text,
     Missing: _missing,
 }
 
 
-def updated(condition: Updated) -> Part:
-    """A condition on the column `updated` of the alias r."""
-    where, values = _any(
+def updated(condition: Updated, alias: str) -> Part:
+    """A condition on the column `updated` of a resource."""
+    where, values = any_part(
         [_compare(comparator, low, high, None) for comparator, low, high in condition.alternatives]
     )
-    return where.replace("v1", "r.updated").replace("v2", "r.updated"), values
+    column = f"{alias}.updated"
+    return where.replace("v1", column).replace("v2", column), values
 
 
-def membership(test: Test, scope: Scope, dialect: Dialect) -> Part:
-    """The test as a term about the resource r."""
-    parts = [_rows_in(rows, scope, dialect) for rows in test.rows]
-    inner = " UNION ALL ".join(sql for sql, _ in parts)
-    values = [value for _, part in parts for value in part]
+def membership(test: Test, at: At, dialect: Dialect) -> Part:
+    """The test as a term about a resource."""
     not_ = "NOT " if test.negated else ""
+    alias, scope = at
     if scope.kind == "persons":
-        return f"r.rid {not_}IN ({inner})", values
+        parts = [rids(rows, scope, dialect) for rows in test.rows]
+        inner, values = union_all(parts)
+        return f"{alias}.rid {not_}IN ({inner})", values
+    parts = [part for rows in test.rows for part in rows_of(at, rows, "1", dialect)]
+    inner, values = union_all(parts)
     return f"{not_}EXISTS ({inner})", values
 
 
-def chain(tests: list[Test], scope: Scope, dialect: Dialect) -> Part:
-    """The rids in person homes that meet all tests, as a subquery.
+def rids(rows: Rows, scope: Scope, dialect: Dialect) -> Part:
+    """The rids of persons' homes that have such rows."""
+    sql, values = _narrowed(rows, rows.alternatives, dialect)
+    homes, bound = dialect.among("home", scope.homes)
+    return f"SELECT rid FROM {rows.table} WHERE {homes}{sql}", [*bound, *values]
 
-    The first test gives a short list; each further one is scanned once and keeps what is in it.
+
+def rows_of(at: At, rows: Rows, columns: str, dialect: Dialect) -> list[Part]:
+    """The rows of one resource, as one SELECT or two.
+
+    Rows of a shared home are found by the index for it; those of a person's by their values.
     """
-    inner, values = _rows_in(tests[0].rows[0], scope, dialect)
-    for test in tests[1:]:
-        sql, more = _rows_in(test.rows[0], scope, dialect)
-        inner, values = f"{sql} AND rid IN ({inner})", [*more, *values]
-    return inner, values
-
-
-def _rows_in(rows: Rows, scope: Scope, dialect: Dialect) -> Part:
-    sql, values = _narrowed(rows, rows.alternatives)
-    if scope.kind == "persons":
-        homes = in_list("home", scope.homes)
-        return f"SELECT rid FROM {rows.table} WHERE {homes}{sql}", [*scope.homes, *values]
+    sql, values = _narrowed(rows, rows.alternatives, dialect)
+    alias, scope = at
+    by_rid = f"FROM {rows.table} e{dialect.use(f'{rows.table}_shared')} WHERE"
     if scope.kind == "shared":
-        return (
-            f"SELECT 1 FROM {rows.table} e{dialect.use(f'{rows.table}_shared')} "
-            f"WHERE e.home = ? AND e.home <= 0 AND e.rid = r.rid{sql}",
-            [*scope.homes, *values],
-        )
-    return f"SELECT 1 FROM {rows.table} e WHERE e.home = r.home AND e.rid = r.rid{sql}", values
+        where = f"e.home = ? AND e.home <= 0 AND e.rid = {alias}.rid{sql}"
+        return [(f"SELECT {columns} {by_rid} {where}", [*scope.homes, *values])]
+    where = f"e.home = {alias}.home AND e.rid = {alias}.rid{sql}"
+    own = f"SELECT {columns} FROM {rows.table} e WHERE {alias}.home > 0 AND {where}"
+    if scope.kind in ("persons", "many"):
+        return [(own, values)]
+    return [(own, values), (f"SELECT {columns} {by_rid} e.home <= 0 AND {where}", values)]
 
 
-def driving(rows: Rows, scope: Scope, *, distinct: bool) -> Part:
-    """A subquery of (home, rid) from the rows themselves, in the index of the scope.
+def driving(rows: Rows, scope: Scope, dialect: Dialect) -> list[Part]:
+    """Subqueries of (home, rid) from the rows themselves, in the index of the scope.
 
     One SELECT for each alternative, so that each seeks.
     """
-    parts = [_driving_one(rows, [one], scope) for one in rows.alternatives or [("TRUE", [])]]
-    if len(parts) == 1:
-        sql, values = parts[0]
-        return (f"SELECT DISTINCT {sql}" if distinct else f"SELECT {sql}"), values
-    union = " UNION " if distinct else " UNION ALL "
-    return union.join(f"SELECT {sql}" for sql, _ in parts), [v for _, part in parts for v in part]
-
-
-def _driving_one(rows: Rows, alternatives: list[Part], scope: Scope) -> Part:
-    sql, values = _narrowed(rows, alternatives)
     if scope.kind == "everywhere":
-        table = "gx" if rows.table == "px" else "gx_text"
-        return f"home, rid FROM {table} WHERE TRUE{sql}", values
-    homes = in_list("home", scope.homes)
-    return f"home, rid FROM {rows.table} WHERE {homes}{sql}", [*scope.homes, *values]
+        first: Part = ("gx" if rows.table == "px" else "gx_text") + " WHERE TRUE", []
+    else:
+        homes, bound = dialect.among("home", scope.homes)
+        first = f"{rows.table} WHERE {homes}", bound
+    parts = [_narrowed(rows, [one], dialect) for one in rows.alternatives]
+    return [
+        (f"SELECT home, rid FROM {first[0]}{sql}", [*first[1], *values]) for sql, values in parts
+    ]
 
 
-def _narrowed(rows: Rows, alternatives: list[Part]) -> Part:
-    parameters = in_list("parameter", rows.parameters)
+def _narrowed(rows: Rows, alternatives: list[Part], dialect: Dialect) -> Part:
+    parameters, bound = dialect.among("parameter", rows.parameters)
     if not alternatives:
-        return f" AND {parameters}", list(rows.parameters)
-    where, values = _any(alternatives)
-    return f" AND {parameters} AND {where}", [*rows.parameters, *values]
+        return f" AND {parameters}", bound
+    where, values = any_part(alternatives)
+    return f" AND {parameters} AND {where}", [*bound, *values]
 
 
-def in_list(column: str, values: Sequence[Any]) -> str:
-    """The column is one of so many bound values."""
-    return f"{column} = ?" if len(values) == 1 else f"{column} IN ({_marks(values)})"
-
-
-def _marks(values: Sequence[Any]) -> str:
-    return ", ".join("?" * len(values))
-
-
-def _any(parts: list[Part]) -> Part:
+def any_part(parts: list[Part]) -> Part:
     """One of the parts holds."""
     if len(parts) == 1:
         return parts[0]
@@ -299,3 +284,16 @@ def _any(parts: list[Part]) -> Part:
         "(" + " OR ".join(f"({sql})" for sql, _ in parts) + ")",
         [value for _, values in parts for value in values],
     )
+
+
+def all_parts(parts: list[Part]) -> Part:
+    """All of the parts hold; empty ones say nothing."""
+    return (
+        " AND ".join(sql for sql, _ in parts if sql),
+        [value for _, values in parts for value in values],
+    )
+
+
+def union_all(parts: list[Part], joint: str = " UNION ALL ") -> Part:
+    """Several SELECTs as one."""
+    return joint.join(sql for sql, _ in parts), [value for _, part in parts for value in part]
