@@ -8,7 +8,7 @@ changes, so a row here is a promise about stored data: see docs/architecture.md,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -178,17 +178,33 @@ def home_of(resource: Mapping[str, Any]) -> HomeRef:
     return HomeRef(institution=provider.id) if provider else HomeRef()
 
 
+def followed(resource: Mapping[str, Any]) -> list[Reference]:
+    """All that a resource may share the home of, in the order of its rule."""
+    return [
+        reference
+        for whole in HOME_RULES[resource["resourceType"]].follow
+        for reference in _references(resource, whole)
+    ]
+
+
 def _first(
     resource: Mapping[str, Any], paths: tuple[str, ...], wanted: str = ""
 ) -> Reference | None:
     """The first local reference at one of these paths, of the wanted type where one is named."""
     for whole in paths:
-        path, _, only = whole.partition(":")
-        for value in _values(resource, path):
-            reference = parse_reference(value.get("reference") or "")
-            if isinstance(reference, Reference) and (wanted or only) in ("", reference.type):
+        for reference in _references(resource, whole):
+            if wanted in ("", reference.type):
                 return reference
     return None
+
+
+def _references(resource: Mapping[str, Any], whole: str) -> Iterator[Reference]:
+    """The local references at a path, of the one type that the path may name."""
+    path, _, only = whole.partition(":")
+    for value in _values(resource, path):
+        reference = parse_reference(value.get("reference") or "")
+        if isinstance(reference, Reference) and only in ("", reference.type):
+            yield reference
 
 
 def _values(resource: Mapping[str, Any], path: str) -> list[Any]:

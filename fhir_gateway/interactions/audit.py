@@ -9,19 +9,21 @@ disclosed, and whoever has no credential must not be able to fill the disk.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextvars import ContextVar
-from functools import lru_cache, wraps
+from functools import wraps
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 from urllib.parse import urlencode
 
-from fhir_gateway.audit.events import Call, read_event, refusal_event
+import msgspec
+
+from fhir_gateway.audit.events import Call, read_event, refusal_event, search_event
 from fhir_gateway.audit.query import masked
 from fhir_gateway.audit.tree import leaf
 from fhir_gateway.context import Gateway, new_id
 from fhir_gateway.errors import GatewayError
-from fhir_gateway.fhir.home import HOME_RULES
-from fhir_gateway.security.actor import Actor
+from fhir_gateway.fhir.home import HOME_RULES, followed, home_of
+from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
 from fhir_gateway.store.blobs import pack
 from fhir_gateway.store.changes import ChangeSet, Entry
 from fhir_gateway.store.store import Stored
@@ -89,6 +91,8 @@ async def disclose_read(
     if not gateway.audit:
         return
     patient = patient_of(stored)
+    if patient is None and stored.home > 0:
+        patient = await _behind(gateway, stored, depth=0)
     event = read_event(
         call_of(gateway, actor),
         type=stored.type,
@@ -100,28 +104,84 @@ async def disclose_read(
     await disclose(gateway, [entry(gateway, event, home=max(stored.home, 0))])
 
 
-def patient_of(stored: Stored) -> str | None:
-    """The logical id of the Patient that a stored resource is about, without parsing it.
+async def disclose_search(
+    gateway: Gateway,
+    actor: Actor,
+    *,
+    asked: str,
+    bound: Sequence[str] = (),
+    matches: Sequence[Stored],
+    included: Sequence[Stored] = (),
+    interaction: str = "search-type",
+) -> None:
+    """Audits the answer to a search: one event for each person, one when there is none.
 
-    Only a help for whoever reads the event: the event itself stands in the resource's home.
+    `asked` is the address with its parameters, `bound` the Patients that the search was bound to:
+    they are named also when nothing was found.
+    """
+    if not gateway.audit:
+        return
+    call, query = call_of(gateway, actor), masked(asked, gateway.store.index_key)
+    count = len(matches) + len(included)
+    shown = included if bound else [*matches, *included]
+    people: dict[tuple[int, str | None], None] = {(0, patient): None for patient in bound}
+    for home, patient in await people_of(gateway, shown):
+        if patient not in bound:
+            people[home, patient] = None
+    entries = []
+    for home, patient in people or {(0, None): None}:
+        event = search_event(
+            call, query=query, patient=patient, count=count, interaction=interaction
+        )
+        entries.append(entry(gateway, event, home=home, patient=None if home else patient))
+    await disclose(gateway, entries)
+
+
+def patient_of(stored: Stored) -> str | None:
+    """The logical id of the Patient that a resource names by the table of home rules.
+
+    None for what is in no person's home, was deleted, or shares the home of another resource.
     """
     if stored.type == "Patient":
         return stored.id
-    if stored.home <= 0:
+    if stored.home <= 0 or stored.deleted:
         return None
-    found = _subject(stored.type).search(stored.tail)
-    return found[1].decode() if found else None
+    return home_of(msgspec.json.decode(stored.whole())).patient
 
 
-@lru_cache(maxsize=256)
-def _subject(type: str) -> re.Pattern[bytes]:
-    """Finds the reference to the Patient in the element by which a type has its home."""
-    paths = HOME_RULES[type].person
-    names = sorted({path.partition(":")[0].rpartition(".")[2] for path in paths} - {""})
-    alternatives = "|".join(names or ["subject"]).encode()
-    return re.compile(
-        rb'"(?:%b)":\[?\{"reference":"Patient/([A-Za-z0-9\-.]{1,64})["/]' % alternatives
-    )
+async def people_of(
+    gateway: Gateway, resources: Iterable[Stored]
+) -> dict[tuple[int, str | None], None]:
+    """The home and the Patient of each of these resources, each pair once, in order.
+
+    What shares another's home names its Patient by way of it: whoever searches AuditEvents by
+    patient must find what was told of the Provenance of a result too.
+    """
+    found: dict[tuple[int, str | None], None] = {}
+    for stored in resources:
+        if stored.home > 0:
+            patient = patient_of(stored) or await _behind(gateway, stored, depth=0)
+            found[stored.home, patient] = None
+    return found
+
+
+async def _behind(gateway: Gateway, stored: Stored, *, depth: int) -> str | None:
+    """The Patient of what a resource follows into its home; read by the gateway for itself."""
+    if depth == _DEEPEST or stored.deleted:
+        return None
+    for reference in followed(msgspec.json.decode(stored.whole())):
+        async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
+            other = await reader.read(reference.type, reference.id)
+        if other is None or other.home != stored.home:
+            continue
+        patient = patient_of(other) or await _behind(gateway, other, depth=depth + 1)
+        if patient is not None:
+            return patient
+    return None
+
+
+#: Slot, Schedule, HealthcareService: what follows is followed no further than this.
+_DEEPEST = 4
 
 
 async def refused(

@@ -13,14 +13,12 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from fhir_gateway.audit.events import search_event
-from fhir_gateway.audit.query import masked
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Deleted, Invalid, NotFound, NotSupported
 from fhir_gateway.fhir import bundle
 from fhir_gateway.fhir.datatypes import date_range
 from fhir_gateway.fhir.definitions import definitions
-from fhir_gateway.interactions.audit import call_of, disclose, entry
+from fhir_gateway.interactions.audit import disclose_search
 from fhir_gateway.interactions.care_dates import care_dates
 from fhir_gateway.interactions.operation_definitions import MANY, Call, Definition
 from fhir_gateway.interactions.operation_definitions import Parameter as P
@@ -104,7 +102,15 @@ async def everything(gateway: Gateway, actor: Actor, call: Call) -> bytes:
     if found.next is None:
         found = await _and_shared(gateway, actor, patient, wanted, place, found)
     asked = self_link("", plan).removeprefix("/")
-    await _disclose(gateway, actor, patient, asked, len(found.matches) + len(found.shared))
+    await disclose_search(
+        gateway,
+        actor,
+        asked=asked,
+        bound=(patient.id,),
+        matches=found.matches,
+        included=found.shared,
+        interaction="operation",
+    )
     links = [("self", self_link(call.base, plan))]
     if found.next is not None:
         link = next_link(call.base, plan, found.next, secret=secret, caller=caller)
@@ -254,19 +260,3 @@ def _hits(base: str, found: Found) -> list[bundle.Hit]:
         bundle.Hit(f"{base}/{one.type}/{one.id}", one.whole(), "include") for one in found.shared
     ]
     return hits
-
-
-async def _disclose(
-    gateway: Gateway, actor: Actor, patient: Stored, asked: str, count: int
-) -> None:
-    """One event for each page, in the person's home."""
-    if not gateway.audit:
-        return
-    event = search_event(
-        call_of(gateway, actor),
-        query=masked(asked, gateway.store.index_key),
-        patient=patient.id,
-        count=count,
-        interaction="operation",
-    )
-    await disclose(gateway, [entry(gateway, event, home=patient.home)])

@@ -12,13 +12,11 @@ from typing import Any
 
 import msgspec
 
-from fhir_gateway.audit.events import search_event
-from fhir_gateway.audit.query import masked
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Invalid, NotSupported, TooCostly
 from fhir_gateway.fhir import bundle
 from fhir_gateway.fhir.datatypes import date_range
-from fhir_gateway.interactions.audit import call_of, disclose, entry, patient_of
+from fhir_gateway.interactions.audit import disclose_search
 from fhir_gateway.interactions.operation_definitions import Call, Definition
 from fhir_gateway.interactions.operation_definitions import Parameter as P
 from fhir_gateway.search.context import INT64_MAX, INT64_MIN
@@ -28,7 +26,6 @@ from fhir_gateway.search.planner import plan_search
 from fhir_gateway.search.registry import searchables
 from fhir_gateway.search.results import RESULTS
 from fhir_gateway.security.actor import Actor
-from fhir_gateway.store.changes import Entry
 from fhir_gateway.store.store import Stored
 
 LASTN = Definition(
@@ -171,8 +168,9 @@ async def lastn(gateway: Gateway, actor: Actor, call: Call) -> bytes:
         )
     asked = [("max", str(maximum)), *plan.applied] if maximum else list(plan.applied)
     link = self_link("", SearchPlan("Observation/$lastn", applied=tuple(asked))).removeprefix("/")
-    if gateway.audit:
-        await disclose(gateway, _events(gateway, actor, plan, newest, link))
+    await disclose_search(
+        gateway, actor, asked=link, bound=plan.patients, matches=newest, interaction="operation"
+    )
     hits = [bundle.Hit(f"{call.base}/{one.type}/{one.id}", one.whole()) for one in newest]
     return bundle.searchset(hits, links=[("self", f"{call.base}/{link}")], total=len(hits))
 
@@ -214,21 +212,3 @@ async def _look_through(gateway: Gateway, actor: Actor, plan: SearchPlan, seen: 
                 expression="date",
             )
         after = page.next
-
-
-def _events(
-    gateway: Gateway, actor: Actor, plan: SearchPlan, newest: list[Stored], asked: str
-) -> list[Entry]:
-    """One event for each person whose observations are disclosed; one when there is none."""
-    call, query = call_of(gateway, actor), masked(asked, gateway.store.index_key)
-    homes = {one.home: patient_of(one) for one in newest if one.home > 0}
-    people: list[tuple[str | None, int]] = [(patient, home) for home, patient in homes.items()]
-    if plan.patients:
-        people = [(patient, 0) for patient in plan.patients]
-    entries = []
-    for patient, home in people or [(None, 0)]:
-        event = search_event(
-            call, query=query, patient=patient, count=len(newest), interaction="operation"
-        )
-        entries.append(entry(gateway, event, home=home, patient=None if home else patient))
-    return entries

@@ -5,18 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from urllib.parse import urlencode
 
-from fhir_gateway.audit.events import search_event
-from fhir_gateway.audit.query import masked
 from fhir_gateway.context import Gateway
 from fhir_gateway.fhir import bundle
-from fhir_gateway.interactions.audit import audited, call_of, disclose, entry
+from fhir_gateway.interactions.audit import audited, disclose_search
 from fhir_gateway.interactions.types import check_type
 from fhir_gateway.search.page import next_link, resume, self_link
-from fhir_gateway.search.plan import SearchPlan
 from fhir_gateway.search.planner import plan_search
 from fhir_gateway.security.actor import Actor
-from fhir_gateway.store.changes import Entry
-from fhir_gateway.store.store import Page
 
 
 @audited("search-type")
@@ -52,7 +47,14 @@ async def search_type(
     found_by = self_link(base, plan)
     if gateway.audit:
         asked = f"{type}?{urlencode(pairs)}" if lenient else found_by[len(base) + 1 :]
-        await disclose(gateway, _events(gateway, actor, plan, page, asked))
+        await disclose_search(
+            gateway,
+            actor,
+            asked=asked,
+            bound=plan.patients,
+            matches=page.matches,
+            included=page.included,
+        )
     hits = [
         bundle.Hit(f"{base}/{stored.type}/{stored.id}", stored.whole()) for stored in page.matches
     ]
@@ -65,31 +67,3 @@ async def search_type(
         secret = gateway.store.index_key
         links.append(("next", next_link(base, plan, page.next, secret=secret, caller=caller)))
     return bundle.searchset(hits, links=links, total=page.total)
-
-
-def _events(
-    gateway: Gateway,
-    actor: Actor,
-    plan: SearchPlan,
-    page: Page,
-    asked: str,
-) -> list[Entry]:
-    """One event for each person whose resources are disclosed; one when there is none."""
-    call = call_of(gateway, actor)
-    query = masked(asked, gateway.store.index_key)
-    count = len(page.matches) + len(page.included)
-
-    def event(*, patient: str | None = None, home: int = 0) -> Entry:
-        tail = search_event(call, query=query, patient=patient, count=count)
-        return entry(gateway, tail, home=home, patient=None if home else patient)
-
-    if plan.patients:
-        return [event(patient=patient) for patient in plan.patients]
-    shown = page.matches + page.included
-    homes: dict[int, str | None] = {stored.home: None for stored in shown if stored.home > 0}
-    for stored in shown:
-        if stored.type == "Patient":
-            homes[stored.home] = stored.id
-    if homes:
-        return [event(patient=patient, home=home) for home, patient in homes.items()]
-    return [event()]
