@@ -1,9 +1,10 @@
 """The socket between processes: change sets to the writer, outcomes back.
 
-A frame is a length (4 bytes, big-endian) and a msgpack array [number, kind, payload]; the answer
-to a request bears its number. The socket lies beside the database and is open to its owner only.
-When either end goes, the other finds out by the end of the stream: requests without an answer are
-Lost, and whoever asked sends them to the next writer. Change-set ids make that safe.
+A frame is a length (4 bytes, big-endian) and a msgpack array of messages [number, kind, payload];
+the answer to a request bears its number. What is said in one turn of the event loop goes out in one
+frame. The socket lies beside the database and is open to its owner only. When either end goes, the
+other finds out by the end of the stream: requests without an answer are Lost, and whoever asked
+sends them to the next writer. Change-set ids make that safe.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -46,28 +47,83 @@ _OK, _REFUSED = 0, 1
 _refusals = msgspec.msgpack.Decoder(Refusal)
 
 
-class _Frame(msgspec.Struct, array_like=True, gc=False):
+class _Message(msgspec.Struct, array_like=True, gc=False):
     number: int
     kind: int
     payload: msgspec.Raw
 
 
-_frames = msgspec.msgpack.Decoder(_Frame)
+_messages = msgspec.msgpack.Decoder(list[_Message])
 
 
-def _frame(number: int, kind: int, payload: Any) -> bytes:
-    body = _encoder.encode((number, kind, payload))
-    return len(body).to_bytes(4, "big") + body
+class _Wire(asyncio.Protocol):
+    """One end of the socket. `hear` is called with every message that has arrived, `lose` once
+    when the stream has ended; whatever `hear` cannot read ends the stream."""
 
+    def __init__(self, hear: Callable[[_Message], None], lose: Callable[[], None]) -> None:
+        self._hear, self._lose = hear, lose
+        self._buffer = bytearray()
+        self._said: list[tuple[int, int, Any]] = []
+        self._transport: asyncio.Transport | None = None
+        self._loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[None] = self._loop.create_future()
 
-async def _read(reader: asyncio.StreamReader) -> _Frame:
-    length = int.from_bytes(await reader.readexactly(4), "big")
-    if length > LONGEST:
-        raise ConnectionError("frame too long")
-    return _frames.decode(await reader.readexactly(length))
+    @property
+    def closing(self) -> bool:
+        """True when nothing more can be said."""
+        return self._transport is None or self._transport.is_closing()
 
+    def say(self, number: int, kind: int, payload: Any) -> None:
+        """Sends a message, together with the others of this turn."""
+        if not self._said:
+            self._loop.call_soon(self._flush)
+        self._said.append((number, kind, payload))
 
-_BROKEN = (OSError, EOFError, msgspec.DecodeError)
+    def _flush(self) -> None:
+        said, self._said = self._said, []
+        if said and not self.closing:
+            body = _encoder.encode(said)
+            cast(asyncio.Transport, self._transport).write(len(body).to_bytes(4, "big") + body)
+
+    def hang_up(self) -> None:
+        """Ends the stream, after what was said has left."""
+        self._flush()
+        if self._transport is not None:
+            self._transport.close()
+
+    # -- called by asyncio ----------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The stream is open."""
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Hears the frames that are whole by now."""
+        buffer = self._buffer
+        buffer += data
+        at = 0
+        while len(buffer) - at >= 4:
+            length = int.from_bytes(buffer[at : at + 4], "big")
+            if length > LONGEST:
+                self.hang_up()
+                return
+            if len(buffer) - at - 4 < length:
+                break
+            frame = bytes(memoryview(buffer)[at + 4 : at + 4 + length])
+            at += 4 + length
+            try:
+                for message in _messages.decode(frame):
+                    self._hear(message)
+            except (msgspec.DecodeError, Lost):
+                self.hang_up()
+                return
+        del buffer[:at]
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The stream has ended."""
+        if not self.ended.done():
+            self.ended.set_result(None)
+        self._lose()
 
 
 # -- the writer's end ---------------------------------------------------------------------------
@@ -80,8 +136,7 @@ class Server:
         self._writer = writer
         self._path = path
         self._server: asyncio.Server | None = None
-        self._streams: set[asyncio.StreamWriter] = set()
-        self._serving: set[asyncio.Task[Any]] = set()
+        self._wires: set[_Wire] = set()
 
     async def open(self) -> None:
         """Starts to listen. The lock is held, so an old socket belongs to nobody."""
@@ -92,7 +147,8 @@ class Server:
             listening.bind(str(self._path))
         finally:
             os.umask(before)
-        self._server = await asyncio.start_unix_server(self._serve, sock=listening, backlog=64)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(self._welcome, sock=listening, backlog=64)
 
     async def stop_listening(self) -> None:
         """No new connections; those that are open may still be answered."""
@@ -103,50 +159,41 @@ class Server:
     async def close(self) -> None:
         """Ends every connection, after what is answered already has left."""
         await asyncio.sleep(0)  # who was accepted a moment ago is served first, then let go
-        streams = list(self._streams)
-        for stream in streams:
-            stream.close()
-        await asyncio.gather(*self._serving, return_exceptions=True)
-        await asyncio.gather(*(one.wait_closed() for one in streams), return_exceptions=True)
+        wires = list(self._wires)
+        for wire in wires:
+            wire.hang_up()
+        await asyncio.gather(*(wire.ended for wire in wires))
         if self._server is not None:
             await self._server.wait_closed()
 
-    async def _serve(self, reader: asyncio.StreamReader, stream: asyncio.StreamWriter) -> None:
-        self._streams.add(stream)
-        task = asyncio.current_task()
-        if task is not None:
-            self._serving.add(task)
-            task.add_done_callback(self._serving.discard)
-        try:
-            while True:
-                self._accept(await _read(reader), stream)
-                await stream.drain()
-        except (*_BROKEN, Lost):
-            pass
-        finally:
-            self._streams.discard(stream)
-            stream.close()
+    def _welcome(self) -> _Wire:
+        wire = _Wire(lambda message: self._accept(message, wire), lambda: self._forget(wire))
+        self._wires.add(wire)
+        return wire
 
-    def _accept(self, frame: _Frame, stream: asyncio.StreamWriter) -> None:
-        decoder = _REQUESTS.get(frame.kind)
-        work: Work = decoder.decode(frame.payload) if decoder else Drain()
+    def _forget(self, wire: _Wire) -> None:
+        self._wires.discard(wire)
+
+    def _accept(self, message: _Message, wire: _Wire) -> None:
+        number = message.number
+        decoder = _REQUESTS.get(message.kind)
+        work: Work = decoder.decode(message.payload) if decoder else Drain()
         try:
             future = self._writer.submit(work)
         except GatewayError as error:
-            stream.write(_frame(frame.number, _REFUSED, refusal_of(error)))
+            wire.say(number, _REFUSED, refusal_of(error))
             return
-        future.add_done_callback(lambda done: self._answer(done, frame.number, stream))
+        future.add_done_callback(lambda done: _answer(done, number, wire))
 
-    def _answer(self, done: asyncio.Future[Any], number: int, stream: asyncio.StreamWriter) -> None:
-        error = done.exception()
-        if stream.is_closing():
-            return
-        if error is None:
-            stream.write(_frame(number, _OK, done.result()))
-        elif isinstance(error, GatewayError):
-            stream.write(_frame(number, _REFUSED, refusal_of(error)))
-        else:
-            stream.write(_frame(number, _REFUSED, refusal_of(Internal("a fault"))))
+
+def _answer(done: asyncio.Future[Any], number: int, wire: _Wire) -> None:
+    error = done.exception()
+    if error is None:
+        wire.say(number, _OK, done.result())
+    elif isinstance(error, GatewayError):
+        wire.say(number, _REFUSED, refusal_of(error))
+    else:
+        wire.say(number, _REFUSED, refusal_of(Internal("a fault")))
 
 
 # -- the other processes' end -------------------------------------------------------------------
@@ -155,19 +202,12 @@ class Server:
 class Link:
     """A connection to the writer of another process; takes the same work as the writer itself."""
 
-    def __init__(
-        self,
-        reader: asyncio.StreamReader,
-        stream: asyncio.StreamWriter,
-        *,
-        on_lost: Callable[[], None],
-    ) -> None:
-        self._stream = stream
+    def __init__(self, *, on_lost: Callable[[], None]) -> None:
         self._number = 0
         self._waiting: dict[int, tuple[int, asyncio.Future[Any]]] = {}
         self._closed = False
         self._on_lost = on_lost
-        self._task = asyncio.create_task(self._receive(reader), name="store-link")
+        self.wire = _Wire(self._resolve, self._lose)
 
     @property
     def closed(self) -> bool:
@@ -182,37 +222,28 @@ class Link:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         kind = _COMMIT if isinstance(work, ChangeSet) else _DRAIN if type(work) is Drain else _JOB
         self._waiting[self._number] = (kind, future)
-        self._stream.write(_frame(self._number, kind, work))
+        self.wire.say(self._number, kind, work)
         return future
 
     async def close(self) -> None:
         """Waits for the answers that are still to come, then hangs up."""
         if self._waiting:
             await asyncio.wait([future for _, future in self._waiting.values()])
-        self._closed = True
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        self._stream.close()
+        self._on_lost = _nothing
+        self.wire.hang_up()
+        await self.wire.ended
 
-    async def _receive(self, reader: asyncio.StreamReader) -> None:
-        try:
-            while True:
-                self._resolve(await _read(reader))
-        except _BROKEN:
-            self._lose()
-
-    def _resolve(self, frame: _Frame) -> None:
-        kind, future = self._waiting.pop(frame.number)
+    def _resolve(self, message: _Message) -> None:
+        kind, future = self._waiting.pop(message.number)
         if future.done():
             return
-        if frame.kind == _OK:
-            future.set_result(_ANSWERS[kind].decode(frame.payload))
+        if message.kind == _OK:
+            future.set_result(_ANSWERS[kind].decode(message.payload))
         else:
-            future.set_exception(error_of(_refusals.decode(frame.payload)))
+            future.set_exception(error_of(_refusals.decode(message.payload)))
 
     def _lose(self) -> None:
         self._closed = True
-        self._stream.close()
         waiting, self._waiting = self._waiting, {}
         for _, future in waiting.values():
             if not future.done():
@@ -220,10 +251,15 @@ class Link:
         self._on_lost()
 
 
+def _nothing() -> None:
+    """Nobody is to be told."""
+
+
 async def connect(path: str, *, on_lost: Callable[[], None]) -> Link | None:
     """A link to the writer that listens there, or None when nobody does."""
+    link = Link(on_lost=on_lost)
     try:
-        reader, stream = await asyncio.open_unix_connection(path)
+        await asyncio.get_running_loop().create_unix_connection(lambda: link.wire, path)
     except OSError:
         return None
-    return Link(reader, stream, on_lost=on_lost)
+    return link
