@@ -19,6 +19,7 @@ from fhir_gateway.store.draining import RowsOf, drain_entries
 from fhir_gateway.store.job_sql import carry_out
 from fhir_gateway.store.jobs import Command, Job
 from fhir_gateway.store.placing import Homes
+from fhir_gateway.store.postgres_durable import CommitDoubtful, watched
 from fhir_gateway.store.postgres_lookups import PostgresLookups
 from fhir_gateway.store.postgres_rows import Moved, write
 from fhir_gateway.store.postgres_sql import numbered
@@ -48,11 +49,12 @@ DELETE FROM change_set WHERE (t, n) IN
 async def commit_sets(
     connection: asyncpg.Connection,
     change_sets: Sequence[ChangeSet],
+    homes: dict[str, int],
     *,
     now: Callable[[], int],
     sync: bool,
 ) -> list[Outcome]:
-    """The outcomes of the change sets, once they are durable.
+    """The outcomes of the change sets, once they are durable; `homes` learns of Patients.
 
     With `sync` something is committed even when all of them had been before: what an earlier
     connection left behind may be visible and not yet durable everywhere.
@@ -80,6 +82,7 @@ async def commit_sets(
         return outcomes
     await write(connection, lookups, _moved(batch))
     await _commit(connection)
+    homes.update(lookups.patients())
     return outcomes
 
 
@@ -160,22 +163,10 @@ def _moved(batch: Batch) -> Moved:
 
 async def _commit(connection: asyncpg.Connection) -> None:
     """Returns when durable. Raises CommitDoubtful when the server had to warn."""
-    warnings: list[object] = []
-
-    def warned(connection: object, message: object) -> None:
-        warnings.append(message)
-
     points.reached("before-commit")
-    connection.add_log_listener(warned)
-    try:
+    with watched(connection) as doubt:
         done = await connection.execute("COMMIT")
-        await asyncio.sleep(0)  # a warning that came with the answer is told by now
-    finally:
-        connection.remove_log_listener(warned)
-    if warnings or done != "COMMIT":
+        await doubt.settle()
+    if done != "COMMIT":
         raise CommitDoubtful
     points.reached("after-commit")
-
-
-class CommitDoubtful(Exception):
-    """COMMIT returned with a warning: a wait for the standby was cut short. Send it again."""

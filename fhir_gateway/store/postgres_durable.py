@@ -7,6 +7,9 @@ promise, say `?durability=test` in the address.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -101,3 +104,37 @@ def _refusal(
             rule="not-durable",
         )
     return None
+
+
+# -- a commit that returned, and yet ------------------------------------------------------------
+
+
+class CommitDoubtful(Exception):
+    """A commit returned with a warning: its wait for a standby was cut short. Send it again."""
+
+
+class Doubt:
+    """Warnings of a server while it commits."""
+
+    def __init__(self) -> None:
+        self._warned = False
+
+    def __call__(self, connection: object, message: object) -> None:
+        self._warned = True
+
+    async def settle(self) -> None:
+        """Raises CommitDoubtful when the commit that has just returned came with a warning."""
+        await asyncio.sleep(0)  # what came with the answer is told by now
+        if self._warned:
+            raise CommitDoubtful
+
+
+@contextmanager
+def watched(connection: asyncpg.Connection) -> Iterator[Doubt]:
+    """Listens for warnings."""
+    doubt = Doubt()
+    connection.add_log_listener(doubt)
+    try:
+        yield doubt
+    finally:
+        connection.remove_log_listener(doubt)

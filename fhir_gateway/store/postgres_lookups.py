@@ -9,7 +9,7 @@ from __future__ import annotations
 from fhir_gateway.fhir.keys import type_key
 from fhir_gateway.store.changes import Absent, Settled
 from fhir_gateway.store.lookups import Current
-from fhir_gateway.store.postgres_wanted import Found, Resource, Token, Wanted, token_of
+from fhir_gateway.store.postgres_wanted import PATIENT, Found, Resource, Token, Wanted, token_of
 from fhir_gateway.store.rows import Row, Rows
 
 #: Where the resource number stands in a row, for the tables whose rows a next version replaces.
@@ -106,6 +106,14 @@ class PostgresLookups:
             type in types and (not guard.homes or home in guard.homes)
             for type, home in self._changed
         )
+
+    def patients(self) -> dict[str, int]:
+        """The homes of all Patients that were asked for or stored."""
+        return {
+            id: current.home
+            for (type, id), current in self._current.items()
+            if type == PATIENT and current is not None
+        }
 
     # -- what the batch does -----------------------------------------------------------------
 

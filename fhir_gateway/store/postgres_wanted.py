@@ -26,7 +26,7 @@ from fhir_gateway.store.changes import (
     VersionIs,
 )
 
-_PATIENT = type_key("Patient")
+PATIENT = type_key("Patient")
 
 Resource = tuple[int, str]
 Token = tuple[int, int, int, int | None]  # type, parameter, v1, v2
@@ -71,7 +71,7 @@ class Wanted:
             entries = [*entries, change_set.refusal]
         for entry in entries:
             if not entry.home and entry.patient is not None:
-                self._add(_PATIENT, entry.patient)
+                self._add(PATIENT, entry.patient)
 
     def _add(self, type: int, id: str) -> None:
         self.resources.setdefault((type, id), False)
@@ -99,7 +99,7 @@ class Wanted:
             self.resources.setdefault(key, False)
         self.deletions += 1
         if put.patient is not None:
-            self._add(_PATIENT, put.patient)
+            self._add(PATIENT, put.patient)
         if put.follow is not None:
             type, _, id = put.follow.partition("/")
             self._add(type_key(type), id)

@@ -16,7 +16,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 
@@ -24,14 +24,10 @@ from fhir_gateway.errors import GatewayError, Internal, Unavailable
 from fhir_gateway.store import points
 from fhir_gateway.store.changes import ChangeSet
 from fhir_gateway.store.draining import RowsOf
-from fhir_gateway.store.postgres_batch import (
-    CommitDoubtful,
-    carry_out_command,
-    commit_sets,
-    drain,
-)
-from fhir_gateway.store.postgres_durable import Address, connect_to_write
+from fhir_gateway.store.postgres_batch import carry_out_command, commit_sets, drain
+from fhir_gateway.store.postgres_durable import Address, CommitDoubtful, connect_to_write
 from fhir_gateway.store.postgres_pool import is_lost
+from fhir_gateway.store.postgres_record import HOMES, is_record, record
 from fhir_gateway.store.waiting import (
     Drain,
     Lost,
@@ -97,6 +93,7 @@ class PostgresWriter:
         self._refusal: Unavailable | None = None
         self._in_flight: list[Pending] = []
         self._failing_since: float | None = None
+        self._homes: dict[str, int] = {}  # of Patients
         self._alone = 0  # so many batches have one request each, to find the one at fault
         self._housework = True  # something may be left to drain or to forget
         self._task = asyncio.create_task(self._run(), name="store-writer")
@@ -138,6 +135,7 @@ class PostgresWriter:
     async def _connect(self) -> None:
         """Another connection, or a pause."""
         self._connection = None
+        self._homes.clear()  # the database may have been set back
         try:
             self._connection = await connect_to_write(self._address)
         except (GatewayError, *_BROKEN) as error:
@@ -205,15 +203,21 @@ class PostgresWriter:
         """The outcome of each, once they are durable."""
         first = works[0] if works else None
         if first is None or isinstance(first, ChangeSet):
-            sets: list[Any] = works
-            doubtful = self._failing_since is not None
-            return [*await commit_sets(connection, sets, now=self._now, sync=doubtful)]
+            return await self._commit(connection, cast(list[ChangeSet], works))
         if not isinstance(first, Drain):
             return [await carry_out_command(connection, first, now=self._now)]
         if self._rows_of is None:
             raise Unavailable("The store was opened without an index", rule="no-index")
         done = await drain(connection, self._rows_of, now=self._now, housework=first.housework)
         return [done] * len(works)
+
+    async def _commit(self, connection: asyncpg.Connection, sets: list[ChangeSet]) -> list[Any]:
+        homes, doubtful = self._homes, self._failing_since is not None
+        if sets and not doubtful and all(is_record(each, homes) for each in sets):
+            return [*await record(connection, sets, homes, now=self._now())]
+        if len(homes) > HOMES:
+            homes.clear()
+        return [*await commit_sets(connection, sets, homes, now=self._now, sync=doubtful)]
 
     # -- when it does not go well ------------------------------------------------------------
 
