@@ -18,7 +18,7 @@ from fhir_gateway.fhir.wire import parse, render, without_bom
 
 _REQUESTED = ("batch", "transaction")
 _UNIQUE = ("transaction", "collection", "document", "message")
-_NEEDS_RESOURCE = ("POST", "PUT")
+_NEEDS_RESOURCE = ("POST", "PUT", "PATCH")
 
 
 class BundleEntry(NamedTuple):

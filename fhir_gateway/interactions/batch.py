@@ -1,13 +1,14 @@
 """batch: every entry for itself (hl7.org/fhir/R4/http.html#brules).
 
 Entries of one kind run side by side, so that their commits share a sync of the disk; the kinds
-follow each other in the order DELETE, POST, PUT, GET.
+follow each other in the order DELETE, POST, PUT, PATCH, GET.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import GatewayError
@@ -17,7 +18,7 @@ from fhir_gateway.fhir.outcome import operation_outcome
 from fhir_gateway.interactions.audit import audited
 from fhir_gateway.interactions.conditional import pairs_of
 from fhir_gateway.interactions.create import create
-from fhir_gateway.interactions.delete import delete
+from fhir_gateway.interactions.delete import delete, delete_conditional
 from fhir_gateway.interactions.entries import (
     METHODS,
     Request,
@@ -26,9 +27,10 @@ from fhir_gateway.interactions.entries import (
     read_entry,
     request_of,
     root,
-    version_of,
 )
+from fhir_gateway.interactions.etag import version_in
 from fhir_gateway.interactions.outcome import Outcome
+from fhir_gateway.interactions.patch import patch, patch_conditional, patch_in_bundle
 from fhir_gateway.interactions.transaction import check_size
 from fhir_gateway.interactions.update import update, update_conditional
 from fhir_gateway.security.actor import Actor
@@ -44,7 +46,7 @@ async def batch(
     entries: Sequence[BundleEntry],
     *,
     base: str,
-    representation: bool = False,
+    returns: str = "minimal",
     lenient: bool = False,
 ) -> list[bundle.Answer]:
     """The answer of each entry, in their order; a refused entry's is its OperationOutcome.
@@ -59,7 +61,7 @@ async def batch(
         async with width:
             try:
                 result = await _carry_out(gateway, actor, request, base=base, lenient=lenient)
-                answers[index] = answer_of(result, representation=representation)
+                answers[index] = answer_of(result, returns=returns)
             except GatewayError as error:
                 answers[index] = _refusal(error, index, request.type)
 
@@ -78,31 +80,34 @@ async def batch(
 async def _carry_out(
     gateway: Gateway, actor: Actor, request: Request, *, base: str, lenient: bool
 ) -> Outcome | bytes:
-    type, id, entry = request.type, request.id, request.entry
-    body = entry.resource_raw or b""
-    version = version_of(entry.if_match)
     if request.method == "GET":
         return await read_entry(gateway, actor, request, base=base, lenient=lenient)
-    if request.method == "DELETE":
-        return await delete(gateway, actor, type=type, id=id, if_match=version)
+    entry, query = request.entry, pairs_of(request.query)
+    given: dict[str, Any] = {"type": request.type}
     if request.method == "POST":
-        return await create(
-            gateway, actor, type=type, body=body, if_none_exist=entry.if_none_exist, base=base
-        )
-    if not id:
-        return await update_conditional(
-            gateway,
-            actor,
-            type=type,
-            pairs=pairs_of(request.query),
-            body=body,
-            if_match=version,
-            base=base,
-        )
-    absent = entry.if_none_match == "*"
-    return await update(
-        gateway, actor, type=type, id=id, body=body, if_match=version, absent=absent, base=base
-    )
+        given["if_none_exist"] = entry.if_none_exist
+    else:
+        given["if_match"] = version_in(entry.if_match)
+        given |= {"pairs": query} if query else {"id": request.id}
+    if request.method != "DELETE":
+        given |= {"body": entry.resource_raw or b"", "base": base}
+    if request.method == "PUT":
+        given["absent"] = entry.if_none_match is not None
+    elif request.method == "PATCH":
+        given["format"] = patch_in_bundle
+    return await _WRITES[request.method, bool(query)](gateway, actor, **given)
+
+
+#: By method, and whether the URL has a condition.
+_WRITES: dict[tuple[str, bool], Callable[..., Awaitable[Outcome]]] = {
+    ("DELETE", False): delete,
+    ("DELETE", True): delete_conditional,
+    ("POST", False): create,
+    ("PUT", False): update,
+    ("PUT", True): update_conditional,
+    ("PATCH", False): patch,
+    ("PATCH", True): patch_conditional,
+}
 
 
 def _refusal(error: GatewayError, index: int, type: str) -> bundle.Answer:

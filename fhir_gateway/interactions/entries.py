@@ -13,23 +13,43 @@ from fhir_gateway.context import Gateway
 from fhir_gateway.errors import GatewayError, Invalid, Issue, NotSupported
 from fhir_gateway.fhir import bundle
 from fhir_gateway.fhir.envelope import BundleEntry
+from fhir_gateway.fhir.outcome import operation_outcome
 from fhir_gateway.fhir.validate import read_resource
 from fhir_gateway.fhir.wire import instant
 from fhir_gateway.interactions.conditional import condition_of, pairs_of
-from fhir_gateway.interactions.history import history
+from fhir_gateway.interactions.etag import is_known, version_in
+from fhir_gateway.interactions.history import history, history_system, history_type
 from fhir_gateway.interactions.outcome import Outcome, Refused, found
 from fhir_gateway.interactions.pace import unhurried
+from fhir_gateway.interactions.patch import patch_in_bundle
 from fhir_gateway.interactions.read import read, vread
 from fhir_gateway.interactions.search_type import search_type
 from fhir_gateway.interactions.steps import Step
 from fhir_gateway.interactions.types import check_id, check_may_write, check_type
 from fhir_gateway.security.actor import Actor
+from fhir_gateway.store.store import Stored
 
 T = TypeVar("T")
 U = TypeVar("U")
 
-METHODS = ("DELETE", "POST", "PUT", "GET")
-_OPS = {"DELETE": "delete", "POST": "create", "PUT": "update"}
+METHODS = ("DELETE", "POST", "PUT", "PATCH", "GET")
+_OPS = {"DELETE": "delete", "POST": "create", "PUT": "update", "PATCH": "update"}
+_INTERACTIONS = {**_OPS, "PATCH": "patch"}
+
+#: The conditions of `request` that each method honours; any other is refused, not ignored.
+_HONOURED: dict[str, tuple[str, ...]] = {
+    "DELETE": ("if_match",),
+    "POST": ("if_none_exist",),
+    "PUT": ("if_match", "if_none_match"),
+    "PATCH": ("if_match",),
+    "GET": ("if_none_match", "if_modified_since"),
+}
+_CONDITIONS = {
+    "if_match": "ifMatch",
+    "if_none_match": "ifNoneMatch",
+    "if_none_exist": "ifNoneExist",
+    "if_modified_since": "ifModifiedSince",
+}
 
 
 class Request(NamedTuple):
@@ -57,47 +77,61 @@ def request_of(entry: BundleEntry, where: str) -> Request:
     path, _, query = entry.url.partition("?")
     segments = [unquote(segment) for segment in path.removeprefix("/").split("/")]
     type, id, rest = segments[0], "".join(segments[1:2]), tuple(segments[2:])
-    if ":" in path or not type or (entry.method != "GET" and rest):
+    if ":" in path or not type or (entry.method != "GET" and (rest or (id and query))):
         raise Invalid(
-            "The URL of an entry is relative to the base: Type, Type/id or Type?identifier=…",
+            "The URL of an entry is relative to the base: Type, Type/id or Type?condition",
             expression=f"{where}.request.url",
             rule="entry-url",
         )
     if entry.method == "POST" and (id or query):
         raise Invalid("POST is to a type", expression=f"{where}.request.url", rule="entry-url")
-    if entry.method == "DELETE" and query:
-        raise NotSupported(
-            "Conditional delete is not offered",
-            expression=f"{where}.request.url",
-            rule="conditional-delete",
-        )
+    _check_conditions(entry, where)
     return Request(entry.method, type, id, rest, query, entry)
+
+
+def _check_conditions(entry: BundleEntry, where: str) -> None:
+    method = entry.method or ""
+    for name, shown in _CONDITIONS.items():
+        value = getattr(entry, name)
+        said = name in _HONOURED[method] and (method != "PUT" or shown != "ifNoneMatch")
+        if value is not None and not said and (method, shown, value) != ("PUT", "ifNoneMatch", "*"):
+            raise Invalid(
+                f"{shown} says nothing to {method} here",
+                expression=f"{where}.request.{shown}",
+                rule="entry-condition",
+            )
 
 
 def step_of(actor: Actor, gateway: Gateway, request: Request, where: str) -> Step:
     """The write of an entry, its resource valid. Raises what is wrong with it."""
     op, type, entry = _OPS[request.method], request.type, request.entry
-    check_type(type, op)
+    check_type(type, _INTERACTIONS[request.method])
     check_may_write(actor, type)
     step = Step(op, type, request.id, root=f"{where}.resource", full_url=entry.full_url)
-    step.if_match = version_of(entry.if_match)
-    step.absent = op == "update" and entry.if_none_match == "*"
-    if op != "delete":
+    step.if_match = version_in(entry.if_match)
+    step.absent = entry.if_none_match is not None
+    if request.method == "PATCH":
+        step.edit = patch_in_bundle(_raw(request))
+    elif op != "delete":
         _read_body(step, request)
     if op == "create":
         if entry.if_none_exist is not None:
             step.condition = condition_of(gateway, type, entry.if_none_exist)
-    elif op == "update" and request.query and not request.id:
+    elif request.query and not request.id:
         step.condition = condition_of(gateway, type, request.query)
     else:
         check_id(request.id)
     return step
 
 
+def _raw(request: Request) -> bytes:
+    if request.entry.resource_raw is None:
+        raise Invalid("This entry needs a resource", expression=request.type, rule="entry-resource")
+    return request.entry.resource_raw
+
+
 def _read_body(step: Step, request: Request) -> None:
-    raw = request.entry.resource_raw
-    if raw is None:
-        raise Invalid("This entry needs a resource", expression=step.root, rule="entry-resource")
+    raw = _raw(request)
     resource = step.resource = read_resource(raw, type=step.type)
     step.raw = raw
     claimed = resource.get("id")
@@ -107,14 +141,6 @@ def _read_body(step: Step, request: Request) -> None:
         )
     if step.op == "update" and not request.id:
         step.body_id = claimed
-
-
-def version_of(etag: str | None) -> int | None:
-    """The version that an ETag such as W/"3" names; 0, which none has, for any other text."""
-    if etag is None:
-        return None
-    text = etag.strip().removeprefix("W/").strip('"')
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
 
 
 async def every(function: Callable[[T], U], values: Iterable[tuple[str, str, T]]) -> list[U]:
@@ -140,7 +166,8 @@ def placed(issue: Issue, where: str, type: str) -> Issue:
     path = issue.expression or ""
     if path.startswith("Bundle.entry"):
         return issue
-    inside = path.removeprefix(type) if path == type or path.startswith((f"{type}.",)) else ""
+    head, dot, rest = path.partition(".")
+    inside = dot + rest if head in (type, "Parameters", "Binary") else ""
     expression = f"{where}.resource{inside}" if path else where
     return Issue(issue.code, issue.diagnostics, expression, issue.rule, issue.severity)
 
@@ -149,17 +176,38 @@ async def read_entry(
     gateway: Gateway, actor: Actor, request: Request, *, base: str, lenient: bool = False
 ) -> Outcome | bytes:
     """What an entry with GET asks for: a resource, or a Bundle as JSON."""
-    type, id, rest = request.type, request.id, request.rest
+    type, id, rest, query = request.type, request.id, request.rest, pairs_of(request.query)
+    if (type, id) == ("_history", ""):
+        return await history_system(gateway, actor, base=base, pairs=query, lenient=lenient)
+    if id == "_history" and not rest:
+        return await history_type(
+            gateway, actor, type=type, base=base, pairs=query, lenient=lenient
+        )
     if not id:
-        pairs = pairs_of(request.query)
-        return await search_type(gateway, actor, type=type, pairs=pairs, base=base, lenient=lenient)
-    if not rest:
-        return found(await read(gateway, actor, type=type, id=id))
+        return await search_type(gateway, actor, type=type, pairs=query, base=base, lenient=lenient)
     if rest == ("_history",):
-        return await history(gateway, actor, type=type, id=id, base=base)
+        return await history(
+            gateway, actor, type=type, id=id, base=base, pairs=query, lenient=lenient
+        )
+    if query:
+        raise Invalid("An entry that reads takes no parameters", rule="parameter")
+    if not rest:
+        return _seen(request, await read(gateway, actor, type=type, id=id))
     if len(rest) == 2 and rest[0] == "_history":
-        return found(await vread(gateway, actor, type=type, id=id, version=rest[1]))
+        return _seen(request, await vread(gateway, actor, type=type, id=id, version=rest[1]))
     raise NotSupported("Entries with GET read or search one type", rule="entry-url")
+
+
+def _seen(request: Request, stored: Stored) -> Outcome:
+    """What was read, or that the caller has it."""
+    entry = request.entry
+    known = is_known(
+        stored.version,
+        stored.updated,
+        if_none_match=entry.if_none_match,
+        if_modified_since=entry.if_modified_since,
+    )
+    return found(stored, "known" if known else "found")
 
 
 _STATUS = {
@@ -168,22 +216,28 @@ _STATUS = {
     "unchanged": "200 OK",
     "existing": "200 OK",
     "found": "200 OK",
+    "known": "304 Not Modified",
     "deleted": "204 No Content",
 }
 
 
-def answer_of(result: Outcome | bytes, *, representation: bool = False) -> bundle.Answer:
-    """The entry of a response Bundle. What was read is always shown, what was written if asked."""
+def answer_of(result: Outcome | bytes, *, returns: str = "minimal") -> bundle.Answer:
+    """The entry of a response Bundle. What was read is always shown; `returns` says what of a
+    write is (minimal, representation, OperationOutcome)."""
     if isinstance(result, Refused):
         return bundle.Answer(f"{result.status}", outcome=result)
     if isinstance(result, bytes):
         return bundle.Answer("200 OK", resource=result)
-    shown = result.kind == "found" or (representation and result.kind != "deleted")
+    read = result.kind in ("found", "known")
+    gone = result.kind == "deleted"
+    shown = result.kind == "found" or (returns == "representation" and not read and not gone)
+    told = returns == "OperationOutcome" and not read
     place = f"{result.type}/{result.id}/_history/{result.version}"
     return bundle.Answer(
-        _STATUS[result.kind],
-        location=None if result.kind == "deleted" else place,
-        etag=f'W/"{result.version}"',
-        last_modified=instant(result.updated),
+        "200 OK" if gone and told else _STATUS[result.kind],
+        location=None if gone else place,
+        etag=f'W/"{result.version}"' if result.version else None,
+        last_modified=instant(result.updated) if result.version else None,
         resource=result.body() if shown else None,
+        outcome=operation_outcome(()) if told else None,
     )

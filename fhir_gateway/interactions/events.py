@@ -9,9 +9,11 @@ from fhir_gateway.audit.events import (
     create_event,
     delete_event,
     receive_event,
+    search_event,
     transaction_event,
     update_event,
 )
+from fhir_gateway.audit.query import masked
 from fhir_gateway.context import Gateway
 from fhir_gateway.interactions.audit import call_of, entry, patient_of
 from fhir_gateway.interactions.steps import Step
@@ -21,7 +23,7 @@ from fhir_gateway.store.changes import Entry, Received
 
 
 def write_events(gateway: Gateway, actor: Actor) -> Auditor:
-    """One event for each step: create, update, delete."""
+    """One event for each step: create, update, patch, delete."""
     call = call_of(gateway, actor)
     return lambda steps: [_entry_of(gateway, call, step) for step in steps]
 
@@ -29,7 +31,15 @@ def write_events(gateway: Gateway, actor: Actor) -> Auditor:
 def _entry_of(gateway: Gateway, call: Call, step: Step) -> Entry:
     patient, home = _person(step)
     version = step.current.version if step.current is not None else 0
-    if step.op == "delete":
+    if not step.id:  # a conditional delete that found nothing
+        query = masked(step.condition.query if step.condition else "", gateway.store.index_key)
+        event = search_event(call, query=query, count=0, interaction="delete")
+    elif step.edit is not None:
+        version += step.put is not None
+        event = update_event(
+            call, type=step.type, id=step.id, version=version, patient=patient, interaction="patch"
+        )
+    elif step.op == "delete":
         event = delete_event(call, type=step.type, id=step.id, patient=patient)
     elif step.put is not None and step.put.op == "update":
         event = update_event(call, type=step.type, id=step.id, version=version + 1, patient=patient)
@@ -55,7 +65,8 @@ def transaction_events(
     def audit(steps: Sequence[Step]) -> list[Entry]:
         groups: dict[str | None, list[str]] = {}
         for step in steps:
-            groups.setdefault(_person(step)[0], []).append(step.name)
+            if step.id:
+                groups.setdefault(_person(step)[0], []).append(step.name)
         rest = groups.pop(None, [])
         entries = []
         for patient, names in groups.items() or {None: []}.items():

@@ -61,7 +61,9 @@ class _Linker:
         self.deleted = {step.name for step in steps if step.op == "delete"}
         self.conditions: dict[str, str | None] = {}
         self.promised = {
-            step.condition.guard: step.id for step in steps if step.condition is not None
+            step.condition.key: step.id
+            for step in steps
+            if step.condition is not None and step.op != "delete"
         }
 
     async def resolve(self, slot: Slot, step: Step, base: str, issues: list[Issue]) -> str:
@@ -88,8 +90,8 @@ class _Linker:
     async def _find(self, type: str, query: str, slot: Slot, step: Step) -> str | None:
         where = step.place_of(slot)
         wanted = condition_of(self.gateway, type, query)
-        if wanted.guard in self.promised:
-            return self.promised[wanted.guard]
+        if wanted.key in self.promised:
+            return self.promised[wanted.key]
         return await match(self.reader, wanted, expression=where)
 
     @staticmethod

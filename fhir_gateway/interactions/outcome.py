@@ -12,8 +12,9 @@ from fhir_gateway.store.blobs import unpack
 from fhir_gateway.store.changes import Committed, Put
 from fhir_gateway.store.store import Stored
 
-#: `existing`: a conditional create found its resource, nothing was stored.
-Kind = Literal["created", "updated", "unchanged", "deleted", "existing", "found"]
+#: `existing`: a conditional create found its resource, nothing was stored. `known`: the caller has
+#: this version already.
+Kind = Literal["created", "updated", "unchanged", "deleted", "existing", "found", "known"]
 
 
 class Outcome(NamedTuple):

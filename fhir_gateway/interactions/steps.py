@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from fhir_gateway.errors import GatewayError, Issue
 from fhir_gateway.interactions.conditional import Condition
 from fhir_gateway.interactions.prepare import Coding
 from fhir_gateway.interactions.references import Slot, expression
 from fhir_gateway.store.changes import Guard, Put
 from fhir_gateway.store.store import Stored
 
+#: A patch: from the current version to the next, sound; None when it changes nothing.
+Edit = Callable[[Stored], dict[str, Any] | None]
+
 
 @dataclass(slots=True)
 class Step:
-    """One write. `id` is "" until a create or a conditional update is resolved.
+    """One write. `id` is "" until a create or a condition is resolved.
 
     `root` is the FHIRPath of the resource for messages ("Bundle.entry[3].resource", "Patient"),
-    `if_match` the version the caller insists on (0: one that cannot be), `absent` its
-    If-None-Match: *.
+    `if_match` the version the caller insists on (interactions.etag), `absent` its
+    If-None-Match: *. A patch is an update whose `resource` is made from the current version by
+    `edit`, anew in each attempt.
     """
 
     op: str
@@ -36,7 +42,8 @@ class Step:
     coding: Coding = field(default_factory=lambda: Coding([], []))
     about: str = ""  # of a Provenance: the target in whose home it stands
     current: Stored | None = None  # as the attempt's snapshot shows it
-    put: Put | None = None  # None: nothing to store (a conditional create that found its match)
+    edit: Edit | None = None
+    put: Put | None = None  # None: nothing to store, see `matched`
 
     @property
     def name(self) -> str:
@@ -45,12 +52,31 @@ class Step:
 
     @property
     def matched(self) -> bool:
-        """True for a conditional create that found its resource."""
+        """True when there is nothing to store: a conditional create that found its resource, a
+        patch that changes nothing."""
+        if self.edit is not None:
+            return self.resource is None
         return self.op == "create" and self.current is not None
 
     def place_of(self, slot: Slot) -> str:
         """The FHIRPath of one of its references."""
         return expression(self.root, self.resource or {}, slot)
+
+    def placed(self, error: GatewayError) -> GatewayError:
+        """The same refusal, with the entry of a Bundle as its place."""
+        if not self.root.startswith("Bundle."):
+            return error
+        issues = (replace(issue, expression=self._placed(issue)) for issue in error.issues)
+        again = error.__class__(issues=tuple(issues))
+        vars(again).update({k: v for k, v in vars(error).items() if k != "issues"})
+        return again
+
+    def _placed(self, issue: Issue) -> str:
+        path = issue.expression or ""
+        if path.startswith("Bundle."):
+            return path
+        head, dot, rest = path.partition(".")
+        return self.root + dot + rest if head in (self.type, "Parameters") else self.root
 
 
 @dataclass(slots=True)
@@ -60,9 +86,20 @@ class Guards:
 
     all: list[Guard] = field(default_factory=list)
     ours: set[int] = field(default_factory=set)
+    places: dict[int, str] = field(default_factory=dict)
 
-    def add(self, guard: Guard, *, ours: bool = False) -> None:
-        """Appends a guard."""
+    def add(self, guard: Guard, *, ours: bool = False, at: str = "") -> None:
+        """Appends a guard; `at` is the FHIRPath of what it guards."""
         if ours:
             self.ours.add(len(self.all))
+        if at:
+            self.places[len(self.all)] = at
         self.all.append(guard)
+
+    def placed(self, error: GatewayError, index: int) -> GatewayError:
+        """The refusal by a guard, with the place of what it guards."""
+        place = self.places.get(index)
+        if place is None:
+            return error
+        issues = (replace(one, expression=one.expression or place) for one in error.issues)
+        return error.__class__(issues=tuple(issues))

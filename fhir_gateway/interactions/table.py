@@ -12,7 +12,7 @@ class Interaction(NamedTuple):
     """
 
     code: str
-    method: Literal["GET", "POST", "PUT", "DELETE"]
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
     path: str
     level: Literal["system", "type", "server"]
 
@@ -23,9 +23,12 @@ INTERACTIONS: tuple[Interaction, ...] = (
     Interaction("create", "POST", "{type}", "type"),
     Interaction("search-type", "GET", "{type}", "type"),
     Interaction("search-type", "POST", "{type}/_search", "type"),
-    Interaction("update", "PUT", "{type}", "type"),  # conditional
+    Interaction("update", "PUT", "{type}", "type"),  # conditional, as the next two
+    Interaction("patch", "PATCH", "{type}", "type"),
+    Interaction("delete", "DELETE", "{type}", "type"),
     Interaction("read", "GET", "{type}/{id}", "type"),
     Interaction("update", "PUT", "{type}/{id}", "type"),
+    Interaction("patch", "PATCH", "{type}/{id}", "type"),
     Interaction("delete", "DELETE", "{type}/{id}", "type"),
     Interaction("history-instance", "GET", "{type}/{id}/_history", "type"),
     Interaction("vread", "GET", "{type}/{id}/_history/{version}", "type"),

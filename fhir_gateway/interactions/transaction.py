@@ -1,8 +1,8 @@
 """transaction: all entries or none (hl7.org/fhir/R4/http.html#trules, #other-bundles).
 
-Order DELETE, POST, PUT, GET; ids for new resources; `urn:uuid:` and in-Bundle references
-rewritten; conditional references and creates by identifier. Used by every door that takes in
-several resources at once. Entries that read are answered after the commit, from what it stored.
+Order DELETE, POST, PUT and PATCH, GET; ids for new resources; `urn:uuid:` and in-Bundle
+references rewritten; conditional references and conditional writes. Used by every door that takes
+in several resources at once. Entries that read are answered after the commit, from what it stored.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def _check_overlap(steps: Mapping[int, Step]) -> None:
     for index, step in steps.items():
         keys: dict[str, Hashable] = {
             "identity": step.name if step.id else None,
-            "condition": step.condition.guard if step.condition else None,
+            "condition": step.condition.key if step.condition else None,
             "fullUrl": step.full_url,
         }
         for what, key in keys.items():

@@ -30,7 +30,7 @@ GOVERNED_TYPES = frozenset({
 EPOCH_TYPES = GOVERNED_TYPES | {"Consent", "Organization"}
 
 READS = ("read", "vread", "history-instance", "history-type", "search-type")
-WRITES = ("create", "update", "delete")
+WRITES = ("create", "update", "patch", "delete")
 
 
 def interactions_of(type: str) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ async def update(
     References below `base`, the FHIR base as the client called it, become relative.
 
     Raises Invalid when the body's id is not the URL's, PreconditionFailed for `if_match`
-    (a version number) and `absent` (If-None-Match: *), Structure, Unprocessable, Forbidden.
+    (see interactions.etag) and `absent` (If-None-Match: *), Structure, Unprocessable, Forbidden.
     """
     check_type(type, "update")
     check_id(id)
@@ -62,11 +62,13 @@ async def update_conditional(
     pairs: Sequence[tuple[str, str]],
     body: bytes,
     if_match: int | None = None,
+    absent: bool = False,
     base: str = "",
 ) -> Outcome:
-    """Updates the one resource that has an identifier, or creates it.
+    """Updates the one resource that meets a condition, or creates it.
 
-    Raises MultipleMatches when several have it, Invalid when the body's id is another's.
+    Raises MultipleMatches when several do, Invalid when the body's id is not that of the one,
+    Conflict when none does and the body's id is taken, else as `update`.
     """
     check_type(type, "update")
     check_may_write(actor, type)
@@ -80,6 +82,7 @@ async def update_conditional(
         raw=body,
         condition=condition(gateway, type, pairs),
         if_match=if_match,
+        absent=absent,
         body_id=resource.get("id"),
     )
     written = await write(

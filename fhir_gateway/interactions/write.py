@@ -12,17 +12,28 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from fhir_gateway.context import Gateway, new_id
-from fhir_gateway.errors import Conflict, GatewayError, Invalid, PreconditionFailed
+from fhir_gateway.errors import (
+    Conflict,
+    Deleted,
+    GatewayError,
+    Invalid,
+    Issue,
+    NotFound,
+    PreconditionFailed,
+    Unprocessable,
+)
 from fhir_gateway.interactions.claims import check_claims, check_registry
-from fhir_gateway.interactions.conditional import match
+from fhir_gateway.interactions.conditional import match, none_meets
+from fhir_gateway.interactions.etag import ANY_VERSION
 from fhir_gateway.interactions.link import link
 from fhir_gateway.interactions.outcome import Kind, Outcome, found, outcome_of
 from fhir_gateway.interactions.pace import unhurried
 from fhir_gateway.interactions.places import check_person, check_subject, check_targets
-from fhir_gateway.interactions.prepare import add_codings, put_of
+from fhir_gateway.interactions.prepare import Coding, add_codings, put_of
 from fhir_gateway.interactions.provenance import Coded, provenance
 from fhir_gateway.interactions.references import slots
 from fhir_gateway.interactions.steps import Guards, Step
+from fhir_gateway.interactions.turns import Turn
 from fhir_gateway.interactions.types import EPOCH_TYPES, check_owner, owner_of
 from fhir_gateway.security.actor import Actor
 from fhir_gateway.store.changes import (
@@ -30,15 +41,17 @@ from fhir_gateway.store.changes import (
     Committed,
     Entry,
     Exists,
+    Guard,
     Once,
     Put,
     Received,
+    Settled,
     VersionIs,
 )
 from fhir_gateway.store.store import Reader
 
 #: A request overtaken so often by others is answered 409 and may be sent again.
-ATTEMPTS = 8
+ATTEMPTS = 16
 
 
 class Written(NamedTuple):
@@ -75,48 +88,73 @@ async def write(
 ) -> Written:
     """Stores all steps or none. Returns when durable.
 
-    Raises PreconditionFailed, MultipleMatches, Unprocessable (references, other homes),
-    Forbidden (another institution's), Conflict (overtaken again and again).
+    Raises PreconditionFailed, MultipleMatches, Unprocessable (references, other homes, a patch
+    that cannot be), NotFound and Deleted (a patch of nothing), Forbidden (another institution's),
+    Conflict (overtaken again and again).
     """
     async for step in unhurried(steps):
         if step.resource is not None:
-            step.coding = add_codings(gateway, step.resource, actor.institution)
-            step.slots = slots(step.resource, step.raw)
+            _read_in(gateway, actor, step)
     given = [step.id for step in steps]
-    for attempt in range(ATTEMPTS):
-        for step, id in zip(steps, given, strict=True):
-            step.id, step.current, step.put = id, None, None
-        guards = Guards()
-        hopeful = attempt == 0
-        change_set = await _plan(gateway, actor, steps, guards, extras, hopeful=hopeful)
-        change_set.journal = audit(steps) if gateway.audit else []
-        try:
-            committed = await gateway.store.commit(change_set)
-        except GatewayError as error:
-            if getattr(error, "guard", -1) not in guards.ours:
-                raise
-            continue
-        gateway.count("commits", 1)
-        return Written(_outcomes(steps, committed), committed)
+    async with Turn() as turn:
+        for attempt in range(ATTEMPTS):
+            for step, id in zip(steps, given, strict=True):
+                step.id, step.current, step.put = id, None, None
+            guards = Guards()
+            hopeful = attempt == 0
+            change_set = await plan_write(gateway, actor, steps, guards, extras, hopeful=hopeful)
+            change_set.journal = audit(steps) if gateway.audit else []
+            try:
+                committed = await gateway.store.commit(change_set)
+            except GatewayError as error:
+                index = getattr(error, "guard", -1)
+                if index not in guards.ours:
+                    raise guards.placed(error, index) from None
+                await _wait(turn, gateway, guards.all[index])
+                continue
+            gateway.count("commits", 1)
+            return Written(_outcomes(steps, committed), committed)
     raise Conflict("Other requests change the same resources; send it again", rule="overtaken")
 
 
-async def _plan(
+def _read_in(gateway: Gateway, actor: Actor, step: Step) -> None:
+    """Codings and references of a resource that came in, or that a patch has made."""
+    assert step.resource is not None
+    step.coding = add_codings(gateway, step.resource, actor.institution)
+    step.slots = slots(step.resource, step.raw)
+
+
+async def _wait(turn: Turn, gateway: Gateway, guard: Guard) -> None:
+    """Whoever was overtaken at a version or a search tries again after the others there. Not at an
+    identifier: it is found now, and finding it is no contest."""
+    if isinstance(guard, VersionIs):
+        await turn.take((id(gateway), guard.type, guard.id))
+    elif isinstance(guard, Settled):
+        await turn.take((id(gateway), guard.types, guard.homes))
+
+
+async def plan_write(
     gateway: Gateway,
     actor: Actor,
     steps: Sequence[Step],
     guards: Guards,
     extras: Extras,
     *,
-    hopeful: bool,
+    hopeful: bool = False,
 ) -> ChangeSet:
-    """The change set of one attempt. `hopeful`: conditional creates are taken for new, which
+    """The change set of one attempt, and its guards. `hopeful`: conditional creates are taken for new, which
     most of them are; if one is not, its guard says so and the next attempt looks it up."""
     source = extras.received.hash if extras.received else None
     async with gateway.store.snapshot(actor.access) as reader:
         for step in steps:
-            await _locate(gateway, reader, step, guards, hopeful=hopeful)
-            _authorise(actor, step, guards)
+            try:
+                await _locate(gateway, reader, step, guards, hopeful=hopeful)
+                _authorise(actor, step, guards)
+                if step.edit is not None:
+                    _edit(gateway, actor, step)
+            except GatewayError as error:
+                raise step.placed(error) from None
+        _check_overlap(steps)
         await link(gateway, reader, steps, guards, base=extras.base)
         await check_claims(gateway, reader, actor, steps)
         await check_targets(reader, steps)
@@ -144,19 +182,37 @@ async def _locate(
     """Finds the id and the current version of what a step writes."""
     if step.condition is not None:
         matched = None
-        if not hopeful or step.op != "create":
+        new = hopeful and step.op == "create" and step.condition.absent is not None
+        if not new:
             matched = await match(reader, step.condition, expression=step.root)
         if matched is None:
-            guards.add(step.condition.guard, ours=True)
-            step.id = step.body_id or step.id or new_id(gateway)
-            if step.body_id is not None:
-                step.current = await reader.read(step.type, step.id)
+            await _unmatched(gateway, reader, step, guards)
             return
         step.id = matched
     elif step.op == "create":
         step.id = step.id or new_id(gateway)
         return
     step.current = await reader.read(step.type, step.id)
+
+
+async def _unmatched(gateway: Gateway, reader: Reader, step: Step, guards: Guards) -> None:
+    """What a condition that nothing meets means: something new, nothing to delete, a refusal."""
+    assert step.condition is not None
+    if step.edit is not None:
+        raise NotFound("No resource meets the condition", expression=step.root, rule="no-match")
+    if step.op == "delete":
+        return
+    guards.add(await none_meets(reader, step.condition), ours=True)
+    step.id = step.body_id or step.id or new_id(gateway)
+    if step.body_id is None:
+        return
+    step.current = await reader.read(step.type, step.id)
+    if step.current is not None and not step.current.deleted:
+        raise Conflict(
+            "No resource meets the condition, but the id of the body is taken by another one",
+            expression=f"{step.root}.id",
+            rule="id",
+        )
 
 
 def _authorise(actor: Actor, step: Step, guards: Guards) -> None:
@@ -169,7 +225,7 @@ def _authorise(actor: Actor, step: Step, guards: Guards) -> None:
             expression=f"{step.root}.id",
             rule="id",
         )
-    if step.if_match is not None and step.if_match != version:
+    if step.if_match is not None and not _is_matched(step):
         raise PreconditionFailed(
             "If-Match names a version that is not the current one",
             expression=step.root,
@@ -188,7 +244,46 @@ def _authorise(actor: Actor, step: Step, guards: Guards) -> None:
         if step.type == "Organization" and not current.deleted:
             check_registry(actor, current.tail, step)
     if step.op != "delete" or (current is not None and not current.deleted):
-        guards.add(VersionIs(step.type, step.id, version), ours=step.if_match is None)
+        ours = step.if_match in (None, ANY_VERSION)
+        guards.add(VersionIs(step.type, step.id, version), ours=ours, at=step.root)
+
+
+def _is_matched(step: Step) -> bool:
+    """Whether what stands is what the caller's If-Match insists on."""
+    current = step.current
+    if step.if_match == ANY_VERSION:
+        return current is not None and not current.deleted
+    return step.if_match == (current.version if current is not None else 0)
+
+
+def _edit(gateway: Gateway, actor: Actor, step: Step) -> None:
+    """Makes the next version of what a patch is for. It names no resource when nothing changes."""
+    assert step.edit is not None
+    if step.current is None:
+        raise NotFound("There is no such resource", rule="unknown-id")
+    if step.current.deleted:
+        raise Deleted("This resource is deleted", rule="deleted")
+    step.resource = step.edit(step.current)
+    step.slots, step.coding = [], Coding([], [])
+    if step.resource is not None:
+        _read_in(gateway, actor, step)
+
+
+def _check_overlap(steps: Sequence[Step]) -> None:
+    """Raises Unprocessable when a condition leads to what another entry writes too."""
+    if len(steps) == 1 or not any(step.condition for step in steps):
+        return
+    seen: set[str] = set()
+    issues = []
+    for step in steps:
+        if not step.id or (step.op == "create" and step.current is not None):
+            continue
+        if step.name in seen:
+            sentence = "This entry and another one are about the same resource"
+            issues.append(Issue("invalid", sentence, step.root, "overlap"))
+        seen.add(step.name)
+    if issues:
+        raise Unprocessable(issues=tuple(issues))
 
 
 def _delete(step: Step) -> None:
@@ -259,5 +354,5 @@ def _outcomes(steps: Sequence[Step], committed: Committed) -> list[Outcome]:
             version = step.current.version if step.current is not None else 0
             outcomes.append(Outcome("deleted", step.type, step.id, version, committed.updated))
         else:
-            outcomes.append(found(step.current, "existing"))
+            outcomes.append(found(step.current, "unchanged" if step.edit else "existing"))
     return outcomes

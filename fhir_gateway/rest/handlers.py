@@ -9,13 +9,11 @@ from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Invalid, NotSupported
 from fhir_gateway.fhir import bundle
 from fhir_gateway.fhir.envelope import read_bundle
-from fhir_gateway.fhir.outcome import operation_outcome
 from fhir_gateway.interactions.batch import batch
 from fhir_gateway.interactions.capabilities import capability_statement
 from fhir_gateway.interactions.create import create
-from fhir_gateway.interactions.delete import delete
 from fhir_gateway.interactions.entries import answer_of
-from fhir_gateway.interactions.outcome import Outcome
+from fhir_gateway.interactions.etag import version_in
 from fhir_gateway.interactions.read import read, vread
 from fhir_gateway.interactions.search_type import search_type
 from fhir_gateway.interactions.transaction import transaction
@@ -23,15 +21,16 @@ from fhir_gateway.interactions.update import update, update_conditional
 from fhir_gateway.rest.exchange import Answer, Exchange, query_pairs, read_body
 from fhir_gateway.rest.handlers_history import HANDLERS as HISTORY
 from fhir_gateway.rest.handlers_operations import operate
+from fhir_gateway.rest.handlers_patch import HANDLERS as PATCHES
 from fhir_gateway.rest.negotiation import (
     check_body_type,
+    check_conditions,
     check_form,
-    http_date,
     is_current,
     prefer,
-    version_in,
 )
 from fhir_gateway.rest.operations import offered
+from fhir_gateway.rest.written import etag, last_modified, written
 from fhir_gateway.store.store import Stored
 
 Handler = Callable[[Gateway, Exchange], Awaitable[Answer]]
@@ -70,7 +69,7 @@ async def read_version(gateway: Gateway, exchange: Exchange) -> Answer:
 
 
 def _shown(exchange: Exchange, stored: Stored) -> Answer:
-    headers = (_etag(stored.version), _last_modified(stored.updated))
+    headers = (etag(stored.version), last_modified(stored.updated))
     if is_current(exchange.headers, stored.version, stored.updated):
         return Answer(304, b"", headers)
     return Answer(200, stored.whole(), headers)
@@ -96,6 +95,7 @@ async def search(gateway: Gateway, exchange: Exchange) -> Answer:
 
 async def create_one(gateway: Gateway, exchange: Exchange) -> Answer:
     """POST Type. A query is read as If-None-Exist, which it can only mean (fhirpy sends it so)."""
+    check_conditions(exchange.headers, "POST")
     condition = exchange.headers.get("if-none-exist")
     if condition is None and exchange.pairs:
         condition = urlencode(exchange.pairs)
@@ -109,12 +109,13 @@ async def create_one(gateway: Gateway, exchange: Exchange) -> Answer:
         if_none_exist=condition,
         base=exchange.base,
     )
-    return _written(exchange, outcome)
+    return written(exchange, outcome)
 
 
 async def update_one(gateway: Gateway, exchange: Exchange) -> Answer:
     """PUT Type/id"""
     exchange.refuse_parameters()
+    check_conditions(exchange.headers, "PUT")
     outcome = await update(
         gateway,
         exchange.actor,
@@ -125,11 +126,12 @@ async def update_one(gateway: Gateway, exchange: Exchange) -> Answer:
         absent=_absent(exchange),
         base=exchange.base,
     )
-    return _written(exchange, outcome)
+    return written(exchange, outcome)
 
 
 async def update_by_condition(gateway: Gateway, exchange: Exchange) -> Answer:
-    """PUT Type?identifier=…"""
+    """PUT Type?…"""
+    check_conditions(exchange.headers, "PUT")
     outcome = await update_conditional(
         gateway,
         exchange.actor,
@@ -137,9 +139,10 @@ async def update_by_condition(gateway: Gateway, exchange: Exchange) -> Answer:
         pairs=exchange.pairs,
         body=await _resource_body(exchange),
         if_match=version_in(exchange.headers.get("if-match")),
+        absent=_absent(exchange),
         base=exchange.base,
     )
-    return _written(exchange, outcome)
+    return written(exchange, outcome)
 
 
 def _absent(exchange: Exchange) -> bool:
@@ -150,25 +153,11 @@ def _absent(exchange: Exchange) -> bool:
     return header is not None
 
 
-async def delete_one(gateway: Gateway, exchange: Exchange) -> Answer:
-    """DELETE Type/id"""
-    exchange.refuse_parameters()
-    outcome = await delete(
-        gateway,
-        exchange.actor,
-        type=exchange.type,
-        id=exchange.id,
-        if_match=version_in(exchange.headers.get("if-match")),
-    )
-    return Answer(204, b"", (_etag(outcome.version),) if outcome.version else ())
-
-
 async def take_bundle(gateway: Gateway, exchange: Exchange) -> Answer:
     """POST to the base: a transaction or a batch, as Bundle.type says."""
     exchange.refuse_parameters()
     body = await _resource_body(exchange)
     wanted = prefer(exchange.headers.get("prefer"), default="minimal")
-    representation = wanted.returns == "representation"
     envelope = read_bundle(body)
     if envelope.type == "batch":
         answers = await batch(
@@ -176,7 +165,7 @@ async def take_bundle(gateway: Gateway, exchange: Exchange) -> Answer:
             exchange.actor,
             envelope.entries,
             base=exchange.base,
-            representation=representation,
+            returns=wanted.returns,
             lenient=wanted.lenient,
         )
         return Answer(200, bundle.response("batch-response", answers))
@@ -187,7 +176,7 @@ async def take_bundle(gateway: Gateway, exchange: Exchange) -> Answer:
             rule="bundle-type",
         )
     result = await transaction(gateway, exchange.actor, envelope.entries, base=exchange.base)
-    answers = [answer_of(one, representation=representation) for one in result.results]
+    answers = [answer_of(one, returns=wanted.returns) for one in result.results]
     return Answer(200, bundle.response("transaction-response", answers))
 
 
@@ -196,37 +185,10 @@ async def _resource_body(exchange: Exchange) -> bytes:
     return await read_body(exchange)
 
 
-_STATUS = {"created": 201, "updated": 200, "unchanged": 200, "existing": 200}
-
-
-def _written(exchange: Exchange, outcome: Outcome) -> Answer:
-    """The answer to a create or update, as Prefer asks."""
-    place = f"{exchange.base}/{outcome.type}/{outcome.id}/_history/{outcome.version}"
-    headers = (
-        _etag(outcome.version),
-        _last_modified(outcome.updated),
-        (b"location", place.encode("latin-1")),
-    )
-    returns = prefer(exchange.headers.get("prefer")).returns
-    body = b""
-    if returns == "representation":
-        body = outcome.body()
-    elif returns == "OperationOutcome":
-        body = operation_outcome(())
-    return Answer(_STATUS[outcome.kind], body, headers)
-
-
-def _etag(version: int) -> tuple[bytes, bytes]:
-    return b"etag", b'W/"%d"' % version
-
-
-def _last_modified(updated: int) -> tuple[bytes, bytes]:
-    return b"last-modified", http_date(updated // 1_000_000).encode()
-
-
 #: By (method, path) of the table of interactions; {type}/$ and the like are operations.
 HANDLERS: dict[tuple[str, str], Handler] = {
     **HISTORY,
+    **PATCHES,
     ("GET", "metadata"): capabilities,
     ("POST", ""): take_bundle,
     ("POST", "{type}"): create_one,
@@ -235,7 +197,6 @@ HANDLERS: dict[tuple[str, str], Handler] = {
     ("PUT", "{type}"): update_by_condition,
     ("GET", "{type}/{id}"): read_one,
     ("PUT", "{type}/{id}"): update_one,
-    ("DELETE", "{type}/{id}"): delete_one,
     ("GET", "{type}/{id}/_history/{version}"): read_version,
     ("GET", "{operation}"): operate,
     ("POST", "{operation}"): operate,

@@ -6,6 +6,7 @@ hl7.org/fhir/R4/http.html#mime-type, #return, RFC 9110 (Accept, If-None-Match, I
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from email.utils import formatdate, parsedate_to_datetime
 from functools import lru_cache
@@ -26,6 +27,7 @@ _JSON = {
     "*/*": FHIR_JSON,
     "json": FHIR_JSON,
 }
+_SERVED = (FHIR_JSON, "application/json")
 _READABLE = frozenset(name for name in _JSON if name.count("/") == 1 and "*" not in name)
 _FORM = "application/x-www-form-urlencoded"
 _VERSIONS = ("4.0", "4.0.1")
@@ -33,19 +35,31 @@ _VERSIONS = ("4.0", "4.0.1")
 
 @lru_cache(maxsize=512)
 def answer_type(accept: str | None, format: str | None = None) -> str:
-    """The Content-Type of the answer. Raises NotAcceptable when JSON is not wanted."""
-    if format:
+    """The Content-Type of the answer: the spelling of JSON that the client likes best.
+
+    Raises NotAcceptable when JSON is not wanted.
+    """
+    if format is not None:
         wanted = [format]
     elif accept and accept.strip():
         wanted = accept.split(",")
     else:
         wanted = ["*/*"]
+    weights: dict[str, float] = {}
     for choice in wanted:
         name, parameters = _media_type(choice)
+        if parameters.get("fhirversion", "4.0") in _VERSIONS:
+            weights.setdefault(name, _weight(parameters))
+    chosen, best = "", 0.0
+    for name, weight in weights.items():
         served = _JSON.get(name)
-        if served and parameters.get("fhirversion", "4.0") in _VERSIONS and _weight(parameters):
-            return f"{served}; charset=utf-8"
-    raise NotAcceptable("Answers are application/fhir+json, FHIR version 4.0", rule="accept")
+        if served and "*" in name:  # what is excluded by name is not meant by a wildcard
+            served = next((one for one in _SERVED if weights.get(one, 1.0)), None)
+        if served and weight > best:
+            chosen, best = served, weight
+    if not chosen:
+        raise NotAcceptable("Answers are application/fhir+json, FHIR version 4.0", rule="accept")
+    return f"{chosen}; charset=utf-8"
 
 
 @lru_cache(maxsize=512)
@@ -62,6 +76,21 @@ def check_body_type(content_type: str | None) -> None:
         )
 
 
+def is_json_patch(content_type: str | None) -> bool:
+    """True for a JSON Patch. Raises UnsupportedMedia for one that is not UTF-8."""
+    name, parameters = _media_type(content_type or "")
+    if name != "application/json-patch+json":
+        return False
+    if parameters.get("charset", "utf-8").lower() not in ("utf-8", "utf8"):
+        raise UnsupportedMedia("A JSON Patch is UTF-8", rule="content-type")
+    return True
+
+
+def is_xml(content_type: str | None) -> bool:
+    """True for XML of any kind."""
+    return "xml" in _media_type(content_type or "")[0]
+
+
 def check_form(content_type: str | None) -> None:
     """Raises UnsupportedMedia for the body of a POST _search that is not a form."""
     if _media_type(content_type or _FORM)[0] != _FORM:
@@ -76,39 +105,64 @@ def _media_type(text: str) -> tuple[str, Mapping[str, str]]:
     }
 
 
-def _weight(parameters: Mapping[str, str]) -> bool:
-    """False for q=0: not wanted."""
-    return parameters.get("q", "1").rstrip("0") not in ("", "0.")
+def _weight(parameters: Mapping[str, str]) -> float:
+    """The quality of a choice, 0 for what is not wanted; a weight that is none counts as 1."""
+    text = parameters.get("q", "1")
+    return float(text) if _QUALITY.fullmatch(text) else 1.0
+
+
+_QUALITY = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 
 
 class Prefer(NamedTuple):
-    """The Prefer header (RFC 7240): what to return of a write, how strict to be with a search."""
+    """The Prefer header (RFC 7240): what to return of a write, how strict to be with parameters,
+    whether the client will come back for the answer."""
 
     returns: str = "representation"
     lenient: bool = False
+    asynchronous: bool = False
 
 
 @lru_cache(maxsize=512)
 def prefer(header: str | None, default: str = "representation") -> Prefer:
-    """Reads Prefer; what is not known is ignored, as the RFC says."""
+    """Reads Prefer. What is not known is ignored, as the RFC says, and of a preference that is
+    given twice the first holds."""
+    if not header:
+        return Prefer(default)
     chosen: dict[str, str] = {}
-    for part in (header or "").replace(";", ",").split(","):
-        name, _, value = part.partition("=")
-        chosen.setdefault(name.strip().lower(), value.strip().strip('"'))
+    for match in _PREFERENCE.finditer(header):
+        chosen.setdefault(match[1].lower(), (match[2] or "").strip('"'))
     returns = chosen.get("return", default)
     if returns not in ("minimal", "representation", "OperationOutcome"):
         returns = default
-    return Prefer(returns, chosen.get("handling") == "lenient")
+    return Prefer(returns, chosen.get("handling") == "lenient", "respond-async" in chosen)
 
 
-def version_in(if_match: str | None) -> int | None:
-    """The version that If-Match insists on. Raises Invalid when it is not one ETag of ours."""
-    if if_match is None:
-        return None
-    text = if_match.strip().removeprefix("W/").strip('"')
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise Invalid('If-Match names one version: W/"3"', rule="if-match")
-    return int(text)
+#: A preference: a token, and a value that is a token or a quoted text; parameters (after a
+#: semicolon) look alike and say nothing that is known here.
+_PREFERENCE = re.compile(r"""([A-Za-z0-9!#$%&'*+.^_`|~-]+)(?:\s*=\s*("[^"]*"|[^\s,;"]+))?""")
+
+
+def check_conditions(headers: Mapping[str, str], method: str) -> None:
+    """Raises Invalid for a conditional header that a write of this method does not honour."""
+    for name, shown in _CONDITIONS.items():
+        if name in headers and name not in _HONOURED[method]:
+            honoured = " and ".join(_CONDITIONS[one] for one in _HONOURED[method])
+            raise Invalid(f"{shown} says nothing to {method}, which takes {honoured}", rule=name)
+
+
+_CONDITIONS = {
+    "if-match": "If-Match",
+    "if-none-match": "If-None-Match",
+    "if-none-exist": "If-None-Exist",
+    "if-unmodified-since": "If-Unmodified-Since",
+}
+_HONOURED = {
+    "POST": ("if-none-exist",),
+    "PUT": ("if-match", "if-none-match"),
+    "PATCH": ("if-match",),
+    "DELETE": ("if-match",),
+}
 
 
 def is_current(headers: Mapping[str, str], version: int, updated: int) -> bool:

@@ -197,8 +197,11 @@ def test_an_empty_transaction_is_answered(client):
         ("POST", "Patient/with-id", "400"),
         ("PUT", "Patient/other-id", "400"),
         ("PUT", "Patient", "400"),
-        ("DELETE", "Patient?identifier=a|b", "400"),
+        ("DELETE", "Patient", "400"),
+        ("DELETE", "Patient?nonsense=1", "400"),
+        ("DELETE", "Patient/1?identifier=a|b", "400"),
         ("PATCH", "Patient/1", "400"),
+        ("HEAD", "Patient/1", "400"),
     ],
 )
 def test_a_batch_never_fails_as_a_whole(client, method, url, status):

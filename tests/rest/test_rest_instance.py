@@ -201,8 +201,10 @@ def test_prefer_decides_what_a_write_returns(client):
         ("GET", "/fhir/Patient/..%2f..%2fmetadata", 404),
         ("GET", "/fhir/Patient/1/$nonsense", 405),
         ("POST", "/fhir/Patient/1/$nonsense", 404),
-        ("PATCH", "/fhir/Patient/1", 405),
-        ("DELETE", "/fhir/Patient", 405),
+        ("PATCH", "/fhir/Patient/1", 415),
+        ("PATCH", "/fhir/Patient", 415),
+        ("DELETE", "/fhir/Patient", 400),
+        ("PUT", "/fhir", 405),
         ("POST", "/fhir/AuditEvent", 405),
         ("DELETE", "/fhir/GuidanceResponse/1", 405),
         ("POST", "/fhir/Parameters", 405),
@@ -221,8 +223,8 @@ def test_every_refusal_is_an_operation_outcome(client, method, path, status):
 
 
 def test_an_address_that_exists_says_which_methods_it_takes(client):
-    answer = client.request("PATCH", "/fhir/Patient/1")
-    assert answer.headers["allow"] == "GET, PUT, DELETE"
+    answer = client.request("POST", "/fhir/Patient/1")
+    assert answer.headers["allow"] == "GET, PUT, PATCH, DELETE, HEAD, OPTIONS"
 
 
 def test_patient_data_is_not_for_caches(client, stored):
