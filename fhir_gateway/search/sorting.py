@@ -14,7 +14,7 @@ from typing import Literal
 from fhir_gateway.errors import TooCostly
 from fhir_gateway.fhir.keys import key64
 from fhir_gateway.search.draft import Draft, not_offered, unknown
-from fhir_gateway.search.params import Parameter, refusal
+from fhir_gateway.search.params import Parameter
 from fhir_gateway.search.plan import Sort
 from fhir_gateway.search.registry import Searchable, searchables
 
@@ -37,9 +37,6 @@ def sort(draft: Draft, parameter: Parameter) -> str | None:
     draft.once(parameter)
     if len(parameter.values) > MAX_SORT_KEYS:
         raise TooCostly(f"_sort takes {MAX_SORT_KEYS} keys at most", expression="_sort")
-    codes = [value.removeprefix("-") for value in parameter.values]
-    if len(set(codes)) < len(codes):
-        raise refusal("_sort", "names a key twice", rule="search-sort")
     draft.sort = tuple(_key(draft, value) for value in parameter.values)
     return None
 

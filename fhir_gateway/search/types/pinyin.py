@@ -124,9 +124,11 @@ def sounds(family: str, given: str) -> tuple[str, ...]:
 def _longest(texts: Iterable[str]) -> list[str]:
     """The texts that are not the beginning of another one."""
     ordered = sorted(texts)
-    after = [*ordered[1:], ""]
-    return [one for one, following in zip(ordered, after, strict=True)
-            if not following.startswith(one)]  # fmt: skip
+    return [
+        one
+        for place, one in enumerate(ordered)
+        if place + 1 == len(ordered) or not ordered[place + 1].startswith(one)
+    ]
 
 
 def texts(code: str, value: Any) -> tuple[str, ...]:
@@ -145,7 +147,7 @@ def _of_name(value: Any) -> tuple[str, ...]:
     if text and text != _BETWEEN.sub("", family + given):
         first, rest = _split(text)
         found.update(sounds(first, rest), sounds("", rest) if rest else ())
-    return tuple(_longest(found)) if found else ()
+    return tuple(_longest(found))
 
 
 def asked(text: str) -> str:
