@@ -12,8 +12,7 @@ from fhir_gateway.context import Gateway
 from fhir_gateway.errors import NotFound
 from fhir_gateway.fhir import bundle
 from fhir_gateway.fhir.wire import instant
-from fhir_gateway.interactions.audit import audited, disclose, disclose_read
-from fhir_gateway.interactions.disclosures import entries_of
+from fhir_gateway.interactions.audit import audited, disclose_read, disclose_search
 from fhir_gateway.interactions.history_page import Asked, links, read_history
 from fhir_gateway.interactions.types import check_type
 from fhir_gateway.security.actor import Actor
@@ -80,15 +79,13 @@ async def _history_of_many(
     async with gateway.store.snapshot(actor.access) as reader:
         changes = await _changes(reader, asked, type or None, None)
     shown = [one.stored for one in changes[: asked.count]]
-    await disclose(
+    applied = links(gateway, actor, asked, changes, "")[0][1]
+    await disclose_search(
         gateway,
-        entries_of(
-            gateway,
-            actor,
-            shown,
-            query=links(gateway, actor, asked, changes, "")[0][1].removeprefix("/"),
-            interaction="history-type" if type else "history-system",
-        ),
+        actor,
+        asked=applied.removeprefix("/"),
+        matches=shown,
+        interaction="history-type" if type else "history-system",
     )
     return _bundle(gateway, actor, asked, changes, base)
 

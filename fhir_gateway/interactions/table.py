@@ -32,6 +32,10 @@ INTERACTIONS: tuple[Interaction, ...] = (
     Interaction("delete", "DELETE", "{type}/{id}", "type"),
     Interaction("history-instance", "GET", "{type}/{id}/_history", "type"),
     Interaction("vread", "GET", "{type}/{id}/_history/{version}", "type"),
+    Interaction("search-type", "GET", "{type}/{id}/{member}", "type"),  # in a compartment
+    Interaction("search-type", "POST", "{type}/{id}/{member}/_search", "type"),
+    Interaction("search-system", "GET", "", "system"),
+    Interaction("search-system", "POST", "_search", "system"),
     Interaction("history-type", "GET", "{type}/_history", "type"),
     Interaction("history-system", "GET", "_history", "system"),
 )

@@ -15,17 +15,16 @@ from fhir_gateway.interactions.create import create
 from fhir_gateway.interactions.entries import answer_of
 from fhir_gateway.interactions.etag import version_in
 from fhir_gateway.interactions.read import read, vread
-from fhir_gateway.interactions.search_type import search_type
 from fhir_gateway.interactions.transaction import transaction
 from fhir_gateway.interactions.update import update, update_conditional
-from fhir_gateway.rest.exchange import Answer, Exchange, query_pairs, read_body
+from fhir_gateway.rest.exchange import Answer, Exchange, read_body
 from fhir_gateway.rest.handlers_history import HANDLERS as HISTORY
 from fhir_gateway.rest.handlers_operations import operate
 from fhir_gateway.rest.handlers_patch import HANDLERS as PATCHES
+from fhir_gateway.rest.handlers_search import HANDLERS as SEARCHES
 from fhir_gateway.rest.negotiation import (
     check_body_type,
     check_conditions,
-    check_form,
     is_current,
     prefer,
 )
@@ -54,16 +53,21 @@ async def capabilities(gateway: Gateway, exchange: Exchange) -> Answer:
 
 async def read_one(gateway: Gateway, exchange: Exchange) -> Answer:
     """GET Type/id"""
-    exchange.refuse_parameters()
-    stored = await read(gateway, exchange.actor, type=exchange.type, id=exchange.id)
+    stored = await read(
+        gateway, exchange.actor, type=exchange.type, id=exchange.id, pairs=exchange.pairs
+    )
     return _shown(exchange, stored)
 
 
 async def read_version(gateway: Gateway, exchange: Exchange) -> Answer:
     """GET Type/id/_history/v"""
-    exchange.refuse_parameters()
     stored = await vread(
-        gateway, exchange.actor, type=exchange.type, id=exchange.id, version=exchange.version
+        gateway,
+        exchange.actor,
+        type=exchange.type,
+        id=exchange.id,
+        version=exchange.version,
+        pairs=exchange.pairs,
     )
     return _shown(exchange, stored)
 
@@ -73,24 +77,6 @@ def _shown(exchange: Exchange, stored: Stored) -> Answer:
     if is_current(exchange.headers, stored.version, stored.updated):
         return Answer(304, b"", headers)
     return Answer(200, stored.whole(), headers)
-
-
-async def search(gateway: Gateway, exchange: Exchange) -> Answer:
-    """GET Type?… and POST Type/_search, whose form joins the parameters of its URL."""
-    if exchange.method == "POST":
-        check_form(exchange.headers.get("content-type"))
-        form = await read_body(exchange)
-        exchange.steer(exchange.pairs + query_pairs(form.decode("latin-1")))
-        exchange.negotiate()
-    body = await search_type(
-        gateway,
-        exchange.actor,
-        type=exchange.type,
-        pairs=exchange.pairs,
-        base=exchange.base,
-        lenient=prefer(exchange.headers.get("prefer")).lenient,
-    )
-    return Answer(200, body)
 
 
 async def create_one(gateway: Gateway, exchange: Exchange) -> Answer:
@@ -188,12 +174,11 @@ async def _resource_body(exchange: Exchange) -> bytes:
 #: By (method, path) of the table of interactions; {type}/$ and the like are operations.
 HANDLERS: dict[tuple[str, str], Handler] = {
     **HISTORY,
+    **SEARCHES,
     **PATCHES,
     ("GET", "metadata"): capabilities,
     ("POST", ""): take_bundle,
     ("POST", "{type}"): create_one,
-    ("GET", "{type}"): search,
-    ("POST", "{type}/_search"): search,
     ("PUT", "{type}"): update_by_condition,
     ("GET", "{type}/{id}"): read_one,
     ("PUT", "{type}/{id}"): update_one,

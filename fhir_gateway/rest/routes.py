@@ -138,9 +138,18 @@ def _template(segments: list[str]) -> str | None:
         return segments[0] if segments[0] in _AT_BASE else "{type}"
     if len(segments) == 2:
         return f"{{type}}/{segments[1]}" if segments[1] in _AT_TYPE else "{type}/{id}"
-    if segments[2] == "_history" and len(segments) <= 4:
-        return ("{type}/{id}/_history", "{type}/{id}/_history/{version}")[len(segments) - 3]
-    return None
+    return _below_instance(segments[2:])
+
+
+def _below_instance(segments: list[str]) -> str | None:
+    """The template of what stands below Type/id: its history, or its compartment."""
+    if len(segments) > 2:
+        return None
+    if segments[0] == "_history":
+        return "{type}/{id}/_history" if len(segments) == 1 else "{type}/{id}/_history/{version}"
+    if len(segments) == 1:
+        return "{type}/{id}/{member}"
+    return "{type}/{id}/{member}/_search" if segments[1] == "_search" else None
 
 
 #: First and second segments that stand for themselves.

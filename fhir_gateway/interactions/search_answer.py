@@ -1,0 +1,109 @@
+"""From a plan to the searchset: one page, audited before it is told.
+
+Bundle.link self is the search as it was understood, first and next lead through its pages; there
+is no previous, since a cursor only goes forward. What lenient handling left out is named in an
+OperationOutcome beside the matches (hl7.org/fhir/R4/search.html#errors, bundle.html#searchset).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from fhir_gateway.context import Gateway
+from fhir_gateway.errors import Issue
+from fhir_gateway.fhir import bundle
+from fhir_gateway.fhir.outcome import operation_outcome
+from fhir_gateway.interactions.audit import disclose_search
+from fhir_gateway.interactions.shape import Shape, cut
+from fhir_gateway.search.page import next_link, resume, self_link
+from fhir_gateway.search.plan import SearchPlan
+from fhir_gateway.search.results import CURSOR
+from fhir_gateway.security.actor import Actor
+from fhir_gateway.store.store import Page, Stored
+
+
+async def answer(
+    gateway: Gateway, actor: Actor, plan: SearchPlan, *, base: str, asked: str = ""
+) -> bytes:
+    """The searchset of one page.
+
+    `asked` is what the audit keeps, below the base; empty for what was applied. Raises Invalid for
+    a page link of another search or caller, TooCostly when it would visit too many rows.
+    """
+    secret, caller = gateway.store.index_key, actor.institution or actor.name
+    plan = resume(plan, secret=secret, caller=caller)
+    async with gateway.store.snapshot(actor.access) as reader:
+        page = await reader.search(plan)
+    applied = self_link(base, plan)
+    await disclose_search(
+        gateway,
+        actor,
+        asked=asked or applied[len(base) + 1 :],
+        bound=plan.patients,
+        matches=page.matches,
+        included=page.included,
+    )
+    following = None
+    if page.next is not None:
+        following = next_link(base, plan, page.next, secret=secret, caller=caller)
+    return bundle.searchset(
+        hits(plan, page.matches, page.included, base),
+        links=links(base, plan, applied, following),
+        total=total_of(plan, page),
+    )
+
+
+def links(base: str, plan: SearchPlan, applied: str, following: str | None) -> list[bundle.Link]:
+    """self, and where there are several pages, first and next."""
+    if plan.cursor is None:
+        here = [("self", applied)]
+    else:
+        on_this = msgspec.structs.replace(plan, applied=(*plan.applied, (CURSOR, plan.cursor)))
+        here = [("self", self_link(base, on_this)), ("first", applied)]
+    if following is not None:
+        if plan.cursor is None:
+            here.append(("first", applied))
+        here.append(("next", following))
+    return here
+
+
+def total_of(plan: SearchPlan, page: Page) -> int | None:
+    """The matches of the whole search: as counted, or of a search that has one page, as seen."""
+    if page.total is not None or plan.after is not None or page.next is not None:
+        return page.total
+    return None if ("_total", "none") in plan.applied else len(page.matches)
+
+
+def hits(
+    plan: SearchPlan, matches: Sequence[Stored], included: Sequence[Stored], base: str
+) -> list[bundle.Hit]:
+    """The entries: matches, what was included, and what was left out of the question."""
+    wanted = Shape(plan.summary, plan.elements)
+    if wanted.cuts:
+        matches = [cut(stored, wanted) for stored in matches]
+        included = [cut(stored, wanted) for stored in included]
+    found = [bundle.Hit(f"{base}/{stored.type}/{stored.id}", stored.whole()) for stored in matches]
+    found += [
+        bundle.Hit(f"{base}/{stored.type}/{stored.id}", stored.whole(), "include")
+        for stored in included
+    ]
+    if plan.dropped:
+        found.append(bundle.Hit("", dropped(plan.dropped), "outcome"))
+    return found
+
+
+def dropped(names: Iterable[str]) -> bytes:
+    """An OperationOutcome that names the parameters that were not applied."""
+    return operation_outcome([
+        Issue(
+            "not-supported",
+            f"Search parameter {name} is not known or not offered and was not applied: the answer "
+            "holds more than was asked for",
+            name,
+            "not-applied",
+            "warning",
+        )
+        for name in dict.fromkeys(names)
+    ])  # fmt: skip
