@@ -174,3 +174,77 @@ def holds(resource: Resource, name: str, value: str) -> bool:
 def matching(resources: list[Resource], query: list[tuple[str, str]]) -> list[str]:
     """Ids of the resources that meet every parameter, in the order given."""
     return [r["id"] for r in resources if all(holds(r, name, value) for name, value in query)]
+
+
+# -- chains and _has ---------------------------------------------------------------------------
+
+#: The literal references of a resource, by the parameters that name them.
+LINKS: dict[str, Callable[[Resource], list[Any]]] = {
+    "subject": lambda r: [r.get("subject")],
+    "patient": lambda r: [r.get("subject"), r.get("patient")],
+    "encounter": lambda r: [r.get("encounter")],
+    "performer": lambda r: r.get("performer", []),
+    "has-member": lambda r: r.get("hasMember", []),
+    "organization": lambda r: [r.get("managingOrganization"), r.get("organization")],
+    "practitioner": lambda r: [r.get("practitioner")],
+    "partof": lambda r: [r.get("partOf")],
+    "target": lambda r: r.get("target", []),
+    "general-practitioner": lambda r: r.get("generalPractitioner", []),
+}
+
+
+class World:
+    """All resources that a caller sees; a chain leads over nothing else."""
+
+    def __init__(self, resources: list[Resource]) -> None:
+        self.by_name = {f"{r['resourceType']}/{r['id']}": r for r in resources}
+
+    def matching(self, type: str, query: list[tuple[str, str]]) -> list[str]:
+        """Ids of the resources of a type that meet every parameter, in the order given."""
+        return [
+            r["id"]
+            for r in self.by_name.values()
+            if r["resourceType"] == type and all(self.holds(r, *one) for one in query)
+        ]
+
+    def holds(self, resource: Resource, name: str, value: str) -> bool:
+        """One parameter, which may be a chain or a _has with others inside."""
+        if name.startswith("_has:"):
+            _, type, code, rest = name.split(":", 3)
+            me = f"{resource['resourceType']}/{resource['id']}"
+            return any(
+                one["resourceType"] == type
+                and me in self._named(one, code)
+                and self.holds(one, rest, value)
+                for one in self.by_name.values()
+            )
+        link, dot, rest = name.partition(".")
+        if not dot:
+            return holds(resource, name, value)
+        code, _, type = link.partition(":")
+        return any(
+            text in self.by_name
+            and (self.by_name[text]["resourceType"] == type if type else True)
+            and self._knows(text, rest)
+            and self.holds(self.by_name[text], rest, value)
+            for text in self._named(resource, code)
+        )
+
+    def _knows(self, text: str, rest: str) -> bool:
+        """Whether the type of a resource has the parameter at all."""
+        return self.by_name[text]["resourceType"] in KNOWING.get(rest.partition(":")[0], {
+            self.by_name[text]["resourceType"]
+        })  # fmt: skip
+
+    def _named(self, resource: Resource, code: str) -> list[str]:
+        references = [one.get("reference") for one in LINKS[code](resource) if one]
+        if code == "patient":
+            return [text for text in references if text.startswith("Patient/")]
+        return references
+
+
+#: Types of the tests that have a parameter; others a chain does not lead to.
+KNOWING: dict[str, frozenset[str]] = {
+    "family": frozenset({"Patient", "Practitioner"}),
+    "code": frozenset({"Observation", "Group"}),
+}
