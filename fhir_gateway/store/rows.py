@@ -51,14 +51,13 @@ class Rows:
 
     def add_index(self, home: int, rid: int, derived: Any) -> None:
         """Index rows of one resource; a global row always has its twin in the home, once."""
-        ints, texts = derived.ints, derived.texts
+        ints: dict[Any, None] = dict.fromkeys(derived.ints)
+        texts: dict[Any, None] = dict.fromkeys(derived.texts)
         if derived.global_ints:
-            own = set(ints)
-            ints = [*ints, *(row for row in derived.global_ints if row not in own)]
+            ints |= dict.fromkeys(derived.global_ints)
             self.gx += [(*row, home, rid) for row in derived.global_ints]
         if derived.global_texts:
-            own = set(texts)
-            texts = [*texts, *(row for row in derived.global_texts if row not in own)]
+            texts |= dict.fromkeys(derived.global_texts)
             self.gx_text += [(*row, home, rid) for row in derived.global_texts]
         self.px += [(home, parameter, v1, v2, rid) for parameter, v1, v2 in ints]
         self.px_text += [(home, parameter, text, rid) for parameter, text in texts]
