@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 class Interaction(NamedTuple):
     """One row: the code of FHIR (restful-interaction), the method, and the path below the base.
 
-    `{type}`, `{id}` and `{version}` stand for one segment each.
+    `{type}`, `{id}`, `{version}`, `{job}` and `{file}` stand for one segment each.
     """
 
     code: str
@@ -38,4 +38,8 @@ INTERACTIONS: tuple[Interaction, ...] = (
     Interaction("search-system", "POST", "_search", "system"),
     Interaction("history-type", "GET", "{type}/_history", "type"),
     Interaction("history-system", "GET", "_history", "system"),
+    # what is answered later: its state and result, its end, one of its files
+    Interaction("operation", "GET", "_async/{job}", "server"),
+    Interaction("operation", "DELETE", "_async/{job}", "server"),
+    Interaction("operation", "GET", "_async/{job}/{file}", "server"),
 )

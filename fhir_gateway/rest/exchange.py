@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import AsyncIterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -25,6 +25,7 @@ class Answer(NamedTuple):
     status: int
     body: bytes = b""
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    stream: AsyncIterator[bytes] | None = None  # instead of a body; its length is in the headers
 
 
 #: Stands in for the caller until it is known.
@@ -53,6 +54,8 @@ class Exchange:
     version: str = ""
     operation: str = ""
     member: str = ""
+    job: str = ""
+    file: str = ""
 
     def negotiate(self) -> None:
         """Settles the media type of the answer. Raises NotAcceptable."""
@@ -141,7 +144,11 @@ async def send_answer(send: Any, exchange: Exchange, answer: Answer) -> None:
     ]
     if body or answer.status not in (204, 304):
         headers.append((b"content-type", exchange.content_type.encode("latin-1")))
-        headers.append((b"content-length", b"%d" % len(body)))
+        if answer.stream is None:
+            headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     shown = b"" if exchange.scope["method"] == "HEAD" else body
+    if answer.stream is not None and exchange.scope["method"] != "HEAD":
+        async for piece in answer.stream:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
     await send({"type": "http.response.body", "body": shown})

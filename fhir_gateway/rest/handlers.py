@@ -18,6 +18,7 @@ from fhir_gateway.interactions.read import read, vread
 from fhir_gateway.interactions.transaction import transaction
 from fhir_gateway.interactions.update import update, update_conditional
 from fhir_gateway.rest.exchange import Answer, Exchange, read_body
+from fhir_gateway.rest.handlers_async import HANDLERS as ASYNC
 from fhir_gateway.rest.handlers_history import HANDLERS as HISTORY
 from fhir_gateway.rest.handlers_operations import operate
 from fhir_gateway.rest.handlers_patch import HANDLERS as PATCHES
@@ -173,6 +174,7 @@ async def _resource_body(exchange: Exchange) -> bytes:
 
 #: By (method, path) of the table of interactions; {type}/$ and the like are operations.
 HANDLERS: dict[tuple[str, str], Handler] = {
+    **ASYNC,
     **HISTORY,
     **SEARCHES,
     **PATCHES,

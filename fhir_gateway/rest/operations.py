@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from fhir_gateway.errors import NotFound
 from fhir_gateway.interactions.capabilities import Offered
 from fhir_gateway.interactions.everything import EVERYTHING, everything
+from fhir_gateway.interactions.export import DEFINITION as EXPORT
 from fhir_gateway.interactions.lastn import LASTN, lastn
 from fhir_gateway.interactions.operation_definitions import (
     Definition,
@@ -22,6 +23,7 @@ from fhir_gateway.interactions.operation_definitions import (
 from fhir_gateway.recognition import definitions as recognition
 from fhir_gateway.recognition.operation import answer, recognize, replay
 from fhir_gateway.rest.exchange import Answer
+from fhir_gateway.rest.handlers_async import export
 
 #: What a handler may return: a resource as a dict or as JSON, or a whole answer.
 Answerable = dict[str, Any] | bytes | Answer
@@ -44,6 +46,7 @@ def _table(*rows: Operation) -> dict[str, Operation]:
 OPERATIONS: dict[str, Operation] = _table(
     Operation(EVERYTHING, everything),
     Operation(LASTN, lastn),
+    Operation(EXPORT, export),
     Operation(recognition.RECOGNIZE, recognize),
     Operation(recognition.ANSWER, answer),
     Operation(recognition.REPLAY, replay),

@@ -24,6 +24,7 @@ from fhir_gateway.rest.exchange import (
     send_answer,
 )
 from fhir_gateway.rest.handlers import HANDLERS, Handler
+from fhir_gateway.rest.handlers_async import OWN_MEDIA, is_for_later, later
 from fhir_gateway.rest.operations import METHODS, OPERATIONS
 from fhir_gateway.rest.origin import (
     FHIR_PATH,
@@ -74,7 +75,7 @@ async def _answer(gateway: Gateway, exchange: Exchange) -> Answer:
     scope = exchange.scope
     if exchange.method == "HEAD":
         exchange.method = "GET"
-    methods = _route(exchange, scope["path"][len(FHIR_PATH) :].strip("/"))
+    methods = route(exchange, scope["path"][len(FHIR_PATH) :].strip("/"))
     if exchange.method == "OPTIONS" and methods is not None:
         exchange.allow = _allowed(methods)
         return Answer(204, b"", ((b"allow", exchange.allow.encode()),))
@@ -83,13 +84,16 @@ async def _answer(gateway: Gateway, exchange: Exchange) -> Answer:
         scope["actor"] = exchange.actor.name
     exchange.base = base_of(scope, exchange.headers, gateway.settings)
     exchange.steer(query_pairs(scope["query_string"].decode("latin-1")))
-    exchange.negotiate()
+    if exchange.path not in OWN_MEDIA:
+        exchange.negotiate()
     if methods is None:
         raise NotFound("There is no such address below the FHIR base", rule="unknown-address")
     handler = methods.get(exchange.method)
     if handler is None:
         exchange.allow = _allowed(methods)
         raise MethodNotAllowed(f"{exchange.method} is not offered here", rule="method")
+    if "prefer" in exchange.headers and is_for_later(exchange):
+        return await later(gateway, exchange)
     return await handler(gateway, exchange)
 
 
@@ -108,10 +112,11 @@ def _shared(gateway: Gateway, exchange: Exchange, answer: Answer, origin: str) -
     return answer._replace(headers=(*answer.headers, *headers))
 
 
-def _route(exchange: Exchange, path: str) -> dict[str, Handler] | None:
+def route(exchange: Exchange, path: str) -> dict[str, Handler] | None:
     """The handlers of a path; what it names goes into the exchange, its template into the scope."""
     segments = path.split("/") if path else []
-    template = _template(segments)
+    is_async = segments[:1] == ["_async"]
+    template = _ASYNC_PATHS.get(len(segments)) if is_async else _template(segments)
     exchange.path = template or ""
     methods = TABLE.get(template) if template is not None else None
     shown = template if methods is not None else "{unknown}"
@@ -151,6 +156,8 @@ def _below_instance(segments: list[str]) -> str | None:
         return "{type}/{id}/{member}"
     return "{type}/{id}/{member}/_search" if segments[1] == "_search" else None
 
+
+_ASYNC_PATHS = {2: "_async/{job}", 3: "_async/{job}/{file}"}
 
 #: First and second segments that stand for themselves.
 _AT_BASE = frozenset(path for path in TABLE if path and "/" not in path and path[0] != "{")

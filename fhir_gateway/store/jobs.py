@@ -114,7 +114,7 @@ class Figure(NamedTuple):
 
     kind: str
     state: str
-    count: int
+    number: int
     since: int
 
 

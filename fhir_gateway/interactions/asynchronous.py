@@ -1,0 +1,206 @@
+"""Requests that are answered later: accepted now as a job, looked at, cancelled, handed out.
+
+Bulk Data Access (hl7.org/fhir/uv/bulkdata/STU2/export.html) and the asynchronous pattern of FHIR
+(hl7.org/fhir/R4/async.html) share this. A job is its owner's alone: to everybody else it does not
+exist. The commit that audits the request gives the instant `t` as of which it is answered.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from fhir_gateway.audit.events import search_event
+from fhir_gateway.audit.query import masked
+from fhir_gateway.context import Gateway, new_id
+from fhir_gateway.errors import Forbidden, GatewayError, Internal, NotFound, Throttled
+from fhir_gateway.interactions.audit import (
+    ORIGIN,
+    Origin,
+    audited,
+    call_of,
+    disclose,
+    entry,
+)
+from fhir_gateway.interactions.export_files import remove
+from fhir_gateway.interactions.institutions import institution
+from fhir_gateway.security.actor import Access, Actor, Role
+from fhir_gateway.store import jobs
+from fhir_gateway.store.changes import ChangeSet
+from fhir_gateway.store.jobs import Job
+from fhir_gateway.store.refusals import Refusal, error_of
+
+#: Kinds of jobs that callers of the REST door start.
+EXPORT, REQUEST = "export", "request"
+
+#: More jobs of one owner that are not finished are refused.
+MOST_OPEN = 10
+
+_HOUR = 3_600_000_000
+_T = TypeVar("_T")
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Who asked, and what that caller might see then."""
+
+    role: Role
+    name: str
+    institution: str | None
+    max_class: int
+    owners: tuple[int, ...] | None
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What every asynchronous request keeps until it is done.
+
+    `request` is the address as it was called, `base` the FHIR base in it; `t` and `updated` are
+    the commit as of which it is answered, and its time.
+    """
+
+    request: str
+    base: str
+    caller: Caller
+    request_id: str
+    address: str
+    t: int
+    updated: int
+
+
+class _Payload(msgspec.Struct, frozen=True):
+    asked: Asked
+    wanted: msgspec.Raw
+
+
+_payload = msgspec.json.Decoder(_Payload)
+_refusal = msgspec.json.Decoder(Refusal)
+
+
+async def start(
+    gateway: Gateway, actor: Actor, *, kind: str, path: str, base: str, wanted: msgspec.Struct
+) -> Job:
+    """The job that answers `path` (below the base) later; `wanted` is for whoever works on it.
+
+    Raises Throttled when the caller has too many unfinished ones.
+    """
+    owner = actor.institution or ""
+    open_jobs = await jobs.find_all(
+        gateway.store, states=jobs.OPEN_STATES, owner=owner, limit=MOST_OPEN
+    )
+    if len(open_jobs) >= MOST_OPEN:
+        raise Throttled(
+            f"{MOST_OPEN} of your requests are not finished; wait for one, or cancel it",
+            rule="jobs",
+        )
+    id, origin, access = new_id(gateway), ORIGIN.get(), actor.access
+    owners = None if access.owners is None else tuple(sorted(access.owners))
+    committed = await gateway.store.commit(
+        ChangeSet(
+            id=gateway.random(16),
+            journal=[event_of(gateway, actor, f"{path}#{id}")] if gateway.audit else [],
+            urgent=True,
+        )
+    )
+    asked = Asked(
+        request=f"{base}/{path}",
+        base=base,
+        caller=Caller(actor.role, actor.name, actor.institution, access.max_class, owners),
+        request_id=origin.request_id,
+        address=origin.address,
+        t=committed.t,
+        updated=committed.updated,
+    )
+    payload = msgspec.json.encode({"asked": asked, "wanted": wanted}).decode()
+    return await jobs.enqueue(gateway.store, id=id, kind=kind, payload=payload, owner=owner)
+
+
+def event_of(gateway: Gateway, actor: Actor, query: str) -> Any:
+    """The audit entry of a request about a job; `query` names the job after a `#` or in a path."""
+    asked = masked(query, gateway.store.index_key)
+    return entry(
+        gateway, search_event(call_of(gateway, actor), query=asked, interaction="operation")
+    )
+
+
+def asked_of(job: Job) -> Asked:
+    """What a job was asked for, whatever its kind."""
+    return _payload.decode(job.payload).asked
+
+
+def wanted_of(job: Job, type: type[_T]) -> _T:
+    """What the job's own kind keeps in it."""
+    return msgspec.json.decode(_payload.decode(job.payload).wanted, type=type)
+
+
+async def acting(gateway: Gateway, asked: Asked) -> Actor:
+    """The caller again, when the work is done. Raises Forbidden when it has left the registry.
+
+    Events that are made from here on name the request that asked.
+    """
+    caller = asked.caller
+    ORIGIN.set(Origin(asked.request_id, asked.address))
+    if caller.institution is not None and await institution(gateway, caller.institution) is None:
+        raise Forbidden("The institution that asked has left the registry", rule="owner")
+    owners = None if caller.owners is None else frozenset(caller.owners)
+    return Actor(caller.role, caller.name, caller.institution, Access(caller.max_class, owners))
+
+
+@audited("operation")
+async def look(gateway: Gateway, actor: Actor, *, job: str) -> Job:
+    """A job of the caller's. Raises NotFound for another's, and for what is cancelled or expired;
+    Forbidden when the caller may see less by now than when it asked."""
+    found = await jobs.find(gateway.store, job)
+    if (
+        found is None
+        or found.kind not in (EXPORT, REQUEST)
+        or found.owner != (actor.institution or "")
+        or found.state in ("cancelled", "expired")
+        or 0 < found.expires <= gateway.clock.now()
+    ):
+        raise NotFound(
+            "There is no such request of yours; it may be cancelled or expired", rule="job"
+        )
+    _check_access(actor, asked_of(found).caller)
+    return found
+
+
+def _check_access(actor: Actor, caller: Caller) -> None:
+    """What was asked for under a wider access than the caller has by now is not handed out."""
+    access = actor.access
+    owners_shrank = access.owners is not None and (
+        caller.owners is None or not access.owners.issuperset(caller.owners)
+    )
+    if access.max_class < caller.max_class or owners_shrank:
+        raise Forbidden("You may see less than when you asked for this", rule="access")
+
+
+async def cancel(gateway: Gateway, actor: Actor, *, job: str) -> None:
+    """Ends a job of the caller's and removes its files. Raises NotFound."""
+    found = await look(gateway, actor, job=job)
+    await forget(gateway, found.id)
+
+
+async def forget(gateway: Gateway, job: str) -> Job | None:
+    """Cancels a job, whoever's it is, and removes its files; None when there is none to cancel."""
+    cancelled = await jobs.cancel(gateway.store, job)
+    remove(gateway.settings, job)
+    return cancelled
+
+
+async def hand_out(gateway: Gateway, actor: Actor, *, job: Job, file: str) -> None:
+    """Audits that a file of a job is handed out; each download is an event of its own."""
+    if gateway.audit:
+        await disclose(gateway, [event_of(gateway, actor, f"_async/{job.id}/{file}")])
+
+
+def failure_of(job: Job) -> GatewayError:
+    """Why a job failed."""
+    try:
+        return error_of(_refusal.decode(job.checkpoint))
+    except msgspec.DecodeError:  # set aside by the store: its workers ended again and again
+        return Internal("The work could not be done", rule="job")
+
+
+def kept(gateway: Gateway) -> int:
+    """For how many µs a result is kept."""
+    return gateway.settings.export_hours * _HOUR
