@@ -19,11 +19,13 @@ from typing import Any
 from fhir_gateway.search.plan import SearchPlan
 from fhir_gateway.security.actor import Access
 from fhir_gateway.store.dialect import Dialect
-from fhir_gateway.store.query import Part, Query, Steps
+from fhir_gateway.store.query import Query, Steps
 from fhir_gateway.store.search_drive import Look
-from fhir_gateway.store.search_includes import COLUMNS, found, included
+from fhir_gateway.store.search_explain import explain
+from fhir_gateway.store.search_includes import found, included
 from fhir_gateway.store.search_near import Way
-from fhir_gateway.store.search_sort import AFTER_KEYS, key_columns, keyset, order
+from fhir_gateway.store.search_page import statement
+from fhir_gateway.store.search_sort import AFTER_KEYS
 from fhir_gateway.store.search_terms import View
 from fhir_gateway.store.search_ways import ways
 from fhir_gateway.store.store import Page
@@ -33,14 +35,16 @@ def search(plan: SearchPlan, access: Access, *, budget: int, dialect: Dialect) -
     """One page of matches with what they include; all its statements belong to one snapshot.
 
     Raises TooCostly before it runs when it could visit more than `budget` rows across patients,
-    and instead of cutting the included resources.
+    and instead of cutting the included resources. A plan that asks to be explained has no matches.
     """
     look = Look(plan, View(access, dialect), budget)
+    if plan.explain:
+        return Page([], [], None, None, (yield from explain(look)))
     into = yield from ways(look)
     total = yield from _total(plan, into)
     if plan.only_count or not into:
         return Page([], [], None, total)
-    rows: list[Any] = yield _statement(look, into)
+    rows: list[Any] = yield statement(look, into)
     after = None
     if len(rows) > plan.count:
         del rows[plan.count :]
@@ -74,47 +78,3 @@ def _count(way: Way) -> Steps[int]:
     )
     count: int = counted[0][0]
     return count
-
-
-def _statement(look: Look, into: list[Way]) -> Query:
-    """The whole statement; one row more than the page shows whether there is a next one."""
-    plan = look.plan
-    if plan.sort or len(into) > 1:
-        return _sorted_statement(look, into)
-    way = into[0]
-    (source, source_values), (where, where_values) = way.source, way.whole_where()
-    values = [*source_values, *where_values]
-    if plan.after is not None:
-        where += f" AND {way.rid} > ?"
-        values.append(plan.after[-1])
-    values.append(plan.count + 1)
-    sql = f"SELECT {COLUMNS} FROM {source} WHERE {where} ORDER BY {way.rid} LIMIT ?"
-    return Query(sql, values)
-
-
-def _sorted_statement(look: Look, into: list[Way]) -> Query:
-    """Ways with their sort keys, put together and in order; short lists are made once."""
-    plan = look.plan
-    lists = [way.listed for way in into if way.listed[0]]
-    selects = [_select(look, way) for way in into]
-    where, after = keyset(plan)
-    sql = " UNION ALL ".join(sql for sql, _ in selects)
-    first = f"WITH m (rid) AS MATERIALIZED ({lists[0][0]}) " if lists else ""
-    values = [value for _, part in (*lists, *selects) for value in part]
-    return Query(
-        f"{first}SELECT * FROM ({sql}) AS every WHERE {where} ORDER BY {order(plan)} LIMIT ?",
-        [*values, *after, plan.count + 1],
-    )
-
-
-def _select(look: Look, way: Way) -> Part:
-    """One way with its sort keys as columns k0, k1 …"""
-    plan, short = look.plan, bool(way.listed[0])
-    keys, joins = key_columns(plan, way.scope, look.view.dialect, short=short)
-    (source, source_values), (where, where_values) = way.source, way.where
-    if short:
-        where += " AND r.rid IN (SELECT rid FROM m)"
-    return (
-        f"SELECT {COLUMNS}{keys[0]} FROM {source}{joins[0]} WHERE {where}",
-        [*keys[1], *source_values, *joins[1], *where_values],
-    )

@@ -80,7 +80,10 @@ def _placed(
     if plan.home is not None:
         return conditions, [Scope("shared", (plan.home,))]
     if plan.patients or plan.follows or plan.rest:
-        return conditions, _scopes((yield from _homes(look)))
+        scopes = _scopes((yield from _homes(look)))
+        if plan.explain and not scopes:  # as if there were one, so as not to tell who is stored
+            scopes = [Scope("persons", (0,))]
+        return conditions, scopes
     if not any(isinstance(one, Ids | Keys) for one in conditions):
         for one in conditions:
             if isinstance(one, Chain) and one.binds:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fhir_gateway.search.plan import SearchPlan
     from fhir_gateway.store.jobs import Command, Job
     from fhir_gateway.store.query import Query
+    from fhir_gateway.store.search_explain import Explanation
 
 
 class Stored(NamedTuple):
@@ -55,13 +56,15 @@ class Page(NamedTuple):
     """One page of a search: matches in order, then what was included.
 
     `next` are the keyset values after the last match, None on the last page; `total` is exact or
-    None when it was not asked for.
+    None when it was not asked for, or an estimate was and counting is costly. `explanation` is how
+    the search would run, in place of matches, when the plan asks for it.
     """
 
     matches: list[Stored]
     included: list[Stored]
     next: tuple[int | str, ...] | None
     total: int | None
+    explanation: Explanation | None = None
 
 
 class StoredFact(NamedTuple):

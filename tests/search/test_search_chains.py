@@ -62,7 +62,7 @@ observation = record(
     performer=some(refer(*staff, *wards, "Patient/p0")), hasMember=some(refer(*results)),
     encounter=refer("Encounter/e0", "Encounter/e1"),
 )  # fmt: skip
-provenance = record("Provenance", target=some(refer(*results, *staff), 3))
+provenance = record("Provenance", target=some(refer(*results, *staff), 1))
 
 population = st.tuples(
     *[patient.map(lambda one, id=id: {**one, "id": id}) for id in PEOPLE],
@@ -123,13 +123,13 @@ queries = st.one_of(
     st.tuples(
         st.just("Observation"),
         st.tuples(
-            st.one_of(bound, through("patient", about_person), through("subject:Patient", about_person),
-                      about_result),
+            st.one_of(bound, through("patient", about_person), about_result,
+                      through("subject:Patient", about_person)),
             about_result,
         ).map(list),
     ),
-    st.tuples(st.just("Provenance"), through("target:Observation", about_result).map(lambda q: [q])),
-    st.tuples(st.just("Encounter"), through("subject:Patient", about_person).map(lambda q: [q])),
+    st.tuples(st.just("Provenance"), st.tuples(through("target:Observation", about_result))),
+    st.tuples(st.just("Encounter"), st.tuples(through("subject:Patient", about_person))),
 )  # fmt: skip
 
 #: What LINKS of the matcher reads for a plain reference parameter.
