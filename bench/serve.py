@@ -43,6 +43,7 @@ def main() -> None:
             break
         children.append(child)
     first = bool(children) or sys.argv[3] == "1"
+    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again when it has stopped
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(listener, tell=first))
     for child in children:
