@@ -168,7 +168,8 @@ class Call(NamedTuple):
 
     `type` and `id` are "" above the level of a resource. `parameters` has every name of the
     definition. `pairs` are the search parameters of an operation that takes them. `base` is the
-    FHIR base as the client called it, `prefer` its Prefer header as it came.
+    FHIR base as the client called it, `prefer` its Prefer header as it came, `if_match` the version
+    that its If-Match insists on.
     """
 
     name: str
@@ -179,6 +180,7 @@ class Call(NamedTuple):
     base: str = ""
     lenient: bool = False
     prefer: str = ""
+    if_match: int | None = None
 
     def one(self, name: str) -> Taken | None:
         """The one parameter of a name that may stand once."""

@@ -14,6 +14,7 @@ from fhir_gateway.errors import Invalid, MethodNotAllowed
 from fhir_gateway.fhir.validate import read_resource
 from fhir_gateway.fhir.wire import parse, render
 from fhir_gateway.interactions.audit import audited
+from fhir_gateway.interactions.etag import version_in
 from fhir_gateway.interactions.given import Given, take, take_query
 from fhir_gateway.interactions.operation_definitions import Call, Definition
 from fhir_gateway.rest.exchange import Answer, Exchange, read_body
@@ -40,6 +41,7 @@ async def operate(gateway: Gateway, exchange: Exchange) -> Answer:
         base=exchange.base,
         lenient=prefer(header).lenient,
         prefer=header or "",
+        if_match=version_in(exchange.headers.get("if-match")),
     )
     result = await _carry_out(
         gateway,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 
 from fhir_gateway.fhir.definitions import definitions
@@ -17,7 +15,6 @@ from fhir_gateway.interactions.types import interactions_of
 from fhir_gateway.rest.handlers import HANDLERS
 from fhir_gateway.rest.operations import METHODS, OPERATIONS
 from fhir_gateway.rest.routes import TABLE
-from fhir_gateway.search.registry import searchables
 
 
 @pytest.fixture(scope="module")
@@ -66,51 +63,6 @@ def test_operations_are_the_operation_definitions(client, resources):
         del served["meta"]
         assert served == operation_definition(row.definition)
         assert issues(served) == []
-
-
-VALUES = {
-    "token": "x",
-    "string": "x",
-    "date": "2026-11-01",
-    "number": "1",
-    "quantity": "1",
-    "uri": "http://x.example",
-}
-
-
-TYPES = (
-    "Patient", "Observation", "DiagnosticReport", "ServiceRequest", "ImagingStudy", "AuditEvent",
-    "Provenance",
-)  # fmt: skip
-
-
-def _target(type, code):
-    return (searchables(type)[code].targets or ("Patient",))[0]
-
-
-def test_declared_search_parameters_are_understood(client, resources):
-    """A sample of all types, all parameters of those that a gateway for results lives by."""
-    for type in dict.fromkeys((*TYPES, *random.Random(1).sample(sorted(resources), 6))):
-        for one in resources[type]["searchParam"]:
-            value = VALUES.get(one["type"]) or f"{_target(type, one['name'])}/x"
-            answer = client.get(f"/fhir/{type}", params={one["name"]: value})
-            refusal = answer.json().get("issue", [{}])[0]
-            assert answer.status_code == 200 or refusal["code"] == "too-costly", (type, one)
-
-
-def test_what_is_not_declared_is_refused(client, resources):
-    for type in ("Patient", "Observation", "DiagnosticReport"):
-        declared = {one["name"] for one in resources[type]["searchParam"]}
-        for code in set(definitions().search_parameters[type]) - declared:
-            answer = client.get(f"/fhir/{type}", params={code: "x$y"})
-            assert answer.status_code == 400
-
-
-def test_declared_includes_work(client, resources):
-    for name in resources["Observation"]["searchInclude"]:
-        assert client.get(f"/fhir/Observation?patient=x&_include={name}").status_code == 200
-    for name in resources["Patient"]["searchRevInclude"][::5]:
-        assert client.get(f"/fhir/Patient?_id=x&_revinclude={name}").status_code == 200
 
 
 def test_modes(client):
