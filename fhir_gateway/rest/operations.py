@@ -14,12 +14,21 @@ from fhir_gateway.interactions.capabilities import Offered
 from fhir_gateway.interactions.everything import EVERYTHING, everything
 from fhir_gateway.interactions.export import DEFINITION as EXPORT
 from fhir_gateway.interactions.lastn import LASTN, lastn
+from fhir_gateway.interactions.meta import (
+    META,
+    META_ADD,
+    META_DELETE,
+    meta,
+    meta_add,
+    meta_delete,
+)
 from fhir_gateway.interactions.operation_definitions import (
     Definition,
     operation_definition,
     resource_types,
     stands_on,
 )
+from fhir_gateway.interactions.validate_operation import VALIDATE, validate
 from fhir_gateway.recognition import definitions as recognition
 from fhir_gateway.recognition.operation import answer, recognize, replay
 from fhir_gateway.rest.exchange import Answer
@@ -47,6 +56,10 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation(EVERYTHING, everything),
     Operation(LASTN, lastn),
     Operation(EXPORT, export),
+    Operation(VALIDATE, validate),
+    Operation(META, meta),
+    Operation(META_ADD, meta_add),
+    Operation(META_DELETE, meta_delete),
     Operation(recognition.RECOGNIZE, recognize),
     Operation(recognition.ANSWER, answer),
     Operation(recognition.REPLAY, replay),
