@@ -23,6 +23,7 @@ from fhir_gateway.interactions.outcome import Outcome, Refused, found
 from fhir_gateway.interactions.pace import unhurried
 from fhir_gateway.interactions.patch import patch_in_bundle
 from fhir_gateway.interactions.read import read, vread
+from fhir_gateway.interactions.search_compartment import search_compartment
 from fhir_gateway.interactions.search_type import search_type
 from fhir_gateway.interactions.steps import Step
 from fhir_gateway.interactions.types import check_id, check_may_write, check_type
@@ -189,12 +190,18 @@ async def read_entry(
         return await history(
             gateway, actor, type=type, id=id, base=base, pairs=query, lenient=lenient
         )
-    if query:
-        raise Invalid("An entry that reads takes no parameters", rule="parameter")
     if not rest:
-        return _seen(request, await read(gateway, actor, type=type, id=id))
+        return _seen(request, await read(gateway, actor, type=type, id=id, pairs=query))
     if len(rest) == 2 and rest[0] == "_history":
-        return _seen(request, await vread(gateway, actor, type=type, id=id, version=rest[1]))
+        version = rest[1]
+        return _seen(
+            request, await vread(gateway, actor, type=type, id=id, version=version, pairs=query)
+        )
+    if len(rest) == 1 and not rest[0].startswith(("$", "*")):
+        return await search_compartment(
+            gateway, actor, compartment=type, owner=id, type=rest[0], pairs=query, base=base,
+            lenient=lenient,
+        )  # fmt: skip
     raise NotSupported("Entries with GET read or search one type", rule="entry-url")
 
 

@@ -18,7 +18,8 @@ import msgspec
 from fhir_gateway.errors import Invalid, Unprocessable
 from fhir_gateway.fhir.definitions import Element, TypeDefinition, definitions
 from fhir_gateway.fhir.wire import render
-from fhir_gateway.search.params import shown
+from fhir_gateway.search.params import parse_parameter, shown
+from fhir_gateway.search.results import elements
 from fhir_gateway.store.store import Stored
 
 SUBSETTED = {
@@ -76,23 +77,10 @@ def read_shape(type: str, pairs: Sequence[tuple[str, str]]) -> Shape:
         raise Invalid(
             "_summary of a read is true, text, data or false", expression="_summary", rule="shape"
         )
-    elements = given.get("_elements")
-    return Shape(summary, () if elements is None else _named(type, elements))
-
-
-def _named(type: str, text: str) -> tuple[str, ...]:
-    """The elements that a list names. Raises Invalid for what is not at the top of the type."""
-    names = tuple(dict.fromkeys(text.split(",")))
-    definition = definitions().types[type]
-    for name in names:
-        if name not in definition.elements and name not in definition.members:
-            raise Invalid(
-                f"{type} has no element {shown(name)}; _elements takes the names of elements at "
-                "the top of a resource",
-                expression="_elements",
-                rule="unknown-element",
-            )
-    return names
+    if "_elements" not in given:
+        return Shape(summary)
+    names = parse_parameter("_elements", given["_elements"]).values
+    return Shape(elements=elements(type, names))
 
 
 def shape(stored: Stored, *, summary: str = "", elements: tuple[str, ...] = ()) -> bytes:
@@ -122,15 +110,20 @@ def cut(stored: Stored, wanted: Shape) -> Stored:
     return stored._replace(tail=shown[head:])
 
 
-def check_whole(resource: Mapping[str, Any]) -> None:
-    """Raises Unprocessable for a resource that was cut: stored, it would lose the rest."""
+def check_whole(resource: Mapping[str, Any], root: str) -> None:
+    """Raises Unprocessable for a resource that was cut: stored, it would lose the rest.
+
+    `root` is where it stands in the request.
+    """
     meta = resource.get("meta")
-    for tag in meta.get("tag", ()) if meta else ():
-        if tag.get("code") == "SUBSETTED" and tag.get("system") == SUBSETTED["system"]:
+    if meta is None or "tag" not in meta:
+        return
+    for tag in meta["tag"]:
+        if tag.get("code") == SUBSETTED["code"] and tag.get("system") == SUBSETTED["system"]:
             raise Unprocessable(
                 "This resource was read in part (its tag SUBSETTED says so) and would lose what it "
                 "does not show; read it whole and change that",
-                expression=f"{resource['resourceType']}.meta.tag",
+                expression=f"{root}.meta.tag",
                 rule="subsetted",
             )
 

@@ -32,6 +32,7 @@ from fhir_gateway.interactions.places import check_person, check_subject, check_
 from fhir_gateway.interactions.prepare import Coding, add_codings, put_of
 from fhir_gateway.interactions.provenance import Coded, provenance
 from fhir_gateway.interactions.references import slots
+from fhir_gateway.interactions.shape import check_whole
 from fhir_gateway.interactions.steps import Guards, Step
 from fhir_gateway.interactions.turns import Turn
 from fhir_gateway.interactions.types import EPOCH_TYPES, check_owner, owner_of
@@ -120,6 +121,7 @@ async def write(
 def _read_in(gateway: Gateway, actor: Actor, step: Step) -> None:
     """Codings and references of a resource that came in, or that a patch has made."""
     assert step.resource is not None
+    check_whole(step.resource, step.root)
     step.coding = add_codings(gateway, step.resource, actor.institution)
     step.slots = slots(step.resource, step.raw)
 

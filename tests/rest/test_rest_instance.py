@@ -199,7 +199,7 @@ def test_prefer_decides_what_a_write_returns(client):
         ("GET", "/fhir/patient/1", 404),
         ("GET", "/fhir/Patient/1/Observation/2/3", 404),
         ("GET", "/fhir/Patient/..%2f..%2fmetadata", 404),
-        ("GET", "/fhir/Patient/1/$nonsense", 405),
+        ("GET", "/fhir/Patient/1/$nonsense", 404),
         ("POST", "/fhir/Patient/1/$nonsense", 404),
         ("PATCH", "/fhir/Patient/1", 415),
         ("PATCH", "/fhir/Patient", 415),
