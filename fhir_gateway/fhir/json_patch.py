@@ -56,15 +56,16 @@ def read_json_patch(body: bytes) -> list[Operation]:
 
 
 def _check(operation: Any, number: int) -> None:
-    if not isinstance(operation, dict) or operation.get("op") not in _NEEDS:
+    op = operation.get("op") if isinstance(operation, dict) else None
+    if not isinstance(op, str) or op not in _NEEDS:
         raise _malformed(number, f"has an op, one of {', '.join(_NEEDS)}")
-    needed = _NEEDS[operation["op"]]
+    needed = _NEEDS[op]
     if needed and needed not in operation:
-        raise _malformed(number, f"({operation['op']}) lacks {needed}")
+        raise _malformed(number, f"({op}) lacks {needed}")
     for name in ("path", "from") if needed == "from" else ("path",):
         pointer = operation.get(name)
         if not isinstance(pointer, str) or pointer[:1] not in ("", "/"):
-            raise _malformed(number, f"({operation['op']}) has a JSON pointer as {name}")
+            raise _malformed(number, f"({op}) has a JSON pointer as {name}")
         if pointer.count("/") > MAX_DEPTH:
             raise _malformed(number, f"points over {MAX_DEPTH} levels deep")
 

@@ -1,7 +1,7 @@
 """The small FHIRPath that SearchParameter expressions use, compiled to closures.
 
-Paths, `|`, `as`, `is`, `and`, `=`, `!=`, `[n]`, `where()`, `exists()`, `as()`, `ofType()` and
-`resolve() is Type` (hl7.org/fhirpath, hl7.org/fhir/R4/fhirpath.html). Every name is checked
+Paths, `|`, `as`, `is`, `and`, `=`, `!=`, `[n]`, `$this`, `where()`, `exists()`, `as()`, `ofType()`
+and `resolve() is Type` (hl7.org/fhirpath, hl7.org/fhir/R4/fhirpath.html). Every name is checked
 against the definitions when it is compiled, so a misspelt path fails at start and not silently.
 """
 
@@ -148,6 +148,10 @@ class _Parser:
             return _constant("string", self.take()[1:-1])
         if token in ("true", "false"):
             return _constant("boolean", self.take() == "true")
+        if token == "$":  # noqa: S105  # the same
+            self.take()
+            self.take("this")
+            return self.context
         if self.root and definitions().is_a(self.root, token):
             self.take()
             return self.context

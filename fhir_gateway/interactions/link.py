@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Issue, Unprocessable
 from fhir_gateway.interactions.conditional import condition_of, conditional_url, match
+from fhir_gateway.interactions.links import Prefixes, links, relink
 from fhir_gateway.interactions.references import JOURNAL_TYPES, Slot, full_url_base, local
 from fhir_gateway.interactions.steps import Guards, Step
 from fhir_gateway.store.changes import Exists
@@ -30,6 +31,8 @@ async def link(
             continue
         step.resource["id"] = step.id
         around = full_url_base(step.full_url, step.type)
+        if linker.names:
+            linker.follow_links(step, around)
         for slot in step.slots:
             text = await linker.resolve(slot, step, around, issues)
             slot.holder["reference"] = text
@@ -55,6 +58,7 @@ class _Linker:
         bases = {gateway.settings.base_url.rstrip("/"), base.rstrip("/")} - {""}
         self.ours = tuple(f"{one}/" for one in bases)
         self.names = {step.full_url: step.name for step in steps if step.full_url}
+        self.prefixes = Prefixes(self.names)
         self.stored = {
             step.name for step in steps if step.op != "delete" and step.current is None
         } | {step.name for step in steps if step.op == "update"}
@@ -66,12 +70,23 @@ class _Linker:
             if step.condition is not None and step.op != "delete"
         }
 
+    def follow_links(self, step: Step, base: str) -> None:
+        """Rewrites the links beside the References that name entries of this Bundle."""
+        if step.links is None:
+            more = self.prefixes.in_more_than(step.slots, step.raw)
+            step.links = links(step.resource or {}) if more else []
+        relink(step.links, lambda text: self.entry(text, base))
+
+    def entry(self, text: str, base: str) -> str | None:
+        """The name of the entry with this full URL, or with it below the base of another one."""
+        return self.names.get(text) or (self.names.get(base + text) if base else None)
+
     async def resolve(self, slot: Slot, step: Step, base: str, issues: list[Issue]) -> str:
         """What the slot must say. Adds an issue when it points to nothing."""
         text = slot.text
         if text.startswith("#"):
             return text
-        if name := self.names.get(text) or (base and self.names.get(base + text)):
+        if name := self.entry(text, base):
             return name
         if text.startswith("urn:"):
             return self.broken(slot, step, issues, "No entry of this Bundle has this fullUrl")

@@ -8,6 +8,7 @@ from typing import Any
 
 from fhir_gateway.errors import GatewayError, Issue
 from fhir_gateway.interactions.conditional import Condition
+from fhir_gateway.interactions.links import Link
 from fhir_gateway.interactions.prepare import Coding
 from fhir_gateway.interactions.references import Slot, expression
 from fhir_gateway.store.changes import Guard, Put
@@ -39,6 +40,7 @@ class Step:
     body_id: str | None = None  # of a conditional update: the id that its body claims
     raw: bytes = b"\\u"  # the JSON of the resource, see references.slots
     slots: list[Slot] = field(default_factory=list)
+    links: list[Link] | None = None  # other links than References; None: not looked for
     coding: Coding = field(default_factory=lambda: Coding([], []))
     about: str = ""  # of a Provenance: the target in whose home it stands
     current: Stored | None = None  # as the attempt's snapshot shows it

@@ -144,8 +144,8 @@ async def plan_write(
     *,
     hopeful: bool = False,
 ) -> ChangeSet:
-    """The change set of one attempt, and its guards. `hopeful`: conditional creates are taken for new, which
-    most of them are; if one is not, its guard says so and the next attempt looks it up."""
+    """The change set of one attempt, and its guards. `hopeful`: conditional creates are taken for
+    new, which most are; if one is not, its guard says so and the next attempt looks it up."""
     source = extras.received.hash if extras.received else None
     async with gateway.store.snapshot(actor.access) as reader:
         for step in steps:
@@ -266,7 +266,7 @@ def _edit(gateway: Gateway, actor: Actor, step: Step) -> None:
     if step.current.deleted:
         raise Deleted("This resource is deleted", rule="deleted")
     step.resource = step.edit(step.current)
-    step.slots, step.coding = [], Coding([], [])
+    step.slots, step.links, step.coding = [], None, Coding([], [])
     if step.resource is not None:
         _read_in(gateway, actor, step)
 
