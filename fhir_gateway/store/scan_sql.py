@@ -164,7 +164,7 @@ def _read(
     """The wanted ones of the resources at a place, in order, at most `limit`."""
     if wanted.type in JOURNAL_TYPES:
         return (yield from _read_entries(seen, wanted, place, limit, source, bound))
-    hint = "" if source else seen.dialect.use("resource_type")
+    hint = " ON TRUE" if source else seen.dialect.use("resource_type")
     visible, shown = seen.both()
     statement = f"""
         SELECT r.id, {VERSION}
@@ -189,7 +189,7 @@ def _read_entries(
     """The same for journal entries, whose bodies stand in the journal."""
     if wanted.deleted:
         return []
-    hint = "" if source else seen.dialect.use("resource_type")
+    hint = " ON TRUE" if source else seen.dialect.use("resource_type")
     visible, shown = seen.of("r")
     statement = f"""
         SELECT r.id, 1, r.updated, 0, r.home, r.rid, r.owner, j.enc, j.body
