@@ -75,7 +75,7 @@ async def _answer(gateway: Gateway, exchange: Exchange) -> Answer:
     scope = exchange.scope
     if exchange.method == "HEAD":
         exchange.method = "GET"
-    methods = route(exchange, scope["path"][len(FHIR_PATH) :].strip("/"))
+    methods = route(exchange, scope["path"][len(FHIR_PATH) :].removeprefix("/").removesuffix("/"))
     if exchange.method == "OPTIONS" and methods is not None:
         exchange.allow = _allowed(methods)
         return Answer(204, b"", ((b"allow", exchange.allow.encode()),))
@@ -135,6 +135,8 @@ def _template(segments: list[str]) -> str | None:
     """The template that a path has by its shape."""
     if not segments:
         return ""
+    if "." in segments or ".." in segments:  # whoever resolves them would look elsewhere
+        return None
     if segments[-1].startswith("$"):
         return ("{operation}", "{type}/{operation}", "{type}/{id}/{operation}", None)[
             min(len(segments), 4) - 1
