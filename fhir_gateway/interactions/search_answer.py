@@ -15,12 +15,14 @@ from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Issue
 from fhir_gateway.fhir import bundle
 from fhir_gateway.fhir.outcome import operation_outcome
+from fhir_gateway.fhir.wire import render
 from fhir_gateway.interactions.audit import disclose_search
 from fhir_gateway.interactions.shape import Shape, cut
 from fhir_gateway.search.page import next_link, resume, self_link
 from fhir_gateway.search.plan import SearchPlan
 from fhir_gateway.search.results import CURSOR
 from fhir_gateway.security.actor import Actor
+from fhir_gateway.store.search_explain import parameters
 from fhir_gateway.store.store import Page, Stored
 
 
@@ -49,10 +51,17 @@ async def answer(
     if page.next is not None:
         following = next_link(base, plan, page.next, secret=secret, caller=caller)
     return bundle.searchset(
-        hits(plan, page.matches, page.included, base),
+        _explained(page) or hits(plan, page.matches, page.included, base),
         links=links(base, plan, applied, following),
         total=total_of(plan, page),
     )
+
+
+def _explained(page: Page) -> list[bundle.Hit]:
+    """How the search would run, which __explain=true asks for in place of its matches."""
+    if page.explanation is None:
+        return []
+    return [bundle.Hit("", render(parameters(page.explanation)), "outcome")]
 
 
 def links(base: str, plan: SearchPlan, applied: str, following: str | None) -> list[bundle.Link]:
@@ -73,6 +82,8 @@ def total_of(plan: SearchPlan, page: Page) -> int | None:
     """The matches of the whole search: as counted, or of a search that has one page, as seen."""
     if page.total is not None or plan.after is not None or page.next is not None:
         return page.total
+    if page.explanation is not None:
+        return None
     return None if ("_total", "none") in plan.applied else len(page.matches)
 
 
