@@ -143,6 +143,8 @@ def _roots(type: str, expression: str) -> tuple[str, ...]:
 
 def _token_converter(searchable: Searchable, context: Context) -> _Convert:
     """Pairs; the texts of a coded value; the type and value of an identifier."""
+    if searchable.datatypes == {"CodeableConcept"}:
+        return _concept_converter(searchable, context)
     pairs = _pairs_converter(token.ROWS)(searchable, context)
     text_number, of_type_number = searchable.text_number, searchable.of_type_number
     if not text_number:
@@ -151,11 +153,31 @@ def _token_converter(searchable: Searchable, context: Context) -> _Convert:
     def convert(items: Items, ints: list[IntRow], texts: list[TextRow]) -> None:
         pairs(items, ints, texts)
         for datatype, value in items:
-            found = token.TEXTS.get(datatype)
-            for text in found(value) if found else ():
-                texts.append((text_number, fold(text)))
-            if datatype == "Identifier" and "type" in value:
+            if datatype != "Identifier":
+                found = token.TEXTS.get(datatype)
+                if found is not None:
+                    texts.extend((text_number, fold(text)) for text in found(value))
+            elif "type" in value:
+                texts.extend((text_number, fold(text)) for text in token.type_text(value))
                 ints.extend((of_type_number, *row) for row in token.of_type(value, context))
+
+    return convert
+
+
+def _concept_converter(searchable: Searchable, context: Context) -> _Convert:
+    """The same for the datatype that most tokens have: all of it in one pass."""
+    own, text_number = searchable.number, searchable.text_number
+    present, secret = (searchable.present_number, 0, 0), context.secret
+
+    def convert(items: Items, ints: list[IntRow], texts: list[TextRow]) -> None:
+        before = len(ints)
+        for _, value in items:
+            for code, system in token.concept(value, secret):
+                ints.append((own, code, system))
+            for text in token.concept_texts(value):
+                texts.append((text_number, fold(text)))
+        if len(ints) == before:
+            ints.append(present)
 
     return convert
 

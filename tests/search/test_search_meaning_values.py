@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -328,7 +329,7 @@ def test_units_that_are_the_same(unit: str, same: str) -> None:
 @pytest.mark.parametrize(
     "unit",
     ["", "abc", "Cel", "[degF]", "[pH]", "dB", "{INR}", "{a}{b}", "g/", "//g", "g..L", "2mg", "g-0",
-     "(" * 40, "g)", "克", "g L", "g\x00", "m" * 60, "g+99", "1e3"],
+     "(" * 40, "g)", "克", "g L", "g\x00", "m" * 60, "g+99", "1e3", "((((Ym20)20)20)20)20"],
 )  # fmt: skip
 def test_what_cannot_be_converted(unit: str) -> None:
     assert canonical(unit) is None
@@ -341,3 +342,14 @@ def test_what_cannot_be_converted(unit: str) -> None:
 )  # fmt: skip
 def test_what_medicine_tells_apart(one: str, other: str) -> None:
     assert canonical(one).units != canonical(other).units  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("value", ["1e308", "-1e308", "1e-300", "0", "-0"])
+@pytest.mark.parametrize("unit", ["Ym2/L", "ym2.L", "U/L", "g/L"])
+def test_values_at_the_ends_of_binary64_are_kept_in_order(value: str, unit: str) -> None:
+    form = canonical(unit)
+    assert form is not None
+    found = form.times(Decimal(value))
+    assert form.times(float(value)) == found
+    assert (found > 0) is (float(value) > 0 and found != 0)
+    assert found >= form.times(Decimal("-1e308"))

@@ -8,9 +8,8 @@ exact; ap is 10 % to both sides.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
-from fractions import Fraction
 from typing import Any, NamedTuple
 
 from fhir_gateway.fhir.datatypes import sortable
@@ -53,13 +52,9 @@ class Limits(NamedTuple):
     high: Decimal
     open_end: bool = False
 
-    def keys(self, factor: Fraction | None = None) -> tuple[int, int]:
-        """The sortable bounds, both inclusive, of these limits times a factor."""
-        low, high = (
-            (self.low, self.high) if factor is None
-            else (float(Fraction(self.low) * factor), float(Fraction(self.high) * factor))
-        )  # fmt: skip
-        return sortable(low), sortable(high) - self.open_end
+    def keys(self, times: Callable[[Decimal], float] = float) -> tuple[int, int]:
+        """The sortable bounds, both inclusive, of these limits; `times` turns them into a unit."""
+        return sortable(times(self.low)), sortable(times(self.high)) - self.open_end
 
 
 def limits(name: str, comparator: Comparator, text: str) -> Limits:

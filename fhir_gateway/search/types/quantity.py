@@ -10,10 +10,9 @@ single value and no row.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from fractions import Fraction
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from fhir_gateway.fhir.datatypes import sortable
 from fhir_gateway.fhir.keys import key64
@@ -23,7 +22,7 @@ from fhir_gateway.search.plan import AnyOf, Comparator, Quantity
 from fhir_gateway.search.registry import Searchable
 from fhir_gateway.search.types.number import Limits, limits
 from fhir_gateway.search.types.prefix import prefixed
-from fhir_gateway.search.types.ucum import canonical
+from fhir_gateway.search.types.ucum import Canonical, canonical
 
 Pair = tuple[int, int]
 
@@ -69,15 +68,11 @@ ROWS: Mapping[str, Any] = {
 }
 
 
-def _in_base_units(value: Any, context: Context) -> Iterator[Pair]:
+def _in_base_units(value: Any, context: Context) -> Iterable[Pair]:
     if value.get("system") != UCUM or value.get("value") is None:
-        return
-    form = _base(value.get("code", ""), context)
-    if form is not None:
-        factor, unit = form
-        number = value["value"]
-        exact = Fraction(str(number)) if isinstance(number, float) else Fraction(number)
-        yield sortable(float(exact * factor)), unit
+        return ()
+    base = _base(value.get("code", ""), context)
+    return ((sortable(base.form.times(value["value"])), base.unit),) if base else ()
 
 
 def _ends_in_base_units(value: Any, context: Context) -> Iterator[Pair]:
@@ -85,10 +80,17 @@ def _ends_in_base_units(value: Any, context: Context) -> Iterator[Pair]:
         yield from _in_base_units(value.get(end, {}), context)
 
 
+class _Base(NamedTuple):
+    """The canonical form of a unit, and the key of its base units."""
+
+    form: Canonical
+    unit: int
+
+
 @lru_cache(maxsize=4_096)
-def _base(code: str, context: Context) -> tuple[Fraction, int] | None:
+def _base(code: str, context: Context) -> _Base | None:
     form = canonical(code)
-    return form and (form.factor, _unit("base", form.units, context))
+    return form and _Base(form, _unit("base", form.units, context))
 
 
 #: The row of a value in base units, by datatype.
@@ -98,7 +100,7 @@ CANONICAL: Mapping[str, Any] = {
     "Range": _ends_in_base_units,
 }
 
-_Asked = tuple[Comparator, Limits, tuple[int, ...], tuple[Fraction, int] | None]
+_Asked = tuple[Comparator, Limits, tuple[int, ...], _Base | None]
 
 
 def condition(searchable: Searchable, parameter: Parameter, context: Context) -> Quantity | AnyOf:
@@ -112,7 +114,7 @@ def condition(searchable: Searchable, parameter: Parameter, context: Context) ->
         tuple((comparator, *limits.keys(), units) for comparator, limits, units, _ in asked),
     )
     converted = tuple(
-        (comparator, *limits.keys(base[0]), (base[1],))
+        (comparator, *limits.keys(base.form.times), (base.unit,))
         for comparator, limits, _, base in asked
         if base is not None
     )

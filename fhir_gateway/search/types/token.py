@@ -8,7 +8,7 @@ its type (:of-type). Both stand under parameters of their own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from fhir_gateway.fhir.datatypes import fold
@@ -27,12 +27,17 @@ def _coding(value: Any, context: Context) -> Iterator[Pair]:
         yield key64(code, context.secret), key64(system, context.secret)
 
 
-def _codeable_concept(value: Any, context: Context) -> Iterator[Pair]:
-    secret = context.secret
-    for coding in value.get("coding", ()):
-        code, system = coding.get("code", ""), coding.get("system", "")
-        if code or system:
-            yield key64(code, secret), key64(system, secret)
+def concept(value: Any, secret: bytes) -> list[Pair]:
+    """The pairs of a CodeableConcept."""
+    return [
+        (key64(coding.get("code", ""), secret), key64(coding.get("system", ""), secret))
+        for coding in value.get("coding", ())
+        if "code" in coding or "system" in coding
+    ]
+
+
+def _concept(value: Any, context: Context) -> list[Pair]:
+    return concept(value, context.secret)
 
 
 def identifier(value: Any, context: Context) -> Iterator[Pair]:
@@ -51,8 +56,8 @@ def _boolean(value: Any, context: Context) -> Iterator[Pair]:
 
 
 #: How a value of a datatype becomes rows.
-ROWS: Mapping[str, Callable[[Any, Context], Iterator[Pair]]] = {
-    "CodeableConcept": _codeable_concept,
+ROWS: Mapping[str, Callable[[Any, Context], Iterable[Pair]]] = {
+    "CodeableConcept": _concept,
     "Coding": _coding,
     "Identifier": identifier,
     "ContactPoint": identifier,
@@ -61,29 +66,29 @@ ROWS: Mapping[str, Callable[[Any, Context], Iterator[Pair]]] = {
 }
 
 
-def _display(value: Any) -> Iterator[str]:
-    if value.get("display"):
-        yield value["display"]
+def _display(value: Any) -> list[str]:
+    return [value["display"]] if value.get("display") else []
 
 
-def _concept_texts(value: Any) -> Iterator[str]:
+def concept_texts(value: Any) -> list[str]:
+    """The texts of a CodeableConcept."""
+    found = [coding["display"] for coding in value.get("coding", ()) if coding.get("display")]
     if value.get("text"):
-        yield value["text"]
-    for coding in value.get("coding", ()):
-        yield from _display(coding)
+        found.append(value["text"])
+    return found
 
 
-def _type_text(value: Any) -> Iterator[str]:
+def type_text(value: Any) -> list[str]:
+    """The text of an Identifier's type."""
     text = value.get("type", {}).get("text")
-    if text:
-        yield text
+    return [text] if text else []
 
 
 #: The texts that :text searches, by datatype.
-TEXTS: Mapping[str, Callable[[Any], Iterator[str]]] = {
-    "CodeableConcept": _concept_texts,
+TEXTS: Mapping[str, Callable[[Any], list[str]]] = {
+    "CodeableConcept": concept_texts,
     "Coding": _display,
-    "Identifier": _type_text,
+    "Identifier": type_text,
 }
 
 

@@ -11,15 +11,17 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
+from decimal import Decimal, Inexact, localcontext
 from fractions import Fraction
 from functools import lru_cache
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fhir_gateway.errors import Internal
 
-_LONGEST, _STEEPEST = 48, 20
+_LONGEST, _STEEPEST, _BITS = 48, 20, 800
 #: Base units of their own: a mole is not turned into a count, an equivalent is no mole (one of
 #: calcium is half a mole), a microscope's field is no number. UCUM does so with arbitrary units.
 _APART = frozenset({"mol", "eq", "osm", "[HPF]", "[LPF]", "[hnsf'U]"})
@@ -42,8 +44,18 @@ class Unit(NamedTuple):
 class Canonical(NamedTuple):
     """What a value in a unit is multiplied by, and the name of its base units."""
 
-    factor: Fraction
+    factor: Decimal | Fraction
     units: str
+
+    def times(self, value: Decimal | float) -> float:
+        """A value in base units. Decimal where the factor ends: it is exact, and much faster."""
+        number = value if isinstance(value, Decimal) else Decimal(str(value))
+        if isinstance(self.factor, Decimal):
+            return float(number * self.factor)
+        try:
+            return float(Fraction(number) * self.factor)
+        except OverflowError:  # beyond binary64, as float says of a Decimal
+            return inf if number > 0 else -inf
 
 
 class _Atoms(NamedTuple):
@@ -69,7 +81,17 @@ def canonical(code: str) -> Canonical | None:
     except _NoForm:
         return None
     bases = ".".join(f"{name}{exponent}" for name, exponent in unit.bases)
-    return Canonical(unit.factor, bases or "1")
+    return Canonical(_decimal(unit.factor), bases or "1")
+
+
+def _decimal(factor: Fraction) -> Decimal | Fraction:
+    """The factor as a Decimal of few digits when it is one."""
+    with localcontext() as context:
+        context.prec, context.traps[Inexact] = 15, True
+        try:
+            return Decimal(factor.numerator) / Decimal(factor.denominator)
+        except Inexact:
+            return factor
 
 
 class _Reader:
@@ -166,7 +188,8 @@ def _times(left: Unit, right: Unit, sign: int) -> Unit:
 
 
 def _power(unit: Unit, exponent: int) -> Unit:
-    if abs(exponent) > _STEEPEST:
+    bits = max(unit.factor.numerator.bit_length(), unit.factor.denominator.bit_length())
+    if abs(exponent) > _STEEPEST or bits * abs(exponent) > _BITS:  # (Ym20)20 is nobody's unit
         raise _NoForm
     return Unit(
         unit.factor**exponent,
