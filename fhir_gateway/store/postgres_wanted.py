@@ -179,27 +179,33 @@ def _columns(rows: Iterable[Sequence[Any]]) -> list[Any]:
 
 
 _CLOCK = "SELECT t, epoch, updated, rid, home, drained_t, drained_n, drained_i"
+#: A lateral subquery with OFFSET is not merged into the query around it: each key is looked up by
+#: index, however small a table was when the plan was made.
 _OUTCOMES = """
-SELECT ROW(c.id, c.outcome) FROM unnest({}::bytea[]) q (id) JOIN change_set c ON c.id = q.id"""
+SELECT ROW(q.id, c.outcome) FROM unnest({}::bytea[]) q (id)
+CROSS JOIN LATERAL (SELECT outcome FROM change_set WHERE id = q.id OFFSET 0) c"""
 _ONCES = """
-SELECT ROW(o.kind, o.key, o.t, o.n, o.updated, o.response)
+SELECT ROW(q.kind, q.key, o.t, o.n, o.updated, o.response)
 FROM unnest({}::text[], {}::bytea[]) q (kind, key)
-JOIN once o ON o.kind = q.kind AND o.key = q.key"""
+CROSS JOIN LATERAL (SELECT t, n, updated, response FROM once
+  WHERE kind = q.kind AND key = q.key OFFSET 0) o"""
 _PLACES = """
-JOIN locator l ON l.type = q.type AND l.id = q.id
-JOIN resource r ON r.home = l.home AND r.type = l.type AND r.rid = l.rid"""
+CROSS JOIN LATERAL (SELECT home, rid FROM locator WHERE type = q.type AND id = q.id OFFSET 0) l
+CROSS JOIN LATERAL (SELECT version, deleted, patient, enc, body FROM resource
+  WHERE home = l.home AND type = q.type AND rid = l.rid OFFSET 0) r"""
 _RESOURCES = f"""
-SELECT ROW(q.type, q.id, r.home, r.rid, r.version, r.deleted, r.patient)
+SELECT ROW(q.type, q.id, l.home, l.rid, r.version, r.deleted, r.patient)
 FROM unnest({{}}::bigint[], {{}}::text[]) q (type, id) {_PLACES}"""
 _RESOURCES_AND_BODIES = f"""
-SELECT ROW(q.type, q.id, r.home, r.rid, r.version, r.deleted, r.patient,
+SELECT ROW(q.type, q.id, l.home, l.rid, r.version, r.deleted, r.patient,
   CASE WHEN q.body THEN r.enc END, CASE WHEN q.body THEN r.body END)
 FROM unnest({{}}::bigint[], {{}}::text[], {{}}::bool[]) q (type, id, body) {_PLACES}"""
 _IDENTITIES = """
-SELECT ROW(i.key, i.home, i.rid)
-FROM unnest({}::bytea[]) q (key) JOIN identity i ON i.key = q.key AND i.kind = 1"""
+SELECT ROW(q.key, i.home, i.rid) FROM unnest({}::bytea[]) q (key)
+CROSS JOIN LATERAL (SELECT home, rid FROM identity WHERE key = q.key AND kind = 1 OFFSET 0) i"""
 _COUNTERS = """
-SELECT ROW(c.key, c.k) FROM unnest({}::bytea[]) q (key) JOIN counter c ON c.key = q.key"""
+SELECT ROW(q.key, c.k) FROM unnest({}::bytea[]) q (key)
+CROSS JOIN LATERAL (SELECT k FROM counter WHERE key = q.key OFFSET 0) c"""
 _TOKENS = """
 SELECT ROW(q.number, m.id, m.rid)
 FROM unnest({}::bigint[], {}::bigint[], {}::bigint[], {}::bigint[])

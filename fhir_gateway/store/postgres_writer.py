@@ -51,6 +51,9 @@ RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.05, 1.0
 #: A batch that takes longer than this hangs: its connection is given up.
 BATCH_SECONDS = 30.0
 
+#: Plans are made anew after so many seconds: tables grow, and plans are made for their size.
+PLAN_SECONDS = 30.0
+
 #: After so many seconds without a request the writer works on the journal's index rows.
 IDLE_SECONDS = 0.05
 
@@ -96,6 +99,7 @@ class PostgresWriter:
         self._homes: dict[str, int] = {}  # of Patients
         self._alone = 0  # so many batches have one request each, to find the one at fault
         self._housework = True  # something may be left to drain or to forget
+        self._planned = time.monotonic()
         self._task = asyncio.create_task(self._run(), name="store-writer")
 
     def submit(self, work: Work) -> asyncio.Future[Any]:
@@ -163,6 +167,7 @@ class PostgresWriter:
         timer = asyncio.get_running_loop().call_later(PATIENCE_SECONDS, self._refuse, _AWAY)
         try:
             async with asyncio.timeout(BATCH_SECONDS):
+                await self._plan(connection)
                 outcomes = await self._carry_out(connection, [pending.work for pending in taken])
         except GatewayError as error:  # of a request that was alone
             await self._roll_back(connection)
@@ -179,6 +184,11 @@ class PostgresWriter:
         for pending, outcome in zip(taken, outcomes, strict=True):
             tell(pending.future, outcome)
         points.reached("after-answer")
+
+    async def _plan(self, connection: asyncpg.Connection) -> None:
+        if (now := time.monotonic()) - self._planned > PLAN_SECONDS:
+            await connection.execute("DISCARD PLANS")
+            self._planned = now
 
     def _take(self) -> list[Pending]:
         """Change sets for one batch; or one command, or all drains that follow each other."""
