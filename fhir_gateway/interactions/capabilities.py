@@ -16,6 +16,7 @@ import msgspec
 from fhir_gateway import __version__
 from fhir_gateway.fhir.definitions import definitions
 from fhir_gateway.fhir.wire import instant, render
+from fhir_gateway.interactions.patch import JSON_PATCH
 from fhir_gateway.interactions.table import INTERACTIONS
 from fhir_gateway.interactions.types import interactions_of
 from fhir_gateway.search.registry import Searchable, searchables
@@ -31,6 +32,8 @@ _AUTHENTICATION = (
 )
 
 
+_COMPARTMENT = "http://hl7.org/fhir/CompartmentDefinition/"
+
 #: Rows of the table that are two interactions.
 _TWO_IN_ONE = {"transaction": ("transaction", "batch")}
 
@@ -39,12 +42,11 @@ _CLAIMS = {"export": "http://hl7.org/fhir/uv/bulkdata/CapabilityStatement/bulk-d
 
 
 class Offered(NamedTuple):
-    """An operation as the CapabilityStatement names it: on these types, and at the base."""
+    """An operation as the CapabilityStatement names it, on these types; "" is the base."""
 
     name: str
     definition: str
-    types: tuple[str, ...] = ()
-    at_base: bool = False
+    types: tuple[str, ...]
 
 
 def capability_statement(
@@ -66,6 +68,7 @@ def capability_statement(
             "implementation": {"description": _description(settings), "url": base},
             "fhirVersion": "4.0.1",
             "format": ["json", "application/fhir+json"],
+            **_patch_formats(),
             "rest": [msgspec.Raw(_rest(settings.open_access, tuple(operations)))],
         }
     )
@@ -76,6 +79,13 @@ def _instantiates(operations: Sequence[Offered]) -> dict[str, list[str]]:
     names = {one.name for one in operations}
     met = [url for name, url in _CLAIMS.items() if name in names]
     return {"instantiates": met} if met else {}
+
+
+def _patch_formats() -> dict[str, list[str]]:
+    """Media types of patches: FHIRPath Patch is Parameters, in the format of every resource."""
+    if not any(row.code == "patch" for row in INTERACTIONS):
+        return {}
+    return {"patchFormat": ["application/fhir+json", JSON_PATCH]}
 
 
 def _description(settings: Settings) -> str:
@@ -103,7 +113,9 @@ def _rest(open_access: bool, operations: tuple[Offered, ...]) -> bytes:
             if interactions_of(type)
         ],
         "interaction": [{"code": code} for code in _system_codes()],
-        "operation": [_operation(one) for one in operations if one.at_base],
+        "searchParam": _common_parameters() if "search-system" in _system_codes() else [],
+        "operation": [_operation(one) for one in operations if "" in one.types],
+        "compartment": _compartments(),
     }
     return render({name: value for name, value in rest.items() if value != []})
 
@@ -112,6 +124,25 @@ def _system_codes() -> list[str]:
     """The interactions of the whole system. A transaction's row is the one of a batch too."""
     codes = dict.fromkeys(row.code for row in INTERACTIONS if row.level == "system")
     return [code for one in codes for code in (_TWO_IN_ONE.get(one) or (one,))]
+
+
+def _common_parameters() -> list[dict[str, str]]:
+    """The parameters of a search across types: those that every type has."""
+    common = definitions().parameters["Resource"]
+    types = [type for type in definitions().resource_types if interactions_of(type)]
+    offered = {code for code, one in searchables(types[0]).items() if not one.refused}
+    return [
+        {"name": code, "definition": parameter.url, "type": parameter.type}
+        for code, parameter in common.items()
+        if code in offered
+    ]
+
+
+def _compartments() -> list[str]:
+    """The compartments that are addresses: [base]/Patient/123/Observation."""
+    if not _has_row("GET", "{type}/{id}/{member}"):
+        return []
+    return [_COMPARTMENT + code[0].lower() + code[1:] for code in definitions().compartments]
 
 
 def _has_row(method: str, path: str) -> bool:
@@ -135,14 +166,24 @@ def _resource(type: str, operations: Sequence[Offered]) -> dict[str, Any]:
         "conditionalUpdate": "update" in codes and _has_row("PUT", "{type}"),
         "conditionalDelete": "single" if single else "not-supported",
         "referencePolicy": ["literal", "local", "enforced"],
-        "searchInclude": [f"{type}:{code}" for code in references],
-        "searchRevInclude": list(_pointing_at().get(type, ())),
+        "searchInclude": [
+            *(["*", f"{type}:*"] if references else []),
+            *(f"{type}:{code}" for code in references),
+        ],
+        "searchRevInclude": _reverse_includes(type),
         "searchParam": [_parameter(type, one) for one in parameters],
     }
     here = [_operation(one) for one in operations if type in one.types]
     if here:
         resource["operation"] = here
     return {name: value for name, value in resource.items() if value != []}
+
+
+def _reverse_includes(type: str) -> list[str]:
+    """What points at a type: all of one source, and each by its name."""
+    names = _pointing_at().get(type, [])
+    sources = dict.fromkeys(name.partition(":")[0] for name in names)
+    return [*(f"{source}:*" for source in sources), *names]
 
 
 @lru_cache(maxsize=1)

@@ -31,6 +31,8 @@ from fhir_gateway.interactions.types import interactions_of
 from fhir_gateway.security.actor import Actor
 from fhir_gateway.store.jobs import Job
 
+_GUIDE = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition"
+
 DEFINITION = Definition(
     code="export",
     title="Export of many resources as files",
@@ -50,6 +52,11 @@ DEFINITION = Definition(
         P("patient", "Reference", "Only these patients; by POST, on Patient and Group", 0, MANY),
     ),
     gives=(P("return", "OperationOutcome", "Nothing: the answer has no body"),),
+    guide=(
+        ("", "system", f"{_GUIDE}/export"),
+        ("Patient", "type", f"{_GUIDE}/patient-export"),
+        ("Group", "instance", f"{_GUIDE}/group-export"),
+    ),
 )  # fmt: skip
 
 _FORMATS = ("application/fhir+ndjson", "application/ndjson", "ndjson")
@@ -73,7 +80,6 @@ class Export(msgspec.Struct, frozen=True):
 
 async def start_export(gateway: Gateway, actor: Actor, call: Call) -> Job:
     """Accepts an export. Raises NotFound, Invalid and NotSupported for what cannot be done."""
-    _check_place(call)
     _check_format(call)
     types = _types(call)
     filters = _filters(gateway, call, types)
@@ -86,12 +92,6 @@ async def start_export(gateway: Gateway, actor: Actor, call: Call) -> Job:
         filters=filters,
     )
     return await start(gateway, actor, kind=EXPORT, path=_path(call), base=call.base, wanted=wanted)
-
-
-def _check_place(call: Call) -> None:
-    """Patient/$export is of all patients, Group/[id]/$export of one group."""
-    if (call.type, bool(call.id)) in (("Patient", True), ("Group", False)):
-        raise NotFound("There is no such operation here", rule="unknown-operation")
 
 
 def _check_format(call: Call) -> None:

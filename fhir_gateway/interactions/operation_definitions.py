@@ -54,8 +54,10 @@ class Definition(NamedTuple):
 
     `types` are the resource types that it is called on, ("Resource",) for all that are stored.
     `affects` says that it changes something: then it is called by POST alone. `standard` is the id
-    of HL7's own definition. `search` says that it takes the search parameters of its type too.
-    `body` names the parameter that a body is when it is no Parameters.
+    of HL7's own definition. `guide` is for an operation of an implementation guide which defines
+    it anew for each place: (type, level, canonical url), and it stands nowhere else. `search` says
+    that it takes the search parameters of its type too. `body` names the parameter that a body is
+    when it is no Parameters.
     """
 
     code: str
@@ -67,6 +69,7 @@ class Definition(NamedTuple):
     gives: tuple[Parameter, ...] = ()
     affects: bool = False
     standard: str = ""
+    guide: tuple[tuple[str, Level, str], ...] = ()
     search: bool = False
     body: str = ""
 
@@ -89,10 +92,13 @@ class Definition(NamedTuple):
 
 def stands_on(definition: Definition, type: str, id: str = "") -> bool:
     """Whether an operation can be called on a type, or on one of its resources."""
-    if not type:
-        return "system" in definition.levels
-    if ("instance" if id else "type") not in definition.levels:
-        return False
+    level: Level = "system"
+    if type:
+        level = "instance" if id else "type"
+    if definition.guide:
+        return any(place[:2] == (type, level) for place in definition.guide)
+    if level not in definition.levels or not type:
+        return level in definition.levels
     if definition.types != ("Resource",):
         return type in definition.types
     offered = interactions_of(type)
@@ -104,6 +110,14 @@ def resource_types(definition: Definition) -> Iterator[str]:
     for type in definitions().resource_types:
         if stands_on(definition, type) or stands_on(definition, type, "x"):
             yield type
+
+
+def canonicals(definition: Definition) -> dict[str, tuple[str, ...]]:
+    """The definitions that a CapabilityStatement names, each with the types ("": the base)."""
+    if definition.guide:
+        return {url: (type,) for type, _, url in definition.guide}
+    at_base = ("",) if stands_on(definition, "") else ()
+    return {definition.official: (*at_base, *resource_types(definition))}
 
 
 def operation_definition(definition: Definition) -> dict[str, Any]:

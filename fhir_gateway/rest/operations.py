@@ -24,8 +24,8 @@ from fhir_gateway.interactions.meta import (
 )
 from fhir_gateway.interactions.operation_definitions import (
     Definition,
+    canonicals,
     operation_definition,
-    resource_types,
     stands_on,
 )
 from fhir_gateway.interactions.validate_operation import VALIDATE, validate
@@ -74,13 +74,9 @@ METHODS = tuple(
 def offered() -> list[Offered]:
     """The operations as the CapabilityStatement names them."""
     return [
-        Offered(
-            row.definition.code,
-            row.definition.official,
-            tuple(resource_types(row.definition)),
-            stands_on(row.definition, ""),
-        )
+        Offered(row.definition.code, url, types)
         for row in OPERATIONS.values()
+        for url, types in canonicals(row.definition).items()
     ]
 
 

@@ -65,6 +65,19 @@ def test_operations_are_the_operation_definitions(client, resources):
         assert issues(served) == []
 
 
+def test_the_system_offers_what_stands_in_the_table(statement):
+    (rest,) = statement["rest"]
+    codes = {row.code for row in INTERACTIONS if row.level == "system"} | {"batch"}
+    assert {one["code"] for one in rest["interaction"]} == codes
+    assert statement["patchFormat"] == ["application/fhir+json", "application/json-patch+json"]
+    assert f"{rest['compartment'][0]}".startswith("http://hl7.org/fhir/CompartmentDefinition/")
+
+
+def test_claims_of_other_statements_stand_beside_their_operations(statement):
+    named = {one["name"] for one in statement["rest"][0].get("operation", ())}
+    assert ("instantiates" in statement) == ("export" in named)
+
+
 def test_modes(client):
     assert client.get("/fhir/metadata?mode=normative").status_code == 200
     assert client.get("/fhir/metadata?mode=terminology").status_code == 400
