@@ -186,23 +186,22 @@ async def read_entry(
         )
     if not id:
         return await search_type(gateway, actor, type=type, pairs=query, base=base, lenient=lenient)
+    if len(rest) == 1 and rest[0][:1].isalpha():
+        return await search_compartment(
+            gateway, actor, compartment=type, owner=id, type=rest[0], pairs=query, base=base,
+            lenient=lenient,
+        )  # fmt: skip
     if rest == ("_history",):
         return await history(
             gateway, actor, type=type, id=id, base=base, pairs=query, lenient=lenient
         )
     if not rest:
-        return _seen(request, await read(gateway, actor, type=type, id=id, pairs=query))
-    if len(rest) == 2 and rest[0] == "_history":
-        version = rest[1]
-        return _seen(
-            request, await vread(gateway, actor, type=type, id=id, version=version, pairs=query)
-        )
-    if len(rest) == 1 and not rest[0].startswith(("$", "*")):
-        return await search_compartment(
-            gateway, actor, compartment=type, owner=id, type=rest[0], pairs=query, base=base,
-            lenient=lenient,
-        )  # fmt: skip
-    raise NotSupported("Entries with GET read or search one type", rule="entry-url")
+        stored = await read(gateway, actor, type=type, id=id, pairs=query)
+    elif len(rest) == 2 and rest[0] == "_history":
+        stored = await vread(gateway, actor, type=type, id=id, version=rest[1], pairs=query)
+    else:
+        raise NotSupported("Entries with GET read or search one type", rule="entry-url")
+    return _seen(request, stored)
 
 
 def _seen(request: Request, stored: Stored) -> Outcome:

@@ -7,7 +7,7 @@ hl7.org/fhir/R4/http.html#mime-type, #return, RFC 9110 (Accept, If-None-Match, I
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from email.utils import formatdate, parsedate_to_datetime
 from functools import lru_cache
 from typing import NamedTuple
@@ -184,15 +184,3 @@ def is_current(headers: Mapping[str, str], version: int, updated: int) -> bool:
 def http_date(second: int) -> str:
     """A second since 1970 as Last-Modified shows it."""
     return formatdate(second, usegmt=True)
-
-
-def take(pairs: Sequence[tuple[str, str]], name: str) -> tuple[str | None, list[tuple[str, str]]]:
-    """The last value of a parameter, and the other parameters."""
-    value = None
-    others = []
-    for pair in pairs:
-        if pair[0] == name:
-            value = pair[1]
-        else:
-            others.append(pair)
-    return value, others

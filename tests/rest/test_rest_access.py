@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from rest_samples import bundle, entry, observation, patient
 from running import Running
@@ -24,9 +26,12 @@ def server(tmp_path_factory):
 WITHOUT_CREDENTIAL = {"GET /fhir/metadata", "GET /healthz", "GET /readyz"}
 
 
+NAMED = {"type": "Patient", "version": "1", "member": "Observation"}
+
+
 def _addresses():
     for row in INTERACTIONS:
-        path = row.path.format(type="Patient", id="x", version="1")
+        path = re.sub(r"{(\w+)}", lambda name: NAMED.get(name[1], "x"), row.path)
         yield row.method, f"/fhir/{path}"
     for operation in ("ServiceRequest/$recognize", "GuidanceResponse/x/$replay", "$nonsense"):
         yield "POST", f"/fhir/{operation}"

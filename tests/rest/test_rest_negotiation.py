@@ -7,6 +7,8 @@ import json
 import pytest
 from rest_samples import patient
 
+from fhir_gateway.rest.negotiation import prefer
+
 FHIR, JSON = "application/fhir+json; charset=utf-8", "application/json; charset=utf-8"
 
 
@@ -30,6 +32,14 @@ def path(client):
         ("application/fhir+xml", None),
         ("application/fhir+json; fhirVersion=5.0", None),
         ("application/fhir+json;q=0", None),
+        ("application/fhir+json;q=0.000", None),
+        ("application/json;q=0.9, application/fhir+json;q=0.1", JSON),
+        ("application/json;q=0.1, application/fhir+json", FHIR),
+        ("application/json;q=0.5, */*;q=0.6", FHIR),
+        ("application/fhir+json;q=0, */*", JSON),
+        ("application/fhir+json;q=0, application/json;q=0, */*", None),
+        ("application/fhir+json;q=nonsense", FHIR),
+        ("application/fhir+json; fhirVersion=3.0, application/json", JSON),
         ("text/turtle", None),
         ("", FHIR),
     ],
@@ -47,6 +57,10 @@ def test_accept(client, path, accept, served):
         ("application/json", 200),
         ("application/fhir%2Bjson", 200),
         ("application/fhir+json", 200),
+        ("application/json%3BfhirVersion=4.0", 200),
+        ("json%3BfhirVersion=5.0", 406),
+        ("application/fhir%2Bxml", 406),
+        ("", 406),
         ("xml", 406),
         ("ttl", 406),
         ("nonsense", 406),
@@ -64,6 +78,39 @@ def test_pretty_changes_nothing_but_the_layout(client, path):
     plain, pretty = client.get(path), client.get(f"{path}?_pretty=true")
     assert pretty.text.startswith('{\n  "resourceType": "Patient"')
     assert pretty.json() == plain.json()
+
+
+@pytest.mark.parametrize("text", ["yes", "1", "TRUE", ""])
+def test_pretty_is_true_or_false(client, path, text):
+    answer = client.get(f"{path}?_pretty={text}")
+    assert (answer.status_code, answer.json()["issue"][0]["expression"]) == (400, ["_pretty"])
+    assert client.get(f"{path}?_pretty=false").content == client.get(path).content
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (None, ("representation", False, False)),
+        ("return=minimal", ("minimal", False, False)),
+        ("return=minimal, handling=lenient", ("minimal", True, False)),
+        ("return=minimal; x=y , HANDLING = lenient", ("minimal", True, False)),
+        ('return="OperationOutcome"', ("OperationOutcome", False, False)),
+        ("respond-async, wait=10", ("representation", False, True)),
+        ("return=nonsense, handling=strict", ("representation", False, False)),
+        ("handling=strict, handling=lenient", ("representation", False, False)),
+        (",,;=", ("representation", False, False)),
+    ],
+)
+def test_several_preferences_are_each_read(header, expected):
+    assert prefer(header) == expected
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+def test_a_search_and_a_history_answer_head_like_get(client, path, method):
+    for address in ("/fhir/Patient?_count=1", f"{path}/_history", "/fhir/metadata"):
+        answer = client.request(method, address)
+        assert (answer.status_code, bool(answer.content)) == (200, method == "GET")
+        assert int(answer.headers["content-length"]) > 100
 
 
 @pytest.mark.parametrize(
