@@ -20,6 +20,9 @@ def statement(look: Look, into: list[Way]) -> Query:
     if plan.sort or len(into) > 1:
         return _sorted_statement(look, into)
     way = into[0]
+    if plan.after is not None and way.listed[0]:  # the list need not go back to the beginning
+        listed, values = way.listed
+        way = way._replace(listed=(f"{listed} AND rid > ?", [*values, plan.after[-1]]))
     (source, source_values), (where, where_values) = way.source, way.whole_where()
     values = [*source_values, *where_values]
     if plan.after is not None:

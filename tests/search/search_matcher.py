@@ -215,6 +215,7 @@ class World:
             return any(
                 one["resourceType"] == type
                 and me in self._named(one, code)
+                and self.is_near(one, resource, code)
                 and self.holds(one, rest, value)
                 for one in self.by_name.values()
             )
@@ -229,6 +230,10 @@ class World:
             and self.holds(self.by_name[text], rest, value)
             for text in self._named(resource, code)
         )
+
+    def is_near(self, source: Resource, target: Resource, code: str) -> bool:
+        """Whether _has looks where the source lives, when it points to the target."""
+        return True
 
     def _knows(self, text: str, rest: str) -> bool:
         """Whether the type of a resource has the parameter at all."""

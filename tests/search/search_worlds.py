@@ -132,13 +132,30 @@ PLAIN = ("organization", "target", "patient", "partof")
 
 
 class Whole(World):
-    """The matcher, with plain reference parameters."""
+    """The matcher, with plain reference parameters, and homes.
+
+    A _has from one result to another looks in the home of what is pointed to, and in home 0.
+    """
+
+    def __init__(
+        self, resources: list[dict[str, Any]], places: dict[tuple[str, str], tuple[int, int]]
+    ) -> None:
+        super().__init__(resources)
+        self._homes = {f"{type}/{id}": home for (type, id), (home, _) in places.items()}
 
     def holds(self, resource: dict[str, Any], name: str, value: str) -> bool:
         if name in PLAIN:
             wanted = f"Patient/{value}" if name == "patient" else value
             return wanted in self._named(resource, name)
         return super().holds(resource, name, value)
+
+    def is_near(self, source: dict[str, Any], target: dict[str, Any], code: str) -> bool:
+        if code != "has-member":
+            return True
+        mine, theirs = (
+            self._homes[f"{one['resourceType']}/{one['id']}"] for one in (source, target)
+        )
+        return mine in (theirs, 0)
 
 
 class City(NamedTuple):
@@ -167,7 +184,7 @@ class City(NamedTuple):
                 loader.delete(resource["resourceType"], resource["id"])
             elif not self.restricted or owner < 2:
                 seen.append(resource)
-        return loader, Whole(seen)
+        return loader, Whole(seen, loader.places)
 
 
 cities = st.builds(
