@@ -66,7 +66,7 @@ def scan(
         start = (yield from journal_number(seen.dialect, (low, 0, 0))) if low else 0
         after_rid = after_rid if start is None else max(after_rid, start - 1)
         return (yield from _in_pieces(seen, wanted, after_rid, limit))
-    if (until_t - low) * _NARROW < until_t:
+    if deleted or (until_t - low) * _NARROW < until_t:  # few are deleted, and the log names them
         return (yield from _changed(seen, wanted, after_rid, limit))
     return (yield from _in_pieces(seen, wanted, after_rid, limit))
 
@@ -99,11 +99,15 @@ def _in_pieces(seen: Seen, wanted: Wanted, after_rid: int, limit: int) -> Steps[
 def _changed(seen: Seen, wanted: Wanted, after_rid: int, limit: int) -> Steps[list[Stored]]:
     """What the change log names between two batches."""
     found: list[Stored] = []
+    only, hint = "", seen.dialect.use("change_type")
+    if wanted.deleted:
+        only, hint = " AND c.op = 'delete'", seen.dialect.use("change_deleted")
     while len(found) < limit:
         names = yield Query(
             f"""
-            SELECT DISTINCT c.home, c.rid FROM change c{seen.dialect.use("change_type")}
-            WHERE c.type = ? AND c.t >= ? AND c.t <= ? AND c.rid > ? ORDER BY c.rid LIMIT ?""",  # noqa: S608 - a hint
+            SELECT DISTINCT c.home, c.rid FROM change c{hint}
+            WHERE c.type = ? AND c.t >= ? AND c.t <= ? AND c.rid > ?{only}
+            ORDER BY c.rid LIMIT ?""",  # noqa: S608 - a hint
             (type_key(wanted.type), wanted.low, wanted.until_t, after_rid, limit),
         )
         if not names:
