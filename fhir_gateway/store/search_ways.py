@@ -284,6 +284,11 @@ def _resolved(look: Look, conditions: tuple[Term, ...]) -> Steps[tuple[Term, ...
     return tuple(known)
 
 
+def _most(look: Look) -> int:
+    """How many resources a chain may lead to."""
+    return min(MAX_RESOLVED, look.budget)
+
+
 def _led_to(look: Look, chain: Chain) -> Steps[list[Found] | None]:
     """The resources that a chain leads to; None when they are too many or too costly to find."""
     found: list[Found] = []
@@ -293,7 +298,7 @@ def _led_to(look: Look, chain: Chain) -> Steps[list[Found] | None]:
             global_parameters=branch.global_parameters,
         )  # fmt: skip
         more = yield from _search(look, plan)
-        if more is None or len(found) + len(more) > MAX_RESOLVED:
+        if more is None or len(found) + len(more) > _most(look):
             return None
         found += more
     return found
@@ -311,10 +316,10 @@ def _search(look: Look, plan: SearchPlan) -> Steps[list[Found] | None]:
         (source, bound), (where, values) = way.source, way.whole_where()
         rows = yield Query(
             f"SELECT r.home, r.rid, r.key FROM {source} WHERE {where} LIMIT ?",
-            (*bound, *values, MAX_RESOLVED + 1),
+            (*bound, *values, _most(look) + 1),
         )
         found += [Found(plan.type, *row) for row in rows]
-        if len(found) > MAX_RESOLVED:
+        if len(found) > _most(look):
             return None
     return found
 
@@ -335,6 +340,6 @@ def _named_keys(look: Look, has: Has) -> Steps[Keys | None]:
     rows = yield Query(
         f"SELECT v1 {join} ON {here} AND k.k0 > 0 UNION"
         f" SELECT v1 {join}{dialect.use('px_shared')} ON {here} AND e.home <= 0 LIMIT ?",
-        (*places, has.parameter, *places, has.parameter, MAX_RESOLVED + 1),
+        (*places, has.parameter, *places, has.parameter, _most(look) + 1),
     )
-    return Keys(tuple(sorted(key for (key,) in rows))) if len(rows) <= MAX_RESOLVED else None
+    return Keys(tuple(sorted(key for (key,) in rows))) if len(rows) <= _most(look) else None

@@ -157,6 +157,22 @@ class Whole(World):
         )
         return mine in (theirs, 0)
 
+    def included(self, matches: list[str]) -> set[str]:
+        """What an _include of everything from these, and of some links again and again, reaches."""
+        links = {"Observation": ["has-member"], "Patient": ["general-practitioner"],
+                 "Organization": ["partof"]}  # fmt: skip
+        first = ["subject", "encounter", "performer", "has-member"]
+        reached: set[str] = set()
+        waiting = [(name, first) for name in matches]
+        while waiting:
+            name, codes = waiting.pop()
+            for code in codes:
+                for text in self._named(self.by_name[name], code):
+                    if text in self.by_name and text not in reached:
+                        reached.add(text)
+                        waiting.append((text, links.get(text.partition("/")[0], [])))
+        return reached
+
 
 class City(NamedTuple):
     """Resources as they are stored: owners, deletions, who is one person; and who asks."""
