@@ -16,11 +16,14 @@ from fhir_gateway import __version__
 #: name -> what `--help` says; each is `command` in the module of its name.
 COMMANDS: dict[str, str] = {
     "serve": "Serve the gateway over HTTP.",
+    "worker": "Do long work: exports and other answers that come later.",
+    "jobs": "List, show and cancel long work.",
     "load": "Take in files: FHIR bundles, HL7 v2 messages, DICOM objects.",
     "institution": "Register institutions, check their entries, issue tokens.",
     "evaluations": "Import the register of quality evaluations.",
     "rules": "List, check and activate rule sets.",
     "replay": "Decide again what was decided, and compare.",
+    "copy": "Move a store to another database, SQLite or PostgreSQL.",
     "check": "Check the installation, the data folders and the store.",
 }
 

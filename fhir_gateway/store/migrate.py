@@ -72,6 +72,11 @@ def check(connection: apsw.Connection, *, newest: int) -> None:
             rule="schema-newer",
         )
     if connection.pragma("application_id") == APPLICATION:
+        if not connection.execute("SELECT count(*) FROM clock").get:
+            raise Unavailable(
+                "The database is an unfinished copy; run the same `fhir-gateway copy` again",
+                rule="unfinished-copy",
+            )
         return
     if connection.execute("SELECT count(*) FROM sqlite_schema").get:
         raise Unavailable("The file is not a database of the gateway", rule="foreign-database")

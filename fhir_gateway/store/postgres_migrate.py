@@ -58,6 +58,11 @@ async def migrate(
             )
         if number == 0:
             await _check_empty(connection)
+        elif not await connection.fetchval("SELECT count(*) FROM clock"):
+            raise Unavailable(
+                "The database is an unfinished copy; run the same `fhir-gateway copy` again",
+                rule="unfinished-copy",
+            )
         for step, script in steps[number:]:
             async with connection.transaction():
                 await _apply(connection, step, script, now=now, random=random)
