@@ -7,13 +7,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fhir_gateway.context import Gateway
-from fhir_gateway.errors import Issue, Unprocessable
+from fhir_gateway.errors import Issue, TooCostly, Unprocessable
 from fhir_gateway.interactions.conditional import condition_of, conditional_url, match
 from fhir_gateway.interactions.links import Prefixes, links, relink
 from fhir_gateway.interactions.references import JOURNAL_TYPES, Slot, full_url_base, local
 from fhir_gateway.interactions.steps import Guards, Step
 from fhir_gateway.store.changes import Exists
 from fhir_gateway.store.store import Reader
+
+#: Different conditional references of one request. Each is a search in one snapshot.
+MOST_CONDITIONS = 1_000
 
 
 async def link(
@@ -96,6 +99,12 @@ class _Linker:
             relative = text.removeprefix(own)
             return relative if local(relative) is not None else text
         if text not in self.conditions:
+            if len(self.conditions) >= MOST_CONDITIONS:
+                raise TooCostly(
+                    f"A request has {MOST_CONDITIONS} different conditional references at most",
+                    expression=step.root,
+                    rule="conditional-references",
+                )
             self.conditions[text] = await self._find(*conditional, slot, step)
         id = self.conditions[text]
         if id is None:

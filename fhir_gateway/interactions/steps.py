@@ -10,7 +10,7 @@ from fhir_gateway.errors import GatewayError, Issue
 from fhir_gateway.interactions.conditional import Condition
 from fhir_gateway.interactions.links import Link
 from fhir_gateway.interactions.prepare import Coding
-from fhir_gateway.interactions.references import Slot, expression
+from fhir_gateway.interactions.references import Slot, expressions
 from fhir_gateway.store.changes import Guard, Put
 from fhir_gateway.store.store import Stored
 
@@ -40,6 +40,7 @@ class Step:
     body_id: str | None = None  # of a conditional update: the id that its body claims
     raw: bytes = b"\\u"  # the JSON of the resource, see references.slots
     slots: list[Slot] = field(default_factory=list)
+    places: dict[int, str] | None = None  # of the slots, see place_of; None: not looked for
     links: list[Link] | None = None  # other links than References; None: not looked for
     coding: Coding = field(default_factory=lambda: Coding([], []))
     about: str = ""  # of a Provenance: the target in whose home it stands
@@ -62,7 +63,9 @@ class Step:
 
     def place_of(self, slot: Slot) -> str:
         """The FHIRPath of one of its references."""
-        return expression(self.root, self.resource or {}, slot)
+        if self.places is None:
+            self.places = expressions(self.root, self.resource or {}, self.slots)
+        return self.places.get(id(slot.holder), self.root)
 
     def placed(self, error: GatewayError) -> GatewayError:
         """The same refusal, with the entry of a Bundle as its place."""

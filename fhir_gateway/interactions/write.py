@@ -266,7 +266,7 @@ def _edit(gateway: Gateway, actor: Actor, step: Step) -> None:
     if step.current.deleted:
         raise Deleted("This resource is deleted", rule="deleted")
     step.resource = step.edit(step.current)
-    step.slots, step.links, step.coding = [], None, Coding([], [])
+    step.slots, step.places, step.links, step.coding = [], None, None, Coding([], [])
     if step.resource is not None:
         _read_in(gateway, actor, step)
 
