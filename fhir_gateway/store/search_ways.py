@@ -280,7 +280,12 @@ def _resolved(look: Look, conditions: tuple[Term, ...]) -> Steps[tuple[Term, ...
             keys = yield from _named_keys(look, one)
         if keys is not None and not keys.keys:
             return None
-        known.append(one if keys is None else keys)
+        if keys is None:
+            known.append(one)
+        elif isinstance(one, Has) and one.within == "homes":
+            known += [keys, one]  # what points from another home does not count, whoever asks
+        else:
+            known.append(keys)
     return tuple(known)
 
 

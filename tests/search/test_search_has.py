@@ -133,3 +133,20 @@ def test_two_has_may_be_met_by_two_resources() -> None:
     assert loader.ids(f"{url}=x&_has:Observation:patient:code=y") == ["p"]
     assert loader.ids(f"{url}=x,y") == ["p", "q"]
     assert loader.ids(f"{url}:not=x") == ["p"]
+
+
+def test_what_points_from_another_persons_home_is_not_looked_for() -> None:
+    """From whichever side the search starts: _has looks in the home of what is pointed to."""
+    loader = Loader()
+    for id in "pq":
+        loader.put({"resourceType": "Patient", "id": id})
+    loader.put(result("a", "p", "x"))
+    loader.put(result("b", "p", "x", identifier=[{"value": "near"}],
+                      hasMember=[{"reference": "Observation/a"}]))  # fmt: skip
+    loader.put(result("c", "q", "x", identifier=[{"value": "far"}],
+                      hasMember=[{"reference": "Observation/a"}]))  # fmt: skip
+    for query in ("", "patient=p&", "code=x&", "_id=a,b&"):
+        for budget in (2, 10_000):
+            url = f"Observation?{query}_has:Observation:has-member:identifier"
+            assert loader.ids(f"{url}=near", budget=budget) == ["a"]
+            assert loader.ids(f"{url}=far", budget=budget) == []
