@@ -58,9 +58,9 @@ _START, _SHARED = "*", ""
 #: Resources that are looked through at once for what they refer to.
 _PIECE = 500
 
-_REFERENCE = re.compile(
-    rb'"(?:reference|url)":"([A-Z][A-Za-z]{1,63})/([A-Za-z0-9\-.]{1,64})(?:/_history/[^"]{1,64})?"'
-)
+#: Before the name of another resource: in a Reference, and in an Attachment.
+_BEFORE = (b'"reference":"', b'"url":"')
+_NAME = re.compile(rb"([A-Z][A-Za-z]{1,63})/([A-Za-z0-9\-.]{1,64})(?:/_history/.{1,64})?")
 
 Name = tuple[str, str]
 
@@ -243,15 +243,18 @@ async def _names_of_record(
 
 
 def _names(resources: Iterable[Stored]) -> set[Name]:
-    """The local references of resources, found in their bytes."""
-    known = definitions().resource_type_set
-    names = set()
-    for one in resources:
-        for type, id in _REFERENCE.findall(one.tail):
-            name = type.decode()
-            if name in known and name not in JOURNAL_TYPES:
-                names.add((name, id.decode()))
-    return names
+    """The local references of resources, found in their bytes: no resource is parsed for it."""
+    texts: set[bytes] = set()
+    whole = b"".join(one.tail for one in resources)
+    for before in _BEFORE:
+        texts.update(part[: part.find(b'"')] for part in whole.split(before)[1:])
+    found = (match for text in texts if (match := _NAME.fullmatch(text)))
+    names = {(match[1].decode(), match[2].decode()) for match in found}
+    return {
+        name
+        for name in names
+        if name[0] in definitions().resource_type_set and name[0] not in JOURNAL_TYPES
+    }
 
 
 def _hits(base: str, found: Found) -> list[bundle.Hit]:
