@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fhir_gateway.context import Gateway
-from fhir_gateway.errors import Unprocessable
+from fhir_gateway.errors import GatewayError, Unprocessable
 from fhir_gateway.fhir.home import HOME_RULES, home_of
 from fhir_gateway.fhir.wire import parse
 from fhir_gateway.interactions.references import local
 from fhir_gateway.interactions.steps import Step
-from fhir_gateway.security.actor import SYSTEM_ACCESS
+from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
 from fhir_gateway.store.changes import Derived
 from fhir_gateway.store.store import Reader, Stored
 
@@ -89,6 +89,26 @@ async def _place(reader: Reader, name: str, written: Mapping[str, Step], *, dept
     if place.follow is not None:
         return await _place(reader, place.follow, written, depth=depth + 1)
     return f"Organization/{place.institution}" if place.institution else 0
+
+
+async def place_home(
+    gateway: Gateway, actor: Actor, steps: Sequence[Step], error: GatewayError
+) -> GatewayError:
+    """The store's refusal to move a resource to another home, with the entry that asked for it."""
+    if error.issues[0].rule != "subject-changed":
+        return error
+    async with gateway.store.snapshot(actor.access) as reader:
+        for step in steps:
+            if step.put is None or step.current is None or step.op == "delete":
+                continue
+            home: int | None = step.put.home
+            if step.put.patient is not None:
+                home = await reader.home("Patient", step.put.patient)
+            elif step.put.follow is not None:
+                home = await reader.home(*step.put.follow.split("/", 1))
+            if home is not None and home != step.current.home:
+                return step.placed(error)
+    return error
 
 
 async def check_person(gateway: Gateway, step: Step) -> None:

@@ -28,7 +28,12 @@ from fhir_gateway.interactions.etag import ANY_VERSION
 from fhir_gateway.interactions.link import link
 from fhir_gateway.interactions.outcome import Kind, Outcome, found, outcome_of
 from fhir_gateway.interactions.pace import unhurried
-from fhir_gateway.interactions.places import check_person, check_subject, check_targets
+from fhir_gateway.interactions.places import (
+    check_person,
+    check_subject,
+    check_targets,
+    place_home,
+)
 from fhir_gateway.interactions.prepare import Coding, add_codings, put_of
 from fhir_gateway.interactions.provenance import Coded, provenance
 from fhir_gateway.interactions.references import slots
@@ -110,7 +115,8 @@ async def write(
             except GatewayError as error:
                 index = getattr(error, "guard", -1)
                 if index not in guards.ours:
-                    raise guards.placed(error, index) from None
+                    placed = await place_home(gateway, actor, steps, error)
+                    raise guards.placed(placed, index) from None
                 await _wait(turn, gateway, guards.all[index])
                 continue
             gateway.count("commits", 1)

@@ -430,6 +430,24 @@ def test_what_is_anothers_is_placed(start):
     assert answer.json()["issue"][0]["expression"] == ["Bundle.entry[1].resource"]
 
 
+def test_a_record_that_would_change_its_person_is_placed(client):
+    one, other = (client.post("/fhir/Patient", patient()).json()["id"] for _ in range(2))
+    first, second = (
+        client.post("/fhir/Observation", observation(f"Patient/{one}")).json() for _ in range(2)
+    )
+    moved = {**second, "subject": {"reference": f"Patient/{other}"}}
+    answer = _post(
+        client,
+        "transaction",
+        entry("PUT", f"Observation/{first['id']}", first),
+        entry("PUT", f"Observation/{second['id']}", moved),
+    )
+    assert answer.status_code == 422
+    issue = answer.json()["issue"][0]
+    assert issue["details"]["text"] == "subject-changed"
+    assert issue["expression"] == ["Bundle.entry[1].resource"]
+
+
 def test_a_thousand_conditional_references_are_answered(client):
     """Faults A13: bounded, and atomic: one that names nothing and nothing is stored."""
     number = identifier()
