@@ -45,14 +45,13 @@ from fhir_gateway.rest.routes import fhir_door
 from fhir_gateway.rest.trace import Trace
 from fhir_gateway.search.index import Extractor, IndexRows
 from fhir_gateway.settings import CANONICAL, Settings
-from fhir_gateway.store.sqlite import SqliteStore, open_sqlite
+from fhir_gateway.store.opening import AnyStore, open_store
 from fhir_gateway.terminology.coder import Coder as CatalogueCoder
 from fhir_gateway.terminology.concept_map import concept_maps_of, load_concept_maps
 from fhir_gateway.terminology.value_set import load_vocabulary, terminology_resources
 
 LOG = logging.getLogger("fhir_gateway")
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
-_SQLITE = "sqlite:///"
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +176,7 @@ def _coders(coder: CatalogueCoder) -> tuple[Coder, ...]:
     return (coder.add,)
 
 
-async def _open_store(settings: Settings, clock: Clock) -> tuple[SqliteStore, Extractor]:
+async def _open_store(settings: Settings, clock: Clock) -> tuple[AnyStore, Extractor]:
     """The store and the extractor that is keyed by the store's own secret.
 
     The store calls for rows of its journal when it has been idle for a moment, which is after
@@ -188,10 +187,8 @@ async def _open_store(settings: Settings, clock: Clock) -> tuple[SqliteStore, Ex
     def rows(type: str, resource: dict[str, Any]) -> IndexRows:
         return made[0].rows(type, resource)
 
-    if not settings.database.startswith(_SQLITE):
-        raise Invalid("database must be sqlite:///PATH", rule="database")
-    store = await open_sqlite(
-        settings.database.removeprefix(_SQLITE),
+    store = await open_store(
+        settings.database,
         clock=clock,
         random=os.urandom,
         rows=rows,
