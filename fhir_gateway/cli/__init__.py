@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "evaluations": "Import the register of quality evaluations.",
     "rules": "List, check and activate rule sets.",
     "replay": "Decide again what was decided, and compare.",
+    "backup": "Copy a SQLite store into a file while the gateway serves.",
     "copy": "Move a store to another database, SQLite or PostgreSQL.",
     "check": "Check the installation, the data folders and the store.",
 }

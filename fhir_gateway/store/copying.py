@@ -135,9 +135,10 @@ async def _agreed_columns(source: Source, target: Target) -> dict[str, tuple[str
 
 
 async def _clock(source: Source, columns: tuple[str, ...]) -> Row:
-    async for rows in source.rows(CLOCK, columns, "one", None, None):
-        return rows[0]
-    raise Conflict("The source is not a whole store", rule="copy-source")
+    found = [row async for rows in source.rows(CLOCK, columns, "one", None, None) for row in rows]
+    if not found:
+        raise Conflict("The source is not a whole store", rule="copy-source")
+    return found[0]
 
 
 def _mark(clock: Row) -> bytes:
