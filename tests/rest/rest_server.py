@@ -14,21 +14,35 @@ ROOT = Path(__file__).parents[2]
 
 
 class Served:
-    """`fhir-gateway serve` on a free port; `ready` is its ready line."""
+    """`fhir-gateway serve` on a free port; `ready` is its ready line.
 
-    def __init__(self, database: Path, *options: str, open_access: bool = True) -> None:
+    `database` is a file of SQLite or the address of any store; then the log goes to `folder`. Few
+    tests need the worker of its jobs, and a process takes a while to start.
+    """
+
+    def __init__(
+        self,
+        database: Path | str,
+        *options: str,
+        open_access: bool = True,
+        worker: bool = False,
+        folder: Path | None = None,
+    ) -> None:
         access = ["--open-access"] if open_access else []
-        self.log = (database.parent / "serve.log").open("ab")
+        address = database if isinstance(database, str) else f"sqlite:///{database}"
+        log = (folder or Path(database).parent) / "serve.log"
+        self.log = log.open("ab")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "fhir_gateway", "serve", "--database", f"sqlite:///{database}",
+            [sys.executable, "-m", "fhir_gateway", "serve", "--database", address,
              "--port", "0", *access, *options],
             stdout=subprocess.PIPE, stderr=self.log, cwd=ROOT, start_new_session=True,
+            env={**os.environ, "FHIR_GATEWAY_JOB_WORKER": str(worker).lower()},
         )  # fmt: skip
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
             self.stop()
-            raise AssertionError((database.parent / "serve.log").read_text())
+            raise AssertionError(log.read_text())
         self.ready: dict[str, Any] = json.loads(line)
         self.url: str = self.ready["url"]
         self.fhir: str = self.ready["fhir"]
