@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import asyncpg
+
 from fhir_gateway.errors import Unavailable
 from fhir_gateway.security.actor import Access
 from fhir_gateway.store.changes import ChangeSet, Committed
 from fhir_gateway.store.draining import RowsOf
 from fhir_gateway.store.jobs import Command, Job
-from fhir_gateway.store.postgres_durable import Address, address_of, connect_to_write
+from fhir_gateway.store.postgres_durable import address_of, connect_to_write
 from fhir_gateway.store.postgres_migrate import migrate
 from fhir_gateway.store.postgres_pool import PostgresPool
 from fhir_gateway.store.postgres_reader import PostgresReader
@@ -95,8 +97,8 @@ async def open_postgres(
     commits, or holds something else.
     """
     address = address_of(url)
-    await _prepare(address, now=clock.now(), random=random)
     connection = await connect_to_write(address)
+    await _prepare(connection, now=clock.now(), random=random)
     writer = PostgresWriter(address, connection, now=clock.now, rows_of=rows)
     store = PostgresStore(writer, PostgresPool(address.url), search_budget=search_budget)
     try:
@@ -108,11 +110,14 @@ async def open_postgres(
     return store
 
 
-async def _prepare(address: Address, *, now: int, random: Callable[[int], bytes]) -> None:
-    """Migrates, over a connection of its own: a migration may take longer than a batch may."""
-    connection = await connect_to_write(address)
+async def _prepare(
+    connection: asyncpg.Connection, *, now: int, random: Callable[[int], bytes]
+) -> None:
+    """Migrates; a migration may take longer than a batch may."""
     try:
         await connection.execute("SET statement_timeout = 0; SET lock_timeout = 0")
         await migrate(connection, now=now, random=random)
-    finally:
-        await connection.close()
+        await connection.execute("RESET ALL")
+    except BaseException:
+        connection.terminate()
+        raise

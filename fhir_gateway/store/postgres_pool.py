@@ -58,7 +58,10 @@ async def connect(url: str, settings: Mapping[str, str] = _READING) -> asyncpg.C
             max_cached_statement_lifetime=0,
             server_settings={**_ALWAYS, **settings},
         )
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+    except (
+        OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError,
+        ValueError,
+    ) as error:  # fmt: skip
         raise _refused(error) from None
 
 
@@ -103,6 +106,7 @@ _GONE = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
+    asyncpg.InternalClientError,  # the server's farewell came between two messages
 )
 
 

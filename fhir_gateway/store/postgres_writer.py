@@ -70,7 +70,7 @@ _PASSING = (
 )
 
 #: What a connection that is gone or going raises.
-_BROKEN = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+_BROKEN = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 _log = logging.getLogger(__name__)
 
@@ -123,18 +123,26 @@ class PostgresWriter:
     # -- the loop --------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        try:
-            while self._waiting or not self._hurry.is_set():
-                if self._connection is None or self._connection.is_closed():
-                    await self._connect()
-                elif self._waiting or self._refusal is not None:
-                    await self._batch(self._connection)
-                else:
-                    await self._rest()
-        except Exception as error:  # a fault of ours: nobody may wait for ever
-            _log.critical("the writer has stopped\n%s", place_of(error))
-            self._refusal = Unavailable("The database cannot be written", rule="storage-failed")
-            tell_all([*self._in_flight, *self._waiting.take_all()], self._refusal)
+        while self._waiting or not self._hurry.is_set():
+            try:
+                await self._step()
+            except Exception as error:  # a fault of ours: nobody may wait for ever
+                _log.critical("the writer has lost its way\n%s", place_of(error))
+                tell_all(self._in_flight, Internal("a fault"))
+                if self._connection is not None:
+                    self._connection.terminate()
+                await self._failed(error)
+
+    async def _step(self) -> None:
+        """The next thing to do. When all are refused nobody waits, and an empty batch finds out
+        whether there is a reason any more.
+        """
+        if self._connection is None or self._connection.is_closed():
+            await self._connect()
+        elif self._waiting or self._refusal is not None:
+            await self._batch(self._connection)
+        else:
+            await self._rest()
 
     async def _connect(self) -> None:
         """Another connection, or a pause."""
@@ -160,9 +168,7 @@ class PostgresWriter:
             self._housework = not kept.done() or (kept.exception() is None and kept.result() != 0)
 
     async def _batch(self, connection: asyncpg.Connection) -> None:
-        """Commits what has arrived and tells the callers. When all are refused nobody waits, and
-        an empty batch finds out whether there is a reason any more.
-        """
+        """Commits what has arrived and tells the callers."""
         taken = self._in_flight = self._take()
         timer = asyncio.get_running_loop().call_later(PATIENCE_SECONDS, self._refuse, _AWAY)
         try:
@@ -173,12 +179,10 @@ class PostgresWriter:
             await self._roll_back(connection)
             outcomes = [error] * len(taken)
         except Exception as error:
-            timer.cancel()
             await self._handle(error, connection, taken)
             return
         finally:
             timer.cancel()
-            self._in_flight = []
         self._failing_since = self._refusal = None
         self._housework |= bool(taken) and isinstance(taken[0].work, ChangeSet)
         for pending, outcome in zip(taken, outcomes, strict=True):
@@ -196,6 +200,8 @@ class PostgresWriter:
         puts = 0
         self._alone = max(0, self._alone - 1)
         while (pending := self._waiting.next()) is not None:
+            if pending.future.done():  # told already, or the caller has gone
+                continue
             work = pending.work
             if taken and type(work) is not type(taken[0].work):
                 self._waiting.put_back([pending])
