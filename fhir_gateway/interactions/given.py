@@ -6,6 +6,7 @@ operation's definition is refused: a misspelt parameter must never become a weak
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +16,8 @@ from fhir_gateway.interactions.operation_definitions import MANY, Definition, Pa
 
 #: A parameter that may repeat has a limit all the same.
 _MOST = 1_000
+
+_INTEGER = re.compile(r"-?[0-9]{1,10}")
 
 Pair = tuple[str, str]
 
@@ -111,7 +114,7 @@ def _of_text(one: _Raw, row: Parameter, text: str) -> Taken | Issue:
     value: Any = text
     if PRIMITIVES[type].json == "boolean":
         value = {"true": True, "false": False}.get(text, text)
-    elif PRIMITIVES[type].json == "integer" and len(text) < 12 and text.lstrip("-").isdecimal():
+    elif PRIMITIVES[type].json == "integer" and _INTEGER.fullmatch(text):
         value = int(text)
     if not checker(type)(value):
         says = f"{row.name} must be {PRIMITIVES[type].says}"
