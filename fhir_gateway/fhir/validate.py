@@ -1,8 +1,8 @@
 """Validation of what comes in: one resource, or the envelope of a Bundle.
 
 Accepting is fast (generated Structs, fhir.structs), refusing is thorough (the walker, fhir.walk):
-all issues at once, each with the path of its element. Structure only; profiles, invariants and
-extensible bindings are not judged here.
+all issues at once, each with the path of its element. Structure and a few invariants; profiles,
+other invariants and extensible bindings are not judged here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fhir_gateway.errors import Unprocessable
 from fhir_gateway.fhir.definitions import definitions
 from fhir_gateway.fhir.envelope import BundleEntry, BundleEnvelope, read_bundle
 from fhir_gateway.fhir.structs import decoder, has_spaces
-from fhir_gateway.fhir.walk import issues
+from fhir_gateway.fhir.walk import is_reversed, issues
 from fhir_gateway.fhir.wire import parse_minified, without_bom
 
 __all__ = ["BundleEntry", "BundleEnvelope", "issues", "read_bundle", "read_resource"]
@@ -37,12 +37,29 @@ def read_resource(raw: bytes, *, type: str | None = None) -> dict[str, Any]:
     accepted = _accepted(body, type)
     resource, minified = parse_minified(body, typed=accepted)
     typed = "resourceType" in resource  # msgspec does not insist on the tag of a single Struct
-    if accepted and typed and _EMPTY not in minified and not has_spaces(minified):
+    plain = _EMPTY not in minified and not has_spaces(minified)
+    if accepted and typed and plain and not _has_reversed(resource, minified):
         return resource
     found = issues(resource, type=type)
     if found:
         raise Unprocessable(issues=tuple(found))
     return resource
+
+
+def _has_reversed(resource: dict[str, Any], minified: bytes) -> bool:
+    """True when a period, or what looks like one, ends before it begins: no Struct sees it."""
+    if b'"start":' not in minified or b'"end":' not in minified:
+        return False
+    stack: list[Any] = [resource]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, dict):
+            if "start" in value and is_reversed(value):
+                return True
+            stack += value.values()
+        elif isinstance(value, list):
+            stack += value
+    return False
 
 
 def _accepted(body: bytes, type: str | None) -> bool:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from fhir_gateway.errors import Issue
+from fhir_gateway.errors import GatewayError, Issue
+from fhir_gateway.fhir.datatypes import date_range
 from fhir_gateway.fhir.definitions import Element, TypeDefinition, definitions
 from fhir_gateway.fhir.primitives import PRIMITIVES, checker
 
@@ -20,6 +21,7 @@ MAX_ISSUES = 100
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _SHOWN_CODES = 12
+_DAY = len("2026-11-01")
 
 
 def issues(resource: Any, *, type: str | None = None) -> list[Issue]:
@@ -275,4 +277,28 @@ def _extension(walker: _Walker, value: dict[str, Any], path: str) -> None:
         walker.add(path, "invariant", "ext-1", "must have either a value or extensions")
 
 
-_RULES: Mapping[str, Callable[[_Walker, dict[str, Any], str], None]] = {"Extension": _extension}
+def _period(walker: _Walker, value: dict[str, Any], path: str) -> None:
+    """per-1: a period does not end before it begins."""
+    if is_reversed(value):
+        walker.add(path, "invariant", "per-1", "must not end before it begins")
+
+
+def is_reversed(period: Mapping[str, Any]) -> bool:
+    """True when `end` is certainly before `start`: in time where both say their offset, else by
+    what both say of the calendar. Where one is less precise the rest is not known, and passes."""
+    start, end = period.get("start"), period.get("end")
+    if not isinstance(start, str) or not isinstance(end, str):
+        return False
+    if "T" not in start or "T" not in end:
+        common = min(len(start), len(end), _DAY)
+        return start[:common] > end[:common]
+    try:
+        return date_range(start)[0] > date_range(end)[1]
+    except GatewayError:
+        return False  # one of them is no date, which is told elsewhere
+
+
+_RULES: Mapping[str, Callable[[_Walker, dict[str, Any], str], None]] = {
+    "Extension": _extension,
+    "Period": _period,
+}
