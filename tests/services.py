@@ -11,10 +11,14 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from postgres_server import PostgresServer, programs
 
 ATTEMPTS, PAUSE_SECONDS = 3, 10
+
+#: Where the clients of other languages are.
+NODE = Path(__file__).with_name("node")
 
 BY_HAND = """PostgreSQL is missing and cannot be installed from here. Install the server's programs:
   Debian, Ubuntu: apt-get install postgresql
@@ -24,7 +28,7 @@ Without them the tests of the PostgreSQL store are skipped."""
 
 def main() -> int:
     """0 when everything is there."""
-    if programs() is None and not install():
+    if programs() is None and not install("postgresql"):
         print(BY_HAND)
         return 1
     server = PostgresServer()
@@ -33,11 +37,26 @@ def main() -> int:
     finally:
         server.close()
     print(f"PostgreSQL {version} in {programs()}: each test process starts its own and ends it")
-    return 0
+    return 0 if clients() else 1
 
 
-def install() -> bool:
-    """True when Debian's package could be installed."""
+def clients() -> bool:
+    """Installs the clients from the npm registry; True when they are there."""
+    if not (shutil.which("node") and shutil.which("npm")) and not install("nodejs", "npm"):
+        print("Node.js is missing; without it the tests of fhir-kit-client are skipped")
+        return False
+    command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(PAUSE_SECONDS * attempt)
+        if subprocess.run(command, cwd=NODE, check=False).returncode == 0:
+            print("fhir-kit-client in tests/node")
+            return True
+    return False
+
+
+def install(*packages: str) -> bool:
+    """True when Debian's packages could be installed."""
     if shutil.which("apt-get") is None:
         return False
     as_root = [] if os.geteuid() == 0 else ["sudo", "-n"]
@@ -46,7 +65,7 @@ def install() -> bool:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     commands = (
         ["apt-get", "update", "-q"],
-        ["apt-get", "install", "-q", "-y", "--no-install-recommends", "postgresql"],
+        ["apt-get", "install", "-q", "-y", "--no-install-recommends", *packages],
     )
     for attempt in range(ATTEMPTS):  # downloads may fail for a moment
         if attempt:
@@ -55,7 +74,7 @@ def install() -> bool:
             subprocess.run([*as_root, *command], env=environment, check=False).returncode
             for command in commands
         ]
-        if done[-1] == 0 and programs() is not None:
+        if done[-1] == 0:
             return True
     return False
 
