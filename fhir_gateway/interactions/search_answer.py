@@ -91,8 +91,8 @@ def hits(
     plan: SearchPlan, matches: Sequence[Stored], included: Sequence[Stored], base: str
 ) -> list[bundle.Hit]:
     """The entries: matches, what was included, and what was left out of the question."""
-    wanted = Shape(plan.summary, plan.elements)
-    if wanted.cuts:
+    if plan.summary or plan.elements:
+        wanted = Shape(plan.summary, plan.elements)
         matches = [cut(stored, wanted) for stored in matches]
         included = [cut(stored, wanted) for stored in included]
     found = [bundle.Hit(f"{base}/{stored.type}/{stored.id}", stored.whole()) for stored in matches]
