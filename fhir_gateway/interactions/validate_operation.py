@@ -76,7 +76,7 @@ async def validate(gateway: Gateway, actor: Actor, call: Call) -> bytes:
     if resource is not None:
         found += issues(resource, type=call.type)
         sound = not found
-        found += _profiles(call, resource)
+        found += _profiles(call, resource if isinstance(resource, dict) else {})
         if sound and question.mode in ("create", "update"):
             found += await _rehearsed(gateway, actor, call, question.mode, resource)
     elif question.mode == "delete":

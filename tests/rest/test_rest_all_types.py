@@ -240,7 +240,7 @@ def test_every_declared_include_of_a_type_works(client, declared, type):
     resource = declared.types.get(type, {})
     queries = [f"_include={name}" for name in resource.get("searchInclude", ())]
     reverse = resource.get("searchRevInclude", ())
-    queries += [f"_revinclude={name}" for name in reverse[::7]]
+    queries += [f"_revinclude={name}" for name in reverse[::15]]
     assert _refused(client, [f"{type}?_id=x&{query}" for query in queries]) == {}
 
 

@@ -66,6 +66,13 @@ def test_another_type_than_the_address_names_is_a_fault(client):
     ]
 
 
+@pytest.mark.parametrize("resource", [5, "x", True, [], {}, [{}], {"resourceType": 7}])
+def test_what_is_no_resource_at_all_is_a_fault_of_it(client, resource):
+    for mode in ({}, {"mode": "create"}):
+        issues = found(client.post("/fhir/Observation/$validate", parameters(resource, **mode)))
+        assert [severity for severity, *_ in issues] == ["error"]
+
+
 def test_nothing_is_stored(client, subject):
     before = client.get("/fhir/Observation?_summary=count").json()["total"]
     client.post("/fhir/Observation/$validate", parameters(observation(subject), mode="create"))
