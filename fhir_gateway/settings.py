@@ -92,6 +92,18 @@ def load_settings(environment: Mapping[str, str] | None = None, **chosen: Any) -
     return Settings(**values)
 
 
+def environment_of(settings: Settings) -> dict[str, str]:
+    """The variables from which another process reads the same settings."""
+    return {
+        f"FHIR_GATEWAY_{item.name.upper()}": _spelled(getattr(settings, item.name))
+        for item in fields(Settings)
+    }
+
+
+def _spelled(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _convert(name: str, text: str, default: Any) -> Any:
     if isinstance(default, bool):
         if text.lower() not in ("true", "false"):

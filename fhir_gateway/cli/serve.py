@@ -26,6 +26,7 @@ import uvicorn
 import uvloop
 
 from fhir_gateway.app import build, check_open_access
+from fhir_gateway.cli.worker_child import WorkerChild
 from fhir_gateway.errors import GatewayError
 from fhir_gateway.rest.origin import FHIR_PATH
 from fhir_gateway.settings import Settings, load_settings
@@ -144,10 +145,16 @@ def _work(settings: Settings, listener: socket.socket, ready: int | None) -> int
 async def _serve(settings: Settings, listener: socket.socket, ready: int | None) -> None:
     application = await build(settings)
     settle()
+    keeping = None
+    if ready is None and settings.job_worker:  # of several processes the watcher keeps it
+        keeping = asyncio.create_task(WorkerChild(settings).keep())
     try:
         announce = partial(_announce, settings, listener, ready)
         await _Server(server_config(application.asgi), announce).serve(sockets=[listener])
     finally:
+        if keeping is not None:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
         await application.close()
 
 
@@ -190,10 +197,11 @@ def _watch(settings: Settings, listener: socket.socket, workers: int) -> int:
     read_end, write_end = os.pipe()
     stopping: list[int] = []
     pids: set[int] = set()
+    child = WorkerChild(settings)
 
     def stop(number: int, frame: Any) -> None:
         stopping.append(number)
-        for pid in pids:
+        for pid in (*pids, *filter(None, [child.pid])):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
 
@@ -204,15 +212,20 @@ def _watch(settings: Settings, listener: socket.socket, workers: int) -> int:
     code = _await_ready(read_end, workers, pids)
     if code == 0 and not stopping:
         print(_ready_line(settings, listener, workers), flush=True)
+        if settings.job_worker:
+            child.start()
     else:
         stop(0, None)
     while pids:
         pid, status = os.waitpid(-1, 0)
         pids.discard(pid)
         died = os.waitstatus_to_exitcode(status)
-        if not stopping:
+        if pid == child.pid:
+            child.start_again(died, stopping=bool(stopping))
+        elif not stopping:
             print(json.dumps({"event": "worker-died", "code": died}), file=sys.stderr, flush=True)
             pids.add(_fork(settings, listener, write_end))
+    child.stop()
     return code
 
 

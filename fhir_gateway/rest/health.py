@@ -17,6 +17,7 @@ from fhir_gateway.interactions.authenticate import authenticate
 from fhir_gateway.rest.metrics import CONTENT_TYPE_LATEST, Metrics
 from fhir_gateway.security.actor import SYSTEM_ACCESS
 from fhir_gateway.store.changes import ChangeSet
+from fhir_gateway.store.jobs import figures as figures_of
 
 #: A store that takes longer is not ready.
 _PATIENCE = 5.0
@@ -41,6 +42,7 @@ def health_routes(gateway: Gateway, metrics: Metrics) -> APIRouter:
     @router.get("/metrics")
     async def figures(request: Request) -> Response:
         await authenticate(gateway, request.headers)
+        metrics.jobs(await figures_of(gateway.store), now=gateway.clock.now())
         return Response(metrics.page(), media_type=CONTENT_TYPE_LATEST)
 
     return router

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, Metric, generate_latest
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST
+
+from fhir_gateway.store.jobs import OPEN_STATES, Figure
 
 __all__ = ["CONTENT_TYPE_LATEST", "Metrics"]
 
@@ -36,6 +42,8 @@ class Metrics:
         self._requests: dict[tuple[str, str, int], int] = {}
         self._seconds: dict[str, _Timed] = {}
         self._events = dict.fromkeys(_EVENTS, 0)
+        self._jobs: tuple[Figure, ...] = ()
+        self._now = 0
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -52,6 +60,10 @@ class Metrics:
     def count(self, event: str, by: int) -> None:
         """Counts an event of the interactions (context.Counter)."""
         self._events[event] = self._events.get(event, 0) + by
+
+    def jobs(self, figures: Sequence[Figure], *, now: int) -> None:
+        """Takes note of the long work as it stands at this moment (µs)."""
+        self._jobs, self._now = tuple(figures), now
 
     def collect(self) -> Iterator[Metric]:
         """The families, as prometheus-client's registry asks for them."""
@@ -80,6 +92,25 @@ class Metrics:
         for event, number in self._events.items():
             events.add_metric((event,), number)
         yield events
+        yield from self._long_work()
+
+    def _long_work(self) -> Iterator[Metric]:
+        """How much there is, and how old the oldest that waits and the oldest that runs are."""
+        jobs = GaugeMetricFamily(
+            "fhir_gateway_jobs", "Long work by kind and state", labels=("kind", "state")
+        )
+        for one in self._jobs:
+            jobs.add_metric((one.kind, one.state), one.number)
+        yield jobs
+        ages = GaugeMetricFamily(
+            "fhir_gateway_oldest_job_seconds",
+            "Age of the oldest job that waits and of the oldest that runs; 0 when there is none",
+            labels=("state",),
+        )
+        for state in OPEN_STATES:
+            since = min((one.since for one in self._jobs if one.state == state), default=self._now)
+            ages.add_metric((state,), max(0, self._now - since) / 1_000_000)
+        yield ages
 
     def page(self) -> bytes:
         """The text of /metrics."""

@@ -11,7 +11,7 @@ import pytest
 from export_cases import Bulk, Json, names, observation, parameters, patient, plain, put
 from running import BASE, Running
 
-from fhir_gateway.interactions import export_job
+from fhir_gateway.interactions import export_files, export_job, export_persons, jobs
 from fhir_gateway.interactions.export_files import folder_of
 
 ORGANIZATION = {"resourceType": "Organization", "id": "o1", "name": "x"}
@@ -308,3 +308,51 @@ def test_files_lie_where_the_setting_says(start: Callable[..., Running], tmp_pat
     bulk.work()
     (file,) = (tmp_path / "elsewhere" / place.rpartition("/")[2]).iterdir()
     assert json.loads(plain(file.read_bytes()))["id"] == "p1"
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing that is there to clean up may run into it."""
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [(jobs.Held, "step"), (export_files.Writer, "_write"), (export_files, "_sync_folder"),
+     (export_persons.Persons, "sync"), (export_job._Work, "_record")],
+    ids=["step", "write", "rename", "persons", "audit"],
+)  # fmt: skip
+def test_whoever_dies_anywhere_is_followed_by_one_that_ends_the_work_exactly(
+    bulk: Bulk, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
+) -> None:
+    for module, constant, value in (
+        (export_job, "PAGE", 2), (export_job, "FILE_LINES", 3), (export_job, "AUDITED", 1),
+        (jobs, "LEASE", 1),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, constant, value)
+    put(bulk.running, *(observation(f"n{number}", "p1") for number in range(6)))
+    place = bulk.accepted("$export?_type=Observation,Patient&_since=2020-01-01T00:00:00Z")
+    whole, calls = getattr(owner, name), 0
+
+    def dying(*arguments: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls % 3 == 2:
+            raise Killed
+        return whole(*arguments, **named)
+
+    monkeypatch.setattr(owner, name, dying)
+    deaths = 0
+    while bulk.get(place).status_code == 202:
+        try:
+            bulk.work()
+        except Killed:
+            deaths += 1
+            assert deaths < 30
+    assert deaths
+    manifest = bulk.manifest(place)
+    found = [f"{one['resourceType']}/{one['id']}" for one in bulk.lines(manifest)]
+    expected = [f"Observation/{id}" for id in "abc"] + [f"Observation/n{n}" for n in range(6)]
+    assert found == ["Patient/p1", "Patient/p2", *expected]
+    folder = folder_of(bulk.running.settings, place.rpartition("/")[2])
+    assert len(list(folder.iterdir())) == len(manifest["output"])
+    events = bulk.get("/fhir/AuditEvent?subtype=operation&_summary=count").json()["total"]
+    assert events == 1 + 2 + 1 + len(manifest["output"])  # asked, two persons, the whole, files
