@@ -14,7 +14,7 @@ from fhir_gateway.context import Gateway
 from fhir_gateway.errors import GatewayError, Unprocessable
 from fhir_gateway.fhir.home import HOME_RULES, home_of
 from fhir_gateway.fhir.wire import parse
-from fhir_gateway.interactions.references import local
+from fhir_gateway.interactions.references import Slot, local
 from fhir_gateway.interactions.steps import Step
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
 from fhir_gateway.store.changes import Derived
@@ -27,13 +27,22 @@ _ELSEWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://.*/Patient/.*", re.DOTALL)
 
 
 def check_subject(step: Step) -> None:
-    """Raises Unprocessable for what is about a patient of another server and of nobody here.
+    """Raises Unprocessable for what is about a patient of another server, or about one that it
+    contains, and about nobody here: no record of a person could ever find it.
 
     Runs after references were rewritten, so an address of ours is a relative one by now.
     """
     resource, rule = step.resource, HOME_RULES[step.type]
     if resource is None or not (rule.person or rule.follow):
         return
+    inside = _contained_patient(step) if "contained" in resource else None
+    if inside is not None and home_of(resource) == (None, None, None):
+        raise Unprocessable(
+            "This is about a patient that it contains, and about none of this server; store the "
+            "Patient and refer to it as Patient/id",
+            expression=step.place_of(inside),
+            rule="subject-contained",
+        )
     foreign = [slot for slot in step.slots if _ELSEWHERE.fullmatch(slot.holder["reference"])]
     if foreign and home_of(resource) == (None, None, None):
         raise Unprocessable(
@@ -42,6 +51,25 @@ def check_subject(step: Step) -> None:
             expression=step.place_of(foreign[0]),
             rule="subject-elsewhere",
         )
+
+
+def _contained_patient(step: Step) -> Slot | None:
+    """The reference to a contained Patient by which the resource would have its home."""
+    resource = step.resource or {}
+    patients = {
+        f"#{one['id']}" for one in resource["contained"] if one["resourceType"] == "Patient"
+    }
+    elements = {path.partition(".")[0].partition(":")[0] for path in HOME_RULES[step.type].person}
+    for slot in step.slots if patients else ():
+        place = step.place_of(slot).removeprefix(f"{step.root}.")
+        if slot.holder["reference"] in patients and _element(place) in elements:
+            return slot
+    return None
+
+
+def _element(place: str) -> str:
+    """The element of the resource in which a place stands."""
+    return place.partition(".")[0].partition("[")[0].removesuffix("Reference")
 
 
 Place = int | str
