@@ -1,4 +1,4 @@
-"""Fixtures for tests that need a running gateway."""
+"""Fixtures for tests that need a database or a running gateway, each on both drivers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from databases import Databases, drivers_of, need_postgres, stop_postgres
 from effort import TORTURE
 from hypothesis import settings as hypothesis_settings
 from running import Running
@@ -16,13 +17,49 @@ hypothesis_settings.register_profile("torture", deadline=None, max_examples=5_00
 hypothesis_settings.load_profile("torture" if TORTURE else "ci")
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that needs a database runs once for each driver, or for those of its marker."""
+    if "driver" in metafunc.fixturenames:
+        metafunc.parametrize("driver", drivers_of(metafunc), indirect=True, scope="module")
+
+
+def pytest_sessionfinish() -> None:
+    """No server outlives the tests."""
+    stop_postgres()
+
+
+@pytest.fixture(scope="module")
+def driver(request: pytest.FixtureRequest) -> str:
+    """The driver's name; a test is skipped where its server is missing."""
+    name: str = request.param
+    if name == "postgresql":
+        need_postgres()
+    return name
+
+
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
-    """Starts gateways with chosen settings; each keeps its database in a folder of the test."""
+def database(driver: str, tmp_path: Path) -> Iterator[Databases]:
+    """The databases of one test."""
+    made = Databases(driver, tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def shared_database(driver: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
+    """The databases of a module."""
+    made = Databases(driver, tmp_path_factory.mktemp("store"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def start(database: Databases) -> Iterator[Callable[..., Running]]:
+    """Starts gateways with chosen settings; each name is a database of the test."""
     running: list[Running] = []
 
     def start_one(*, name: str = "gateway", **chosen: Any) -> Running:
-        one = Running(tmp_path / f"{name}.sqlite", **chosen)
+        one = Running(database.url(name), **chosen)
         running.append(one)
         return one
 
@@ -32,9 +69,9 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def client(shared_database: Databases) -> Iterator[Running]:
     """A gateway with open access, shared by the tests of a module."""
-    one = Running(tmp_path_factory.mktemp("store") / "gateway.sqlite", open_access=True)
+    one = Running(shared_database.url("gateway"), open_access=True)
     yield one
     one.close()
 

@@ -19,10 +19,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import quote
 
 import asyncpg
+
+_T = TypeVar("_T")
 
 #: The password of the only role; connections by the socket need none.
 ROLE, PASSWORD = "gateway", "p@ss/wörd"
@@ -191,8 +195,22 @@ class PostgresServer:
     # -- databases ---------------------------------------------------------------------------
 
     def url(self, name: str, *, password: str = PASSWORD) -> str:
-        """The address of a database."""
+        """The address of a database over the network, where the password is asked for."""
         return f"postgresql://{ROLE}:{quote(password, safe='')}@127.0.0.1:{self.port}/{name}"
+
+    def local(self, name: str) -> str:
+        """The address by the socket, which saves 10 ms of hashing the password."""
+        folder = self._sockets()
+        if not folder:
+            return self.url(name)
+        return f"postgresql://{ROLE}@/{name}?host={quote(str(folder), safe='')}&port={self.port}"
+
+    def store(self, name: str) -> str:
+        """The address for the gateway, which wants to be told that nobody relies on it."""
+        url = self.local(name)
+        if self._options is not _QUICK:
+            return url
+        return f"{url}{'&' if '?' in url else '?'}durability=test"
 
     def create(self, template: str = "template1") -> str:
         """A new database, a copy of the template; its name."""
@@ -208,7 +226,7 @@ class PostgresServer:
         """The template of that name; `fill` is called with its address when it is made."""
         if name not in self._templates:
             self.execute(f"CREATE DATABASE {name}")
-            asyncio.run(fill(self.url(name)))  # type: ignore[arg-type]
+            apart(fill(self.local(name)))
             self._templates.add(name)
         return name
 
@@ -223,13 +241,23 @@ class PostgresServer:
         """Runs one statement outside any test's database."""
 
         async def run() -> None:
-            connection = await asyncpg.connect(self.url("postgres"))
+            connection = await asyncpg.connect(self.local("postgres"))
             try:
                 await connection.execute(statement)
             finally:
                 await connection.close()
 
-        asyncio.run(run())
+        apart(run())
+
+
+def apart(work: Awaitable[_T]) -> _T:
+    """The result of a coroutine, from a loop of its own: whoever asks may be inside of one."""
+
+    async def awaited() -> _T:
+        return await work
+
+    with ThreadPoolExecutor(1) as beside:
+        return beside.submit(asyncio.run, awaited()).result()
 
 
 def _unprivileged() -> str | None:

@@ -20,8 +20,9 @@ BASE = "http://127.0.0.1"
 class Running:
     """A gateway in this process, called without a network; its loop runs between calls only."""
 
-    def __init__(self, database: Path, **chosen: Any) -> None:
-        self.settings = Settings(database=f"sqlite:///{database}", **chosen)
+    def __init__(self, database: Path | str, **chosen: Any) -> None:
+        address = database if isinstance(database, str) else f"sqlite:///{database}"
+        self.settings = Settings(database=address, **chosen)
         self.loop = asyncio.Runner()
         self.application: Application = self.run(build(self.settings))
         self.gateway = self.application.gateway

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from fhir_gateway.errors import TooCostly
+from fhir_gateway.errors import Invalid, TooCostly
 from fhir_gateway.fhir.definitions import definitions
 from fhir_gateway.fhir.keys import type_key
 from fhir_gateway.search.plan import SearchPlan
@@ -95,6 +95,11 @@ class PostgresReader:
             if is_lost(self._connection, error):
                 self._connection.terminate()
                 raise lost() from None
+            if _is_no_value(error):
+                raise Invalid(
+                    "The request names a text or a number that nothing stored can be",
+                    rule="impossible-value",
+                ) from None
             raise
 
     async def _row(self, statement: str, *values: Any) -> Any:
@@ -356,6 +361,13 @@ class PostgresReader:
 def _fact(row: Any, report: Any) -> StoredFact:
     status, source = (report[3], report[4]) if report else ("", "")
     return StoredFact(Fact(*row[:15]), row[15], row[16], row[17], row[18], status, source)
+
+
+def _is_no_value(error: Exception) -> bool:
+    """True for NUL and lone surrogates, which no text has here, and for numbers beyond 64 bits."""
+    if isinstance(error, asyncpg.CharacterNotInRepertoireError):
+        return True
+    return isinstance(error.__cause__, OverflowError | UnicodeEncodeError)
 
 
 def _too_long() -> TooCostly:

@@ -1,4 +1,4 @@
-"""One store for every test of this room. A second driver is added to DRIVERS and nowhere else."""
+"""A store for every test of this room, on each driver in turn."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from databases import Databases
 from store_builders import TestClock, rows_of
 
 import fhir_gateway
-from fhir_gateway.store.sqlite import open_sqlite
-
-DRIVERS = {"sqlite": open_sqlite}
+from fhir_gateway.store.opening import open_store as open_any
 
 
 class Child:
     """Starts crash_client.py as a process of its own; see there for the arguments."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, database: Databases) -> None:
+        self.folder = database.folder
+        self.database = database.url()
         self.started: list[subprocess.Popen[bytes]] = []
 
     def __call__(
         self, name: str, rounds: int, clients: int, *point: Any
     ) -> subprocess.Popen[bytes]:
-        arguments = [self.folder / "store.sqlite", self.folder / f"{name}.ledger", name, rounds,
+        arguments = [self.database, self.folder / f"{name}.ledger", name, rounds,
                      clients, *point]  # fmt: skip
         package = Path(fhir_gateway.__file__).parent.parent
         process = subprocess.Popen(
@@ -42,9 +42,9 @@ class Child:
 
 
 @pytest.fixture
-def child(tmp_path: Path) -> Iterator[Child]:
+def child(database: Databases) -> Iterator[Child]:
     """Starts clients on the test's database; none outlives the test."""
-    children = Child(tmp_path)
+    children = Child(database)
     yield children
     for process in children.started:
         if process.poll() is None:
@@ -58,17 +58,21 @@ def clock() -> TestClock:
     return TestClock()
 
 
-@pytest.fixture(params=sorted(DRIVERS))
-def open_store(
-    request: pytest.FixtureRequest, tmp_path: Path, clock: TestClock
-) -> Callable[..., Awaitable[Any]]:
+@pytest.fixture
+def open_store(database: Databases, clock: TestClock) -> Callable[..., Awaitable[Any]]:
     """Opens the test's database; several stores on the same one are several openings."""
 
     async def open_one(**options: Any) -> Any:
         options = {"clock": clock, "random": os.urandom, "rows": rows_of, **options}
-        return await DRIVERS[request.param](tmp_path / "store.sqlite", **options)
+        return await open_any(database.url(), **options)
 
     return open_one
+
+
+@pytest.fixture
+def rows(database: Databases) -> Callable[[str], list[tuple[Any, ...]]]:
+    """What a statement finds in the test's database, past the store."""
+    return database.rows
 
 
 @pytest.fixture

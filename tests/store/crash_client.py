@@ -21,7 +21,7 @@ from store_builders import TestClock, body, change, event, rows_of
 from fhir_gateway.errors import GatewayError
 from fhir_gateway.store import points
 from fhir_gateway.store.changes import ChangeSet, Counter, Derived, Put, Unique
-from fhir_gateway.store.sqlite import open_sqlite
+from fhir_gateway.store.opening import open_store
 
 COUNTER = b"stored"
 
@@ -69,7 +69,7 @@ async def client(store: Any, ledger: int, name: str, rounds: int) -> None:
 
 async def main(database: str, path: str, name: str, rounds: int, clients: int) -> None:
     ledger = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    store = await open_sqlite(database, clock=TestClock(), random=os.urandom, rows=rows_of)
+    store = await open_store(database, clock=TestClock(), random=os.urandom, rows=rows_of)
     await asyncio.gather(
         *(client(store, ledger, f"{name}-{number}", rounds) for number in range(clients))
     )

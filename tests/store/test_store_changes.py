@@ -240,6 +240,7 @@ def plan_of(connection, steps):
         return plans
 
 
+@pytest.mark.drivers("sqlite")
 def test_histories_are_found_by_index(play, clock, tmp_path):
     """No step of a plan reads a whole table: each is a search by an index or a bounded walk."""
 

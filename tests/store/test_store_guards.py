@@ -244,20 +244,16 @@ def test_a_once_key_gives_every_repeat_the_stored_answer(play):
     assert (answers, len(history)) == ([b"AA", None], 1)
 
 
-def test_ids_of_change_sets_are_forgotten_after_a_day(play, clock, tmp_path):
-    import apsw
-
+def test_ids_of_change_sets_are_forgotten_after_a_day(play, clock, rows):
     async def scenario(store):
         await store.commit(change(patient("p1")))
         clock.time += 25 * 3_600_000_000
         await store.commit(change(patient("p2")))
-        connection = apsw.Connection(str(tmp_path / "store.sqlite"))
         for _ in range(100):
-            left = connection.execute("SELECT t FROM change_set").fetchall()
+            left = rows("SELECT t FROM change_set")
             if len(left) == 1:
                 break
             await asyncio.sleep(0.05)
-        connection.close()
         return left
 
     assert play(scenario) == [(2,)]

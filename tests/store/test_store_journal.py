@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import apsw
 import pytest
 from store_builders import body, change, event, patient
 
@@ -12,14 +11,6 @@ from fhir_gateway.errors import Unavailable
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Access
 from fhir_gateway.store.blobs import pack
 from fhir_gateway.store.changes import Entry
-
-
-def rows(path, statement):
-    connection = apsw.Connection(str(path / "store.sqlite"))
-    try:
-        return connection.execute(statement).fetchall()
-    finally:
-        connection.close()
 
 
 def test_an_entry_is_a_resource_as_soon_as_it_is_read(play):
@@ -41,7 +32,7 @@ def test_an_entry_is_a_resource_as_soon_as_it_is_read(play):
     assert history == [first]
 
 
-def test_entries_get_index_rows_in_the_home_of_their_patient(play, tmp_path):
+def test_entries_get_index_rows_in_the_home_of_their_patient(play, rows):
     async def scenario(store):
         await store.commit(
             change(
@@ -56,30 +47,30 @@ def test_entries_get_index_rows_in_the_home_of_their_patient(play, tmp_path):
         await store.drain()
 
     play(scenario)
-    assert rows(tmp_path, "SELECT home, text FROM px_text ORDER BY text") == [
+    assert rows("SELECT home, text FROM px_text ORDER BY text") == [
         (1, "abc"), (0, "de"), (-5, "f"),
     ]  # fmt: skip
-    assert rows(tmp_path, "SELECT home, v1 FROM gx ORDER BY v1") == [(-5, 1), (0, 2), (1, 3)]
-    assert rows(tmp_path, "SELECT id, patient FROM resource WHERE enc = 9 ORDER BY id") == [
+    assert rows("SELECT home, v1 FROM gx ORDER BY v1") == [(-5, 1), (0, 2), (1, 3)]
+    assert rows("SELECT id, patient FROM resource WHERE enc = 9 ORDER BY id") == [
         ("a1", "p1"), ("a2", "nobody"), ("a3", None),
     ]  # fmt: skip
-    assert rows(tmp_path, "SELECT home, i FROM journal_home") == [(1, 0)]
+    assert rows("SELECT home, i FROM journal_home") == [(1, 0)]
 
 
-def test_the_journal_is_drained_when_nothing_else_is_to_do(play, tmp_path):
+def test_the_journal_is_drained_when_nothing_else_is_to_do(play, rows):
     async def scenario(store):
         for n in range(3):
             await store.commit(change(journal=[event(f"a{n}-{i}") for i in range(150)]))
         for _ in range(100):
             await asyncio.sleep(0.05)
-            if rows(tmp_path, "SELECT count(*) FROM resource") == [(450,)]:
+            if rows("SELECT count(*) FROM resource") == [(450,)]:
                 return True
         return False
 
     assert play(scenario) is True
 
 
-def test_every_entry_has_one_place_in_order(play, tmp_path):
+def test_every_entry_has_one_place_in_order(play, rows):
     async def scenario(store):
         sets = [change(journal=[event(f"a{n}-{i}") for i in range(2)]) for n in range(20)]
         committed = await asyncio.gather(*map(store.commit, sets))
@@ -87,7 +78,7 @@ def test_every_entry_has_one_place_in_order(play, tmp_path):
 
     places = play(scenario)
     assert sorted(set(places)) == places
-    stored = rows(tmp_path, "SELECT t, n, i, id FROM journal ORDER BY t, n, i")
+    stored = rows("SELECT t, n, i, id FROM journal ORDER BY t, n, i")
     assert stored == [
         (t, n, i, f"a{number}-{i}") for number, (t, n) in enumerate(places) for i in range(2)
     ]

@@ -369,36 +369,30 @@ def test_credentials_received_bytes_and_sources_are_kept(play):
     assert last == {"org1": 1_790_000_000_000_000}
 
 
-def test_index_rows_follow_the_current_version(play, tmp_path):
-    import apsw
-
+def test_index_rows_follow_the_current_version(play, rows):
     def named(text, number):
         return Put("Organization", "g1", "update", 0, body(text), derived=Derived(
             ints=[(5, number, 0), (5, number, 0)], texts=[(6, text)],
             global_ints=[(7, number, 1)], global_texts=[(8, text)],
         ))  # fmt: skip
 
-    def rows():
-        connection = apsw.Connection(str(tmp_path / "store.sqlite"))
-        try:
-            return [
-                connection.execute(statement).fetchall()
-                for statement in (
-                    "SELECT parameter, v1, v2 FROM px ORDER BY 1", "SELECT parameter, text FROM "
-                    "px_text ORDER BY 1", "SELECT parameter, v1, v2 FROM gx",
-                    "SELECT parameter, text FROM gx_text",
-                )
-            ]  # fmt: skip
-        finally:
-            connection.close()
+    def index():
+        return [
+            rows(statement)
+            for statement in (
+                "SELECT parameter, v1, v2 FROM px ORDER BY 1", "SELECT parameter, text FROM "
+                "px_text ORDER BY 1", "SELECT parameter, v1, v2 FROM gx",
+                "SELECT parameter, text FROM gx_text",
+            )
+        ]  # fmt: skip
 
     async def scenario(store):
         await store.commit(change(named("one", 1)))
-        first = rows()
+        first = index()
         await store.commit(change(named("two", 2)))
-        second = rows()
+        second = index()
         await store.commit(change(delete("Organization", "g1")))
-        return first, second, rows()
+        return first, second, index()
 
     first, second, third = play(scenario)
     assert first == [[(5, 1, 0), (7, 1, 1)], [(6, "one"), (8, "one")], [(7, 1, 1)], [(8, "one")]]
