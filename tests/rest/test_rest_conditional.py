@@ -163,3 +163,20 @@ def test_conditional_references_that_name_none_or_several_are_refused(client):
     for _ in range(2):
         client.post("/fhir/Patient", patient(identifier=[number]))
     assert client.post("/fhir/Observation", wanted).status_code == 412
+
+
+@pytest.mark.parametrize("suffix", ["", "/_history/1"])
+def test_a_conditional_read_answers_304_for_what_is_known(client, suffix):
+    stored = client.post("/fhir/Patient", patient()).json()
+    path = f"/fhir/Patient/{stored['id']}{suffix}"
+    modified = client.get(path).headers["last-modified"]
+    known = [
+        {"if-none-match": 'W/"1"'}, {"if-none-match": '"1"'}, {"if-none-match": "*"},
+        {"if-none-match": 'W/"7", W/"1"'}, {"if-modified-since": modified},
+    ]  # fmt: skip
+    for headers in known:
+        answer = client.get(path, headers=headers)
+        assert (answer.status_code, answer.content) == (304, b"")
+        assert answer.headers["etag"] == 'W/"1"'
+    other = {"if-none-match": 'W/"2"', "if-modified-since": modified}  # the ETag goes first
+    assert client.get(path, headers=other).status_code == 200
