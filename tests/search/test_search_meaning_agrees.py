@@ -19,9 +19,8 @@ Resource = dict[str, Any]
 
 UCUM = "http://unitsofmeasure.org"
 #: Grams in a cubic metre, and apart from them moles and things that cannot be converted.
-UNITS = {"g/L": ("mass", 1000), "mg/dL": ("mass", 10), "ug/mL": ("mass", 1),
-         "mmol/L": ("mol", 1), "umol/L": ("mol", Fraction(1, 1000)),
-         "Cel": ("Cel", 1), "{INR}": ("{INR}", 1)}  # fmt: skip
+UNITS = {"g/L": ("mass", 1000), "mg/dL": ("mass", 10), "mmol/L": ("mol", 1),
+         "umol/L": ("mol", Fraction(1, 1000)), "Cel": ("Cel", 1)}  # fmt: skip
 SYSTEMS, CODES = ["http://loinc.org", "http://local.example"], ["a", "b"]
 
 coding = st.fixed_dictionaries(
@@ -34,7 +33,7 @@ concept = st.fixed_dictionaries(
 )
 quantity = st.builds(
     lambda tenths, unit: {"value": tenths / 10, "system": UCUM, "code": unit},
-    st.sampled_from([5, 10, 50, 54, 100, 540, 1000, 5400]),
+    st.sampled_from([5, 54, 540, 5400]),
     st.sampled_from(list(UNITS)),
 )
 component = st.one_of(
@@ -52,7 +51,7 @@ observation = st.fixed_dictionaries(
     },
     optional={
         "valueQuantity": quantity,
-        "component": st.lists(component, min_size=1, max_size=3),
+        "component": st.lists(component, min_size=2, max_size=4),
         "hasMember": st.just([{"reference": "Observation/o0"}]),
     },
 )
@@ -159,8 +158,8 @@ code = st.one_of(
 number = st.builds(
     "{}{}{}".format,
     st.sampled_from(["", "gt", "le", "ge"]),
-    st.sampled_from(["0.5", "1", "5", "5.4", "10", "54", "540"]),
-    st.sampled_from(["", *(f"||{unit}" for unit in UNITS)]),
+    st.sampled_from(["0.5", "5.4", "54"]),
+    st.sampled_from(["", "||g/L", "||mg/dL", "||mmol/L", "||umol/L", "||Cel"]),
 )
 measured = st.builds("{}${}".format, code, number)
 coded = st.builds("{}${}".format, code, code)
@@ -179,8 +178,8 @@ one = st.one_of(*(st.tuples(st.just(name), values) for name, values in VALUES.it
 
 @settings(max_examples=examples(50), deadline=None)
 @given(
-    st.lists(observation, min_size=1, max_size=6),
-    st.lists(st.lists(one, min_size=1, max_size=2), min_size=1, max_size=8),
+    st.lists(observation, min_size=2, max_size=6),
+    st.lists(st.lists(one, min_size=1, max_size=2), min_size=8, max_size=16),
 )
 def test_oracle_rows_and_sql_agree(
     resources: list[Resource], queries: list[list[tuple[str, str]]]
@@ -191,6 +190,9 @@ def test_oracle_rows_and_sql_agree(
         loader.put(patient)
         world.put(patient)
     stored = [{**resource, "id": f"o{number}"} for number, resource in enumerate(resources)]
+    for resource in stored:  # _has looks in one person's records (docs/divergences.md)
+        if resource["subject"] != stored[0]["subject"]:
+            resource.pop("hasMember", None)
     for resource in stored:
         loader.put(resource)
         world.put(resource)

@@ -239,6 +239,8 @@ def test_parts_hold_of_the_same_component(query: str, expected: bool) -> None:
         ({"valueQuantity": {"value": 5}}, "code-value-quantity=1-1$5,718-7$5", True),
         ({"valueQuantity": {"value": 5}}, "code-value-quantity=718-7$4,718-7$5", True),
         ({"valueQuantity": {"value": 5}}, "combo-code-value-quantity=718-7$5", True),
+        ({"valueQuantity": {"value": 5}}, "combo-code-value-quantity=1-1$5", False),
+        ({"valueQuantity": {"value": 5}}, "combo-code-value-quantity=1-1$5,718-7$6", False),
         ({"valueString": "Neg"}, "code-value-string=718-7$neg", True),
         ({"valueString": "Neg"}, "code-value-string=718-7$pos", False),
         ({"valueCodeableConcept": {"text": "neg"}}, "code-value-string=718-7$neg", False),
