@@ -18,6 +18,7 @@ from fhir_gateway.store.query import Steps
 from fhir_gateway.store.search_drive import Look
 from fhir_gateway.store.search_near import Way
 from fhir_gateway.store.search_page import statement
+from fhir_gateway.store.search_record import one_record
 from fhir_gateway.store.search_terms import Keys, Term
 from fhir_gateway.store.search_ways import ways
 
@@ -49,6 +50,9 @@ class Explanation(NamedTuple):
 
 def explain(look: Look) -> Steps[Explanation]:
     """How the search would run. Its statements are made and not run, only what leads to them is."""
+    record = one_record(look.plan, look.view)
+    if record is not None:
+        return Explanation("home", (Start("persons", "", None),), (record.sql,), look.budget)
     texts: list[str] = []
     try:
         into = yield from _recorded(ways(look), texts)
@@ -56,7 +60,7 @@ def explain(look: Look) -> Steps[Explanation]:
         reason = refused.issues[0].diagnostics
         return Explanation("refused", (), tuple(texts), look.budget, reason)
     if into:
-        texts.append(statement(look, into).sql)
+        texts.append(statement(look, into, look.plan.count + 1).sql)
     starts = tuple(_start(way, look.plan.type) for way in into)
     return Explanation(_cost(into), starts, tuple(texts), look.budget)
 

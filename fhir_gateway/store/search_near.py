@@ -1,17 +1,16 @@
 """One way into a search, and the way through the homes of a few persons.
 
-A person's home has a few hundred resources: nothing is counted there, the conditions that lead to
-resources make one short list, and the statement is kept for the next person.
+A person's home has a few hundred resources: nothing is counted there, and the conditions that lead
+to resources make one short list.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import NamedTuple
 
 from fhir_gateway.store.query import Part
 from fhir_gateway.store.search_drive import Look, all_of_type
-from fhir_gateway.store.search_terms import Term, View, rid_list, term
+from fhir_gateway.store.search_terms import Term, rid_list, term
 from fhir_gateway.store.search_where import At, Scope, all_parts
 
 
@@ -51,49 +50,20 @@ def columns(look: Look) -> Part:
     return all_parts([seen, view.dialect.among("r.patient", plan.patients)])
 
 
-class _Here:
-    """Stands for the home in the bound values of a statement that serves every home."""
-
-
-_HERE = _Here()
-_ONE_HOME = Scope("persons", (_HERE,))  # type: ignore[arg-type]  # replaced before it is bound
-
-
 def near(look: Look, conditions: tuple[Term, ...], scope: Scope) -> Way:
-    """Persons' homes are small: no estimate, and the terms are kept for the next person."""
-    if len(scope.homes) == 1:
-        home = scope.homes[0]
-        listed, rest = (_at_home(part, home) for part in _for_one_home(conditions, look.view))
-    else:
-        listed, rest = _near_terms(conditions, look.view, scope)
-    where = all_parts([columns(look), rest])
-    return Way(scope, all_of_type(look, scope), where, listed=listed)
-
-
-@lru_cache(maxsize=4_096)
-def _for_one_home(conditions: tuple[Term, ...], view: View) -> tuple[Part, Part]:
-    return _near_terms(conditions, view, _ONE_HOME)
-
-
-def _at_home(part: Part, home: int) -> Part:
-    sql, values = part
-    return sql, [home if value is _HERE else value for value in values]
-
-
-def _near_terms(conditions: tuple[Term, ...], view: View, scope: Scope) -> tuple[Part, Part]:
-    """The list of rids, and the terms that are no list; either may be empty.
+    """Persons' homes are small: no estimate, and one short list of what may match.
 
     The first list is short; each further one is scanned once and keeps what is in it.
     """
     at = At("r", scope)
     listed: Part = ("", [])
-    rest = []
+    rest = [columns(look)]
     for one in conditions:
-        part = rid_list(one, at, view)
+        part = rid_list(one, at, look.view)
         if part is None:
-            rest.append(term(one, at, view))
+            rest.append(term(one, at, look.view))
         elif listed[0]:
             listed = f"{part[0]} AND rid IN ({listed[0]})", [*part[1], *listed[1]]
         else:
             listed = part
-    return listed, all_parts(rest)
+    return Way(scope, all_of_type(look, scope), all_parts(rest), listed=listed)

@@ -7,6 +7,8 @@ Few shapes: what differs between two searches of a kind are bound values.
 
 from __future__ import annotations
 
+from typing import Any
+
 from fhir_gateway.store.query import Part, Query
 from fhir_gateway.store.search_drive import Look
 from fhir_gateway.store.search_includes import COLUMNS
@@ -14,11 +16,11 @@ from fhir_gateway.store.search_near import Way
 from fhir_gateway.store.search_sort import key_columns, keyset, order
 
 
-def statement(look: Look, into: list[Way]) -> Query:
-    """The whole statement; one row more than the page shows whether there is a next one."""
+def statement(look: Look, into: list[Way], limit: Any) -> Query:
+    """The whole statement, of `limit` rows: one more than the page has shows that it goes on."""
     plan = look.plan
     if plan.sort or len(into) > 1:
-        return _sorted_statement(look, into)
+        return _sorted_statement(look, into, limit)
     way = into[0]
     if plan.after is not None and way.listed[0]:  # the list need not go back to the beginning
         listed, values = way.listed
@@ -28,12 +30,12 @@ def statement(look: Look, into: list[Way]) -> Query:
     if plan.after is not None:
         where += f" AND {way.rid} > ?"
         values.append(plan.after[-1])
-    values.append(plan.count + 1)
+    values.append(limit)
     sql = f"SELECT {COLUMNS} FROM {source} WHERE {where} ORDER BY {way.rid} LIMIT ?"
     return Query(sql, values)
 
 
-def _sorted_statement(look: Look, into: list[Way]) -> Query:
+def _sorted_statement(look: Look, into: list[Way], limit: Any) -> Query:
     """Ways with their sort keys, put together and in order; short lists are made once."""
     plan = look.plan
     lists = [way.listed for way in into if way.listed[0]]
@@ -44,7 +46,7 @@ def _sorted_statement(look: Look, into: list[Way]) -> Query:
     values = [value for _, part in (*lists, *selects) for value in part]
     return Query(
         f"{first}SELECT * FROM ({sql}) AS every WHERE {where} ORDER BY {order(plan)} LIMIT ?",
-        [*values, *after, plan.count + 1],
+        [*values, *after, limit],
     )
 
 

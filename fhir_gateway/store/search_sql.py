@@ -25,8 +25,9 @@ from fhir_gateway.store.search_explain import explain
 from fhir_gateway.store.search_includes import found, included
 from fhir_gateway.store.search_near import Way
 from fhir_gateway.store.search_page import statement
+from fhir_gateway.store.search_record import one_record
 from fhir_gateway.store.search_sort import AFTER_KEYS
-from fhir_gateway.store.search_terms import View
+from fhir_gateway.store.search_terms import view_of
 from fhir_gateway.store.search_ways import ways
 from fhir_gateway.store.store import Page
 
@@ -37,14 +38,17 @@ def search(plan: SearchPlan, access: Access, *, budget: int, dialect: Dialect) -
     Raises TooCostly before it runs when it could visit more than `budget` rows across patients,
     and instead of cutting the included resources. A plan that asks to be explained has no matches.
     """
-    look = Look(plan, View(access, dialect), budget)
+    look = Look(plan, view_of(access, dialect), budget)
     if plan.explain:
         return Page([], [], None, None, (yield from explain(look)))
-    into = yield from ways(look)
-    total = yield from _total(plan, into)
-    if plan.only_count or not into:
-        return Page([], [], None, total)
-    rows: list[Any] = yield statement(look, into)
+    total = None
+    if plan.only_count or plan.total != "none" or (query := one_record(plan, look.view)) is None:
+        into = yield from ways(look)
+        total = yield from _total(plan, into)
+        if plan.only_count or not into:
+            return Page([], [], None, total)
+        query = statement(look, into, plan.count + 1)
+    rows: list[Any] = yield query
     after = None
     if len(rows) > plan.count:
         del rows[plan.count :]

@@ -11,6 +11,7 @@ record that the caller may not read.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from fhir_gateway.errors import Internal
@@ -37,22 +38,31 @@ _ANYWHERE = Scope("everywhere")
 
 
 class View(NamedTuple):
-    """Who looks, and at which database."""
+    """Which database is asked, and who sees what of it: everybody's rows, or those of the bound
+    list of `owners`, up to a class."""
 
-    access: Access
     dialect: Dialect
+    max_class: int
+    owners: Any
 
     def sees(self, alias: str) -> Part:
         """What a current resource must be like to be seen."""
-        access = self.access
         sql = f"{alias}.deleted = 0 AND {alias}.sensitivity <= ?"
-        if access.owners is None:
-            return sql, [access.max_class]
+        if self.owners is None:
+            return sql, [self.max_class]
         owned = self.dialect.any_of(f"{alias}.owner")
-        return (
-            f"{sql} AND ({alias}.owner = 0 OR {owned})",
-            [access.max_class, self.dialect.array(sorted(access.owners))],
-        )
+        return f"{sql} AND ({alias}.owner = 0 OR {owned})", [self.max_class, self.owners]
+
+
+def view_of(access: Access, dialect: Dialect) -> View:
+    """The view of an Access."""
+    owners = None if access.owners is None else _owners(access.owners, dialect)
+    return View(dialect, access.max_class, owners)
+
+
+@lru_cache(maxsize=1_024)
+def _owners(owners: frozenset[int], dialect: Dialect) -> Any:
+    return dialect.array(sorted(owners))
 
 
 class Keys(NamedTuple):
@@ -95,6 +105,23 @@ def _any_of(condition: AnyOf, at: At, view: View) -> Part:
 
 def _all_of(condition: AllOf, at: At, view: View) -> Part:
     return all_parts([term(one, at, view) for one in condition.conditions])
+
+
+def has_unbound(conditions: tuple[Condition, ...]) -> bool:
+    """True when a _has among them, however deep, is found by its own conditions only."""
+    return any(
+        (isinstance(one, Has) and one.within == "everywhere")
+        or any(has_unbound(inner) for inner in _inner(one))
+        for one in conditions
+    )
+
+
+def _inner(condition: Term) -> list[tuple[Condition, ...]]:
+    if isinstance(condition, Chain):
+        return [branch.conditions for branch in condition.targets]
+    if isinstance(condition, Has | AnyOf | AllOf):
+        return [condition.conditions]
+    return []
 
 
 # -- chains: from a reference's row to what it names -----------------------------------------

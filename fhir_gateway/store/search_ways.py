@@ -16,7 +16,7 @@ import msgspec
 
 from fhir_gateway.errors import TooCostly
 from fhir_gateway.fhir.keys import type_key
-from fhir_gateway.search.plan import AllOf, AnyOf, Chain, Condition, Has, Ids, Ref, SearchPlan
+from fhir_gateway.search.plan import AllOf, AnyOf, Chain, Has, Ids, Ref, SearchPlan
 from fhir_gateway.store.query import Part, Query, Steps
 from fhir_gateway.store.search_drive import (
     Driver,
@@ -27,7 +27,7 @@ from fhir_gateway.store.search_drive import (
     named_by,
 )
 from fhir_gateway.store.search_near import Way, columns, near
-from fhir_gateway.store.search_terms import Keys, Term, term
+from fhir_gateway.store.search_terms import Keys, Term, has_unbound, term
 from fhir_gateway.store.search_where import At, Scope, all_parts
 
 #: So many homes are searched as one place; more are searched resource by resource.
@@ -191,7 +191,7 @@ def _last_resort(
     rows = yield from counted(look, (f"SELECT 1 FROM {source}", values))
     if rows is not None:
         return None, rows
-    whole = plan.sort or plan.only_count or plan.total == "accurate" or look.view.access.owners
+    whole = plan.sort or plan.only_count or plan.total == "accurate" or look.view.owners is not None
     if not whole and not conditions:
         return None, None
     if not whole and len(conditions) == 1 and scope.kind == "shared":
@@ -218,23 +218,6 @@ def too_costly(look: Look) -> TooCostly:
 
 
 # -- chains and _has, followed backwards -----------------------------------------------------
-
-
-def has_unbound(conditions: tuple[Condition, ...]) -> bool:
-    """True when a _has among them, however deep, is found by its own conditions only."""
-    return any(
-        (isinstance(one, Has) and one.within == "everywhere")
-        or any(has_unbound(inner) for inner in _inner(one))
-        for one in conditions
-    )
-
-
-def _inner(condition: Term) -> list[tuple[Condition, ...]]:
-    if isinstance(condition, Chain):
-        return [branch.conditions for branch in condition.targets]
-    if isinstance(condition, Has | AnyOf | AllOf):
-        return [condition.conditions]
-    return []
 
 
 def _all_bound(look: Look, conditions: tuple[Term, ...]) -> Steps[tuple[Term, ...]]:

@@ -91,15 +91,15 @@ MANY = ",".join(f"http://loinc.org|c{number}" for number in range(113))
 
 #: A search of each kind, and the statements that it takes at most.
 KINDS = {
-    "Observation?patient=p3&code=http://loinc.org|c3&date=ge2015-01-01": 2,
-    "Observation?patient=p3&category=laboratory&date=ge2015&_sort=-date&_count=20": 2,
-    "Observation?patient=p3&code=c3&value-quantity=gt2&_sort=date,-_id": 2,
-    f"Observation?patient=p3&code={MANY}": 2,
+    "Observation?patient=p3&code=http://loinc.org|c3&date=ge2015-01-01": 1,
+    "Observation?patient=p3&category=laboratory&date=ge2015&_sort=-date&_count=20": 1,
+    "Observation?patient=p3&code=c3&value-quantity=gt2&_sort=date,-_id": 1,
+    f"Observation?patient=p3&code={MANY}": 1,
     "Observation?patient=p3&code=c3&_total=accurate": 3,
-    "Observation?patient=p3&performer:Practitioner.family=D3": 2,
-    "Observation?patient=p3&_has:Provenance:target:recorded:missing=true": 2,
-    "Observation?patient=p3&_include=Observation:performer&_revinclude=Provenance:target": 4,
-    "Observation?patient=p3&_include=*": 3,
+    "Observation?patient=p3&performer:Practitioner.family=D3": 1,
+    "Observation?patient=p3&_has:Provenance:target:recorded:missing=true": 1,
+    "Observation?patient=p3&_include=Observation:performer&_revinclude=Provenance:target": 3,
+    "Observation?patient=p3&_include=*": 2,
     "Observation?patient.identifier=http://s|3&code=c3": 3,
     "Observation?_id=o3-1,o3-2": 1,
     "Patient?identifier=http://s|3": 2,

@@ -1,0 +1,101 @@
+"""The search in one patient's record: one statement, made once and kept.
+
+Most searches name one Patient and nothing that lies outside of the record. Their statement depends
+on the conditions alone; who the patient is, who asks, and where the page before ended are filled
+in. The home is looked up inside the statement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from fhir_gateway.fhir.keys import type_key
+from fhir_gateway.search.plan import Condition, Ids, SearchPlan, Sort
+from fhir_gateway.store.dialect import Dialect
+from fhir_gateway.store.query import Query
+from fhir_gateway.store.search_drive import Look
+from fhir_gateway.store.search_near import near
+from fhir_gateway.store.search_page import statement
+from fhir_gateway.store.search_terms import View, has_unbound
+from fhir_gateway.store.search_where import Scope
+
+
+class _Mark(NamedTuple):
+    """Stands for a value that is filled in for each search."""
+
+    read: Callable[[SearchPlan, View], Any]
+
+
+_HOME = _Mark(lambda plan, view: None)  # replaced by the statement that finds it
+_PATIENT = _Mark(lambda plan, view: plan.patients[0])
+_CLASS = _Mark(lambda plan, view: view.max_class)
+_OWNERS = _Mark(lambda plan, view: view.owners)
+_LIMIT = _Mark(lambda plan, view: plan.count + 1)
+
+_FIND_HOME = "(SELECT home FROM locator WHERE type = ? AND id = ?)"
+
+
+def _after(place: int) -> _Mark:
+    return _Mark(lambda plan, view: plan.after[place] if plan.after else None)
+
+
+class _Kept(NamedTuple):
+    """A statement, its values, and those of them that are filled in."""
+
+    sql: str
+    values: list[Any]
+    marks: tuple[tuple[int, _Mark], ...]
+
+
+def one_record(plan: SearchPlan, view: View) -> Query | None:
+    """The statement of a page; None when the search needs more than one patient's record."""
+    if len(plan.patients) != 1 or plan.follows or plan.rest or plan.home is not None:
+        return None
+    kept = _kept(
+        plan.type, plan.conditions, plan.sort, plan.by_patient, plan.after is not None,
+        view.dialect, view.owners is not None,
+    )  # fmt: skip
+    if kept is None:
+        return None
+    values = kept.values.copy()
+    for place, mark in kept.marks:
+        values[place] = mark.read(plan, view)
+    return Query(kept.sql, values)
+
+
+@lru_cache(maxsize=4_096)
+def _kept(
+    type: str,
+    conditions: tuple[Condition, ...],
+    sort: tuple[Sort, ...],
+    by_patient: bool,
+    goes_on: bool,
+    dialect: Dialect,
+    restricted: bool,
+) -> _Kept | None:
+    if has_unbound(conditions) or any(isinstance(one, Ids) for one in conditions):
+        return None
+    after = tuple(_after(place) for place in range(len(sort) + 1)) if goes_on else None
+    marks: Any = {"patients": (_PATIENT,), "after": after}
+    plan = SearchPlan(type, conditions, sort=sort, by_patient=by_patient, **marks)
+    view = View(dialect, _CLASS, _OWNERS if restricted else None)  # type: ignore[arg-type]  # filled in later
+    here: Any = (_HOME,)
+    look = Look(plan, view, 0)
+    return _filled(*statement(look, [near(look, conditions, Scope("persons", here))], _LIMIT))
+
+
+def _filled(sql: str, values: Any) -> _Kept:
+    """The statement with the search for the home in the places of the home."""
+    texts = sql.split("?")
+    whole, bound = texts[0], []
+    for text, value in zip(texts[1:], values, strict=True):
+        if value is _HOME:
+            whole += _FIND_HOME + text
+            bound += [type_key("Patient"), _PATIENT]
+        else:
+            whole += "?" + text
+            bound.append(value)
+    marks = tuple((place, value) for place, value in enumerate(bound) if isinstance(value, _Mark))
+    return _Kept(whole, bound, marks)
