@@ -501,7 +501,7 @@ _operations = st.fixed_dictionaries({
 
 
 @given(st.lists(_operations, max_size=6))
-@settings(max_examples=examples(200))
+@settings(max_examples=examples(60))
 def test_no_json_patch_is_a_fault_of_ours(operations):
     try:
         _json(operations)
@@ -517,7 +517,7 @@ _word = st.sampled_from([
 
 
 @given(st.lists(_word, max_size=10).map("".join), st.sampled_from(["delete", "replace", "add"]))
-@settings(max_examples=examples(300))
+@settings(max_examples=examples(120))
 def test_no_path_is_a_fault_of_ours(path, kind):
     parts = {"type": kind, "path": path}
     if kind != "delete":

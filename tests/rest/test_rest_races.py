@@ -13,12 +13,12 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from effort import examples
+from effort import TORTURE, examples
 from rest_samples import SYSTEM, bundle, entry, observation, patient
 from rest_server import Served
 
 CLIENTS = 16
-ROUNDS = examples(2)
+ROUNDS = examples(2) if TORTURE else 1
 FHIR = {"content-type": "application/fhir+json"}
 JSON_PATCH = {"content-type": "application/json-patch+json"}
 

@@ -10,7 +10,7 @@ import random
 from pathlib import Path
 
 import pytest
-from effort import examples
+from effort import TORTURE, examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -126,12 +126,12 @@ def _published():
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the folder of published examples is not here")
-@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("part", range(4 if TORTURE else 1))
 def test_published_examples_come_back(client, part):
     known: set[str] = set()
     files = _published()
     count = 0
-    for file in files[part :: 4 if examples(1) > 1 else 24]:
+    for file in files[part :: 4 if TORTURE else 20]:
         resource = parse(file.read_bytes())
         if resource["resourceType"] in TYPES:
             _check(client, _detached(resource, client, known))
@@ -228,7 +228,7 @@ def _coding(systems, chance):
 
 
 @given(type=st.sampled_from(TYPES), seed=st.integers(0, 2**32))
-@settings(max_examples=examples(40))
+@settings(max_examples=examples(20))
 def test_generated_resources_come_back(client, type, seed):
     resource = generated(type, random.Random(seed))
     if not issues(resource, type=type):

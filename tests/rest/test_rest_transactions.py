@@ -469,8 +469,8 @@ def test_a_thousand_conditional_references_are_answered(client):
 
 
 def test_many_references_are_answered_in_one_walk(client):
-    """Each was once searched for from the top: two thousand took half a minute."""
-    items = [{"item": {"reference": f"Patient/nobody-{n}"}} for n in range(2_000)]
+    """Each was once searched for from the top: a thousand took six seconds."""
+    items = [{"item": {"reference": f"Patient/nobody-{n}"}} for n in range(1_000)]
     body = {"resourceType": "List", "status": "current", "mode": "working", "entry": items}
     answer = client.post("/fhir/List", body)
     assert answer.status_code == 422
@@ -511,7 +511,7 @@ def _entries(draw):
 
 
 @given(entries=st.lists(_entries(), min_size=1, max_size=5))
-@settings(max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(15), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_transaction_is_all_or_nothing(client, entries):
     """Faults A13: duplicate fullUrls, circles, two entries for one key: whole, or refused whole."""
 
