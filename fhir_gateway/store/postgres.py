@@ -18,7 +18,7 @@ from fhir_gateway.store.draining import RowsOf
 from fhir_gateway.store.jobs import Command, Job
 from fhir_gateway.store.postgres_durable import address_of, connect_to_write
 from fhir_gateway.store.postgres_migrate import migrate
-from fhir_gateway.store.postgres_pool import PostgresPool
+from fhir_gateway.store.postgres_pool import PostgresPool, is_lost, lost
 from fhir_gateway.store.postgres_reader import PostgresReader
 from fhir_gateway.store.postgres_sql import numbered
 from fhir_gateway.store.postgres_writer import PostgresWriter
@@ -61,6 +61,11 @@ class PostgresStore:
         try:
             rows: list[Any] = await session.connection.fetch(numbered(query.sql), *query.values)
             return rows
+        except Exception as error:
+            if is_lost(session.connection, error):
+                session.connection.terminate()
+                raise lost() from None
+            raise
         finally:
             self._pool.give(session)
 

@@ -2,15 +2,14 @@
 
 First one statement for each kind of home takes away what is superseded. Tables with many rows are
 then copied (COPY costs the client a quarter of arrays, and the server half), and one statement
-inserts all others from arrays and moves the clock. Which statements a batch needs depends on its
-tables; the driver keeps them prepared.
+inserts all others from arrays and moves the clock.
 """
 
 # ruff: noqa: S608 - SQL is put together from constants; values are always bound
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -19,8 +18,8 @@ import asyncpg
 from fhir_gateway.store.postgres_lookups import PostgresLookups
 from fhir_gateway.store.rows import Row
 
-#: From so many rows on a table is copied.
-COPIED = 60
+#: From so many rows on a table is copied; so many at once, for the event loop's sake.
+COPIED, COPY_PIECE = 60, 2_000
 
 
 class _Table(NamedTuple):
@@ -90,6 +89,20 @@ _WRITTEN = {
 }  # fmt: skip
 
 
+#: Tables that are written to together stand in one statement, empty or not: each combination is a
+#: statement that the server keeps prepared, at 0.4 MB.
+_GROUPS = (
+    ("locator", "resource", "px", "px_text", "change"),
+    ("fact", "result_of"),
+    ("gx", "gx_text", "identity", "evaluation"),
+    ("version",),
+    ("change_set",),
+    ("once", "counter"),
+    ("received", "credential", "seen"),
+    ("journal", "journal_home"),
+)
+
+
 class Moved(NamedTuple):
     """The clock row as the batch leaves it."""
 
@@ -106,24 +119,34 @@ async def write(connection: asyncpg.Connection, lookups: PostgresLookups, clock:
         await _retire(connection, lookups.rows.retired)
     names: list[str] = []
     values: list[Any] = [*clock]
-    for name, rows in _tables(lookups):
-        if len(rows) >= COPIED and not _WRITTEN[name].held:
-            await _copy(connection, name, rows)
-        else:
-            names.append(name)
-            values += zip(*rows, strict=True)
+    for group in _GROUPS:
+        few: dict[str, Sequence[Row]] = {}
+        for name in group:
+            rows = _distinct(_WRITTEN[name], _gathered(lookups, name))
+            if len(rows) >= COPIED and not _WRITTEN[name].held:
+                await _copy(connection, name, rows)
+            elif rows:
+                few[name] = rows
+        if few:
+            names += group
+            for name in group:
+                width = len(_WRITTEN[name].kinds)
+                values += zip(*few[name], strict=True) if name in few else [()] * width
     await connection.execute(_statement(tuple(names)), *values)
 
 
-def _tables(lookups: PostgresLookups) -> Iterator[tuple[str, Sequence[Row]]]:
-    """Every table that has rows, with each row once."""
-    for name, table in _WRITTEN.items():
-        rows = lookups.versions if name == "version" else getattr(lookups.rows, name)
-        if not rows:
-            continue
-        if table.key and len(rows) > 1:
-            rows = list({row[: table.key]: row for row in rows}.values())
-        yield name, rows
+def _gathered(lookups: PostgresLookups, name: str) -> list[Row]:
+    if name == "version":
+        return lookups.versions
+    rows: list[Row] = getattr(lookups.rows, name)
+    return rows
+
+
+def _distinct(table: _Table, rows: list[Row]) -> Sequence[Row]:
+    """Each row once."""
+    if not table.key or len(rows) < 2:
+        return rows
+    return list({row[: table.key]: row for row in rows}.values())
 
 
 async def _copy(connection: asyncpg.Connection, name: str, rows: Sequence[Row]) -> None:
@@ -131,7 +154,9 @@ async def _copy(connection: asyncpg.Connection, name: str, rows: Sequence[Row]) 
     if _WRITTEN[name].ends:
         columns.append("t_to")
         rows = [(*row, _FOR_EVER) for row in rows]
-    await connection.copy_records_to_table(name, records=rows, columns=columns)
+    for start in range(0, len(rows), COPY_PIECE):
+        piece = rows[start : start + COPY_PIECE]
+        await connection.copy_records_to_table(name, records=piece, columns=columns)
 
 
 @cache

@@ -40,7 +40,7 @@ from fhir_gateway.store.waiting import (
 )
 
 #: At most so many change sets in a batch, and new versions unless one set has more.
-BATCH_SETS, BATCH_PUTS = 500, 300
+BATCH_SETS, BATCH_PUTS = 500, 100
 
 #: After so many seconds without a commit callers are refused until there is one again.
 PATIENCE_SECONDS = 10.0
