@@ -7,14 +7,19 @@ its place among the parameters, counted from 0.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 from fhir_gateway.errors import Invalid, Issue, TooCostly, Unprocessable
 from fhir_gateway.fhir.definitions import Element, definitions
+from fhir_gateway.fhir.json_patch import weight
 from fhir_gateway.fhir.locate import Locator, Spot, element_of, object_of
 from fhir_gateway.fhir.primitives import PRIMITIVES
 
 MAX_OPERATIONS = 1_000
+
+#: Values that all operations may look at: each may go through all that the resource holds.
+MAX_HANDLED = 4_000_000
 
 Part = Mapping[str, Any]
 
@@ -118,7 +123,16 @@ def _malformed(where: str, says: str) -> Invalid:
 
 
 def apply_fhirpath_patch(resource: dict[str, Any], operations: Sequence[Operation]) -> None:
-    """Carries the operations out, in place. Raises Unprocessable when one cannot be."""
+    """Carries the operations out, in place.
+
+    Raises Unprocessable when one cannot be, TooCostly for many on a resource with many values.
+    """
+    grows = sum(weight(one.value) for one in operations) // 2  # what comes in, half the time
+    if len(operations) > 1 and len(operations) * (weight(resource) + grows) > MAX_HANDLED:
+        raise TooCostly(
+            "These are too many operations on so large a resource; send fewer at a time",
+            rule="patch-limit",
+        )
     locator = Locator(resource)
     for number, operation in enumerate(operations):
         try:
@@ -311,15 +325,18 @@ def _value(operation: Operation, element: Element) -> tuple[str, Value]:
 
 
 def _built(part: Part, element: Element) -> Value:
+    """The value of a part, as a copy: later operations change what stands in the resource, and a
+    patch that is overtaken is carried out again."""
     if "resource" in part:
-        return Value(part["resource"]["resourceType"], part["resource"])
+        return Value(part["resource"]["resourceType"], deepcopy(part["resource"]))
     if "part" in part:
         return Value("", _composed(part["part"], element))
     members = definitions().types["Parameters.parameter"].members
     for name in part:
         bare = name.removeprefix("_")
         if bare.startswith("value") and bare in members:
-            return Value(members[bare][1], part.get(bare), part.get(f"_{bare}"))
+            value, twin = part.get(bare), part.get(f"_{bare}")
+            return Value(members[bare][1], deepcopy(value), deepcopy(twin))
     raise _refusal("The value is missing: value[x], resource, or parts")
 
 

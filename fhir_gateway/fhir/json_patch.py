@@ -18,8 +18,9 @@ from fhir_gateway.fhir.wire import MAX_DEPTH, parse, without_bom
 #: More operations than any editor makes at once.
 MAX_OPERATIONS = 1_000
 
-#: Values that `copy` may add all in all; each copy of a copy would double the resource.
-MAX_COPIED = 50_000
+#: Values that `copy` may add all in all; each copy of a copy would double the resource. A text is
+#: as many values as it has pieces.
+MAX_COPIED, _PIECE = 50_000, 64
 
 Operation = Mapping[str, Any]
 
@@ -86,7 +87,7 @@ def apply_json_patch(resource: dict[str, Any], operations: Sequence[Operation]) 
         op = operation["op"]
         try:
             if op == "copy":
-                copied += _size(jsonpointer.resolve_pointer(document, operation["from"]))
+                copied += weight(jsonpointer.resolve_pointer(document, operation["from"]))
                 if copied > MAX_COPIED:
                     raise TooCostly("The copies of this patch are too large", rule="patch-limit")
             document = jsonpatch.JsonPatch([operation]).apply(document, in_place=True)
@@ -103,13 +104,16 @@ def apply_json_patch(resource: dict[str, Any], operations: Sequence[Operation]) 
     return document
 
 
-def _size(value: Any) -> int:
-    """How many values a value holds, itself too."""
+def weight(value: Any) -> int:
+    """How many values a value holds, itself too, long texts by their length."""
     size, stack = 0, [value]
     while stack:
         one = stack.pop()
         size += 1
-        if isinstance(one, dict):
+        if isinstance(one, str):
+            size += len(one) // _PIECE
+        elif isinstance(one, dict):
+            size += sum(len(name) // _PIECE for name in one)
             stack += one.values()
         elif isinstance(one, list):
             stack += one

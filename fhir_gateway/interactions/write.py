@@ -20,8 +20,10 @@ from fhir_gateway.errors import (
     Issue,
     NotFound,
     PreconditionFailed,
+    TooLong,
     Unprocessable,
 )
+from fhir_gateway.fhir.wire import tail
 from fhir_gateway.interactions.claims import check_claims, check_registry
 from fhir_gateway.interactions.conditional import match, none_meets
 from fhir_gateway.interactions.etag import ANY_VERSION
@@ -274,7 +276,15 @@ def _edit(gateway: Gateway, actor: Actor, step: Step) -> None:
     step.resource = step.edit(step.current)
     step.slots, step.places, step.links, step.coding = [], None, None, Coding([], [])
     if step.resource is not None:
+        _check_size(gateway, step.resource)
         _read_in(gateway, actor, step)
+
+
+def _check_size(gateway: Gateway, resource: dict[str, Any]) -> None:
+    """Raises TooLong for what nobody could send: patch upon patch would make it ever larger."""
+    limit = gateway.settings.body_limit
+    if len(tail(resource)) > limit:
+        raise TooLong(f"A resource may have {limit} bytes here", rule="body-limit")
 
 
 def _check_overlap(steps: Sequence[Step]) -> None:
