@@ -14,7 +14,7 @@ import msgspec
 from fhir_gateway.audit.events import search_event
 from fhir_gateway.audit.query import masked
 from fhir_gateway.context import Gateway, new_id
-from fhir_gateway.errors import Forbidden, GatewayError, Internal, NotFound, Throttled
+from fhir_gateway.errors import Forbidden, GatewayError, Internal, NotFound
 from fhir_gateway.interactions.audit import (
     ORIGIN,
     Origin,
@@ -84,14 +84,6 @@ async def start(
     Raises Throttled when the caller has too many unfinished ones.
     """
     owner = actor.institution or ""
-    open_jobs = await jobs.find_all(
-        gateway.store, states=jobs.OPEN_STATES, owner=owner, limit=MOST_OPEN
-    )
-    if len(open_jobs) >= MOST_OPEN:
-        raise Throttled(
-            f"{MOST_OPEN} of your requests are not finished; wait for one, or cancel it",
-            rule="jobs",
-        )
     id, origin, access = new_id(gateway), ORIGIN.get(), actor.access
     owners = None if access.owners is None else tuple(sorted(access.owners))
     committed = await gateway.store.commit(
@@ -111,7 +103,9 @@ async def start(
         updated=committed.updated,
     )
     payload = msgspec.json.encode({"asked": asked, "wanted": wanted}).decode()
-    return await jobs.enqueue(gateway.store, id=id, kind=kind, payload=payload, owner=owner)
+    return await jobs.enqueue(
+        gateway.store, id=id, kind=kind, payload=payload, owner=owner, most=MOST_OPEN
+    )
 
 
 def event_of(gateway: Gateway, actor: Actor, query: str) -> Any:

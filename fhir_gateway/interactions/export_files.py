@@ -141,11 +141,21 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def keep_only(folder: Path, names: Sequence[str]) -> None:
-    """Removes what is left of writers that were replaced."""
+def keep_only(folder: Path, names: Sequence[str], *, fence: int) -> None:
+    """Removes what is left of writers that were replaced, and of the one with this fence.
+
+    What a later one has made stays: whoever was replaced without knowing it yet must not take the
+    ground from under it.
+    """
     for path in folder.iterdir():
-        if path.name not in names:
+        if path.name not in names and fence_of(path.name) <= fence:
             path.unlink(missing_ok=True)
+
+
+def fence_of(name: str) -> int:
+    """The fence of the worker that made a file, 0 when its name does not say."""
+    number = name.partition(".")[0].rpartition("-")[2]
+    return int(number) if number.isdigit() else 0
 
 
 def packed(path: Path) -> Iterator[bytes]:

@@ -105,7 +105,8 @@ class _Work:
             self.persons.close()
             if self.writer is not None:
                 self.writer.close()
-        keep_only(self.folder, [file.name for file in self.state.files])
+        names = [file.name for file in self.state.files]
+        keep_only(self.folder, names, fence=self.held.job.fence)
         return Done(f"{self.state.count} resources", self._checkpoint())
 
     async def _write(self) -> None:

@@ -45,7 +45,7 @@ async def work(held: Held) -> Done:
     writer = Writer(folder, File(f"answer-{held.job.fence}.json", OUTPUT, "Bundle"))
     writer.add([bundle.response("batch-response", [entry])])
     file = writer.finish()
-    keep_only(folder, [file.name])
+    keep_only(folder, [file.name], fence=held.job.fence)
     return Done("answered", msgspec.json.encode(State(files=[file], count=1)).decode())
 
 

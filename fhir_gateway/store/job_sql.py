@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fhir_gateway.errors import Conflict
+from fhir_gateway.errors import Conflict, Throttled
 from fhir_gateway.store.jobs import (
     COLUMNS,
     FIND,
@@ -30,11 +30,21 @@ FAILURE_KEPT = 24 * 3600 * 1_000_000
 
 
 def carry_out(command: Command, *, now: int) -> Steps[Job | None]:
-    """The statements of a command, for the writer's transaction. Raises Conflict by the fence."""
+    """The statements of a command, for the writer's transaction.
+
+    Raises Conflict by the fence, Throttled for an owner's job too many.
+    """
     return (yield from _STEPS[type(command)](command, now))
 
 
 def _enqueue(command: Enqueue, now: int) -> Steps[Job | None]:
+    if command.most:
+        others = yield Query(_OTHERS, (command.owner, command.id))
+        if others[0][0] >= command.most:
+            raise Throttled(
+                f"{command.most} of your requests are not finished; wait for one, or cancel it",
+                rule="jobs",
+            )
     yield Query(_ENQUEUE, (command.id, command.kind, command.payload, now, now, command.owner))
     return _first((yield Query(FIND, (command.id,))))
 
@@ -94,6 +104,8 @@ _STEPS: dict[type[Any], Callable[[Any, int], Steps[Job | None]]] = {
     Expire: _expire,
 }
 
+_OTHERS = """
+SELECT count(*) FROM job WHERE owner = ? AND id <> ? AND state IN ('waiting', 'running')"""
 _ENQUEUE = f"""
 INSERT INTO job ({COLUMNS}) VALUES (?, ?, 'waiting', ?, '', 0, 0, 0, ?, ?, ?, '', 0)
 ON CONFLICT (id) DO NOTHING"""  # noqa: S608 - constant column names

@@ -47,12 +47,13 @@ class Job(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Enqueue(msgspec.Struct, frozen=True, array_like=True, tag="enqueue"):
-    """A new job; the same id again changes nothing."""
+    """A new job; the same id again changes nothing. `most` open ones of the owner, 0 for any."""
 
     id: str
     kind: str
     payload: str
     owner: str = ""
+    most: int = 0
 
 
 class Lease(msgspec.Struct, frozen=True, array_like=True, tag="lease"):
@@ -128,9 +129,11 @@ class Jobs(Protocol):
         """The rows of a statement that reads the table of jobs."""
 
 
-async def enqueue(store: Jobs, *, id: str, kind: str, payload: str = "", owner: str = "") -> Job:
-    """The job of that id, new or as it stands."""
-    return _some(await store.job(Enqueue(id, kind, payload, owner)))
+async def enqueue(
+    store: Jobs, *, id: str, kind: str, payload: str = "", owner: str = "", most: int = 0
+) -> Job:
+    """The job of that id, new or as it stands. Raises Throttled when the owner has `most` open."""
+    return _some(await store.job(Enqueue(id, kind, payload, owner, most)))
 
 
 async def lease(store: Jobs, *, kind: str, duration: int) -> Job | None:
