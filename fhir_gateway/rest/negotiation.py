@@ -166,7 +166,11 @@ _HONOURED = {
 
 
 def is_current(headers: Mapping[str, str], version: int, updated: int) -> bool:
-    """True when the client has this version already (answer 304). If-None-Match goes first."""
+    """True when the client has this version already (answer 304). If-None-Match goes first.
+
+    A date has whole seconds only (RFC 9110, 8.8.2.2): a later version than the first may share its
+    second with the one before, so for it the client must have come after that second.
+    """
     known = headers.get("if-none-match")
     if known is not None:
         tags = (tag.strip().removeprefix("W/").strip('"') for tag in known.split(","))
@@ -175,7 +179,8 @@ def is_current(headers: Mapping[str, str], version: int, updated: int) -> bool:
     if since is None:
         return False
     try:
-        return updated // 1_000_000 <= parsedate_to_datetime(since).timestamp()
+        second = updated // 1_000_000
+        return second + (version > 1) <= parsedate_to_datetime(since).timestamp()
     except (TypeError, ValueError, OverflowError):
         return False
 
