@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from fhir_gateway.errors import Invalid
 
@@ -17,8 +19,9 @@ CANONICAL = "http://fhir-gateway.example.org/fhir"
 _HERE = Path(__file__).resolve().parent
 
 
-def _setting(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help})
+def _setting(default: Any, help: str, *, least: int | None = None, folder: bool = False) -> Any:
+    """A setting; `least` is the smallest number that it may be, `folder` says that it is one."""
+    return field(default=default, metadata={"help": help, "least": least, "folder": folder})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +34,7 @@ class Settings:
         " postgresql://USER:PASSWORD@HOST/NAME.",
     )
     host: str = _setting("127.0.0.1", "Address to listen on.")
-    port: int = _setting(8080, "Port to listen on; 0 takes a free one.")
+    port: int = _setting(8080, "Port to listen on; 0 takes a free one.", least=0)
     base_url: str = _setting(
         "", "FHIR base as clients see it, e.g. https://gw.example/fhir; empty: from the request."
     )
@@ -51,33 +54,43 @@ class Settings:
     zone: str = _setting("Asia/Shanghai", "Time zone of calendar days and of times without a zone.")
     area: str = _setting("110000", "Area code (GB/T 2260) that the gateway serves.")
     mappings: str = _setting(
-        str(_HERE.parent / "mappings"), "Folder of the mapping tables (concepts, v2, dicom)."
+        str(_HERE.parent / "mappings"),
+        "Folder of the mapping tables (concepts, v2, dicom).",
+        folder=True,
     )
-    terminology: str = _setting(str(_HERE.parent / "terminology"), "Folder of the catalogue.")
-    profiles: str = _setting(str(_HERE.parent / "profiles"), "Folder of rule sets and profiles.")
-    body_limit: int = _setting(20_000_000, "Largest request body in bytes.")
-    bundle_limit: int = _setting(5_000, "Most entries of one batch or transaction.")
-    page_limit: int = _setting(500, "Largest _count that is honoured.")
+    terminology: str = _setting(
+        str(_HERE.parent / "terminology"), "Folder of the catalogue.", folder=True
+    )
+    profiles: str = _setting(
+        str(_HERE.parent / "profiles"), "Folder of rule sets and profiles.", folder=True
+    )
+    body_limit: int = _setting(20_000_000, "Largest request body in bytes.", least=1)
+    bundle_limit: int = _setting(5_000, "Most entries of one batch or transaction.", least=1)
+    page_limit: int = _setting(500, "Largest _count that is honoured.", least=1)
     search_budget: int = _setting(
-        20_000, "Rows that a search across patients may visit; above it is refused as too-costly."
+        20_000,
+        "Rows that a search across patients may visit; above it is refused as too-costly.",
+        least=1,
     )
     exports: str = _setting(
         "", "Folder for the files of asynchronous answers; empty: beside an SQLite file, else var."
     )
-    export_hours: int = _setting(24, "Hours until an asynchronous answer expires.")
+    export_hours: int = _setting(24, "Hours until an asynchronous answer expires.", least=1)
     job_worker: bool = _setting(
         True, "Start a process for long work beside the server; false: `fhir-gateway worker` does."
     )
     stale_after_days: int = _setting(
-        3, "A source that sent nothing for so many days is listed as stale in every answer."
+        3,
+        "A source that sent nothing for so many days is listed as stale in every answer.",
+        least=0,
     )
 
 
 def load_settings(environment: Mapping[str, str] | None = None, **chosen: Any) -> Settings:
     """Settings from the environment, then from `chosen` (command line; None means not given).
 
-    Raises Invalid for an unknown FHIR_GATEWAY_* variable or a value of the wrong type, so that a
-    misspelt setting never becomes a weaker default.
+    Raises Invalid for an unknown FHIR_GATEWAY_* variable and for a value that cannot be meant, so
+    that a misspelt setting never becomes a weaker default.
     """
     environment = os.environ if environment is None else environment
     known = {f"FHIR_GATEWAY_{item.name.upper()}": item for item in fields(Settings)}
@@ -89,7 +102,35 @@ def load_settings(environment: Mapping[str, str] | None = None, **chosen: Any) -
             raise Invalid(f"{name} is not a setting; see docs/settings.md", rule="unknown-setting")
         values[known[name].name] = _convert(name, text, known[name].default)
     values.update({key: value for key, value in chosen.items() if value is not None})
-    return Settings(**values)
+    settings = Settings(**values)
+    _check(settings)
+    return settings
+
+
+def _check(settings: Settings) -> None:
+    """Raises Invalid for a number that is too small, a folder, zone or base that is none."""
+    for item in fields(Settings):
+        name, value = f"FHIR_GATEWAY_{item.name.upper()}", getattr(settings, item.name)
+        least = item.metadata["least"]
+        if least is not None and value < least:
+            raise Invalid(f"{name} must be at least {least}", rule="setting-value")
+        if item.metadata["folder"] and not Path(value).is_dir():
+            raise Invalid(f"{name} must be a folder that is there", rule="setting-value")
+    try:
+        ZoneInfo(settings.zone)
+    except (KeyError, ValueError, OSError):
+        raise Invalid(
+            "FHIR_GATEWAY_ZONE must be a name of the IANA database, as Asia/Shanghai",
+            rule="setting-value",
+        ) from None
+    if settings.base_url and not _BASE_URL.fullmatch(settings.base_url):
+        raise Invalid(
+            "FHIR_GATEWAY_BASE_URL must be an address such as https://gw.example/fhir",
+            rule="setting-value",
+        )
+
+
+_BASE_URL = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
 
 
 def environment_of(settings: Settings) -> dict[str, str]:

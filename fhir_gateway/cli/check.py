@@ -19,18 +19,19 @@ from fhir_gateway.search.registry import searchables
 from fhir_gateway.security.actor import SYSTEM_ACCESS
 from fhir_gateway.settings import Settings, load_settings
 from fhir_gateway.store.changes import ChangeSet
+from fhir_gateway.store.opening import SQLITE
 from fhir_gateway.terminology.concept_map import load_concept_maps
 from fhir_gateway.terminology.value_set import load_vocabulary
 
 
 @click.command("check")
-@click.option("--database", help="Where the data is: sqlite:///PATH.")
+@click.option("--database", help="Where the data is: sqlite:///PATH or postgresql://…")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
 def command(database: str | None, as_json: bool) -> None:
     """Check the installation, the data folders and the store.
 
     Reads every table and rule set, opens the store (beside a running server, too), has SQLite
-    examine the file, and commits an empty change set. Exit code 1 when something is wrong.
+    examine its file, and commits an empty change set. Exit code 1 when something is wrong.
     """
     try:
         settings = load_settings(database=database)
@@ -103,7 +104,9 @@ async def _store(settings: Settings) -> str:
 
 
 async def _integrity(settings: Settings) -> str:
-    path = settings.database.removeprefix("sqlite:///")
+    if not settings.database.startswith(SQLITE):
+        return "left to PostgreSQL: see docs/operate.md"
+    path = settings.database.removeprefix(SQLITE)
     connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
     try:
         rows: list[Any] = connection.execute("PRAGMA quick_check").fetchall()

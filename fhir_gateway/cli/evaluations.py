@@ -35,7 +35,7 @@ def command() -> None:
     The same row has no second effect. Any fault, named by line and column, stores nothing.
     """)  # fmt: skip
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--database", help="Where the data is, e.g. sqlite:///var/gateway.sqlite.")
+@click.option("--database", help="Where the data is: sqlite:///PATH or postgresql://…")
 @click.option("--terminology", help="Folder of the catalogue.")
 @click.option("--dry-run", is_flag=True, help="Check the table and store nothing.")
 def import_(file: Path, database: str | None, terminology: str | None, *, dry_run: bool) -> None:

@@ -54,7 +54,7 @@ def command() -> None:
 def _common(function: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     """Gives a subcommand its settings, runs it, and says errors as sentences."""
 
-    @click.option("--database", help="Where the data is, e.g. sqlite:///var/gateway.sqlite.")
+    @click.option("--database", help="Where the data is: sqlite:///PATH or postgresql://…")
     @click.option("--terminology", help="Folder of the catalogue.")
     @click.option("--mappings", help="Folder of the mapping tables.")
     @wraps(function)

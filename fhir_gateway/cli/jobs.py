@@ -34,7 +34,7 @@ def command() -> None:
 def _common(function: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     """Gives a subcommand its settings, runs it, and says errors as sentences."""
 
-    @click.option("--database", help="Where the data is, e.g. sqlite:///var/gateway.sqlite.")
+    @click.option("--database", help="Where the data is: sqlite:///PATH or postgresql://…")
     @click.option("--exports", help="Folder for the files of asynchronous answers.")
     @wraps(function)
     def run(database: str | None, exports: str | None, **options: Any) -> None:

@@ -25,7 +25,7 @@ _NO_BUDGET = 2**53
 @click.command("replay")
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Every decision in the store.")
-@click.option("--database", help="Where the data is: sqlite:///PATH.")
+@click.option("--database", help="Where the data is: sqlite:///PATH or postgresql://…")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON at the end.")
 def command(ids: tuple[str, ...], everything: bool, database: str | None, as_json: bool) -> None:
     """Decides again from recorded inputs, at the recorded commit, by the recorded rules.

@@ -32,7 +32,7 @@ def command() -> None:
 def _with_gateway(function: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     """Opens the store beside a running server or alone, and says errors as sentences."""
 
-    @click.option("--database", help="Where the data is: sqlite:///PATH.")
+    @click.option("--database", help="Where the data is: sqlite:///PATH or postgresql://…")
     @wraps(function)
     def run(database: str | None, **options: Any) -> None:
         async def opened() -> None:

@@ -39,7 +39,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @click.command("serve")
-@click.option("--database", help="Where the data is: sqlite:///PATH.")
+@click.option("--database", help="Where the data is: sqlite:///PATH or postgresql://…")
 @click.option("--host", help="Address to listen on (default 127.0.0.1).")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port (default 8080); 0: a free one.")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64))

@@ -32,7 +32,7 @@ _NICENESS = 10
 
 
 @click.command("worker", short_help="Do long work.")
-@click.option("--database", help="Where the data is, e.g. sqlite:///var/gateway.sqlite.")
+@click.option("--database", help="Where the data is: sqlite:///PATH or postgresql://…")
 @click.option("--exports", help="Folder for the files of asynchronous answers.")
 @click.option(
     "--with-server",
