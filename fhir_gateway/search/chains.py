@@ -191,10 +191,11 @@ def _has(type: str, name: str, text: str, context: Context, depth: int, branches
         raise refusal("_has", "must be _has:Type:reference:parameter", rule="search-has")
     _, source, code, rest = pieces
     if source not in definitions().resource_type_set:
-        raise unknown("_has: resource type", source, definitions().resource_types)
+        types = definitions().resource_types
+        raise unknown("_has: resource type", source, types, within="_has")
     searchable = searchables(source).get(code)
     if searchable is None:
-        raise unknown("_has: parameter", code, searchables(source))
+        raise unknown("_has: parameter", code, searchables(source), within="_has")
     if searchable.refused or searchable.kind != "reference":
         raise refusal("_has", "must name a reference parameter", rule="search-has")
     if "Reference" not in searchable.datatypes:

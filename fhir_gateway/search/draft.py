@@ -120,21 +120,26 @@ def _by_rank(ranked: tuple[int, Condition]) -> int:
     return ranked[0]
 
 
-def unknown(what: str, name: str, known: Iterable[str]) -> Invalid:
-    """An Invalid that names what was asked for and the nearest names that exist."""
+def unknown(what: str, name: str, known: Iterable[str], *, within: str = "") -> Invalid:
+    """An Invalid that names what was asked for and the nearest names that exist.
+
+    `within` is the parameter whose value holds the name; without it the name is a parameter.
+    """
     near = get_close_matches(name, sorted(known), n=3, cutoff=0.5)
     hint = f"; near names: {', '.join(near)}" if near else ""
     return Invalid(
         f"{what} {shown(name)} is not known{hint}",
-        expression=shown(name),
+        expression=within or shown(name),
         rule="unknown-search-parameter",
     )
 
 
-def not_offered(name: str, why: str) -> NotSupported:
-    """A NotSupported for what FHIR has and the gateway does not offer."""
+def not_offered(name: str, why: str, *, value: str = "") -> NotSupported:
+    """A NotSupported for what FHIR has and the gateway does not offer: a parameter, or what its
+    value asks for where one is given."""
+    what = f"{shown(name)}={value}" if value else shown(name)
     return NotSupported(
-        f"Search parameter {shown(name)} is not offered: {why}",
+        f"Search parameter {what} is not offered: {why}",
         expression=shown(name),
         rule="not-offered",
     )

@@ -77,7 +77,7 @@ def _reverse(draft: Draft, parameter: Parameter, *, iterate: bool) -> list[Inclu
     if code == "*":
         _one_level(parameter, iterate)
         if parameter.text == "*":
-            raise not_offered("_revinclude=*", "name a type, as in Observation:*")
+            raise not_offered("_revinclude", "name a type, as in Observation:*", value="*")
         return [
             _backwards(one, target, (draft.type,))
             for one in searchables(source).values()
@@ -113,18 +113,19 @@ def _pieces(draft: Draft, parameter: Parameter) -> tuple[str, str, str | None]:
         raise refusal(name, "must be Type:parameter or Type:parameter:Type", rule="search-include")
     for type in (pieces[0], *pieces[2:]):
         if type not in definitions().resource_type_set:
-            raise unknown(f"{name}: resource type", type, definitions().resource_types)
+            types = definitions().resource_types
+            raise unknown(f"{name}: resource type", type, types, within=name)
     return pieces[0], pieces[1], pieces[2] if len(pieces) == 3 else None
 
 
 def _reference(parameter: Parameter, source: str, code: str) -> Searchable:
     name, searchable = parameter.name.base, searchables(source).get(code)
     if searchable is None:
-        raise unknown(f"{name}: parameter", code, searchables(source))
+        raise unknown(f"{name}: parameter", code, searchables(source), within=name)
     if searchable.kind != "reference" or searchable.refused:
         raise refusal(name, "must name a reference parameter", rule="search-include")
     if not _is_followed(searchable):
-        raise not_offered(f"{name}={source}:{code}", "canonical urls are not followed")
+        raise not_offered(name, "canonical urls are not followed", value=f"{source}:{code}")
     return searchable
 
 

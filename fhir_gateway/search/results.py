@@ -76,7 +76,7 @@ def elements(type: str, names: tuple[str, ...]) -> tuple[str, ...]:
         elif name in definition.members or name == "resourceType":
             found[name] = None
         else:
-            raise unknown("_elements: element", name, definition.elements)
+            raise unknown("_elements: element", name, definition.elements, within="_elements")
     return tuple(found)
 
 

@@ -50,16 +50,16 @@ def _key(draft: Draft, value: str) -> Sort:
         return Sort(0, "updated", descending)
     searchable = searchables(draft.type).get(code)
     if searchable is None:
-        raise unknown("Sort key", code, searchables(draft.type))
+        raise unknown("_sort: key", code, searchables(draft.type), within="_sort")
     if searchable.refused:
-        raise not_offered(f"_sort={code}", searchable.refused)
+        raise not_offered("_sort", searchable.refused, value=code)
     if searchable.parts != (code,):
-        raise not_offered(f"_sort={code}", f"sort by {' or '.join(searchable.parts)}")
+        raise not_offered("_sort", f"sort by {' or '.join(searchable.parts)}", value=code)
     if searchable.kind in _KINDS:
         return Sort(searchable.number, _KINDS[searchable.kind], descending)
     if searchable.kind == "token":
         return _token(draft, searchable, descending)
-    raise not_offered(f"_sort={code}", "sort by one of its parts")
+    raise not_offered("_sort", "sort by one of its parts", value=code)
 
 
 def _token(draft: Draft, searchable: Searchable, descending: bool) -> Sort:
@@ -70,6 +70,7 @@ def _token(draft: Draft, searchable: Searchable, descending: bool) -> Sort:
     if searchable.text_number and "Identifier" not in searchable.datatypes:
         return Sort(searchable.text_number, "text", descending)
     raise not_offered(
-        f"_sort={searchable.code}",
+        "_sort",
         "its values have no order; sort by a date, a text, a coded value or _id",
+        value=searchable.code,
     )
