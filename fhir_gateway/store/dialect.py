@@ -33,7 +33,11 @@ class Dialect:
     `between(low, high)` "it is at least low, and below high unless that is None". `use(index)`
     is a hint that follows a table's name. `then` is a join that is done in the written order.
     `listed(kinds)` is a FROM item `k` of bound rows with the columns k0, k1 …; `columns(kinds,
-    rows)` is how they are bound.
+    rows)` is how they are bound. `within(column, sql)` is "the column is among what a subquery
+    finds", looked up in a table that is made once; `both(new, old)` are the rids of two lists.
+    `gathers` says that matches and their sort keys are put together by GROUP BY and fetched one
+    by one, and that a person's home is bound: PostgreSQL expects one row of everything that a
+    person has, and so would join lists of thousands by running through one for each of the other.
     """
 
     name: str
@@ -47,6 +51,9 @@ class Dialect:
     then: str
     listed: Callable[[str], str]
     columns: Callable[[str, Sequence[Sequence[Any]]], list[Any]]
+    within: Callable[[str, str], str]
+    both: Callable[[Part, Part], Part]
+    gathers: bool
 
 
 def _sqlite_any_of(column: str) -> str:
@@ -97,6 +104,9 @@ SQLITE = Dialect(
     then="CROSS JOIN",
     listed=_sqlite_listed,
     columns=_sqlite_columns,
+    within=lambda column, sql: f"{column} IN ({sql})",
+    both=lambda new, old: (f"{new[0]} AND rid IN ({old[0]})", [*new[1], *old[1]]),
+    gathers=False,
 )
 
 _HEAD = f"left(text, {INDEXED_TEXT})"
@@ -138,6 +148,11 @@ def _postgres_columns(kinds: str, rows: Sequence[Sequence[Any]]) -> list[Any]:
     return [[row[place] for row in rows] for place in range(len(kinds.split()))]
 
 
+def _postgres_both(new: Part, old: Part) -> Part:
+    sql = f"SELECT rid FROM ({new[0]} INTERSECT {old[0]}) c WHERE TRUE"  # noqa: S608 - as above
+    return sql, [*new[1], *old[1]]
+
+
 POSTGRES = Dialect(
     name="postgresql",
     any_of=_postgres_any_of,
@@ -150,4 +165,7 @@ POSTGRES = Dialect(
     then="JOIN",
     listed=_postgres_listed,
     columns=_postgres_columns,
+    within=lambda column, sql: f"({column} IN ({sql})) IS TRUE",
+    both=_postgres_both,
+    gathers=True,
 )

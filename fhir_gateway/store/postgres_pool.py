@@ -33,10 +33,13 @@ LINGER_SECONDS = 0.005
 #: So many resources' places are remembered: a place never changes.
 PLACES = 100_000
 
-#: Plans are made once for all homes: planning takes longer than most reads. The transaction's
-#: settings are the session's, so that BEGIN is the whole message.
+#: Plans are made once for all homes: planning takes longer than most reads. No plan scans a table,
+#: however few rows it had when the plan was made. The transaction's settings are the session's, so
+#: that BEGIN is the whole message.
 _READING = {
     "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "max_parallel_workers_per_gather": "0",
     "default_transaction_isolation": "repeatable read",
     "default_transaction_read_only": "on",
     "statement_timeout": str(round(DEADLINE_SECONDS * 1000)),

@@ -35,9 +35,10 @@ from fhir_gateway.store.postgres_pool import (
     lost,
 )
 from fhir_gateway.store.postgres_sql import SEE_ALL, SEE_OWN, numbered
-from fhir_gateway.store.query import Steps
+from fhir_gateway.store.query import Query, Steps
 from fhir_gateway.store.reader import COUNT_SECONDS, SCAN_SECONDS
 from fhir_gateway.store.scan_sql import scan
+from fhir_gateway.store.search_record import PLACE
 from fhir_gateway.store.search_sql import search
 from fhir_gateway.store.statements import IS_UNDRAINED
 from fhir_gateway.store.store import Change, Dates, Page, Person, Stored, StoredFact
@@ -89,32 +90,46 @@ class PostgresReader:
         try:
             rows: list[Any] = await self._connection.fetch(statement, *values)
             return rows
-        except asyncpg.QueryCanceledError:
-            raise _too_long() from None
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            if is_lost(self._connection, error):
-                self._connection.terminate()
-                raise lost() from None
-            if _is_no_value(error):
-                raise Invalid(
-                    "The request names a text or a number that nothing stored can be",
-                    rule="impossible-value",
-                ) from None
-            raise
+            raise self._told(error) from None
+
+    def _told(self, error: Exception) -> Exception:
+        """What a caller is told of a statement that failed; a fault of ours as it is."""
+        if isinstance(error, asyncpg.QueryCanceledError):
+            return _too_long()
+        if is_lost(self._connection, error):
+            self._connection.terminate()
+            return lost()
+        if _is_no_value(error):
+            return Invalid(
+                "The request names a text or a number that nothing stored can be",
+                rule="impossible-value",
+            )
+        return error
+
+    async def _set(self, *settings: str) -> None:
+        """Settings for the statements of this snapshot, in one round trip."""
+        try:
+            await self._connection.execute("; ".join(f"SET LOCAL {one}" for one in settings))
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise self._told(error) from None
 
     async def _row(self, statement: str, *values: Any) -> Any:
         rows = await self._fetch(statement, *values)
         return rows[0] if rows else None
 
+    async def _walk(self, steps: Steps[_T], *, seconds: float = DEADLINE_SECONDS) -> _T:
+        """As `_drive`, for statements that follow an index until they have a page."""
+        await self._set(f"statement_timeout = {round(seconds * 1000)}", *sql.WALK)
+        return await self._drive(steps, seconds=seconds)
+
     async def _drive(self, steps: Steps[_T], *, seconds: float = DEADLINE_SECONDS) -> _T:
         """What the generator returns. Raises TooCostly when it takes longer than that."""
-        if seconds != DEADLINE_SECONDS:
-            await self._allow(seconds)
         deadline = time.monotonic() + seconds
         try:
             query = next(steps)
             while True:
-                rows = await self._fetch(numbered(query.sql), *query.values)
+                rows = await self._answer(query)
                 if time.monotonic() > deadline:
                     raise _too_long()
                 query = steps.send(rows)
@@ -122,9 +137,11 @@ class PostgresReader:
             value: _T = end.value
             return value
 
-    async def _allow(self, seconds: float) -> None:
-        """Lets the statements of this snapshot take so long."""
-        await self._fetch(f"SET LOCAL statement_timeout = {round(seconds * 1000)}")
+    async def _answer(self, query: Query) -> list[Any]:
+        if query.sql == PLACE:
+            place = await self._place(*query.values)
+            return [place] if place else []
+        return await self._fetch(numbered(query.sql), *query.values)
 
     async def _see_journal(self, type: str) -> None:
         """Makes sure that the journal has its index rows, on a newer snapshot if need be."""
@@ -133,31 +150,31 @@ class PostgresReader:
             try:
                 self.t, self.epoch = await self._pool.begin(self._session)
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                if is_lost(self._connection, error):
-                    self._connection.terminate()
-                    raise lost() from None
-                raise
+                raise self._told(error) from None
 
     # -- one resource ------------------------------------------------------------------------
 
-    async def _place(self, type: str, id: str) -> tuple[int, int, int, str] | None:
-        """Home, type, number and id of a resource that was ever stored."""
-        key = type_key(type)
+    async def _place(self, type: int, id: str) -> tuple[int, int] | None:
+        """Home and number of a resource that was ever stored."""
         places = self._pool.places
-        place = places.get((key, id))
+        place = places.get((type, id))
         if place is None:
-            row = await self._row(sql.PLACE, key, id)
+            row = await self._row(sql.PLACE, type, id)
             if row is None:
                 return None
             if len(places) >= PLACES:
                 places.clear()
-            place = places[key, id] = (row[0], row[1])
-        return place[0], key, place[1], id
+            place = places[type, id] = (row[0], row[1])
+        return place
 
     async def _at(self, statement: str, type: str, id: str) -> Any:
         """The row of a resource that is found by its place; None when there is none to be seen."""
-        place = await self._place(type, id)
-        return await self._row(statement, *place, *self._bound) if place else None
+        key = type_key(type)
+        place = await self._place(key, id)
+        if place is None:
+            return None
+        home, rid = place
+        return await self._row(statement, home, key, rid, id, *self._bound)
 
     async def read(self, type: str, id: str) -> Stored | None:
         """The current version, also a deletion; None when never stored or not visible."""
@@ -219,7 +236,7 @@ class PostgresReader:
             until_t=self.t if until_t is None else min(until_t, self.t),
             at=at, before=before, limit=limit,
         )  # fmt: skip
-        return await self._drive(steps)
+        return await self._walk(steps)
 
     async def scan(
         self,
@@ -239,7 +256,7 @@ class PostgresReader:
             type=type, until_t=until_t, after_rid=after_rid, limit=limit,
             updated_from=updated_from, patients=patients, deleted=deleted,
         )  # fmt: skip
-        return await self._drive(steps, seconds=SCAN_SECONDS)
+        return await self._walk(steps, seconds=SCAN_SECONDS)
 
     # -- a patient's record --------------------------------------------------------------------
 
@@ -342,7 +359,7 @@ class PostgresReader:
 
     async def counts(self) -> dict[str, int]:
         """Current resources by type."""
-        await self._allow(COUNT_SECONDS)
+        await self._set(f"statement_timeout = {round(COUNT_SECONDS * 1000)}", "enable_seqscan = on")
         rows = await self._fetch(self._see.counts, *self._bound)
         names = {type_key(name): name for name in definitions().resource_types}
         return dict(sorted((names[type], count) for type, count in rows))

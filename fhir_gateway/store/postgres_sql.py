@@ -15,7 +15,7 @@ from functools import lru_cache
 from itertools import count
 from typing import NamedTuple
 
-from fhir_gateway.store import visible
+from fhir_gateway.store import search_record, visible
 from fhir_gateway.store.visible import STORED
 
 _MARK = re.compile(r"\?(\d*)")
@@ -28,7 +28,11 @@ def numbered(sql: str) -> str:
     return _MARK.sub(lambda mark: f"${mark[1] or next(numbers)}", sql)
 
 
-PLACE = "SELECT home, rid FROM locator WHERE type = $1 AND id = $2"
+#: For statements that follow an index until they have a page: a plan that is made before it is
+#: known how short the page is would rather join whole tables and sort them.
+WALK = tuple(f"enable_{way} = off" for way in ("hashjoin", "mergejoin", "sort", "bitmapscan"))
+
+PLACE = numbered(search_record.PLACE)
 INDEX_KEY = visible.INDEX_KEY
 CREDENTIAL = numbered(visible.CREDENTIAL)
 HAS_CREDENTIAL = numbered(visible.HAS_CREDENTIAL)

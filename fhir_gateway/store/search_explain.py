@@ -50,10 +50,11 @@ class Explanation(NamedTuple):
 
 def explain(look: Look) -> Steps[Explanation]:
     """How the search would run. Its statements are made and not run, only what leads to them is."""
-    record = one_record(look.plan, look.view)
-    if record is not None:
-        return Explanation("home", (Start("persons", "", None),), (record.sql,), look.budget)
     texts: list[str] = []
+    record = yield from _recorded(one_record(look.plan, look.view), texts)
+    if record is not None:
+        texts.append(record.sql)
+        return Explanation("home", (Start("persons", "", None),), tuple(texts), look.budget)
     try:
         into = yield from _recorded(ways(look), texts)
     except TooCostly as refused:

@@ -12,8 +12,8 @@ from typing import Any
 from fhir_gateway.store.query import Part, Query
 from fhir_gateway.store.search_drive import Look
 from fhir_gateway.store.search_includes import COLUMNS
-from fhir_gateway.store.search_near import Way
-from fhir_gateway.store.search_sort import key_columns, keyset, order
+from fhir_gateway.store.search_near import Way, one_by_one, rids_of
+from fhir_gateway.store.search_sort import gathered, key_columns, keyset, order
 
 
 def statement(look: Look, into: list[Way], limit: Any) -> Query:
@@ -53,6 +53,8 @@ def _sorted_statement(look: Look, into: list[Way], limit: Any) -> Query:
 def _select(look: Look, way: Way) -> Part:
     """One way with its sort keys as columns k0, k1 …"""
     plan, short = look.plan, bool(way.listed[0])
+    if way.scope.kind == "persons" and look.view.dialect.gathers:
+        return _gathered(look, way)
     keys, joins = key_columns(plan, way.scope, look.view.dialect, short=short)
     (source, source_values), (where, where_values) = way.source, way.where
     if short:
@@ -60,4 +62,15 @@ def _select(look: Look, way: Way) -> Part:
     return (
         f"SELECT {COLUMNS}{keys[0]} FROM {source}{joins[0]} WHERE {where}",
         [*keys[1], *source_values, *joins[1], *where_values],
+    )
+
+
+def _gathered(look: Look, way: Way) -> Part:
+    """The same, for a database that gathers."""
+    keys, rids = gathered(look.plan, way.scope, rids_of(look, way), look.view.dialect)
+    source, source_values = one_by_one(look, way.scope, rids)
+    where, where_values = way.where
+    return (
+        f"SELECT {COLUMNS}{keys[0]} FROM {source} WHERE {where}",
+        [*keys[1], *source_values, *where_values],
     )

@@ -2,7 +2,8 @@
 
 Most searches name one Patient and nothing that lies outside of the record. Their statement depends
 on the conditions alone; who the patient is, who asks, and where the page before ended are filled
-in. The home is looked up inside the statement.
+in. The home is looked up inside the statement, or before it by a database that gathers (see
+dialect.py).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 from fhir_gateway.fhir.keys import type_key
 from fhir_gateway.search.plan import Condition, Ids, SearchPlan, Sort
 from fhir_gateway.store.dialect import Dialect
-from fhir_gateway.store.query import Query
+from fhir_gateway.store.query import Query, Steps
 from fhir_gateway.store.search_drive import Look
 from fhir_gateway.store.search_near import near
 from fhir_gateway.store.search_page import statement
@@ -28,13 +29,16 @@ class _Mark(NamedTuple):
     read: Callable[[SearchPlan, View], Any]
 
 
-_HOME = _Mark(lambda plan, view: None)  # replaced by the statement that finds it
+_HOME = _Mark(lambda plan, view: None)  # replaced by the home, or by the statement that finds it
 _PATIENT = _Mark(lambda plan, view: plan.patients[0])
 _CLASS = _Mark(lambda plan, view: view.max_class)
 _OWNERS = _Mark(lambda plan, view: view.owners)
 _LIMIT = _Mark(lambda plan, view: plan.count + 1)
 
 _FIND_HOME = "(SELECT home FROM locator WHERE type = ? AND id = ?)"
+
+#: Where a resource lives. A place never changes: a driver may remember it.
+PLACE = "SELECT home, rid FROM locator WHERE type = ? AND id = ?"
 
 
 def _after(place: int) -> _Mark:
@@ -49,7 +53,7 @@ class _Kept(NamedTuple):
     marks: tuple[tuple[int, _Mark], ...]
 
 
-def one_record(plan: SearchPlan, view: View) -> Query | None:
+def one_record(plan: SearchPlan, view: View) -> Steps[Query | None]:
     """The statement of a page; None when the search needs more than one patient's record."""
     if len(plan.patients) != 1 or plan.follows or plan.rest or plan.home is not None:
         return None
@@ -59,9 +63,13 @@ def one_record(plan: SearchPlan, view: View) -> Query | None:
     )  # fmt: skip
     if kept is None:
         return None
+    home = None
+    if view.dialect.gathers:
+        rows = yield Query(PLACE, (type_key("Patient"), plan.patients[0]))
+        home = rows[0][0] if rows else None
     values = kept.values.copy()
     for place, mark in kept.marks:
-        values[place] = mark.read(plan, view)
+        values[place] = home if mark is _HOME else mark.read(plan, view)
     return Query(kept.sql, values)
 
 
@@ -83,10 +91,11 @@ def _kept(
     view = View(dialect, _CLASS, _OWNERS if restricted else None)  # type: ignore[arg-type]  # filled in later
     here: Any = (_HOME,)
     look = Look(plan, view, 0)
-    return _filled(*statement(look, [near(look, conditions, Scope("persons", here))], _LIMIT))
+    sql, values = statement(look, [near(look, conditions, Scope("persons", here))], _LIMIT)
+    return _kept_as(sql, list(values)) if dialect.gathers else _finding_home(sql, values)
 
 
-def _filled(sql: str, values: Any) -> _Kept:
+def _finding_home(sql: str, values: Any) -> _Kept:
     """The statement with the search for the home in the places of the home."""
     texts = sql.split("?")
     whole, bound = texts[0], []
@@ -97,5 +106,9 @@ def _filled(sql: str, values: Any) -> _Kept:
         else:
             whole += "?" + text
             bound.append(value)
-    marks = tuple((place, value) for place, value in enumerate(bound) if isinstance(value, _Mark))
-    return _Kept(whole, bound, marks)
+    return _kept_as(whole, bound)
+
+
+def _kept_as(sql: str, values: list[Any]) -> _Kept:
+    marks = tuple((place, value) for place, value in enumerate(values) if isinstance(value, _Mark))
+    return _Kept(sql, values, marks)

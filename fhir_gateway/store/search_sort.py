@@ -21,35 +21,46 @@ AFTER_KEYS = 10
 _INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
 _LAST_TEXT = "\U0010ffff" * 4
 
-#: By kind: table, the value upwards, the value downwards, and what stands for none in each.
+#: By kind: table, the column that counts upwards and downwards, and what stands for none in each.
 _KEYS: dict[str, tuple[str, str, str, Any, Any]] = {
-    "int": ("px", "min(v1)", "max(v2)", _INT64_MAX, _INT64_MIN),
-    "value": ("px", "min(v1)", "max(v1)", _INT64_MAX, _INT64_MIN),
-    "text": ("px_text", "min(text)", "max(text)", _LAST_TEXT, ""),
+    "int": ("px", "v1", "v2", _INT64_MAX, _INT64_MIN),
+    "value": ("px", "v1", "v1", _INT64_MAX, _INT64_MIN),
+    "text": ("px_text", "text", "text", _LAST_TEXT, ""),
 }
+#: A missing value of a table, as PostgreSQL has to be told it.
+_NULLS = {"px": "NULL::bigint", "px_text": 'NULL::text COLLATE "C"'}
 #: By place in a closed list of codes; the place is a small integer in every database.
 _LAST_PLACE = (1 << 31) - 1
 _COLUMNS = {"id": "r.id", "updated": "r.updated"}
 
 
 class _Key(NamedTuple):
-    """A sort key that is read from index rows: the best of its values, and what stands for none."""
+    """A sort key that is read from index rows: the best of its values (min or max), and what
+    stands for none.
+    """
 
     table: str
-    value: Part
+    best: str
+    each: Part
     none: Any
     parameter: int
 
+    @property
+    def value(self) -> Part:
+        """The aggregate over a resource's rows."""
+        return f"{self.best}({self.each[0]})", self.each[1]
+
 
 def _key(sort: Sort) -> _Key:
+    best = "max" if sort.descending else "min"
     if sort.kind == "token":
         whens = " ".join(["WHEN ? THEN " + str(place) for place in range(len(sort.ranks))])
-        best = "max" if sort.descending else "min"
         none = -1 if sort.descending else _LAST_PLACE
-        return _Key("px", (f"{best}(CASE v1 {whens} END)", list(sort.ranks)), none, sort.parameter)
+        each = f"CASE v1 {whens} END", list(sort.ranks)
+        return _Key("px", best, each, none, sort.parameter)
     table, up, down, last_up, last_down = _KEYS[sort.kind]
-    value, none = (down, last_down) if sort.descending else (up, last_up)
-    return _Key(table, (value, []), none, sort.parameter)
+    column, none = (down, last_down) if sort.descending else (up, last_up)
+    return _Key(table, best, (column, []), none, sort.parameter)
 
 
 def key_columns(
@@ -90,6 +101,37 @@ def _grouped(key: _Key, scope: Scope, name: str, dialect: Dialect, *, short: boo
         f" AND parameter = ?{among} GROUP BY rid) {name} ON {name}.rid = r.rid",
         [*values, *bound, key.parameter],
     )
+
+
+def gathered(plan: SearchPlan, scope: Scope, rids: Part, dialect: Dialect) -> tuple[Part, Part]:
+    """Columns to add to the SELECT, and a subquery of these rids with their keys, to be named m.
+
+    Matches and keys are read each once and put together by rid.
+    """
+    keys = {n: _key(sort) for n, sort in enumerate(plan.sort) if sort.kind not in _COLUMNS}
+    homes, bound = dialect.among("home", scope.homes)
+    nothing = {n: _NULLS[key.table] for n, key in keys.items()}
+    parts = [(_select("TRUE", nothing) + f" FROM ({rids[0]}) l", rids[1])]
+    for n, key in keys.items():
+        sql = _select("FALSE", {**nothing, n: key.each[0]})
+        parts.append((
+            f"{sql} FROM {key.table} WHERE {homes} AND parameter = ?",
+            [*key.each[1], *bound, key.parameter],
+        ))  # fmt: skip
+    rows, values = union_all(parts)
+    best = "".join(f", {key.best}(k{n}) AS k{n}" for n, key in keys.items())
+    columns = "".join(
+        f", coalesce(m.k{n}, ?) AS k{n}" if n in keys else f", {_COLUMNS[sort.kind]} AS k{n}"
+        for n, sort in enumerate(plan.sort)
+    )
+    return (columns, [key.none for key in keys.values()]), (
+        f"SELECT rid{best} FROM ({rows}) u GROUP BY rid HAVING bool_or(hit)",
+        values,
+    )
+
+
+def _select(hit: str, columns: dict[int, str]) -> str:
+    return f"SELECT rid, {hit} AS hit" + "".join(f", {sql} AS k{n}" for n, sql in columns.items())
 
 
 def _one_by_one(key: _Key, scope: Scope, dialect: Dialect) -> Part:

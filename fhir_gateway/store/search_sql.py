@@ -41,8 +41,10 @@ def search(plan: SearchPlan, access: Access, *, budget: int, dialect: Dialect) -
     look = Look(plan, view_of(access, dialect), budget)
     if plan.explain:
         return Page([], [], None, None, (yield from explain(look)))
-    total = None
-    if plan.only_count or plan.total != "none" or (query := one_record(plan, look.view)) is None:
+    total = query = None
+    if not plan.only_count and plan.total == "none":
+        query = yield from one_record(plan, look.view)
+    if query is None:
         into = yield from ways(look)
         total = yield from _total(plan, into)
         if plan.only_count or not into:

@@ -130,7 +130,7 @@ def _inner(condition: Term) -> list[tuple[Condition, ...]]:
 def _chain(chain: Chain, at: At, view: View) -> Part:
     if at.scope.kind == "persons":
         sql, values = chain_rids(chain, at, view)
-        return f"{at.alias}.rid IN ({sql})", values
+        return view.dialect.within(f"{at.alias}.rid", sql), values
     row = Rows("px", (chain.parameter,), [])
     selects = rows_of(at, row, "e.v1", view.dialect)
     parts = []
@@ -149,13 +149,14 @@ def chain_rids(chain: Chain, at: At, view: View) -> Part:
     """
     scope, dialect = at.scope, view.dialect
     homes, bound = dialect.among("home", scope.homes)
-    start = f"SELECT rid FROM px WHERE {homes} AND parameter = ? AND v1 IN"
+    start = f"SELECT rid FROM px WHERE {homes} AND parameter = ? AND"
     parts: list[Part] = []
     for branch in chain.targets:
         if branch.home is None:
             near = At(_deeper(at.alias), scope)
             sql, values = _keys_of(branch, near, view)
-            parts.append((f"{start} ({sql})", [*bound, chain.parameter, *values]))
+            among = dialect.within("v1", sql)
+            parts.append((f"{start} {among}", [*bound, chain.parameter, *values]))
         parts.append(_far(chain, branch, at, view))
     return union_all(parts)
 

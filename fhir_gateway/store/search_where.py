@@ -221,7 +221,8 @@ def membership(test: Test, at: At, dialect: Dialect) -> Part:
     if scope.kind == "persons":
         parts = [rids(rows, scope, dialect) for rows in test.rows]
         inner, values = union_all(parts)
-        return f"{alias}.rid {not_}IN ({inner})", values
+        within = dialect.within(f"{alias}.rid", inner)
+        return (f"NOT ({within})" if test.negated else within), values
     parts = [part for rows in test.rows for part in rows_of(at, rows, "1", dialect)]
     inner, values = union_all(parts)
     return f"{not_}EXISTS ({inner})", values
