@@ -80,4 +80,4 @@ async def _store(task: Task, images: list[Found], tally: Tally) -> None:
         tally.refuse(str(images[0].path), f"study of {len(images)} files", error)
         return
     results = [item for item in outcome.results if not isinstance(item, bytes)]
-    tally.count(results, task.institution)
+    tally.count(results, task.institution, unmapped=outcome.unmapped)

@@ -7,7 +7,7 @@ import gzip
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Literal, NamedTuple
+from typing import IO, Literal, NamedTuple, cast
 
 from fhir_gateway.errors import GatewayError, NotSupported, Structure, TooLong
 
@@ -119,12 +119,9 @@ def _sniff(head: bytes) -> Kind | None:
 
 
 def _open(path: Path) -> IO[bytes] | gzip.GzipFile:
-    suffix = path.suffix.lower()
-    if suffix == ".gz":
+    if path.suffix.lower() == ".gz":
         return gzip.open(path, "rb")
-    if suffix == ".bz2":
-        return bz2.open(path, "rb")
-    return path.open("rb")
+    return bz2.open(path, "rb") if path.suffix.lower() == ".bz2" else path.open("rb")
 
 
 def read_document(path: Path, *, limit: int = MAX_DOCUMENT) -> bytes:
@@ -148,19 +145,38 @@ def read_start(path: Path) -> bytes:
         raise _unreadable() from None
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """(line number, line) of an NDJSON file, without empty ones. Raises Structure, TooLong."""
+def read_head(path: Path) -> bytes:
+    """The first bytes, unpacked. Raises Structure."""
     try:
         with _open(path) as file:
+            return file.read(4096)
+    except (OSError, EOFError, zlib.error):
+        raise _unreadable() from None
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, bytes, int]]:
+    """(line number, line, place on the disk after it) of an NDJSON file, without empty ones.
+
+    Raises Structure, TooLong.
+    """
+    try:
+        with path.open("rb") as raw, _unpacked(raw, path) as file:
             number = 0
             while line := file.readline(MAX_LINE + 1):
                 number += 1
                 if len(line) > MAX_LINE:
                     raise TooLong(f"Line {number} has more than {MAX_LINE} bytes", rule="line")
                 if stripped := line.strip():
-                    yield number, stripped
+                    yield number, stripped, raw.tell()
     except (OSError, EOFError, zlib.error):
         raise _unreadable() from None
+
+
+def _unpacked(raw: IO[bytes], path: Path) -> IO[bytes]:
+    suffix = path.suffix.lower()
+    if suffix == ".gz":
+        return cast(IO[bytes], gzip.GzipFile(fileobj=raw))
+    return cast(IO[bytes], bz2.BZ2File(raw)) if suffix == ".bz2" else raw
 
 
 def _unreadable() -> Structure:

@@ -11,6 +11,7 @@ import msgspec
 
 from fhir_gateway.errors import GatewayError
 from fhir_gateway.interactions.outcome import Outcome
+from fhir_gateway.store.blobs import unpack
 from fhir_gateway.terminology.coder import DATA_QUALITY
 
 KINDS = ("created", "updated", "unchanged")
@@ -29,6 +30,7 @@ class Tally:
     messages: int = 0
     repeated: int = 0
     coded: int = 0
+    rate: float = 0.0  # resources a second
     resources: Counter[tuple[str, str]] = field(default_factory=Counter)  # (type, kind)
     unmapped: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # (who, code, name)
     refused: list[dict[str, Any]] = field(default_factory=list)
@@ -45,14 +47,16 @@ class Tally:
         self.refused += other.refused
         self.warnings += other.warnings
 
-    def count(self, outcomes: Iterable[Outcome], institution: str) -> None:
-        """Counts what became of resources, and the codes among them that no map knows."""
+    def count(self, outcomes: Iterable[Outcome], institution: str, *, unmapped: int) -> None:
+        """Counts what became of resources, and the codes among them that no map knows: `unmapped`
+        says how many there are."""
         for outcome in outcomes:
             kind = outcome.kind if outcome.kind in KINDS else "unchanged"
             self.resources[outcome.type, kind] += 1
-            body = outcome.body()
-            if _SYSTEM in body:
-                self.flagged(msgspec.json.decode(body), institution)
+            if unmapped and outcome.kind != "deleted":
+                tail = unpack(outcome.enc, outcome.packed)
+                if _SYSTEM in tail:
+                    self.flagged(msgspec.json.decode(outcome.body()), institution)
 
     def flagged(self, resource: dict[str, Any], institution: str) -> None:
         """Counts the code of a resource that carries our flag."""
@@ -127,6 +131,8 @@ class Tally:
             lines.append(f"{'':{width}}" + "".join(f"{kind:>11}" for kind in KINDS))
             lines += [self._row(width, type, [type]) for type in types]
             lines.append(self._row(width, "total", types))
+        if self.rate >= 1:
+            lines.append(f"{self.rate:.0f} resources a second")
         for who in sorted({who for who, _, _ in self.unmapped}):
             lines += self._unmapped(who)
         return lines

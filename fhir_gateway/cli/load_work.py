@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fhir_gateway.cli import load_files
+from fhir_gateway.cli.load_pieces import Piece
 from fhir_gateway.cli.load_tally import Tally
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import GatewayError, Invalid, Structure
@@ -17,6 +18,7 @@ from fhir_gateway.interactions.intake_bundle import (
     Stored,
     check_entries,
     is_bundle,
+    is_received,
     receive_bundle,
     receive_resources,
 )
@@ -26,19 +28,18 @@ from fhir_gateway.mapping.v2_oru import map_oru
 from fhir_gateway.security.actor import GATEWAY, Actor
 from fhir_gateway.security.institution import Institution
 
-#: Lines of NDJSON that are stored together.
-LINES = 500
-
 #: A refusal with one of these rules may be cured by a file that comes later.
 _WAITS = frozenset({"reference", "reference-unknown"})
 
 
 class Task(NamedTuple):
-    """A gateway, whose data it is, and whether anything is stored at all."""
+    """A gateway, whose data it is, whether anything is stored at all, and whether what was stored
+    before is passed over."""
 
     gateway: Gateway
     institution: str
     dry_run: bool
+    resume: bool = False
 
     @property
     def actor(self) -> Actor:
@@ -57,26 +58,36 @@ async def check_institution(gateway: Gateway, id: str) -> None:
         )
 
 
-async def load_file(task: Task, path: Path, *, last: bool) -> tuple[Tally, bool]:
-    """Stores a file. The second value is true when the file should be tried again after the
-    others, because something that it refers to is not stored yet; `last` says not to ask."""
-    tally = Tally(files=1)
+class Result(NamedTuple):
+    """What came of a piece: what to count, and what is to be tried again after the others because
+    something that it refers to is not stored yet (the numbers of lines, or all of the piece)."""
+
+    tally: Tally
+    lines: tuple[int, ...] = ()
+    again: bool = False
+
+
+async def load_piece(task: Task, piece: Piece, *, last: bool) -> Result:
+    """Stores a piece of a file; `last` says that nothing is tried again."""
+    tally = Tally()
+    if piece.is_lines:
+        return await _load_lines(task, piece, tally, last=last)
     try:
-        kind = load_files.kind_of(path)
-        if kind == "json":
-            await _load_json(task, path, tally)
-        elif kind == "ndjson":
-            await _load_lines(task, path, tally)
+        if load_files.kind_of(piece.path) == "json":
+            await _load_json(task, piece.path, tally)
         else:
-            await _load_messages(task, path, tally)
+            await _load_messages(task, piece.path, tally)
     except GatewayError as error:
-        tally.refuse(str(path), "", error)
+        tally.refuse(str(piece.path), "", error)
     waits = any(line["rule"] in _WAITS for line in tally.refused)
-    return (Tally(), True) if waits and not last else (tally, False)
+    return Result(Tally(), again=True) if waits and not last else Result(tally)
 
 
 async def _load_json(task: Task, path: Path, tally: Tally) -> None:
     raw = load_files.read_document(path)
+    if task.resume and await is_received(task.gateway, [raw]):
+        tally.repeated += 1
+        return
     if task.dry_run:
         _check(task, raw, tally, str(path), _entry)
         return
@@ -91,28 +102,28 @@ def _entry(place: int | None) -> str:
     return "" if place is None else f"entry {place + 1}"
 
 
-async def _load_lines(task: Task, path: Path, tally: Tally) -> None:
-    numbers: list[int] = []
-    lines: list[bytes] = []
-    for number, line in load_files.read_lines(path):
-        numbers.append(number)
-        lines.append(line)
-        if len(lines) == LINES:
-            await _store_lines(task, path, numbers, lines, tally)
-            numbers, lines = [], []
-    if lines:
-        await _store_lines(task, path, numbers, lines, tally)
-
-
-async def _store_lines(
-    task: Task, path: Path, numbers: list[int], lines: list[bytes], tally: Tally
-) -> None:
+async def _load_lines(task: Task, piece: Piece, tally: Tally, *, last: bool) -> Result:
+    path, numbers = str(piece.path), piece.numbers
     if task.dry_run:
-        for number, line in zip(numbers, lines, strict=True):
-            _check(task, line, tally, str(path), partial(_line, number))
-        return
-    stored = await receive_resources(task.gateway, task.actor, lines)
-    _tally(task, stored, tally, str(path), lambda index: _line(numbers[index or 0]))
+        for number, line in zip(numbers, piece.lines, strict=True):
+            _check(task, line, tally, path, partial(_line, number))
+        return Result(tally)
+    if task.resume and await is_received(task.gateway, piece.lines):
+        tally.repeated += len(numbers)
+        return Result(tally)
+    stored = await receive_resources(task.gateway, task.actor, piece.lines)
+    tally.count(stored.outcomes, task.institution, unmapped=stored.unmapped)
+    waiting: list[int] = []
+    for refused in stored.refused:
+        if not last and refused.entry is not None and _waits(refused.error):
+            waiting.append(numbers[refused.entry])
+        else:
+            tally.refuse(path, _line(numbers[refused.entry or 0]), refused.error)
+    return Result(tally, tuple(waiting))
+
+
+def _waits(error: GatewayError) -> bool:
+    return any(issue.rule in _WAITS for issue in error.issues)
 
 
 def _line(number: int, _: int | None = None) -> str:
@@ -122,7 +133,7 @@ def _line(number: int, _: int | None = None) -> str:
 def _tally(
     task: Task, stored: Stored, tally: Tally, file: str, place: Callable[[int | None], str]
 ) -> None:
-    tally.count(stored.outcomes, task.institution)
+    tally.count(stored.outcomes, task.institution, unmapped=stored.unmapped)
     for refused in stored.refused:
         tally.refuse(file, place(refused.entry), refused.error)
 
@@ -190,7 +201,7 @@ async def _store_message(task: Task, raw: bytes, tally: Tally, file: str, place:
     tally.repeated += answer.repeated
     if answer.outcome is not None:
         outcomes = [item for item in answer.outcome.results if not isinstance(item, bytes)]
-        tally.count(outcomes, sender.id)
+        tally.count(outcomes, sender.id, unmapped=answer.outcome.unmapped)
     tally.warn(file, place, answer.warnings)
 
 

@@ -14,6 +14,7 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 import msgspec
 
@@ -23,7 +24,7 @@ _HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 _LAST_BLOCK = b"\x03\x00"
 _SQLITE = "sqlite:///"
 _LEVEL = 6
-_PART = ".part"
+_PACKED, _PART = ".gz", ".part"
 _CHUNK = 1 << 16
 
 
@@ -65,6 +66,11 @@ def make_folder(settings: Settings, job: str) -> Path:
     return folder
 
 
+def path_of(folder: Path, name: str) -> Path:
+    """Where a file that has its name lies on the disk."""
+    return folder / (name + _PACKED)
+
+
 class Writer:
     """Writes one file. `file` is what a checkpoint may name; `finish` gives it its own name."""
 
@@ -75,7 +81,7 @@ class Writer:
         process may not know yet that it was replaced, and write on.
         """
         self._folder, self.file = folder, file
-        self._path = folder / (file.name + _PART)
+        self._path = folder / (file.name + _PACKED + _PART)
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         self._stream = os.fdopen(descriptor, "r+b")
         if instead_of:
@@ -102,7 +108,7 @@ class Writer:
         end = _LAST_BLOCK + struct.pack("<II", self.file.crc, self.file.length & 0xFFFF_FFFF)
         self._write(end)
         self.close()
-        os.replace(self._path, self._folder / self.file.name)
+        os.replace(self._path, path_of(self._folder, self.file.name))
         _sync_folder(self._folder)
         return msgspec.structs.replace(self.file, size=self.file.size + len(end))
 
@@ -118,18 +124,18 @@ class Writer:
 
 def _found(folder: Path, name: str) -> Path:
     """A file that was being written; it may have got its name just before its writer ended."""
-    part = folder / (name + _PART)
-    return part if part.exists() else folder / name
+    part = folder / (name + _PACKED + _PART)
+    return part if part.exists() else path_of(folder, name)
 
 
-def _copy(path: Path, target: object, size: int) -> None:
+def _copy(path: Path, target: IO[bytes], size: int) -> None:
     with path.open("rb") as source:
         left = size
         while left:
             data = source.read(min(left, _CHUNK))
             if not data:
                 raise OSError("a file is shorter than its checkpoint says")
-            target.write(data)  # type: ignore[attr-defined]
+            target.write(data)
             left -= len(data)
 
 
@@ -148,7 +154,7 @@ def keep_only(folder: Path, names: Sequence[str], *, fence: int) -> None:
     ground from under it.
     """
     for path in folder.iterdir():
-        if path.name not in names and fence_of(path.name) <= fence:
+        if path.name.removesuffix(_PACKED) not in names and fence_of(path.name) <= fence:
             path.unlink(missing_ok=True)
 
 

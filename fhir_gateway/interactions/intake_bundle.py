@@ -14,7 +14,7 @@ A transaction is stored whole or not at all. Of every other Bundle the good entr
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -23,14 +23,18 @@ import msgspec
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import GatewayError, Issue, Structure, Unprocessable
 from fhir_gateway.fhir.validate import BundleEntry, read_bundle, read_resource
+from fhir_gateway.interactions.intake_references import unstored
 from fhir_gateway.interactions.outcome import Outcome
 from fhir_gateway.interactions.transaction import transaction
 from fhir_gateway.mapping.ids import business_id
-from fhir_gateway.security.actor import Actor
+from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
 from fhir_gateway.store.blobs import pack
 from fhir_gateway.store.changes import Received
 
 FHIR_MEDIA = "application/fhir+json"
+
+#: What is kept as received with the entries at these places.
+ReceivedOf = Callable[[Sequence[int]], Received]
 
 #: Entries of one commit where the Bundle does not ask for one.
 CHUNK = 500
@@ -85,7 +89,7 @@ async def receive_bundle(gateway: Gateway, actor: Actor, raw: bytes) -> Stored:
             gateway, actor, _all_good(entries), received=received, only_if_changed=True
         )
         return Stored(_written(outcome.results), [], outcome.unmapped)
-    return await store_entries(gateway, actor, entries, received)
+    return await store_entries(gateway, actor, entries, lambda places: received)
 
 
 def _all_good(entries: Sequence[BundleEntry | GatewayError]) -> list[BundleEntry]:
@@ -102,11 +106,25 @@ def _all_good(entries: Sequence[BundleEntry | GatewayError]) -> list[BundleEntry
 
 
 async def receive_resources(gateway: Gateway, actor: Actor, documents: Sequence[bytes]) -> Stored:
-    """Stores resources that came by themselves; `Refused.entry` counts them from 0."""
+    """Stores resources that came by themselves; `Refused.entry` counts them from 0.
+
+    What is kept as received are those that are stored.
+    """
     entries = plan_entries(
         actor, [BundleEntry(None, None, None, document) for document in documents], ids=True
     )
-    return await store_entries(gateway, actor, entries, _kept(b"\n".join(documents)))
+
+    def received(places: Sequence[int]) -> Received:
+        return _kept(b"\n".join([documents[place] for place in places]))
+
+    return await store_entries(gateway, actor, entries, received)
+
+
+async def is_received(gateway: Gateway, documents: Sequence[bytes]) -> bool:
+    """Whether these very resources, or this Bundle, were stored before, all of them at once."""
+    digest = sha256(b"\n".join(documents)).digest()
+    async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
+        return await reader.received(digest) is not None
 
 
 def plan_entries(
@@ -157,7 +175,7 @@ async def store_entries(
     gateway: Gateway,
     actor: Actor,
     entries: Sequence[BundleEntry | GatewayError],
-    received: Received,
+    received: ReceivedOf,
 ) -> Stored:
     """Stores independent entries in commits of CHUNK, leaving out those that are refused."""
     outcomes: list[Outcome] = []
@@ -178,9 +196,12 @@ async def _store_chunk(
     gateway: Gateway,
     actor: Actor,
     chunk: list[tuple[int, BundleEntry]],
-    received: Received,
+    received: ReceivedOf,
 ) -> Stored:
-    """One commit; when entries are refused, those are left out and the rest tried again."""
+    """One commit; when entries are refused, those are left out and the rest tried again.
+
+    The store names one reference that leads nowhere at a time, so then all are looked for.
+    """
     refused: list[Refused] = []
     while chunk:
         try:
@@ -188,11 +209,13 @@ async def _store_chunk(
                 gateway,
                 actor,
                 [entry for _, entry in chunk],
-                received=received,
+                received=received([place for place, _ in chunk]),
                 only_if_changed=True,
             )
         except GatewayError as error:
             bad = dict(_blamed(error, len(chunk)))
+            if any(issue.rule == "reference-unknown" for issue in error.issues):
+                bad |= await unstored(gateway, [entry for _, entry in chunk])
             if error.status >= 500 or not bad:
                 return Stored([], [*refused, Refused(None, error)])
             refused += [Refused(chunk[index][0], found) for index, found in bad.items()]

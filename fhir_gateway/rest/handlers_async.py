@@ -20,7 +20,7 @@ from fhir_gateway.errors import Internal, Invalid, NotFound
 from fhir_gateway.interactions import asynchronous
 from fhir_gateway.interactions.asynchronous import EXPORT, REQUEST
 from fhir_gateway.interactions.export import start_export
-from fhir_gateway.interactions.export_files import File, folder_of, packed, unpacked
+from fhir_gateway.interactions.export_files import File, folder_of, packed, path_of, unpacked
 from fhir_gateway.interactions.export_job import manifest, state_of
 from fhir_gateway.interactions.operation_definitions import Call
 from fhir_gateway.rest.errors import refusal
@@ -136,7 +136,7 @@ async def _file(
     headers: tuple[tuple[bytes, bytes], ...],
 ) -> Answer:
     """A file in pieces, as it is packed where the client takes that; audited before the first."""
-    path = folder_of(gateway.settings, job.id) / file.name
+    path = path_of(folder_of(gateway.settings, job.id), file.name)
     if not path.is_file():
         raise Internal("A file of a job is gone")
     await asynchronous.hand_out(gateway, exchange.actor, job=job, file=file.name)

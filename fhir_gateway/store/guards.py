@@ -6,7 +6,7 @@ passed guard has to leave behind (a used key, a counter) is gathered by `keep`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import Any
 
 from fhir_gateway.errors import Conflict, Duplicate, GatewayError, PreconditionFailed, Unprocessable
@@ -30,6 +30,7 @@ def judge(lookups: Lookups, change_set: ChangeSet) -> dict[bytes, int]:
     """The counters as they will stand. Raises what the first guard that fails says."""
     counters: dict[bytes, int] = {}
     used: set[tuple[str, bytes]] = set()
+    put = {f"{put.type}/{put.id}" for put in change_set.puts if put.op != "delete"}
     for index, guard in enumerate(change_set.guards):
         try:
             if isinstance(guard, Counter):
@@ -37,7 +38,7 @@ def judge(lookups: Lookups, change_set: ChangeSet) -> dict[bytes, int]:
             elif isinstance(guard, Unique):
                 _unique(lookups, guard, used)
             elif isinstance(guard, Exists):
-                _exists(lookups, guard, change_set)
+                _exists(lookups, guard, put)
             else:
                 _JUDGES[type(guard)](lookups, guard)
         except GatewayError as error:
@@ -89,11 +90,10 @@ def _absent(lookups: Lookups, guard: Absent) -> None:
     raise one
 
 
-def _exists(lookups: Lookups, guard: Exists, change_set: ChangeSet) -> None:
+def _exists(lookups: Lookups, guard: Exists, put: Set[str]) -> None:
+    if guard.reference in put:
+        return
     type, _, id = guard.reference.partition("/")
-    for put in change_set.puts:
-        if put.id == id and put.type == type and put.op != "delete":
-            return
     current = lookups.current(type_key(type), id)
     if current and not current.deleted:
         return

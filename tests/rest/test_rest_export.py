@@ -190,7 +190,7 @@ def test_what_changes_after_the_request_is_not_in_it(bulk: Bulk) -> None:
 def test_files_are_packed_for_those_who_take_it(bulk: Bulk) -> None:
     manifest, _ = bulk.export("$export?_type=Observation")
     path = manifest["output"][0]["url"].removeprefix(BASE)
-    raw = folder_of(bulk.running.settings, path.split("/")[-2]) / path.split("/")[-1]
+    raw = folder_of(bulk.running.settings, path.split("/")[-2]) / f"{path.split('/')[-1]}.gz"
     packed = bulk.get(path, **{"accept-encoding": "gzip", "accept": "application/fhir+ndjson"})
     assert packed.headers["content-type"] == "application/fhir+ndjson"
     assert packed.headers["content-encoding"] == "gzip"
