@@ -200,8 +200,8 @@ class PostgresWriter:
         puts = 0
         self._alone = max(0, self._alone - 1)
         while (pending := self._waiting.next()) is not None:
-            if pending.future.done():  # told already, or the caller has gone
-                continue
+            if pending.future.done() and not pending.future.cancelled():
+                continue  # refused already; what a caller left behind is done all the same
             work = pending.work
             if taken and type(work) is not type(taken[0].work):
                 self._waiting.put_back([pending])
