@@ -41,6 +41,11 @@ class Condition(NamedTuple):
     types: tuple[str, ...]
 
     @property
+    def line(self) -> Hashable:
+        """Where requests wait whose search is overtaken by the same writes."""
+        return self.types, self.plan.patients
+
+    @property
     def query(self) -> str:
         """The condition as an address below the base."""
         return f"{self.type}?{urlencode(self.plan.applied[:-1])}"

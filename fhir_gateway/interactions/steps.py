@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -61,6 +61,11 @@ class Step:
             return self.resource is None
         return self.op == "create" and self.current is not None
 
+    @property
+    def line(self) -> Hashable:
+        """Where requests wait that change the same as this one."""
+        return self.name if self.condition is None else self.condition.key
+
     def place_of(self, slot: Slot) -> str:
         """The FHIRPath of one of its references."""
         if self.places is None:
@@ -92,13 +97,17 @@ class Guards:
     all: list[Guard] = field(default_factory=list)
     ours: set[int] = field(default_factory=set)
     places: dict[int, str] = field(default_factory=dict)
+    lines: dict[int, Hashable] = field(default_factory=dict)
 
-    def add(self, guard: Guard, *, ours: bool = False, at: str = "") -> None:
-        """Appends a guard; `at` is the FHIRPath of what it guards."""
+    def add(self, guard: Guard, *, ours: bool = False, at: str = "", line: Hashable = None) -> None:
+        """Appends a guard; `at` is the FHIRPath of what it guards, `line` where to wait when
+        another request was faster (interactions.turns)."""
         if ours:
             self.ours.add(len(self.all))
         if at:
             self.places[len(self.all)] = at
+        if line is not None:
+            self.lines[len(self.all)] = line
         self.all.append(guard)
 
     def placed(self, error: GatewayError, index: int) -> GatewayError:

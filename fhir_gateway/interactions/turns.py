@@ -1,5 +1,6 @@
 """Whoever was overtaken waits for its turn: requests of one process that keep changing the same
-thing try again one after the other, instead of all at once and all but one in vain.
+thing go one after the other, instead of all at once and all but one in vain. Who comes while there
+is a line stands at its end.
 
 Only a courtesy between requests of this process; what makes a write safe are its guards.
 """
@@ -7,7 +8,7 @@ Only a courtesy between requests of this process; what makes a write safe are it
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from types import TracebackType
 
 
@@ -38,6 +39,12 @@ class Turn:
         trace: TracebackType | None,
     ) -> None:
         self._leave()
+
+    async def join(self, keys: Iterable[Hashable]) -> None:
+        """Waits in the first of these lines that there is; without one it does nothing."""
+        for key in keys if _lines else ():
+            if key in _lines:
+                return await self.take(key)
 
     async def take(self, key: Hashable) -> None:
         """Waits until nobody else holds this key, after giving up another one."""

@@ -8,7 +8,7 @@ another request, the attempt is made again on a new snapshot. Architecture 5.2, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from fhir_gateway.context import Gateway, new_id
@@ -49,11 +49,9 @@ from fhir_gateway.store.changes import (
     Committed,
     Entry,
     Exists,
-    Guard,
     Once,
     Put,
     Received,
-    Settled,
     VersionIs,
 )
 from fhir_gateway.store.store import Reader
@@ -105,9 +103,10 @@ async def write(
             _read_in(gateway, actor, step)
     given = [step.id for step in steps]
     async with Turn() as turn:
+        await turn.join(_lines(gateway, steps))
         for attempt in range(ATTEMPTS):
-            for step, id in zip(steps, given, strict=True):
-                step.id, step.current, step.put = id, None, None
+            for step, name in zip(steps, given, strict=True):
+                step.id, step.current, step.put = name, None, None
             guards = Guards()
             hopeful = attempt == 0
             change_set = await plan_write(gateway, actor, steps, guards, extras, hopeful=hopeful)
@@ -119,7 +118,8 @@ async def write(
                 if index not in guards.ours:
                     placed = await place_home(gateway, actor, steps, error)
                     raise guards.placed(placed, index) from None
-                await _wait(turn, gateway, guards.all[index])
+                if index in guards.lines:
+                    await turn.take((id(gateway), guards.lines[index]))
                 continue
             gateway.count("commits", 1)
             return Written(_outcomes(steps, committed), committed)
@@ -134,13 +134,13 @@ def _read_in(gateway: Gateway, actor: Actor, step: Step) -> None:
     step.slots = slots(step.resource, step.raw)
 
 
-async def _wait(turn: Turn, gateway: Gateway, guard: Guard) -> None:
-    """Whoever was overtaken at a version or a search tries again after the others there. Not at an
-    identifier: it is found now, and finding it is no contest."""
-    if isinstance(guard, VersionIs):
-        await turn.take((id(gateway), guard.type, guard.id))
-    elif isinstance(guard, Settled):
-        await turn.take((id(gateway), guard.types, guard.homes))
+def _lines(gateway: Gateway, steps: Sequence[Step]) -> Iterator[Hashable]:
+    """Where others may wait already who change the same."""
+    for step in steps:
+        if step.id or step.condition is not None:
+            yield id(gateway), step.line
+        if step.condition is not None:
+            yield id(gateway), step.condition.line
 
 
 async def plan_write(
@@ -212,7 +212,10 @@ async def _unmatched(gateway: Gateway, reader: Reader, step: Step, guards: Guard
         raise NotFound("No resource meets the condition", expression=step.root, rule="no-match")
     if step.op == "delete":
         return
-    guards.add(await none_meets(reader, step.condition), ours=True)
+    guard = await none_meets(reader, step.condition)
+    # An identifier that was taken meanwhile is found at once: no line for that.
+    line = None if step.condition.absent is not None else step.condition.line
+    guards.add(guard, ours=True, line=line)
     step.id = step.body_id or step.id or new_id(gateway)
     if step.body_id is None:
         return
@@ -255,7 +258,7 @@ def _authorise(actor: Actor, step: Step, guards: Guards) -> None:
             check_registry(actor, current.tail, step)
     if step.op != "delete" or (current is not None and not current.deleted):
         ours = step.if_match in (None, ANY_VERSION)
-        guards.add(VersionIs(step.type, step.id, version), ours=ours, at=step.root)
+        guards.add(VersionIs(step.type, step.id, version), ours=ours, at=step.root, line=step.line)
 
 
 def _is_matched(step: Step) -> bool:
