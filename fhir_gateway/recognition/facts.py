@@ -52,7 +52,9 @@ _SIDES: Mapping[str, str] = {
     "左": "L", "左侧": "L", "右": "R", "右侧": "R", "双": "B", "双侧": "B",
 }  # fmt: skip
 
-_VALUE_LENGTH = 200
+#: Longest texts of a fact, in characters: a fact is one entry of an index, which has 2,704 bytes.
+#: No item and no unit that anybody asks for comes near that.
+_CODE_LENGTH, _NAME_LENGTH, _VALUE_LENGTH = 40, 100, 200
 
 
 def derive(resource: dict[str, Any], derived: Derived, zone: str = "Asia/Shanghai") -> None:
@@ -80,8 +82,8 @@ def _observation(resource: Json, derived: Derived, zone: str) -> None:
                 status=resource.get("status", ""),
                 issuer=_organization(resource.get("performer", ())),
                 specimen=canonical_specimen(specimen_of(resource)),
-                unit=_unit(part.get("valueQuantity", {})),
-                method=_concept_text(resource.get("method")),
+                unit=_unit(part.get("valueQuantity", {}))[:_CODE_LENGTH],
+                method=_concept_text(resource.get("method"))[:_NAME_LENGTH],
                 value=_value(part)[:_VALUE_LENGTH],
                 laterality=laterality([resource.get("bodySite")]),
                 flags=_observation_flags(resource, part) | (PRINTED_MARK if mark else 0),
@@ -166,7 +168,7 @@ _READERS = {
 def _catalogue_codes(concepts: Iterable[Json | None]) -> list[tuple[str, str]]:
     """(kind, item) of every catalogue coding, each item once."""
     found = {
-        coding["code"]: SYSTEMS[coding["system"]]
+        coding["code"][:_CODE_LENGTH]: SYSTEMS[coding["system"]]
         for concept in concepts
         for coding in (concept or {}).get("coding", ())
         if coding.get("system") in SYSTEMS and coding.get("code")
@@ -234,7 +236,7 @@ def _organization(references: Iterable[Json]) -> str:
 def _mark(resource: Json) -> str:
     for extension in resource.get("extension", ()):
         if extension.get("url") == MARK_URL:
-            return str(extension.get("valueString", ""))
+            return str(extension.get("valueString", ""))[:_NAME_LENGTH]
     return ""
 
 

@@ -28,6 +28,9 @@ AREA_URL = f"{CANONICAL}/StructureDefinition/evaluation-area"
 PERIOD_URL = f"{CANONICAL}/StructureDefinition/evaluation-period"
 ROUND_URL = f"{CANONICAL}/StructureDefinition/evaluation-round"
 
+#: No item is longer; a longer text would not fit into a key of the register.
+_CODE_LENGTH = 40
+
 #: VerificationResult.status that is an outcome; the others (in-process, attested) are not yet.
 _PASSED: Mapping[str, bool] = {"validated": True, "val-fail": False, "reval-fail": False}
 
@@ -50,7 +53,7 @@ def derive(resource: dict[str, Any], derived: Derived) -> None:
     derived.evaluations += [
         Evaluation(
             institution=institution,
-            item=item.get("code", ""),
+            item=item.get("code", "")[:_CODE_LENGTH],
             area=area.get("code", ""),
             start=period.get("start", "")[:10],
             end=period.get("end", "")[:10],
