@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
+from fhir_gateway.fhir.home import home_of
 from fhir_gateway.fhir.keys import type_key
 from fhir_gateway.store.history_sql import (
     DELETED,
@@ -120,7 +123,8 @@ def _changed(seen: Seen, wanted: Wanted, after_rid: int, limit: int) -> Steps[li
 
 
 def _of_patients(seen: Seen, wanted: Wanted, after_rid: int, limit: int) -> Steps[list[Stored]]:
-    """What names one of these Patients, from their homes."""
+    """What named one of these Patients, from their homes. A resource may have moved to another
+    record of the same person since: what was changed later is judged by its version of then."""
     dialect, found = seen.dialect, list[Stored]()
     listed = dialect.array(wanted.patients or ())
     homes = yield Query(
@@ -131,18 +135,28 @@ def _of_patients(seen: Seen, wanted: Wanted, after_rid: int, limit: int) -> Step
     while homes and len(found) < limit:
         names = yield Query(
             f"""
-            SELECT r.home, r.rid FROM resource r
+            SELECT r.home, r.rid, r.t, r.patient FROM resource r
             WHERE {dialect.any_of("r.home")} AND r.type = ? AND r.rid > ?
-              AND {dialect.any_of("r.patient")} ORDER BY r.rid LIMIT ?""",  # noqa: S608 - a fixed text
-            (where, type_key(wanted.type), after_rid, listed, limit),
+              AND ({dialect.any_of("r.patient")} OR r.t > ?)
+            ORDER BY r.rid LIMIT ?""",  # noqa: S608 - a fixed text
+            (where, type_key(wanted.type), after_rid, listed, wanted.until_t, limit),
         )
         if not names:
             break
-        found += yield from _read_named(seen, wanted, names, limit - len(found))
+        rows = yield from _read_named(seen, wanted, [row[:2] for row in names], len(names))
+        now = {rid: (t, patient) for _, rid, t, patient in names}
+        found += [one for one in rows if _named(one, *now[one.rid], wanted)]
         after_rid = names[-1][1]
         if len(names) < limit:
             break
-    return found
+    return found[:limit]
+
+
+def _named(stored: Stored, t: int, patient: str | None, wanted: Wanted) -> bool:
+    """Whether a version is of one of the Patients; `t` and `patient` are those of the newest."""
+    if t > wanted.until_t and not stored.deleted:  # what follows another names no Patient itself
+        patient = home_of(msgspec.json.decode(stored.whole())).patient or patient
+    return patient in (wanted.patients or ())
 
 
 def _read_named(

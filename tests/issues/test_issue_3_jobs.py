@@ -1,8 +1,10 @@
-"""Kick-offs that come all at once; files of a worker whose predecessor does not know yet."""
+"""Kick-offs that come all at once; files of a worker whose predecessor does not know yet; records
+that move while they are exported."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from running import Running
 from fhir_gateway.interactions.asynchronous import MOST_OPEN
 from fhir_gateway.interactions.export_files import keep_only
 from fhir_gateway.interactions.export_persons import Persons
+from fhir_gateway.interactions.jobs import work_once
+from fhir_gateway.rest.later import WORKS
 from fhir_gateway.store import jobs
 
 ASYNC = {"prefer": "respond-async"}
@@ -52,3 +56,48 @@ def test_a_worker_that_was_replaced_removes_nothing_of_the_next_one(tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["0000-Patient-1.ndjson"]
     first.close()
     second.close()
+
+
+DOCUMENT = [{"system": "urn:oid:2.16.156.10011.1.3", "value": "110101199003074610"}]
+
+
+def result(id: str, patient: str, **members: Any) -> dict[str, Any]:
+    return {"resourceType": "Observation", "id": id, "status": "final", "code": {"text": "x"},
+            "subject": {"reference": f"Patient/{patient}"}, **members}  # fmt: skip
+
+
+def exported(server: Running, place: str) -> list[str]:
+    """What is in the files of an export, as "Type/id status patient"."""
+    assert server.run(work_once(server.gateway, WORKS))
+    files = server.get(place).json()["output"]
+    texts = [server.get(file["url"].removeprefix("http://127.0.0.1")).text for file in files]
+    found = [json.loads(line) for text in texts for line in text.splitlines()]
+    return sorted(
+        f"{one['id']} {one['status']} {one['subject']['reference']}"
+        for one in found
+        if one["resourceType"] == "Observation"
+    )
+
+
+def test_what_moves_to_another_record_of_the_person_is_exported_as_it_was(start: Any) -> None:
+    server: Running = start(open_access=True)
+    for id in "ab":  # one person by document and name: two records of one home
+        server.put(f"/fhir/Patient/{id}", {
+            "resourceType": "Patient", "id": id, "identifier": DOCUMENT,
+            "name": [{"text": "王小明"}], "birthDate": "1990-03-07",
+        })  # fmt: skip
+    for id, patient in (("goes", "a"), ("stays", "a"), ("dies", "a"), ("comes", "b")):
+        server.put(f"/fhir/Observation/{id}", result(id, patient))
+    member = [{"entity": {"reference": "Patient/a"}}]
+    server.put("/fhir/Group/g", {"resourceType": "Group", "id": "g", "type": "person",
+                                 "actual": True, "member": member})  # fmt: skip
+    kicked = server.get("/fhir/Group/g/$export", headers=ASYNC).headers["content-location"]
+    for id, patient in (("goes", "b"), ("stays", "a"), ("comes", "a"), ("new", "a")):
+        answer = server.put(f"/fhir/Observation/{id}", result(id, patient, status="amended"))
+        assert answer.status_code in (200, 201)
+    assert server.delete("/fhir/Observation/dies").status_code == 204
+    expected = [f"{id} final Patient/a" for id in ("dies", "goes", "stays")]
+    assert exported(server, kicked.removeprefix("http://127.0.0.1")) == expected
+    kicked = server.get("/fhir/Group/g/$export", headers=ASYNC).headers["content-location"]
+    expected = [f"{id} amended Patient/a" for id in ("comes", "new", "stays")]
+    assert exported(server, kicked.removeprefix("http://127.0.0.1")) == expected
