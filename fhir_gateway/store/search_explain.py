@@ -18,7 +18,7 @@ from fhir_gateway.store.query import Steps
 from fhir_gateway.store.search_drive import Look
 from fhir_gateway.store.search_near import Way
 from fhir_gateway.store.search_page import statement
-from fhir_gateway.store.search_record import one_record
+from fhir_gateway.store.search_record import one_record, one_resource
 from fhir_gateway.store.search_terms import Keys, Term
 from fhir_gateway.store.search_ways import ways
 
@@ -50,6 +50,9 @@ class Explanation(NamedTuple):
 
 def explain(look: Look) -> Steps[Explanation]:
     """How the search would run. Its statements are made and not run, only what leads to them is."""
+    one = one_resource(look.plan, look.view)
+    if one is not None:
+        return Explanation("index", (Start("everywhere", "_id", _ROUND),), (one.sql,), look.budget)
     texts: list[str] = []
     record = yield from _recorded(one_record(look.plan, look.view), texts)
     if record is not None:

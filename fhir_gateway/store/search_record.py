@@ -1,10 +1,12 @@
-"""The search in one patient's record: one statement, made once and kept.
+"""The searches in one patient's record and for one id: one statement, made once and kept.
 
 Most searches name one Patient and nothing that lies outside of the record. Their statement depends
 on the conditions alone; who the patient is, who asks, and where the page before ended are filled
 in. The home is looked up inside the statement, or before it by a database that gathers (see
 dialect.py).
 """
+
+# ruff: noqa: S608 - SQL is put together from constants and marks; values are always bound
 
 from __future__ import annotations
 
@@ -17,6 +19,7 @@ from fhir_gateway.search.plan import Condition, Ids, SearchPlan, Sort
 from fhir_gateway.store.dialect import Dialect
 from fhir_gateway.store.query import Query, Steps
 from fhir_gateway.store.search_drive import Look
+from fhir_gateway.store.search_includes import COLUMNS
 from fhir_gateway.store.search_near import near
 from fhir_gateway.store.search_page import statement
 from fhir_gateway.store.search_terms import View, has_unbound
@@ -51,6 +54,22 @@ class _Kept(NamedTuple):
     sql: str
     values: list[Any]
     marks: tuple[tuple[int, _Mark], ...]
+
+
+def one_resource(plan: SearchPlan, view: View) -> Query | None:
+    """The statement of a search that is no more than one _id; None for every other."""
+    if len(plan.conditions) != 1 or plan.patients or plan.follows or plan.rest or plan.sort:
+        return None
+    only = plan.conditions[0]
+    if not isinstance(only, Ids) or len(only.ids) != 1 or plan.after is not None:
+        return None
+    see, bound = view.sees("r")
+    return Query(
+        f"SELECT {COLUMNS} FROM locator l {view.dialect.then} resource r"
+        " ON r.home = l.home AND r.type = l.type AND r.rid = l.rid"
+        f" WHERE l.type = ? AND l.id = ? AND {see}",
+        (type_key(plan.type), only.ids[0], *bound),
+    )
 
 
 def one_record(plan: SearchPlan, view: View) -> Steps[Query | None]:

@@ -25,7 +25,7 @@ from fhir_gateway.store.search_explain import explain
 from fhir_gateway.store.search_includes import found, included
 from fhir_gateway.store.search_near import Way
 from fhir_gateway.store.search_page import statement
-from fhir_gateway.store.search_record import one_record
+from fhir_gateway.store.search_record import one_record, one_resource
 from fhir_gateway.store.search_sort import AFTER_KEYS
 from fhir_gateway.store.search_terms import view_of
 from fhir_gateway.store.search_ways import ways
@@ -43,7 +43,7 @@ def search(plan: SearchPlan, access: Access, *, budget: int, dialect: Dialect) -
         return Page([], [], None, None, (yield from explain(look)))
     total = query = None
     if not plan.only_count and plan.total == "none":
-        query = yield from one_record(plan, look.view)
+        query = one_resource(plan, look.view) or (yield from one_record(plan, look.view))
     if query is None:
         into = yield from ways(look)
         total = yield from _total(plan, into)
