@@ -36,14 +36,13 @@ from fhir_gateway.security.institution import (
     level_of,
 )
 from fhir_gateway.settings import Settings, load_settings
-from fhir_gateway.store.sqlite import open_sqlite
+from fhir_gateway.store.opening import open_store
 from fhir_gateway.terminology.area import Areas, load_areas
 from fhir_gateway.terminology.catalogue import Catalogue, load_catalogue
 from fhir_gateway.terminology.concept_map import LocalMap, doubts, load_concept_map
 from fhir_gateway.terminology.registry import problems
 
 R = TypeVar("R")
-_SQLITE = "sqlite:///"
 
 
 @click.group("institution")
@@ -196,16 +195,12 @@ class _Line(NamedTuple):
 @asynccontextmanager
 async def _gateway(settings: Settings) -> AsyncIterator[Gateway]:
     """The store, opened beside a running server or alone, in the little the registry needs."""
-    if not settings.database.startswith(_SQLITE):
-        raise Invalid("The database must be sqlite:///PATH", rule="setting-type")
-    path = Path(settings.database.removeprefix(_SQLITE))
-    path.parent.mkdir(parents=True, exist_ok=True)
     clock, extractors = SystemClock(), list[Extractor]()
 
     def rows(type: str, resource: dict[str, Any]) -> IndexRows:
         return extractors[0].rows(type, resource)
 
-    store = await open_sqlite(path, clock=clock, random=os.urandom, rows=rows)
+    store = await open_store(settings.database, clock=clock, random=os.urandom, rows=rows)
     try:
         extractors.append(Extractor(store.index_key, settings.zone))
         yield Gateway(settings=settings, store=store, extractor=extractors[0], clock=clock)

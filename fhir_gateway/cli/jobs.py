@@ -14,16 +14,15 @@ from typing import Any
 import click
 
 from fhir_gateway.context import SystemClock
-from fhir_gateway.errors import GatewayError, Invalid
+from fhir_gateway.errors import GatewayError
 from fhir_gateway.interactions.export_files import remove
 from fhir_gateway.settings import Settings, load_settings
 from fhir_gateway.store import jobs
 from fhir_gateway.store.jobs import Job
-from fhir_gateway.store.sqlite import open_sqlite
+from fhir_gateway.store.opening import open_store
 from fhir_gateway.store.store import Store
 
 _STATES = ("waiting", "running", "done", "failed", "cancelled", "expired")
-_SQLITE = "sqlite:///"
 
 
 @click.group("jobs")
@@ -53,10 +52,7 @@ def _common(function: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 @asynccontextmanager
 async def _store(settings: Settings) -> AsyncIterator[Store]:
     """The store, without what a server needs beside it."""
-    if not settings.database.startswith(_SQLITE):
-        raise Invalid("database must be sqlite:///PATH", rule="database")
-    path = settings.database.removeprefix(_SQLITE)
-    store = await open_sqlite(path, clock=SystemClock(), random=os.urandom)
+    store = await open_store(settings.database, clock=SystemClock(), random=os.urandom)
     try:
         yield store
     finally:

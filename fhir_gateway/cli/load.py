@@ -25,6 +25,7 @@ from fhir_gateway.cli.load_tally import Tally
 from fhir_gateway.cli.load_work import check_institution
 from fhir_gateway.errors import GatewayError
 from fhir_gateway.settings import Settings, load_settings
+from fhir_gateway.store.opening import SQLITE
 
 #: Bytes of files that are loaded before another process would have started.
 _SMALL = 5_000_000
@@ -106,12 +107,13 @@ def command(
 @contextmanager
 def _store(settings: Settings, *, dry_run: bool) -> Iterator[str]:
     """The database of the load. A dry run makes none: where there is none it uses a passing one."""
-    path = Path(settings.database.removeprefix("sqlite:///"))
-    if not dry_run or path.exists():
-        yield settings.database
+    database = settings.database
+    is_file = database.startswith(SQLITE)
+    if not (dry_run and is_file) or Path(database.removeprefix(SQLITE)).exists():
+        yield database
         return
     with TemporaryDirectory() as folder:
-        yield f"sqlite:///{folder}/dry-run.sqlite"
+        yield f"{SQLITE}{folder}/dry-run.sqlite"
 
 
 async def _tally(

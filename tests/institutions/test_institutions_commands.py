@@ -125,6 +125,15 @@ def test_unknown_institutions_are_named(operator: Operator) -> None:
     assert operator("token").output == "Error: Say for which institution\n"
 
 
-def test_another_kind_of_database_is_refused(tmp_path: Path) -> None:
-    result = CliRunner().invoke(command, ["list", "--database", "postgresql://x"])
-    assert result.output == "Error: The database must be sqlite:///PATH\n"
+@pytest.mark.parametrize(
+    ("database", "told"),
+    [
+        ("mysql://x", "database must be sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME"),
+        ("postgresql://u:secret@127.0.0.1:1/x",
+         "PostgreSQL does not answer; start it, or correct the host and port of the setting"
+         " database"),
+    ],
+)  # fmt: skip
+def test_a_database_that_cannot_be_opened_is_said_to_be(database: str, told: str) -> None:
+    result = CliRunner().invoke(command, ["list", "--database", database])
+    assert result.output == f"Error: {told}\n"
