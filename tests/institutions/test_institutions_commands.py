@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from databases import Databases
 
 from fhir_gateway.cli.institution import command
 
@@ -18,12 +19,12 @@ Operator = Callable[..., Result]
 
 
 @pytest.fixture
-def operator(tmp_path: Path) -> Operator:
+def operator(database: Databases, tmp_path: Path) -> Operator:
     """Runs a subcommand on a database and a mappings folder of the test's own."""
     (tmp_path / "mappings" / "concepts").mkdir(parents=True)
 
     def run(name: str, *arguments: str, stdin: str = "") -> Result:
-        common = ["--database", f"sqlite:///{tmp_path}/data/g.sqlite"]
+        common = ["--database", database.url("g")]
         common += ["--mappings", f"{tmp_path}/mappings"]
         return CliRunner().invoke(command, [name, *arguments, *common], input=stdin)
 

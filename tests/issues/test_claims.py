@@ -7,13 +7,14 @@ from typing import Any
 
 import city as CITY
 import pytest
+from databases import Databases
 from issue_cases import bundle, rule_of
 from running import Running
 
 
 @pytest.fixture(scope="module")
-def city(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    one = Running(tmp_path_factory.mktemp("city") / "gateway.sqlite")
+def city(shared_database: Databases) -> Iterator[Any]:
+    one = Running(shared_database.url("city"))
     yield CITY.City(one)
     one.close()
 

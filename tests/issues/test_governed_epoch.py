@@ -7,6 +7,7 @@ from typing import Any
 
 import city as CITY
 import pytest
+from databases import Databases
 from issue_cases import rule_of
 from running import Running
 
@@ -15,8 +16,8 @@ from fhir_gateway.security.actor import GATEWAY, SYSTEM_ACCESS
 
 
 @pytest.fixture
-def city(tmp_path: Any) -> Iterator[Any]:
-    one = Running(tmp_path / "gateway.sqlite")
+def city(database: Databases) -> Iterator[Any]:
+    one = Running(database.url("gateway"))
     yield CITY.City(one)
     one.close()
 

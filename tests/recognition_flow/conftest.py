@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 from city import City
+from databases import Databases
 from running import Running
 
 
 @pytest.fixture(scope="module")
-def city(tmp_path_factory: pytest.TempPathFactory) -> Iterator[City]:
+def city(shared_database: Databases) -> Iterator[City]:
     """A gateway with authentication, two institutions and the rules in force."""
-    one = Running(tmp_path_factory.mktemp("city") / "gateway.sqlite")
+    one = Running(shared_database.url("city"))
     yield City(one)
     one.close()

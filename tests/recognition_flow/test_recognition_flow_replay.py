@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from city import COMPILED, EVALUATED, POTASSIUM, City, said
 from click.testing import CliRunner
+from databases import Databases
 from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -142,16 +143,16 @@ def test_replay_equals_decision_whatever_was_and_came(
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> str:
-    """A closed store with two decisions and the rule set in force."""
-    one = Running(tmp_path / "gateway.sqlite")
+def decisions(database: Databases) -> str:
+    """The address of a closed store with two decisions and the rule set in force."""
+    one = Running(database.url("gateway"))
     city = City(one)
     patient = city.patient()
     city.result(patient)
     decided(city, patient, POTASSIUM)
     decided(city, city.patient(), POTASSIUM)
     one.close()
-    return f"sqlite:///{tmp_path / 'gateway.sqlite'}"
+    return database.url("gateway")
 
 
 def command(*arguments: str) -> tuple[int, str]:
@@ -159,43 +160,43 @@ def command(*arguments: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-def test_the_command_line_replays_every_decision(database: str) -> None:
-    assert command("replay", "--all", "--database", database) == (0, "2 decisions, 0 differ\n")
-    code, output = command("replay", "no-such-decision", "--database", database)
+def test_the_command_line_replays_every_decision(decisions: str) -> None:
+    assert command("replay", "--all", "--database", decisions) == (0, "2 decisions, 0 differ\n")
+    code, output = command("replay", "no-such-decision", "--database", decisions)
     assert (code, output) == (1, "Error: There is no such decision\n")
-    assert command("replay", "--database", database)[0] == 2
+    assert command("replay", "--database", decisions)[0] == 2
 
 
-def test_the_command_line_lists_retires_and_activates_rule_sets(database: str) -> None:
-    listed = command("rules", "list", "--database", database)[1]
+def test_the_command_line_lists_retires_and_activates_rule_sets(decisions: str) -> None:
+    listed = command("rules", "list", "--database", decisions)[1]
     assert listed.startswith("* 1.0.0")
-    code, output = command("rules", "retire", "1.0.0", "--database", database)
+    code, output = command("rules", "retire", "1.0.0", "--database", decisions)
     assert (code, output.splitlines()[0]) == (0, "1.0.0 retired")
-    assert "None is in force" in command("rules", "list", "--database", database)[1]
-    assert command("rules", "activate", "1.0.0", "--database", database) == (0, "1.0.0 active\n")
-    assert command("rules", "activate", "1.0.0", "--database", database) == (
+    assert "None is in force" in command("rules", "list", "--database", decisions)[1]
+    assert command("rules", "activate", "1.0.0", "--database", decisions) == (0, "1.0.0 active\n")
+    assert command("rules", "activate", "1.0.0", "--database", decisions) == (
         0,
         "1.0.0 unchanged\n",
     )
-    code, output = command("rules", "activate", "9.9.9", "--database", database)
+    code, output = command("rules", "activate", "9.9.9", "--database", decisions)
     assert (code, output) == (1, "Error: There is no rule set 9.9.9; known: 1.0.0\n")
 
 
-def test_the_command_line_checks_and_shows_a_rule_set(database: str, tmp_path: Path) -> None:
-    code, output = command("rules", "check", "1.0.0", "--database", database)
-    assert (code, output.rpartition(": ")[2]) == (0, f"{_rules(database)} rules, nothing wrong\n")
-    shown = command("rules", "show", "1.0.0", "--database", database)[1]
+def test_the_command_line_checks_and_shows_a_rule_set(decisions: str, tmp_path: Path) -> None:
+    code, output = command("rules", "check", "1.0.0", "--database", decisions)
+    assert (code, output.rpartition(": ")[2]) == (0, f"{_rules(decisions)} rules, nothing wrong\n")
+    shown = command("rules", "show", "1.0.0", "--database", decisions)[1]
     assert "quality-evaluation@1" in shown
     source = Path(__file__).parents[2] / "profiles/PlanDefinition/recognition-1.0.0.json"
     broken = parse(source.read_bytes())
     broken["action"][0].pop("documentation")
     path = tmp_path / "broken.json"
     path.write_text(json.dumps(broken), encoding="utf-8")
-    code, output = command("rules", "check", str(path), "--database", database)
+    code, output = command("rules", "check", str(path), "--database", decisions)
     assert code == 1
     assert "PlanDefinition.action[0].documentation" in output
 
 
-def _rules(database: str) -> int:
-    shown = command("rules", "show", "1.0.0", "--database", database)[1]
+def _rules(decisions: str) -> int:
+    shown = command("rules", "show", "1.0.0", "--database", decisions)[1]
     return len(shown.splitlines()) - 1

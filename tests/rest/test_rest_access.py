@@ -16,9 +16,9 @@ from fhir_gateway.settings import Settings
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def server(shared_database):
     """A gateway that wants credentials."""
-    one = Running(tmp_path_factory.mktemp("closed") / "gateway.sqlite")
+    one = Running(shared_database.url("closed"))
     yield one
     one.close()
 

@@ -7,7 +7,6 @@ import json
 from base64 import b64decode
 from uuid import uuid4
 
-import apsw
 import pytest
 from rest_samples import bundle, entry, observation, patient
 from running import Running
@@ -16,8 +15,8 @@ from fhir_gateway.fhir.walk import issues
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    one = Running(tmp_path_factory.mktemp("audited") / "gateway.sqlite")
+def server(shared_database):
+    one = Running(shared_database.url("audited"))
     yield one
     one.close()
 
@@ -162,9 +161,10 @@ def test_a_batch_audits_each_entry(server, mine, person):
     ["/fhir/Patient/{person}", "/fhir/Patient?_id={person}", "/fhir/Patient/{person}/_history",
      "/fhir/Patient/nobody"],
 )  # fmt: skip
-def test_the_event_is_on_disk_before_the_first_byte_of_the_answer(server, mine, person, path):
+def test_the_event_is_on_disk_before_the_first_byte_of_the_answer(
+    server, shared_database, mine, person, path
+):
     """Another connection counts the journal at the moment when the answer starts."""
-    database = server.settings.database.removeprefix("sqlite:///")
     target, _, query = path.format(person=person).partition("?")
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http",
@@ -175,11 +175,7 @@ def test_the_event_is_on_disk_before_the_first_byte_of_the_answer(server, mine, 
     counts = []
 
     def count():
-        connection = apsw.Connection(database, flags=apsw.SQLITE_OPEN_READONLY)
-        try:
-            return connection.execute("SELECT count(*) FROM journal").get
-        finally:
-            connection.close()
+        return shared_database.rows("SELECT count(*) FROM journal", "audited")[0][0]
 
     async def receive():
         await asyncio.sleep(0)
@@ -193,11 +189,11 @@ def test_the_event_is_on_disk_before_the_first_byte_of_the_answer(server, mine, 
     assert counts == [before + 1, before + 1]
 
 
-def test_without_audit_nothing_is_written_for_a_read(tmp_path):
+def test_without_audit_nothing_is_written_for_a_read(database):
     """The switch of the benchmark; the command line has none."""
     from fhir_gateway.app import build
 
-    server = Running(tmp_path / "bench.sqlite", open_access=True)
+    server = Running(database.url("bench"), open_access=True)
     server.run(server.application.close())
     server.application = server.run(build(server.settings, audit=False))
     server.gateway = server.application.gateway
