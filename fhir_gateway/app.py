@@ -44,6 +44,7 @@ from fhir_gateway.rest.operations import operation_resources
 from fhir_gateway.rest.routes import fhir_door
 from fhir_gateway.rest.trace import Trace
 from fhir_gateway.search.index import Extractor, IndexRows
+from fhir_gateway.search.recurring import Recurring
 from fhir_gateway.settings import CANONICAL, Settings
 from fhir_gateway.store.opening import AnyStore, open_store
 from fhir_gateway.terminology.coder import Coder as CatalogueCoder
@@ -182,7 +183,7 @@ async def _open_store(settings: Settings, clock: Clock) -> tuple[AnyStore, Extra
     The store calls for rows of its journal when it has been idle for a moment, which is after
     the extractor was made.
     """
-    made: list[Extractor] = []
+    made: list[Recurring] = []
 
     def rows(type: str, resource: dict[str, Any]) -> IndexRows:
         return made[0].rows(type, resource)
@@ -194,8 +195,9 @@ async def _open_store(settings: Settings, clock: Clock) -> tuple[AnyStore, Extra
         rows=rows,
         search_budget=settings.search_budget,
     )
-    made.append(Extractor(store.index_key, settings.zone))
-    return store, made[0]
+    extractor = Extractor(store.index_key, settings.zone)
+    made.append(Recurring(extractor))
+    return store, extractor
 
 
 def profile_resources(folder: str) -> Iterator[dict[str, Any]]:

@@ -10,8 +10,10 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import msgspec
+
 from fhir_gateway.fhir.keys import key64, type_key
-from fhir_gateway.fhir.wire import parse, splice
+from fhir_gateway.fhir.wire import splice
 from fhir_gateway.store import blobs
 from fhir_gateway.store.apply import Batch
 
@@ -42,6 +44,9 @@ class IndexRows(Protocol):
 RowsOf = Callable[[str, dict[str, Any]], IndexRows]
 
 
+#: The gateway wrote them itself: nothing has to be judged, and no number is indexed.
+_decode = msgspec.json.Decoder().decode
+
 _NAMES = {type_key(name): name for name in JOURNALED}
 _log = logging.getLogger(__name__)
 
@@ -62,7 +67,7 @@ def drain_entries(batch: Batch, entries: Sequence[Sequence[Any]], rows_of: RowsO
              blobs.IN_JOURNAL, None, key64(f"{name}/{id}"))
         )  # fmt: skip
         try:
-            resource = parse(splice(name, id, 1, updated, blobs.unpack(enc, body)))
+            resource = _decode(splice(name, id, 1, updated, blobs.unpack(enc, body)))
             rows.add_index(home, rid, rows_of(name, resource))
         except Exception as error:  # one record that cannot be read must not hold up the others
             _log.error(
