@@ -13,13 +13,15 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from fhir_gateway.errors import GatewayError, Internal
+from fhir_gateway.errors import GatewayError, Internal, Unavailable
 from fhir_gateway.fhir.keys import type_key
-from fhir_gateway.store.changes import ChangeSet, Committed, Entry, PutResult
+from fhir_gateway.store.changes import Absent, ChangeSet, Committed, Entry, PutResult
 from fhir_gateway.store.guards import judge, keep
+from fhir_gateway.store.index_version import Index, check_current, check_not_newer
 from fhir_gateway.store.lookups import Lookups
 from fhir_gateway.store.placing import Homes, Placed, Placing
 from fhir_gateway.store.refusals import Refusal, refusal_of
+from fhir_gateway.store.reindexing import reindex
 from fhir_gateway.store.rows import Rows, resource_row
 
 Outcome = Committed | Refusal
@@ -38,6 +40,7 @@ class Batch:
     updated: int
     rid: int
     homes: Homes
+    index: Index
     n: int = 0
     raises_epoch: bool = False
     rows: Rows = field(default_factory=Rows)
@@ -49,9 +52,9 @@ def apply(batch: Batch, change_set: ChangeSet) -> Iterator[Outcome | None]:
     Anything but a GatewayError that is raised here leaves the transaction unfit to commit.
     """
     if not change_set.id:
-        yield _disclose(batch, change_set)
+        yield from _unnamed(batch, change_set)
         return
-    earlier = _earlier(batch, change_set)
+    earlier = _earlier(batch, change_set) or _not_now(batch.index, change_set)
     if earlier is not None:
         yield earlier
         return
@@ -77,6 +80,7 @@ def apply(batch: Batch, change_set: ChangeSet) -> Iterator[Outcome | None]:
                 batch.lookups.take(batch.rows)
                 yield None
         batch.lookups.take(batch.rows)
+        yield from _reindex(batch, change_set)
         _add_rest(batch, n, change_set)
         outcome = Committed(batch.t, n, batch.updated, results)
     stored = encode_outcome(outcome)
@@ -85,14 +89,45 @@ def apply(batch: Batch, change_set: ChangeSet) -> Iterator[Outcome | None]:
     yield outcome
 
 
-def _disclose(batch: Batch, change_set: ChangeSet) -> Outcome:
-    """Journal entries alone, without an id: told twice they would stand twice, and harm nobody."""
+def _unnamed(batch: Batch, change_set: ChangeSet) -> Iterator[Outcome | None]:
+    """Journal entries alone, without an id: told twice they would stand twice, and harm nobody.
+    Rows that are derived twice are the same.
+    """
     if change_set.guards or change_set.puts or change_set.once or change_set.credentials:
-        return refusal_of(Internal("A change set that does more than record needs an id"))
+        yield refusal_of(Internal("A change set that does more than record needs an id"))
+        return
     n, batch.n = batch.n, batch.n + 1
+    yield from _reindex(batch, change_set)
     _add_rest(batch, n, change_set)
     batch.lookups.take(batch.rows)
-    return Committed(batch.t, n, batch.updated)
+    yield Committed(batch.t, n, batch.updated)
+
+
+def _reindex(batch: Batch, change_set: ChangeSet) -> Iterator[None]:
+    """Other rows for what stays as it is."""
+    for turned in reindex(batch.lookups, batch.rows, change_set.reindex, batch.t):
+        if turned is None:
+            yield None
+        else:
+            batch.raises_epoch |= turned
+    if change_set.indexed:
+        batch.index = batch.index._replace(indexed=change_set.indexed)
+    batch.lookups.take(batch.rows)
+
+
+def _not_now(index: Index, change_set: ChangeSet) -> Refusal | None:
+    """The refusal where rows would be of an older version than what is searched for, or a guard
+    would look where the rows of all resources are not yet. It is not kept: a repeat may pass."""
+    if index.is_current or not (change_set.puts or change_set.guards):
+        return None
+    try:
+        if change_set.puts:
+            check_not_newer(index)
+        if any(isinstance(guard, Absent) for guard in change_set.guards):
+            check_current(index)
+    except Unavailable as error:
+        return refusal_of(error)
+    return None
 
 
 def _earlier(batch: Batch, change_set: ChangeSet) -> Outcome | None:

@@ -97,6 +97,20 @@ class Put(msgspec.Struct, array_like=True):
     raises_epoch: bool = False  # definitions, rule sets, registers, consents
 
 
+class Reindex(msgspec.Struct, array_like=True):
+    """Other derived rows for a version that is current; nothing is done when it is not any more.
+
+    The resource stays as it is: no new version, no row in the change log. Index rows and identity
+    keys are replaced. What a decision may have read (facts, links, evaluations) ends at this
+    commit where it is not derived any more, begins where it is new, and stays where it is the same.
+    """
+
+    type: str
+    id: str
+    version: int
+    derived: Derived
+
+
 class VersionIs(msgspec.Struct, frozen=True, array_like=True, tag_field="guard", tag="version"):
     """If-Match: the current version must be this one (0: must not exist, -1: must exist)."""
 
@@ -199,7 +213,9 @@ class Credential(msgspec.Struct, frozen=True, array_like=True):
 class ChangeSet(msgspec.Struct, array_like=True):
     """One atomic request to the store. Sent again with the same id it has no second effect.
 
-    One that only records what was read may do without an id (b""): it is not remembered.
+    One that only records what was read, or derives rows again, may do without an id (b""): it is
+    not remembered. `reindex` follows the puts. `indexed` says that from this commit on the rows
+    of all resources are of that version (search/version.py); 0 says nothing.
     """
 
     id: bytes  # 16 random bytes
@@ -212,6 +228,8 @@ class ChangeSet(msgspec.Struct, array_like=True):
     refusal: Entry | None = None  # the audit entry of the refusal, should a guard fail
     institution: str = ""  # the institution that sends it, for the list of sources
     urgent: bool = False  # decisions and audit of reads go first
+    reindex: list[Reindex] = []
+    indexed: int = 0
 
 
 class PutResult(msgspec.Struct, frozen=True, array_like=True):

@@ -7,6 +7,7 @@ that were handed to `take` count in every later answer.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -22,6 +23,23 @@ class Current(NamedTuple):
     version: int
     deleted: int
     patient: str | None
+
+
+class Place(NamedTuple):
+    """Where the row of a resource stands."""
+
+    home: int
+    type: int
+    rid: int
+
+
+class Held(NamedTuple):
+    """What current versions have given rise to: rows of the index and of identities, and of facts,
+    links and evaluations those that have not ended; and (owner, sensitivity) by rid.
+    """
+
+    rows: Rows
+    acl: Mapping[int, tuple[int, int]]
 
 
 class Lookups(Protocol):
@@ -53,6 +71,9 @@ class Lookups(Protocol):
 
     def changed(self, guard: Settled) -> bool:
         """Whether a version of these types and homes came after the guard's commit."""
+
+    def held(self, places: Sequence[Place]) -> Held:
+        """What the current versions in these places have given rise to."""
 
     def take(self, rows: Rows) -> None:
         """Takes over what was gathered, and empties it."""

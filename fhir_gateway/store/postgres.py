@@ -12,9 +12,11 @@ from typing import Any
 import asyncpg
 
 from fhir_gateway.errors import Unavailable
+from fhir_gateway.search.version import INDEX_VERSION
 from fhir_gateway.security.actor import Access
 from fhir_gateway.store.changes import ChangeSet, Committed
 from fhir_gateway.store.draining import RowsOf
+from fhir_gateway.store.index_version import RAISE, STATE, Index, check_not_newer
 from fhir_gateway.store.jobs import Command, Job
 from fhir_gateway.store.postgres_durable import address_of, connect_to_write
 from fhir_gateway.store.postgres_migrate import migrate
@@ -118,10 +120,13 @@ async def open_postgres(
 async def _prepare(
     connection: asyncpg.Connection, *, now: int, random: Callable[[int], bytes]
 ) -> None:
-    """Migrates; a migration may take longer than a batch may."""
+    """Migrates, and says whose index is made from now on; a migration may take longer than a
+    batch may."""
     try:
         await connection.execute("SET statement_timeout = 0; SET lock_timeout = 0")
         await migrate(connection, now=now, random=random)
+        check_not_newer(Index(*await connection.fetchrow(STATE)))
+        await connection.execute(numbered(RAISE), INDEX_VERSION)
         await connection.execute("RESET ALL")
     except BaseException:
         connection.terminate()

@@ -16,10 +16,12 @@ from fhir_gateway.store import points
 from fhir_gateway.store.apply import Batch, Outcome, apply
 from fhir_gateway.store.changes import ChangeSet
 from fhir_gateway.store.draining import RowsOf, drain_entries
+from fhir_gateway.store.index_version import check_not_newer
 from fhir_gateway.store.job_sql import carry_out
 from fhir_gateway.store.jobs import Command, Job
 from fhir_gateway.store.placing import Homes
 from fhir_gateway.store.postgres_durable import CommitDoubtful, watched
+from fhir_gateway.store.postgres_held import fetch_held
 from fhir_gateway.store.postgres_lookups import PostgresLookups
 from fhir_gateway.store.postgres_rows import Moved, write
 from fhir_gateway.store.postgres_sql import numbered
@@ -66,6 +68,8 @@ async def commit_sets(
     points.reached("batch-begun")
     found = await fetch(connection, wanted)
     batch, lookups = _opened(wanted, found, now())
+    if places := lookups.places(wanted):
+        lookups.hold(await fetch_held(connection, places))
     outcomes = []
     turn = time.monotonic()
     for change_set in change_sets:
@@ -119,6 +123,7 @@ async def drain(
         await connection.execute("ROLLBACK")
         return -1
     clock = (await fetch(connection, Wanted())).clock
+    check_not_newer(clock.index_version)
     entries = await connection.fetch(_UNDRAINED, *clock.drained, DRAIN_PIECE)
     done = len(entries)
     if entries:
@@ -145,8 +150,9 @@ def _opened(wanted: Wanted, found: Found, now: int) -> tuple[Batch, PostgresLook
     """The batch of the open transaction. Its time is never before that of the one before it."""
     lookups, clock = PostgresLookups(wanted, found), found.clock
     batch = Batch(
-        lookups, clock.t + 1, clock.epoch, max(clock.updated, now), clock.rid, Homes(clock.home)
-    )
+        lookups, clock.t + 1, clock.epoch, max(clock.updated, now), clock.rid, Homes(clock.home),
+        clock.index_version,
+    )  # fmt: skip
     return batch, lookups
 
 
@@ -158,6 +164,7 @@ def _moved(batch: Batch) -> Moved:
         batch.updated,
         batch.rid,
         batch.homes.last,
+        batch.index.indexed,
     )
 
 

@@ -6,9 +6,11 @@ raises KeyError, for "not there" would be a lie.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fhir_gateway.fhir.keys import type_key
 from fhir_gateway.store.changes import Absent, Settled
-from fhir_gateway.store.lookups import Current
+from fhir_gateway.store.lookups import Current, Held, Place
 from fhir_gateway.store.postgres_wanted import PATIENT, Found, Resource, Token, Wanted, token_of
 from fhir_gateway.store.rows import Row, Rows
 
@@ -42,6 +44,7 @@ class PostgresLookups:
         self._tokens: dict[Token, dict[int, str]] = {token: {} for token in wanted.tokens}
         self._settled: dict[Settled, bool] = dict.fromkeys(wanted.settled, False)
         self._changed: set[tuple[int, int]] = set()  # (type, home) changed by the batch
+        self._held = Held(Rows(), {})
         self._lay(wanted, found)
 
     def _lay(self, wanted: Wanted, found: Found) -> None:
@@ -115,6 +118,24 @@ class PostgresLookups:
             if type == PATIENT and current is not None
         }
 
+    def places(self, wanted: Wanted) -> list[Place]:
+        """Where those stand whose rows are derived again."""
+        found = ((type, self._current[type, id]) for type, id in wanted.reindexed)
+        return [
+            Place(current.home, type, current.rid) for type, current in found if current is not None
+        ]
+
+    def hold(self, held: Held) -> None:
+        """What those have given rise to, as the database had it when the batch began."""
+        self._held = held
+
+    def held(self, places: Sequence[Place]) -> Held:
+        """What the current versions in these places have given rise to.
+
+        Of a batch with several change sets that would not be the truth: see PostgresWriter.
+        """
+        return self._held
+
     # -- what the batch does -----------------------------------------------------------------
 
     def take(self, rows: Rows) -> None:
@@ -167,6 +188,8 @@ class PostgresLookups:
 
     def _add_tokens(self, rows: Rows) -> None:
         for parameter, v1, v2, _, rid in rows.gx:
+            if rid not in self._made:
+                continue  # derived again, after all was judged
             _, type, _, id, *_ = self._made[rid]
             for token in ((type, parameter, v1, v2), (type, parameter, v1, None)):
                 if token in self._tokens:

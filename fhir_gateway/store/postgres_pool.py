@@ -16,6 +16,7 @@ from typing import Any
 import asyncpg
 
 from fhir_gateway.errors import Invalid, Unavailable
+from fhir_gateway.store.index_version import Index
 from fhir_gateway.store.visible import CLOCK
 
 #: At most so many snapshots of a process at once; further ones wait their turn, this long.
@@ -124,6 +125,9 @@ def lost() -> Unavailable:
                        rule="database-lost")  # fmt: skip
 
 
+_UNKNOWN = Index(0, 0)
+
+
 @dataclass(slots=True, eq=False)
 class Session:
     """A connection of the pool. `open` is true while it is inside a transaction, `used` when it
@@ -131,6 +135,7 @@ class Session:
     """
 
     connection: asyncpg.Connection
+    index: Index = _UNKNOWN
     open: bool = False
     used: bool = False
     ending: asyncio.TimerHandle | None = None
@@ -203,7 +208,8 @@ class PostgresPool:
         """Ends the session's snapshot, if it has one, and begins another; its (t, epoch)."""
         await session.connection.execute("ROLLBACK; BEGIN" if session.open else "BEGIN")
         session.open = True
-        t, epoch = await session.connection.fetchrow(CLOCK)
+        t, epoch, *index = await session.connection.fetchrow(CLOCK)
+        session.index = Index(*index)
         return t, epoch
 
     def give(self, session: Session) -> None:

@@ -26,6 +26,8 @@ from fhir_gateway.store.changes import Evaluation, Fact
 from fhir_gateway.store.dialect import POSTGRES
 from fhir_gateway.store.draining import JOURNALED
 from fhir_gateway.store.extent import may_meet
+from fhir_gateway.store.index_version import Index, check_current, rests_on_index
+from fhir_gateway.store.lookups import Place
 from fhir_gateway.store.postgres_pool import (
     DEADLINE_SECONDS,
     PLACES,
@@ -42,6 +44,7 @@ from fhir_gateway.store.search_record import PLACE
 from fhir_gateway.store.search_sql import search
 from fhir_gateway.store.statements import IS_UNDRAINED
 from fhir_gateway.store.store import Change, Dates, Page, Person, Stored, StoredFact
+from fhir_gateway.store.walk_sql import walk
 
 _T = TypeVar("_T")
 
@@ -51,6 +54,7 @@ class PostgresReader:
 
     t: int
     epoch: int
+    index: Index
 
     def __init__(
         self,
@@ -74,6 +78,7 @@ class PostgresReader:
     async def __aenter__(self) -> PostgresReader:
         self._session, self.t, self.epoch = await self._pool.snapshot()
         self._connection = self._session.connection
+        self.index = self._session.index
         return self
 
     async def __aexit__(
@@ -149,6 +154,7 @@ class PostgresReader:
             await self._drain()
             try:
                 self.t, self.epoch = await self._pool.begin(self._session)
+                self.index = self._session.index
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 raise self._told(error) from None
 
@@ -258,6 +264,12 @@ class PostgresReader:
         )  # fmt: skip
         return await self._walk(steps, seconds=SCAN_SECONDS)
 
+    async def walk(self, after: Place, *, until_home: int, limit: int) -> list[Stored]:
+        """Current resources in the order of their places, behind one, in homes up to that one."""
+        seen = history_sql.Seen(POSTGRES, self._access)
+        steps = walk(seen, after, until_home=until_home, limit=limit)
+        return await self._walk(steps, seconds=SCAN_SECONDS)
+
     # -- a patient's record --------------------------------------------------------------------
 
     async def record(
@@ -272,6 +284,8 @@ class PostgresReader:
         dates: Dates | None = None,
     ) -> list[Stored]:
         """Current resources of a home that name this Patient, after a place of (type, rid)."""
+        if dates is not None:
+            check_current(self.index)
         steps = record_sql.record(
             history_sql.Seen(POSTGRES, self._access),
             home=home, patient=patient, after=after, limit=limit,
@@ -286,7 +300,10 @@ class PostgresReader:
     # -- search ------------------------------------------------------------------------------
 
     async def search(self, plan: SearchPlan) -> Page:
-        """One page. Raises TooCostly before it runs when the plan's estimate is over budget."""
+        """One page. Raises TooCostly before it runs when the plan's estimate is over budget,
+        Unavailable when it could miss something because the index is of an older version."""
+        if not self.index.is_current and rests_on_index(plan):
+            check_current(self.index)
         for type in JOURNALED:
             if may_meet(plan, type):
                 await self._see_journal(type)

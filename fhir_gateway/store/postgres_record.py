@@ -44,6 +44,7 @@ def is_record(change_set: ChangeSet, homes: Mapping[str, int]) -> bool:
         not change_set.id
         and not (change_set.guards or change_set.puts or change_set.once or change_set.received)
         and not (change_set.credentials or change_set.institution)
+        and not (change_set.reindex or change_set.indexed)
         and bool(change_set.journal)
         and all(
             entry.home or entry.patient is None or entry.patient in homes

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
+from fhir_gateway.store.postgres_held import withdraw
 from fhir_gateway.store.postgres_lookups import PostgresLookups
 from fhir_gateway.store.rows import Row
 
@@ -111,12 +112,14 @@ class Moved(NamedTuple):
     updated: int
     rid: int
     home: int
+    indexed: int
 
 
 async def write(connection: asyncpg.Connection, lookups: PostgresLookups, clock: Moved) -> None:
     """Writes what a batch has gathered and moves the clock; what remains is to commit."""
     if lookups.rows.retired:
         await _retire(connection, lookups.rows.retired)
+    await withdraw(connection, lookups.rows)
     names: list[str] = []
     values: list[Any] = [*clock]
     for group in _GROUPS:
@@ -162,7 +165,7 @@ async def _copy(connection: asyncpg.Connection, name: str, rows: Sequence[Row]) 
 @cache
 def _statement(names: tuple[str, ...]) -> str:
     """Inserts into these tables from arrays, and the clock's step."""
-    number = 6
+    number = 7
     parts = []
     for name in names:
         table = _WRITTEN[name]
@@ -179,7 +182,7 @@ def _statement(names: tuple[str, ...]) -> str:
     return (f"WITH {', '.join(parts)} " if parts else "") + _ADVANCE
 
 
-_ADVANCE = "UPDATE clock SET t = $1, epoch = $2, updated = $3, rid = $4, home = $5"
+_ADVANCE = "UPDATE clock SET t = $1, epoch = $2, updated = $3, rid = $4, home = $5, indexed = $6"
 
 # -- what is superseded --------------------------------------------------------------------------
 

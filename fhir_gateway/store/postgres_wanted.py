@@ -25,6 +25,7 @@ from fhir_gateway.store.changes import (
     Unique,
     VersionIs,
 )
+from fhir_gateway.store.index_version import Index
 
 PATIENT = type_key("Patient")
 
@@ -41,6 +42,7 @@ class Clock(NamedTuple):
     rid: int
     home: int
     drained: tuple[int, ...]
+    index_version: Index
 
 
 class Wanted:
@@ -55,6 +57,7 @@ class Wanted:
         self.tokens: dict[Token, None] = {}
         self.settled: dict[Settled, None] = {}
         self.deletions = 0  # puts that may free a token
+        self.reindexed: dict[Resource, None] = {}
 
     def add(self, change_set: ChangeSet) -> None:
         """Everything that judging and placing this change set may ask."""
@@ -66,6 +69,9 @@ class Wanted:
             self._add_guard(guard)
         for put in change_set.puts:
             self._add_put(put)
+        for item in change_set.reindex:
+            self._add(type_key(item.type), item.id)
+            self.reindexed[type_key(item.type), item.id] = None
         entries = change_set.journal
         if change_set.refusal is not None:
             entries = [*entries, change_set.refusal]
@@ -138,9 +144,9 @@ async def fetch(connection: asyncpg.Connection, wanted: Wanted) -> Found:
     row = await connection.fetchrow(", ".join([_CLOCK, *parts]) + " FROM clock", *values)
     if row is None:
         raise LookupError("the clock row is missing")
-    t, epoch, updated, rid, home, *drained = row[:8]
-    clock = Clock(t, epoch, updated, rid, home, tuple(drained))
-    return Found(clock, **dict(zip(names, row[8:], strict=True)))
+    t, epoch, updated, rid, home = row[:5]
+    clock = Clock(t, epoch, updated, rid, home, row[5:8], Index(*row[8:10]))
+    return Found(clock, **dict(zip(names, row[10:], strict=True)))
 
 
 def _questions(wanted: Wanted) -> Iterable[tuple[str, str, list[Any]]]:
@@ -178,7 +184,7 @@ def _columns(rows: Iterable[Sequence[Any]]) -> list[Any]:
     return list(zip(*rows, strict=True))
 
 
-_CLOCK = "SELECT t, epoch, updated, rid, home, drained_t, drained_n, drained_i"
+_CLOCK = "SELECT t, epoch, updated, rid, home, drained_t, drained_n, drained_i, indexed, indexing"
 #: A lateral subquery with OFFSET is not merged into the query around it: each key is looked up by
 #: index, however small a table was when the plan was made.
 _OUTCOMES = """

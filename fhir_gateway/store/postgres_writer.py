@@ -195,7 +195,8 @@ class PostgresWriter:
             self._planned = now
 
     def _take(self) -> list[Pending]:
-        """Change sets for one batch; or one command, or all drains that follow each other."""
+        """Change sets for one batch, of those that derive rows again one; or one command, or all
+        drains that follow each other."""
         taken: list[Pending] = []
         puts = 0
         self._alone = max(0, self._alone - 1)
@@ -203,7 +204,7 @@ class PostgresWriter:
             if pending.future.done() and not pending.future.cancelled():
                 continue  # refused already; what a caller left behind is done all the same
             work = pending.work
-            if taken and type(work) is not type(taken[0].work):
+            if taken and (type(work) is not type(taken[0].work) or _derives(work)):
                 self._waiting.put_back([pending])
                 break
             taken.append(pending)
@@ -211,7 +212,7 @@ class PostgresWriter:
                 puts += len(work.puts)
             elif not isinstance(work, Drain):
                 break
-            if self._alone or puts >= BATCH_PUTS or len(taken) >= BATCH_SETS:
+            if self._alone or _derives(work) or puts >= BATCH_PUTS or len(taken) >= BATCH_SETS:
                 break
         return taken
 
@@ -286,6 +287,12 @@ class PostgresWriter:
                 await connection.execute("ROLLBACK")
         except _BROKEN:
             connection.terminate()
+
+
+def _derives(work: Work) -> bool:
+    """True for what is judged by rows as they stand in the database, so that no other change set
+    of the same batch may have touched them."""
+    return isinstance(work, ChangeSet) and bool(work.reindex)
 
 
 _AWAY = Unavailable(

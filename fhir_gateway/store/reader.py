@@ -24,6 +24,8 @@ from fhir_gateway.store.changes import Evaluation, Fact
 from fhir_gateway.store.dialect import SQLITE
 from fhir_gateway.store.draining import JOURNALED
 from fhir_gateway.store.extent import is_quick, may_meet
+from fhir_gateway.store.index_version import Index, check_current, rests_on_index
+from fhir_gateway.store.lookups import Place
 from fhir_gateway.store.pool import Pool
 from fhir_gateway.store.query import run
 from fhir_gateway.store.scan_sql import scan
@@ -31,6 +33,7 @@ from fhir_gateway.store.search_sql import search
 from fhir_gateway.store.statements import IS_UNDRAINED
 from fhir_gateway.store.store import Change, Dates, Page, Person, Stored, StoredFact
 from fhir_gateway.store.visible import FACT_SHAPES, SEE_ALL, SEE_OWN
+from fhir_gateway.store.walk_sql import walk
 
 #: Counting every resource reads whole tables; it is asked for by operators only.
 COUNT_SECONDS = 30.0
@@ -44,6 +47,7 @@ class SqliteReader:
 
     t: int
     epoch: int
+    index: Index
 
     def __init__(
         self,
@@ -83,7 +87,8 @@ class SqliteReader:
     def _begin(self) -> None:
         try:
             self._connection.execute("BEGIN")
-            self.t, self.epoch = self._connection.execute(visible.CLOCK).get
+            self.t, self.epoch, *index = self._connection.execute(visible.CLOCK).get
+            self.index = Index(*index)
         except apsw.BusyError:
             raise Unavailable("The database is being recovered", rule="database-locked") from None
 
@@ -182,6 +187,17 @@ class SqliteReader:
 
         return await self._pool.in_thread(self._connection, page, seconds=SCAN_SECONDS)
 
+    async def walk(self, after: Place, *, until_home: int, limit: int) -> list[Stored]:
+        """Current resources in the order of their places, behind one, in homes up to that one."""
+
+        def page() -> list[Stored]:
+            steps = walk(
+                history_sql.Seen(SQLITE, self._access), after, until_home=until_home, limit=limit
+            )
+            return run(steps, self._connection)
+
+        return await self._pool.in_thread(self._connection, page, seconds=SCAN_SECONDS)
+
     # -- a patient's record --------------------------------------------------------------------
 
     async def record(
@@ -196,6 +212,8 @@ class SqliteReader:
         dates: Dates | None = None,
     ) -> list[Stored]:
         """Current resources of a home that name this Patient, after a place of (type, rid)."""
+        if dates is not None:
+            check_current(self.index)
         steps = record_sql.record(
             history_sql.Seen(SQLITE, self._access),
             home=home,
@@ -216,7 +234,10 @@ class SqliteReader:
     # -- search ------------------------------------------------------------------------------
 
     async def search(self, plan: SearchPlan) -> Page:
-        """One page. Raises TooCostly before it runs when the plan's estimate is over budget."""
+        """One page. Raises TooCostly before it runs when the plan's estimate is over budget,
+        Unavailable when it could miss something because the index is of an older version."""
+        if not self.index.is_current and rests_on_index(plan):
+            check_current(self.index)
         for type in JOURNALED:
             if may_meet(plan, type):
                 await self._see_journal(type)

@@ -18,9 +18,20 @@ Row = tuple[Any, ...]
 
 @dataclass(slots=True)
 class Rows:
-    """What a batch is to write, by table. `retired` are (type, home, rid, t)."""
+    """What a batch is to write, by table. `retired` are (type, home, rid, t).
+
+    What is `gone` or `ended` is named by the whole key of its row, what is ended by (t, key).
+    """
 
     retired: list[tuple[int, int, int, int]] = field(default_factory=list)
+    px_gone: list[Row] = field(default_factory=list)
+    px_text_gone: list[Row] = field(default_factory=list)
+    gx_gone: list[Row] = field(default_factory=list)
+    gx_text_gone: list[Row] = field(default_factory=list)
+    fact_ended: list[Row] = field(default_factory=list)
+    result_of_ended: list[Row] = field(default_factory=list)
+    evaluation_ended: list[Row] = field(default_factory=list)
+    identity_gone: list[Row] = field(default_factory=list)
     locator: list[Row] = field(default_factory=list)
     resource: list[Row] = field(default_factory=list)
     px: list[Row] = field(default_factory=list)
@@ -81,7 +92,8 @@ class Rows:
         self.identity += [(key, kind, home, rid) for key, kind in derived.identity]
 
 
-#: The tables to insert into; rows of one name nothing of another that comes later.
+#: What is gathered by table, but what is retired; rows of one name nothing of another that comes
+#: later.
 TABLES = tuple(table.name for table in fields(Rows) if table.name != "retired")
 
 

@@ -17,11 +17,13 @@ from typing import Any, Protocol
 import apsw
 
 from fhir_gateway.errors import Unavailable
+from fhir_gateway.search.version import INDEX_VERSION
 from fhir_gateway.security.actor import Access
 from fhir_gateway.store import lock
 from fhir_gateway.store.changes import ChangeSet, Committed
 from fhir_gateway.store.draining import RowsOf
 from fhir_gateway.store.engine import check_engine, create_file, open_reader, open_writer, use_wal
+from fhir_gateway.store.index_version import RAISE, STATE, Index, check_not_newer
 from fhir_gateway.store.jobs import Command, Job
 from fhir_gateway.store.link import Link, Server, connect
 from fhir_gateway.store.migrate import check, migrate, migrations
@@ -180,6 +182,8 @@ class SqliteStore:
             check(connection, newest=len(migrations()))
             use_wal(connection)
             migrate(connection, now=self._clock.now(), random=self._random)
+            check_not_newer(Index(*connection.execute(STATE).get))
+            connection.execute(RAISE, (INDEX_VERSION,))
         except BaseException as error:
             if connection is not None:
                 connection.close()
@@ -202,11 +206,15 @@ class SqliteStore:
         return link
 
     def _check_schema(self) -> None:
-        """The writer may be of another version; its schema decides whether we may read."""
+        """The writer may be of another version; what it makes decides whether we may read."""
         connection = open_reader(self._path)
         try:
             check(connection, newest=len(migrations()))
-            if connection.pragma("user_version") < len(migrations()):
+            schema = connection.pragma("user_version")
+            index = Index(*connection.execute(STATE).get) if schema == len(migrations()) else None
+            if index is not None:
+                check_not_newer(index)
+            if index is None or index.indexing < INDEX_VERSION:
                 raise Unavailable(
                     "An older version of the gateway is writing the database; stop it first",
                     rule="schema-older",

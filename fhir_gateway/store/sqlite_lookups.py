@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 import apsw
 import msgspec
 
 from fhir_gateway.fhir.keys import type_key
 from fhir_gateway.store import statements as sql
 from fhir_gateway.store.changes import Absent, Settled
-from fhir_gateway.store.lookups import Current
+from fhir_gateway.store.lookups import Current, Held, Place
 from fhir_gateway.store.rows import Rows
 from fhir_gateway.store.sqlite_rows import write
 
@@ -66,6 +69,42 @@ class SqliteLookups:
         homes = msgspec.json.encode(guard.homes).decode() if guard.homes else None
         return bool(self._execute(sql.CHANGED, (guard.since, types, homes)).get)
 
+    def held(self, places: Sequence[Place]) -> Held:
+        """What the current versions in these places have given rise to."""
+        rows, acl = Rows(), dict[int, tuple[int, int]]()
+        homes: dict[int, list[int]] = {}
+        for place in places:
+            acl[place.rid] = self._execute(sql.HELD_ACL, place).get
+            homes.setdefault(place.home, []).append(place.rid)
+        for home, rids in homes.items():
+            self._hold(rows, home, rids)
+        listed = (_json(place.rid for place in places),)
+        rows.evaluation += self._execute(sql.HELD_EVALUATIONS, listed)
+        rows.identity += self._execute(sql.HELD_IDENTITY, listed)
+        return Held(rows, acl)
+
+    def _hold(self, rows: Rows, home: int, rids: list[int]) -> None:
+        """Adds the rows of one home: a person's in one go, one that many share by resource."""
+        execute = self._execute
+        person = home > 0
+        where = sql.HELD_OF_PERSON if person else sql.HELD_SHARED
+        for last in [_json(rids)] if person else rids:
+            for *row, is_global in execute(sql.HELD_INTS + where, (home, last)):
+                rows.px.append(tuple(row))
+                if is_global:
+                    rows.gx.append((*row[1:4], home, row[4]))
+            for *row, is_global in execute(sql.HELD_TEXTS + where, (home, last)):
+                rows.px_text.append(tuple(row))
+                if is_global:
+                    rows.gx_text.append((*row[1:3], home, row[3]))
+            if person:
+                rows.fact += execute(sql.HELD_FACTS + where, (home, last))
+                rows.result_of += execute(sql.HELD_LINKS + where, (home, last))
+
     def take(self, rows: Rows) -> None:
         """Writes what was gathered, and empties it."""
         write(self._connection, rows)
+
+
+def _json(numbers: Iterable[Any]) -> str:
+    return msgspec.json.encode(list(numbers)).decode()

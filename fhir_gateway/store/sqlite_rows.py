@@ -31,6 +31,18 @@ _TABLES = (
     ("change_set", sql.ADD_CHANGE_SET, False),
 )
 
+#: What is taken away or ended, row by row, before anything is added.
+_WITHDRAWN = (
+    ("px_gone", sql.DROP_INDEX_ROW, True),
+    ("px_text_gone", sql.DROP_INDEX_TEXT, True),
+    ("gx_gone", sql.DROP_GLOBAL_ROW, True),
+    ("gx_text_gone", sql.DROP_GLOBAL_TEXT, True),
+    ("fact_ended", sql.END_FACT, False),
+    ("result_of_ended", sql.END_LINK, False),
+    ("evaluation_ended", sql.END_EVALUATION, False),
+    ("identity_gone", sql.DROP_IDENTITY_KEY, False),
+)
+
 #: Nothing in a batch asks for these: they are written once, at its end.
 _JOURNAL = (("journal", sql.ADD_JOURNAL, False), ("journal_home", sql.ADD_JOURNAL_HOME, True))
 
@@ -41,6 +53,7 @@ def write(connection: apsw.Connection, rows: Rows) -> None:
         for row in rows.retired:
             _retire(connection, *row)
         rows.retired.clear()
+    _insert(connection, rows, _WITHDRAWN)
     _insert(connection, rows, _TABLES)
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 # 9223372036854775807, the largest integer, is the end of validity of what is still valid.
 
-CLOCK = "SELECT t, epoch, updated, rid, home FROM clock"
-ADVANCE = "UPDATE clock SET t = ?, epoch = ?, updated = ?, rid = ?, home = ?"
+CLOCK = "SELECT t, epoch, updated, rid, home, indexed, indexing FROM clock"
+ADVANCE = "UPDATE clock SET t = ?, epoch = ?, updated = ?, rid = ?, home = ?, indexed = ?"
 
 # -- what is there ---------------------------------------------------------------------------
 
@@ -85,6 +85,50 @@ ADD_EVALUATION = """
 INSERT OR REPLACE INTO evaluation (institution, item, rid, ordinal, t_from, t_to, area, "start",
   "end", passed, evaluator, round) VALUES (?, ?, ?, ?, ?, 9223372036854775807, ?, ?, ?, ?, ?, ?)"""
 ADD_IDENTITY = "INSERT OR IGNORE INTO identity (key, kind, home, rid) VALUES (?, ?, ?, ?)"
+
+# -- what was derived otherwise: rows by their whole key --------------------------------------
+
+HELD_ACL = "SELECT owner, sensitivity FROM resource WHERE home = ? AND type = ? AND rid = ?"
+HELD_INTS = """
+SELECT p.home, p.parameter, p.v1, p.v2, p.rid, EXISTS (
+  SELECT 1 FROM gx g WHERE g.parameter = p.parameter AND g.v1 = p.v1 AND g.v2 = p.v2
+    AND g.home = p.home AND g.rid = p.rid)
+FROM px p WHERE p.home = ?"""
+HELD_TEXTS = """
+SELECT p.home, p.parameter, p.text, p.rid, EXISTS (
+  SELECT 1 FROM gx_text g WHERE g.parameter = p.parameter AND g.text = p.text
+    AND g.home = p.home AND g.rid = p.rid)
+FROM px_text p WHERE p.home = ?"""
+#: In a person's home its rows are read once, in the homes that many share by their partial index.
+HELD_OF_PERSON = " AND +p.rid IN (SELECT value FROM json_each(?))"
+HELD_SHARED = " AND p.rid = ? AND p.home <= 0"
+HELD_FACTS = """
+SELECT home, item, time, rid, t_from, ordinal, version, time_high, issued, kind, status, issuer,
+  specimen, unit, method, value, laterality, flags, mark, source, patient, result, owner,
+  sensitivity
+FROM fact p WHERE home = ? AND t_to = 9223372036854775807"""
+HELD_LINKS = """
+SELECT home, result, rid, t_from, status, issued, source
+FROM result_of p WHERE home = ? AND t_to = 9223372036854775807"""
+HELD_EVALUATIONS = """
+SELECT institution, item, rid, ordinal, t_from, area, "start", "end", passed, evaluator, round
+FROM evaluation
+WHERE rid IN (SELECT value FROM json_each(?)) AND t_to = 9223372036854775807"""
+HELD_IDENTITY = """
+SELECT key, kind, home, rid FROM identity WHERE rid IN (SELECT value FROM json_each(?))"""
+DROP_INDEX_ROW = """
+DELETE FROM px WHERE home = ? AND parameter = ? AND v1 = ? AND v2 = ? AND rid = ?"""
+DROP_INDEX_TEXT = """
+DELETE FROM px_text WHERE home = ? AND parameter = ? AND text = ? AND rid = ?"""
+DROP_IDENTITY_KEY = "DELETE FROM identity WHERE key = ? AND kind = ? AND home = ? AND rid = ?"
+END_FACT = """
+UPDATE fact SET t_to = ?
+WHERE home = ? AND item = ? AND time = ? AND rid = ? AND t_from = ? AND ordinal = ?"""
+END_LINK = """
+UPDATE result_of SET t_to = ? WHERE home = ? AND result = ? AND rid = ? AND t_from = ?"""
+END_EVALUATION = """
+UPDATE evaluation SET t_to = ?
+WHERE institution = ? AND item = ? AND rid = ? AND ordinal = ? AND t_from = ?"""
 
 # -- the rest of a change set ------------------------------------------------------------------
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from fhir_gateway.fhir.wire import splice
 from fhir_gateway.security.actor import Access
 from fhir_gateway.store.changes import ChangeSet, Committed, Evaluation, Fact
+from fhir_gateway.store.index_version import Index
+from fhir_gateway.store.lookups import Place
 
 if TYPE_CHECKING:
     from fhir_gateway.search.plan import SearchPlan
@@ -106,6 +108,7 @@ class Reader(Protocol):
 
     t: int
     epoch: int
+    index: Index  # of which version the derived rows are
 
     async def read(self, type: str, id: str) -> Stored | None:
         """The current version, also a deletion; None when never stored or not visible."""
@@ -154,6 +157,13 @@ class Reader(Protocol):
         these Patients. `deleted` gives those that were deleted at `until_t`, and only those.
         """
 
+    async def walk(self, after: Place, *, until_home: int, limit: int) -> list[Stored]:
+        """Current resources of all types, journal entries too, in the order of their places.
+
+        Behind the place `after`, in homes up to `until_home`. A place never changes, so that a
+        walk in pieces misses nothing that is there from its beginning to its end.
+        """
+
     async def record(
         self,
         home: int,
@@ -170,13 +180,15 @@ class Reader(Protocol):
 
         Journal entries are not among them. `since` (µs) keeps what was stored at or after it.
         `dates` leaves out what lies wholly outside of the range; what has no such date is kept.
+        It rests on the index: Unavailable as for `search`.
         """
 
     async def shared(self, names: Sequence[tuple[str, str]]) -> list[Stored]:
         """Those of these ("Type", id) that are current and in no person's home, by type and id."""
 
     async def search(self, plan: SearchPlan) -> Page:
-        """One page. Raises TooCostly before it runs when the plan's estimate is over budget."""
+        """One page. Raises TooCostly before it runs when the plan's estimate is over budget,
+        Unavailable when it rests on the index and that is of an older version."""
 
     async def home(self, type: str, id: str) -> int | None:
         """The home of a stored resource."""

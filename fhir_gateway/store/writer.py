@@ -26,6 +26,7 @@ from fhir_gateway.store.apply import Batch, apply
 from fhir_gateway.store.changes import ChangeSet
 from fhir_gateway.store.checkpoints import Checkpointer
 from fhir_gateway.store.draining import RowsOf, drain_entries
+from fhir_gateway.store.index_version import Index
 from fhir_gateway.store.job_sql import carry_out
 from fhir_gateway.store.placing import Homes
 from fhir_gateway.store.query import run
@@ -204,10 +205,11 @@ class Writer:
 
     def _opened(self) -> Batch:
         """The batch of the open transaction. Its time is never before that of the one before it."""
-        t, epoch, updated, rid, home = self._connection.execute(sql.CLOCK).get
+        t, epoch, updated, rid, home, *index = self._connection.execute(sql.CLOCK).get
         self._changed_before = self._connection.total_changes()
         lookups = SqliteLookups(self._connection)
-        return Batch(lookups, t + 1, epoch, max(updated, self._now()), rid, Homes(home))
+        now = max(updated, self._now())
+        return Batch(lookups, t + 1, epoch, now, rid, Homes(home), Index(*index))
 
     def _finish(self, batch: Batch) -> bool:
         """Writes the journal and the clock row; what remains is to commit. False when there is
@@ -221,7 +223,8 @@ class Writer:
         t = batch.t if batch.n else batch.t - 1
         epoch = batch.epoch + batch.raises_epoch
         self._connection.execute(
-            sql.ADVANCE, (t, epoch, batch.updated, batch.rid, batch.homes.last)
+            sql.ADVANCE,
+            (t, epoch, batch.updated, batch.rid, batch.homes.last, batch.index.indexed),
         )
         return True
 

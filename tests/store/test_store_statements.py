@@ -14,7 +14,9 @@ WHOLE_TABLES = ("visible.SEEN", "all.counts", "own.counts")
 #: What sorts the few rows it has found.
 SORTED = ("visible.EVALUATIONS",)
 #: Not statements by themselves.
-PARTS = ("statements.SHARED", "visible.STORED")
+PARTS = (
+    "statements.SHARED", "statements.HELD_OF_PERSON", "statements.HELD_SHARED", "visible.STORED",
+)  # fmt: skip
 
 #: A table of one row, a bound list, and a subquery with a limit.
 SHORT = ("clock", "c", "CONSTANT ROW", "json_each VIRTUAL TABLE INDEX 1:", "change_set")
@@ -31,6 +33,10 @@ def statements_by_name():
                 yield f"{shape}.{name}{size}", text
     for name in ("INDEX_ROWS", "INDEX_TEXTS", "DROP_INDEX_ROWS", "DROP_INDEX_TEXTS"):
         yield f"shared.{name}", getattr(statements, name) + statements.SHARED
+    for name in ("HELD_INTS", "HELD_TEXTS", "HELD_FACTS", "HELD_LINKS"):
+        yield f"person.{name}", getattr(statements, name) + statements.HELD_OF_PERSON
+    for name in ("HELD_INTS", "HELD_TEXTS"):
+        yield f"shared.{name}", getattr(statements, name) + statements.HELD_SHARED
 
 
 CASES = [case for case in statements_by_name() if case[0] not in (*WHOLE_TABLES, *PARTS)]
