@@ -5,7 +5,7 @@ and bytes count, so that a worker that was killed is followed by one that goes o
 files are the same as if nothing had happened. Law of audit: before the job is done, and with that
 before anybody can fetch a file, every person whose resources are in the files has an AuditEvent.
 It is made once for a job and person, of those that are really in the files; each download is then
-an event of its own (docs/adr/0018).
+an event of its own (docs/api/bulk.md).
 """
 
 from __future__ import annotations
