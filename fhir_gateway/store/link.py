@@ -135,7 +135,8 @@ class Server:
     def __init__(self, writer: Writer, path: Path) -> None:
         self._writer = writer
         self._path = path
-        self._server: asyncio.Server | None = None
+        self._listening: socket.socket | None = None
+        self._arriving: set[asyncio.Task[Any]] = set()
         self._wires: set[_Wire] = set()
 
     async def open(self) -> None:
@@ -147,24 +148,50 @@ class Server:
             listening.bind(str(self._path))
         finally:
             os.umask(before)
+        listening.listen(64)
+        listening.setblocking(False)
+        self._listening = listening
+        asyncio.get_running_loop().add_reader(listening, self._admit)
+
+    def _admit(self) -> None:
+        """Takes in who calls. By hand, for asyncio's own server forgets, and leaves waiting, whom
+        it accepted a moment before it was closed.
+        """
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(self._welcome, sock=listening, backlog=64)
+        if self._listening is None:
+            return
+        try:
+            caller, _ = self._listening.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError:  # no descriptor is left: those who call wait a moment
+            loop.remove_reader(self._listening)
+            loop.call_later(1, self._resume)
+            return
+        caller.setblocking(False)
+        task = loop.create_task(loop.connect_accepted_socket(self._welcome, caller))
+        self._arriving.add(task)
+        task.add_done_callback(self._arriving.discard)
+
+    def _resume(self) -> None:
+        if self._listening is not None:
+            asyncio.get_running_loop().add_reader(self._listening, self._admit)
 
     async def stop_listening(self) -> None:
         """No new connections; those that are open may still be answered."""
-        if self._server is not None:
-            self._server.close()
+        if self._listening is not None:
+            asyncio.get_running_loop().remove_reader(self._listening)
+            self._listening.close()
+            self._listening = None
             self._path.unlink(missing_ok=True)
 
     async def close(self) -> None:
         """Ends every connection, after what is answered already has left."""
-        await asyncio.sleep(0)  # who was accepted a moment ago is served first, then let go
+        await asyncio.gather(*self._arriving, return_exceptions=True)
         wires = list(self._wires)
         for wire in wires:
             wire.hang_up()
         await asyncio.gather(*(wire.ended for wire in wires))
-        if self._server is not None:
-            await self._server.wait_closed()
 
     def _welcome(self) -> _Wire:
         wire = _Wire(lambda message: self._accept(message, wire), lambda: self._forget(wire))
