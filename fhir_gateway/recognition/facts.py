@@ -8,7 +8,9 @@ carries no catalogue coding. hl7.org/fhir/R4/observation.html, diagnosticreport.
 imagingstudy.html
 
 The bits of `Fact.flags` are listed in `recognition.model`. A time that is only partly known is a
-range; a result that states no time lies somewhere before it was issued.
+range; a result that states no time lies somewhere before it was issued. A status counts as unknown
+where a modifier extension or implicit rules may turn the meaning round: we know none of them
+(hl7.org/fhir/R4/extensibility.html#modifierExtension).
 """
 
 from __future__ import annotations
@@ -79,7 +81,7 @@ def _observation(resource: Json, derived: Derived, zone: str) -> None:
                 time_high=high,
                 issued=_instant(resource.get("issued"), zone),
                 kind=kind,
-                status=resource.get("status", ""),
+                status=_status(resource),
                 issuer=_organization(resource.get("performer", ())),
                 specimen=canonical_specimen(specimen_of(resource)),
                 unit=_unit(part.get("valueQuantity", {}))[:_CODE_LENGTH],
@@ -95,7 +97,7 @@ def _observation(resource: Json, derived: Derived, zone: str) -> None:
 
 def _diagnostic_report(resource: Json, derived: Derived, zone: str) -> None:
     issued = _instant(resource.get("issued"), zone)
-    status = resource.get("status", "")
+    status = _status(resource)
     results = list(_references(resource.get("result", ()), "Observation"))
     studies = _references(resource.get("imagingStudy", ()), "ImagingStudy")
     derived.links += [
@@ -144,7 +146,7 @@ def _imaging_study(resource: Json, derived: Derived, zone: str) -> None:
                 time_high=high,
                 issued=0,
                 kind="imaging",
-                status=resource.get("status", ""),
+                status=_status(resource),
                 issuer=_organization(performers),
                 specimen="",
                 unit="",
@@ -163,6 +165,25 @@ _READERS = {
     "DiagnosticReport": _diagnostic_report,
     "ImagingStudy": _imaging_study,
 }
+
+
+#: What is void stays void, whatever modifies it.
+_VOID = frozenset({"cancelled", "entered-in-error"})
+
+
+def _status(resource: Json) -> str:
+    """The status, "unknown" where something may modify what the resource says."""
+    status = str(resource.get("status", ""))
+    if status in _VOID:
+        return status
+    inside = [one for name in _PARTS for one in resource.get(name, ())]
+    if any(name in one for one in (resource, *inside) for name in _MODIFIERS):
+        return "unknown"
+    return status
+
+
+_PARTS = ("component", "contained", "series")
+_MODIFIERS = ("modifierExtension", "implicitRules")
 
 
 def _catalogue_codes(concepts: Iterable[Json | None]) -> list[tuple[str, str]]:
