@@ -121,7 +121,7 @@ def _search_pair(draw: st.DrawFn, type: str) -> tuple[str, str]:
         name = draw(st.sampled_from([*RESULTS, *NOT_OFFERED, "_type", "_since", "_at", "_list"]))
         return name, draw(_values(None))
     if kind == 3:
-        return draw(st.sampled_from(["patinet", CANARY, code.upper(), code + "x", ""])), "x"
+        return draw(st.sampled_from(["patinet", "名", code.upper(), code + "x", ""])), "x"
     return code + draw(st.sampled_from(MODIFIERS)), draw(_values(known[code]))
 
 
