@@ -7,7 +7,7 @@ hash of a token, and the AuditEvent that says so, in one commit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
@@ -31,9 +31,10 @@ from fhir_gateway.security.institution import (
 )
 from fhir_gateway.security.tokens import hash_token, new_token
 from fhir_gateway.store.changes import ChangeSet, Credential, Once
-from fhir_gateway.store.store import Reader, Store
+from fhir_gateway.store.store import Reader, Store, Stored
 
 _ISSUED = "credential-issued"  # kind of the mark that an institution was ever given a token
+_PAGE = 500  # Organizations read at a time
 
 
 class _Registry(NamedTuple):
@@ -151,26 +152,42 @@ async def _commit_credential(
 
 
 async def _read(gateway: Gateway, reader: Reader, known: _Registry) -> _Registry:
+    versions: dict[tuple[str, int], Institution | None] = {}
+    async for stored in _organizations(gateway, reader):
+        key = (stored.id, stored.version)
+        if key in known.versions:
+            versions[key] = known.versions[key]
+        else:
+            versions[key] = institution_of(decode(stored.whole()))
+    found = {one.id: one for one in versions.values() if one is not None}
+    return _Registry(reader.epoch, MappingProxyType(found), versions)
+
+
+async def _organizations(gateway: Gateway, reader: Reader) -> AsyncIterator[Stored]:
+    """Those of the registry; all there are while the index is of an older version, for nobody
+    could be told from a stranger then."""
+    if not reader.index.is_current:
+        after = 0
+        while page := await reader.scan(
+            "Organization", until_t=reader.t, after_rid=after, limit=_PAGE
+        ):
+            for stored in page:
+                yield stored
+            after = page[-1].rid
+        return
     plan = plan_search(
         "Organization",
-        [("type", f"{REGISTRY_SYSTEM}|{REGISTRY_CODE}"), ("_count", "500")],
+        [("type", f"{REGISTRY_SYSTEM}|{REGISTRY_CODE}"), ("_count", str(_PAGE))],
         secret=gateway.store.index_key,
         base_url="",
         zone=gateway.settings.zone,
         lenient=False,
-        page_limit=500,
+        page_limit=_PAGE,
     )
-    versions: dict[tuple[str, int], Institution | None] = {}
     while True:
-        page = await reader.search(plan)
-        for stored in page.matches:
-            key = (stored.id, stored.version)
-            if key in known.versions:
-                versions[key] = known.versions[key]
-            else:
-                versions[key] = institution_of(decode(stored.whole()))
-        if page.next is None:
-            break
-        plan = replace(plan, after=page.next)
-    found = {one.id: one for one in versions.values() if one is not None}
-    return _Registry(reader.epoch, MappingProxyType(found), versions)
+        found = await reader.search(plan)
+        for stored in found.matches:
+            yield stored
+        if found.next is None:
+            return
+        plan = replace(plan, after=found.next)

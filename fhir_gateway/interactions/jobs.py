@@ -45,10 +45,12 @@ class Stopped(Exception):
 
 
 class Done(NamedTuple):
-    """What came of a job: a line for people, and what the kind keeps of it."""
+    """What came of a job: a line for people, and what the kind keeps of it, for a while or for
+    good."""
 
     progress: str
     checkpoint: str
+    forever: bool = False
 
 
 class Held:
@@ -128,8 +130,10 @@ async def _carry_out(held: Held, do: Work) -> None:
         _log_fault(held.job, error)
 
 
-async def _complete(held: Held, state: str, progress: str, checkpoint: str) -> None:
-    store, until = held.gateway.store, kept(held.gateway)
+async def _complete(
+    held: Held, state: str, progress: str, checkpoint: str, forever: bool = False
+) -> None:
+    store, until = held.gateway.store, 0 if forever else kept(held.gateway)
     try:
         await jobs.complete(
             store, held.job, state=state, progress=progress, checkpoint=checkpoint, kept=until

@@ -50,6 +50,15 @@ def _drop_our_tags(resource: dict[str, Any]) -> None:
         del meta["tag"]
 
 
+def derived_of(gateway: Gateway, resource: dict[str, Any]) -> Derived:
+    """Everything that a resource gives rise to beside itself."""
+    rows = gateway.extractor.rows(resource["resourceType"], resource)
+    derived = Derived(rows.ints, rows.texts, rows.global_ints, rows.global_texts, [], [], [], [])
+    for derive in gateway.derivers:
+        derive(resource, derived)
+    return derived
+
+
 def put_of(
     gateway: Gateway,
     resource: dict[str, Any],
@@ -61,10 +70,6 @@ def put_of(
 ) -> Put:
     """The Put of a resource whose id and references are final."""
     type = resource["resourceType"]
-    rows = gateway.extractor.rows(type, resource)
-    derived = Derived(rows.ints, rows.texts, rows.global_ints, rows.global_texts, [], [], [], [])
-    for derive in gateway.derivers:
-        derive(resource, derived)
     place = home_of(resource)
     enc, body = pack(tail(resource))
     return Put(
@@ -77,7 +82,7 @@ def put_of(
         follow=place.follow if place.patient is None else None,
         home=institution_home(place.institution) if place.institution else 0,
         owner=owner,
-        derived=derived,
+        derived=derived_of(gateway, resource),
         source=source,
         only_if_changed=only_if_changed,
         raises_epoch=type in EPOCH_TYPES,

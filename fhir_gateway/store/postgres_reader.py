@@ -20,7 +20,7 @@ from fhir_gateway.fhir.definitions import definitions
 from fhir_gateway.fhir.keys import type_key
 from fhir_gateway.search.plan import SearchPlan
 from fhir_gateway.security.actor import Access
-from fhir_gateway.store import blobs, history_sql, jobs, record_sql
+from fhir_gateway.store import blobs, history_sql, jobs, record_sql, visible
 from fhir_gateway.store import postgres_sql as sql
 from fhir_gateway.store.changes import Evaluation, Fact
 from fhir_gateway.store.dialect import POSTGRES
@@ -263,6 +263,11 @@ class PostgresReader:
             updated_from=updated_from, patients=patients, deleted=deleted,
         )  # fmt: skip
         return await self._walk(steps, seconds=SCAN_SECONDS)
+
+    async def given(self) -> tuple[int, int]:
+        """The last resource number and the last person's home that were given."""
+        rid, home = await self._row(visible.GIVEN)
+        return rid, home
 
     async def walk(self, after: Place, *, until_home: int, limit: int) -> list[Stored]:
         """Current resources in the order of their places, behind one, in homes up to that one."""

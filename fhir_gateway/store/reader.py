@@ -187,6 +187,11 @@ class SqliteReader:
 
         return await self._pool.in_thread(self._connection, page, seconds=SCAN_SECONDS)
 
+    async def given(self) -> tuple[int, int]:
+        """The last resource number and the last person's home that were given."""
+        rid, home = self._connection.execute(visible.GIVEN).get
+        return rid, home
+
     async def walk(self, after: Place, *, until_home: int, limit: int) -> list[Stored]:
         """Current resources in the order of their places, behind one, in homes up to that one."""
 

@@ -157,6 +157,9 @@ class Reader(Protocol):
         these Patients. `deleted` gives those that were deleted at `until_t`, and only those.
         """
 
+    async def given(self) -> tuple[int, int]:
+        """The last resource number and the last person's home that were given."""
+
     async def walk(self, after: Place, *, until_home: int, limit: int) -> list[Stored]:
         """Current resources of all types, journal entries too, in the order of their places.
 

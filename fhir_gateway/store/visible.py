@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 CLOCK = "SELECT t, epoch, indexed, indexing FROM clock"
+GIVEN = "SELECT rid, home FROM clock"
 INDEX_KEY = "SELECT index_key FROM clock"
 CREDENTIAL = "SELECT institution FROM credential WHERE hash = ? AND active = 1"
 HAS_CREDENTIAL = "SELECT EXISTS (SELECT 1 FROM credential WHERE institution = ? AND active = 1)"
