@@ -11,8 +11,16 @@ import pytest
 from export_cases import Bulk, Json, names, observation, parameters, patient, plain, put
 from running import BASE, Running
 
+from fhir_gateway.fhir.keys import key64
 from fhir_gateway.interactions import export_files, export_job, export_persons, jobs
+from fhir_gateway.interactions.export import DEFINITION as EXPORT
+from fhir_gateway.interactions.export import start_export
 from fhir_gateway.interactions.export_files import folder_of
+from fhir_gateway.interactions.given import take_query
+from fhir_gateway.interactions.operation_definitions import Call
+from fhir_gateway.interactions.prepare import prepare
+from fhir_gateway.security.actor import RESTRICTED, Access, Actor
+from fhir_gateway.store.changes import ChangeSet
 
 ORGANIZATION = {"resourceType": "Organization", "id": "o1", "name": "x"}
 
@@ -122,9 +130,9 @@ def test_groups_that_cannot_be_exported_say_why(bulk: Bulk) -> None:
     ],
 )
 def test_what_cannot_be_done_exactly_is_refused_by_name(
-    bulk: Bulk, path: str, element: str
+    client: Running, path: str, element: str
 ) -> None:
-    answer = bulk.kick(path)
+    answer = Bulk(client).kick(path)
     assert answer.status_code == 400
     assert answer.json()["issue"][0]["expression"] == [element]
 
@@ -138,7 +146,8 @@ def test_patients_that_cannot_be_exported_are_refused(bulk: Bulk) -> None:
     assert ask("$export", "p1") == 400
 
 
-def test_an_export_has_to_be_asynchronous_and_in_its_place(bulk: Bulk) -> None:
+def test_an_export_has_to_be_asynchronous_and_in_its_place(client: Running) -> None:
+    bulk = Bulk(client)
     told = [
         bulk.kick("$export", prefer="handling=lenient").status_code,
         bulk.kick("Group/$export").status_code,
@@ -356,3 +365,57 @@ def test_whoever_dies_anywhere_is_followed_by_one_that_ends_the_work_exactly(
     assert len(list(folder.iterdir())) == len(manifest["output"])
     events = bulk.get("/fhir/AuditEvent?subtype=operation&_summary=count").json()["total"]
     assert events == 1 + 2 + 1 + len(manifest["output"])  # asked, two persons, the whole, files
+
+
+def test_a_result_that_has_expired_is_gone(bulk: Bulk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "kept", lambda gateway: 1)
+    place = bulk.accepted("$export?_type=Patient")
+    bulk.work()
+    assert bulk.get(place).status_code == 404
+    folder = folder_of(bulk.running.settings, place.rpartition("/")[2])
+    assert folder.exists()
+    bulk.running.run(jobs.tidy(bulk.running.gateway))
+    assert not folder.exists()
+
+
+def exported_by(bulk: Bulk, access: Access) -> list[str]:
+    """What a caller with this Access exports, and may fetch afterwards."""
+    gateway, run = bulk.running.gateway, bulk.running.run
+    actor = Actor("open", "open-access", access=access)
+    given = take_query([("_type", "Patient,Observation")], EXPORT)
+    call = Call("$export", base=f"{BASE}/fhir", parameters=given.parameters)
+    job = run(start_export(gateway, actor, call))
+    bulk.work()
+    folder = folder_of(bulk.running.settings, job.id)
+    lines = [
+        json.loads(line)
+        for path in folder.iterdir()
+        for line in plain(path.read_bytes()).splitlines()
+    ]
+    return names(lines)
+
+
+def test_an_export_has_what_its_caller_may_see(start: Callable[..., Running]) -> None:
+    running = start(open_access=True)
+    first, second = (running.institution(id) for id in ("h1", "h2"))
+    put(running, patient("p1"), observation("a", "p1"), headers=first)
+    put(running, patient("p2"), observation("b", "p2"), headers=second)
+    secret = prepare(running.gateway, observation("secret", "p1"), op="create", institution="h1")
+    secret.sensitivity = RESTRICTED
+    change_set = ChangeSet(id=running.gateway.random(16), puts=[secret])
+    running.run(running.gateway.store.commit(change_set))
+    bulk, own = Bulk(running), frozenset({key64("Organization/h1")})
+    everybody = ["Observation/a", "Observation/b", "Patient/p1", "Patient/p2"]
+    assert exported_by(bulk, Access()) == everybody
+    assert exported_by(bulk, Access(owners=own)) == ["Observation/a", "Patient/p1"]
+    assert exported_by(bulk, Access(max_class=RESTRICTED)) == sorted(
+        [*everybody, "Observation/secret"]
+    )
+
+
+def test_whoever_may_see_less_by_now_gets_nothing(start: Callable[..., Running]) -> None:
+    bulk = Bulk(start(open_access=True))
+    gateway, run = bulk.running.gateway, bulk.running.run
+    call = Call("$export", base=f"{BASE}/fhir", parameters=take_query([], EXPORT).parameters)
+    job = run(start_export(gateway, Actor("open", "x", access=Access(RESTRICTED)), call))
+    assert bulk.get(f"/fhir/_async/{job.id}").status_code == 403
