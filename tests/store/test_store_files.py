@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import stat
 
 import apsw
@@ -263,3 +264,22 @@ def test_a_stranger_at_the_socket_harms_nobody(tmp_path):
         return committed.t
 
     assert asyncio.run(scenario()) == 1
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_who_calls_while_the_writer_leaves_is_let_go(tmp_path, turns):
+    async def scenario():
+        store = await open_one(tmp_path / "store.sqlite")
+        with socket.socket(socket.AF_UNIX) as caller:
+            caller.connect(str(tmp_path / "store.sqlite.sock"))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            async with asyncio.timeout(20):
+                await store.close()
+            caller.settimeout(20)
+            try:
+                return caller.recv(1)
+            except ConnectionResetError:
+                return b""
+
+    assert asyncio.run(scenario()) == b""
