@@ -232,13 +232,22 @@ def _pointing(include: Include, targets: list[Stored], view: View) -> Steps[list
             table, place, values = "px", f" AND {among}", [*values, *home_values]
         rows = yield Query(
             f"SELECT {COLUMNS} FROM (SELECT DISTINCT home, rid FROM {table}"
-            f" WHERE parameter = ? AND {key}{place}) d {dialect.then}"
-            " resource r ON r.home = d.home AND r.type = ? AND r.rid = d.rid"
+            f" WHERE parameter = ? AND {key}{place}) d {_each(dialect)}"
             f" WHERE {see} ORDER BY r.rid LIMIT ?",
             (include.parameter, *values, type_key(include.source), *bound, MAX_INCLUDED + 1),
         )
         stored += yield from found(rows, include.source, dialect)
     return stored
+
+
+def _each(dialect: Dialect) -> str:
+    """The join of each place d with its resource of a type, which is looked up by itself."""
+    if dialect.gathers:
+        return (
+            "CROSS JOIN LATERAL (SELECT * FROM resource"
+            " WHERE home = d.home AND type = ? AND rid = d.rid OFFSET 0) r"
+        )
+    return f"{dialect.then} resource r ON r.home = d.home AND r.type = ? AND r.rid = d.rid"
 
 
 def _places(include: Include, targets: list[Stored]) -> Iterator[tuple[list[int], list[int]]]:
