@@ -144,8 +144,9 @@ def lines(ledger: Ledger):
 
 
 def wait_for(path: Path) -> None:
+    """Returns when the client has asked for something."""
     deadline = time.monotonic() + 20
-    while not path.exists():
+    while not path.exists() or not path.stat().st_size:
         assert time.monotonic() < deadline
         time.sleep(0.005)
 
