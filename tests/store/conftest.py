@@ -75,6 +75,23 @@ def rows(database: Databases) -> Callable[[str], list[tuple[Any, ...]]]:
     return database.rows
 
 
+@pytest.fixture(scope="module")
+def look(
+    request: pytest.FixtureRequest, shared_database: Databases
+) -> Iterator[Callable[[Callable[[Any], Awaitable[Any]]], Any]]:
+    """Runs scenarios that only read, on one store that the module's own `fill` has filled."""
+    clock = TestClock()
+    with asyncio.Runner() as loop:
+        store = loop.run(
+            open_any(shared_database.url(), clock=clock, random=os.urandom, rows=rows_of)
+        )
+        try:
+            loop.run(request.module.fill(store, clock))
+            yield lambda scenario: loop.run(scenario(store))
+        finally:
+            loop.run(store.close())
+
+
 @pytest.fixture
 def play(open_store: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
     """Runs a scenario on an open store and closes it."""

@@ -18,7 +18,7 @@ def told(changes):
     return [(one.op, one.stored.type, one.stored.id, one.stored.version) for one in changes]
 
 
-async def some_history(store, clock):
+async def fill(store, clock):
     """Six batches, a second apart."""
     clock.time = START
     await store.commit(change(patient("p1", text="one")))
@@ -73,20 +73,19 @@ def of(**named):
         ({"type": "AuditEvent", "until_t": 4}, of(id="a1")),
     ],
 )  # fmt: skip
-def test_changes_are_told_newest_first(play, clock, asked, expected):
+def test_changes_are_told_newest_first(look, asked, expected):
     async def scenario(store):
-        await some_history(store, clock)
         async with store.snapshot(SYSTEM_ACCESS) as reader:
             return await reader.changes(**asked, limit=100)
 
-    assert told(play(scenario)) == expected
+    assert told(look(scenario)) == expected
 
 
 @pytest.mark.parametrize("type", [None, "Patient", "Observation", "AuditEvent"])
 @pytest.mark.parametrize("size", [1, 3])
 def test_pages_go_on_where_the_last_one_ended_while_more_is_written(play, clock, type, size):
     async def scenario(store):
-        await some_history(store, clock)
+        await fill(store, clock)
         pages, before = [], None
         while True:
             async with store.snapshot(SYSTEM_ACCESS) as reader:
@@ -137,24 +136,22 @@ def at(low, high):
         (at(3, 3), [ALL[4], ALL[5], ALL[6], ALL[8]]),
     ],
 )
-def test_times_choose_versions(play, clock, asked, expected):
+def test_times_choose_versions(look, asked, expected):
     async def scenario(store):
-        await some_history(store, clock)
         async with store.snapshot(SYSTEM_ACCESS) as reader:
             return await reader.changes(**asked, limit=100)
 
-    assert told(play(scenario)) == expected
+    assert told(look(scenario)) == expected
 
 
-def test_what_is_told_carries_its_body_and_its_time(play, clock):
+def test_what_is_told_carries_its_body_and_its_time(look):
     async def scenario(store):
-        await some_history(store, clock)
         async with store.snapshot(SYSTEM_ACCESS) as reader:
             return await reader.changes(limit=100)
 
     shown = [
         (one.stored.tail, one.stored.deleted, (one.stored.updated - START) // SECOND)
-        for one in play(scenario)
+        for one in look(scenario)
     ]
     assert shown == [
         (body("three"), False, 5), (body("again"), False, 5), (body(), False, 4),
@@ -245,7 +242,7 @@ def test_histories_are_found_by_index(play, clock, tmp_path):
     """No step of a plan reads a whole table: each is a search by an index or a bounded walk."""
 
     async def scenario(store):
-        await some_history(store, clock)
+        await fill(store, clock)
         await store.drain()
 
     play(scenario)

@@ -16,7 +16,7 @@ def at(clock, second):
     clock.time = START + second * SECOND
 
 
-async def some_data(store, clock):
+async def fill(store, clock):
     """t: 1 five Observations; 2 to 20 others; 21 o2 changes; 22 o3 is deleted; 23 o6 comes."""
     at(clock, 1)
     await store.commit(change(
@@ -66,9 +66,8 @@ NOW = [("o1", 1, False), ("o2", 2, False), ("o4", 1, False), ("o5", 1, False), (
         ({"until_t": 23, "patients": ["nobody"]}, []),
     ],
 )
-def test_a_type_is_read_as_it_stood(play, clock, asked, expected, size):
+def test_a_type_is_read_as_it_stood(look, asked, expected, size):
     async def scenario(store):
-        await some_data(store, clock)
         found, after = [], 0
         while True:
             async with store.snapshot(SYSTEM_ACCESS) as reader:
@@ -78,19 +77,18 @@ def test_a_type_is_read_as_it_stood(play, clock, asked, expected, size):
                 return found
             after = page[-1].rid
 
-    assert told(play(scenario)) == expected
+    assert told(look(scenario)) == expected
 
 
-def test_bodies_are_those_of_the_version_that_was_current(play, clock):
+def test_bodies_are_those_of_the_version_that_was_current(look):
     async def scenario(store):
-        await some_data(store, clock)
         async with store.snapshot(SYSTEM_ACCESS) as reader:
             return [
                 {one.id: one.tail for one in await reader.scan("Observation", until_t=t, limit=9)}
                 for t in (20, 21)
             ]
 
-    before, after = play(scenario)
+    before, after = look(scenario)
     assert (before["o2"], after["o2"]) == (body("one"), body("two"))
     assert (before["o3"], after["o3"]) == (body("one"), body("one"))
 
@@ -123,9 +121,8 @@ def test_pieces_go_on_until_enough_is_found(play, clock, monkeypatch, few):
         ({"until_t": 99, "deleted": True}, []),
     ],
 )
-def test_the_journal_is_read_the_same_way(play, clock, asked, expected, size):
+def test_the_journal_is_read_the_same_way(look, asked, expected, size):
     async def scenario(store):
-        await some_data(store, clock)
         found, after = [], 0
         while True:
             async with store.snapshot(SYSTEM_ACCESS) as reader:
@@ -135,7 +132,7 @@ def test_the_journal_is_read_the_same_way(play, clock, asked, expected, size):
                 return found
             after = page[-1].rid
 
-    assert [one.id for one in play(scenario)] == [f"a{n}" for n in expected]
+    assert [one.id for one in look(scenario)] == [f"a{n}" for n in expected]
 
 
 def test_journal_entries_of_a_patient_are_found(play):
