@@ -132,7 +132,8 @@ def test_who_was_replaced_neither_steps_nor_ends_nor_clears(
     async def both() -> None:
         works = {"test": work}
         old = asyncio.create_task(work_once(running.gateway, works))
-        while find_fence(await jobs.find(running.gateway.store, "j1")) == 0:  # noqa: ASYNC110 - another process would look so too
+        store = running.gateway.store
+        while find_fence(await jobs.find(store, "j1")) == 0:  # noqa: ASYNC110 - no event tells
             await asyncio.sleep(0.001)
         await asyncio.sleep(0.001)  # the lease is over
         assert await work_once(running.gateway, works)
