@@ -55,6 +55,10 @@ class Databases:
                 connection.close()
         return apart(_rows(postgres().local(self._name(name)), sql))
 
+    def execute(self, sql: str, name: str = "store") -> None:
+        """Changes a database that exists, past the store."""
+        self.rows(sql, name)
+
     def close(self) -> None:
         """Removes what is not removed with the folder."""
         for name in self._made.values():

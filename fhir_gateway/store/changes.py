@@ -98,7 +98,8 @@ class Put(msgspec.Struct, array_like=True):
 
 
 class Reindex(msgspec.Struct, array_like=True):
-    """Other derived rows for a version that is current; nothing is done when it is not any more.
+    """Other derived rows for a version that is current; nothing is done when it is not any more,
+    or when the same change set puts the resource.
 
     The resource stays as it is: no new version, no row in the change log. Index rows and identity
     keys are replaced. What a decision may have read (facts, links, evaluations) ends at this
