@@ -15,7 +15,7 @@ from typing import Any
 
 import asyncpg
 
-from fhir_gateway.errors import Invalid, Unavailable
+from fhir_gateway.errors import Invalid, TooCostly, Unavailable
 from fhir_gateway.store.index_version import Index
 from fhir_gateway.store.visible import CLOCK
 
@@ -126,6 +126,18 @@ def lost() -> Unavailable:
 
 
 _UNKNOWN = Index(0, 0)
+
+
+def is_no_value(error: Exception) -> bool:
+    """True for NUL and lone surrogates, which no text has here, and for numbers beyond 64 bits."""
+    if isinstance(error, asyncpg.CharacterNotInRepertoireError):
+        return True
+    return isinstance(error.__cause__, OverflowError | UnicodeEncodeError)
+
+
+def too_long() -> TooCostly:
+    """The refusal of a statement that the server cut off."""
+    return TooCostly("The search takes too long; name a patient or narrow it", rule="deadline")
 
 
 @dataclass(slots=True, eq=False)

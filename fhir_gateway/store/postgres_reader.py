@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from fhir_gateway.errors import Invalid, TooCostly
+from fhir_gateway.errors import Invalid
 from fhir_gateway.fhir.definitions import definitions
 from fhir_gateway.fhir.keys import type_key
 from fhir_gateway.search.plan import SearchPlan
@@ -34,7 +34,9 @@ from fhir_gateway.store.postgres_pool import (
     PostgresPool,
     Session,
     is_lost,
+    is_no_value,
     lost,
+    too_long,
 )
 from fhir_gateway.store.postgres_sql import SEE_ALL, SEE_OWN, numbered
 from fhir_gateway.store.query import Query, Steps
@@ -101,11 +103,11 @@ class PostgresReader:
     def _told(self, error: Exception) -> Exception:
         """What a caller is told of a statement that failed; a fault of ours as it is."""
         if isinstance(error, asyncpg.QueryCanceledError):
-            return _too_long()
+            return too_long()
         if is_lost(self._connection, error):
             self._connection.terminate()
             return lost()
-        if _is_no_value(error):
+        if is_no_value(error):
             return Invalid(
                 "The request names a text or a number that nothing stored can be",
                 rule="impossible-value",
@@ -136,7 +138,7 @@ class PostgresReader:
             while True:
                 rows = await self._answer(query)
                 if time.monotonic() > deadline:
-                    raise _too_long()
+                    raise too_long()
                 query = steps.send(rows)
         except StopIteration as end:
             value: _T = end.value
@@ -400,14 +402,3 @@ class PostgresReader:
 def _fact(row: Any, report: Any) -> StoredFact:
     status, source = (report[3], report[4]) if report else ("", "")
     return StoredFact(Fact(*row[:15]), row[15], row[16], row[17], row[18], status, source)
-
-
-def _is_no_value(error: Exception) -> bool:
-    """True for NUL and lone surrogates, which no text has here, and for numbers beyond 64 bits."""
-    if isinstance(error, asyncpg.CharacterNotInRepertoireError):
-        return True
-    return isinstance(error.__cause__, OverflowError | UnicodeEncodeError)
-
-
-def _too_long() -> TooCostly:
-    return TooCostly("The search takes too long; name a patient or narrow it", rule="deadline")
