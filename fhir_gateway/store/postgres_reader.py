@@ -22,7 +22,7 @@ from fhir_gateway.search.plan import SearchPlan
 from fhir_gateway.security.actor import Access
 from fhir_gateway.store import blobs, history_sql, jobs, record_sql, visible
 from fhir_gateway.store import postgres_sql as sql
-from fhir_gateway.store.changes import Evaluation, Fact
+from fhir_gateway.store.changes import Evaluation
 from fhir_gateway.store.dialect import POSTGRES
 from fhir_gateway.store.draining import JOURNALED
 from fhir_gateway.store.extent import may_meet
@@ -331,14 +331,8 @@ class PostgresReader:
         distinct = list(dict.fromkeys(items))
         rows = await self._fetch(self._see.facts, home, distinct, as_of, *self._bound)
         results = list({row[19] for row in rows})
-        reports: dict[int, Any] = {}
-        for report in await self._fetch(sql.REPORTS, home, results, as_of) if rows else ():
-            other = reports.get(report[0])
-            if other is None or report[1:3] > other[1:3]:
-                reports[report[0]] = report
-        found = [_fact(row, reports.get(row[19])) for row in rows]
-        found.sort(key=lambda one: (-one.fact.time, -one.rid))
-        return found
+        reports = await self._fetch(sql.REPORTS, home, results, as_of) if rows else []
+        return sql.facts_of(rows, reports)
 
     async def evaluations(self, pairs: Sequence[tuple[str, str]], as_of: int) -> list[Evaluation]:
         """Rows of the register for (institution, item) pairs, valid at commit `as_of`."""
@@ -397,8 +391,3 @@ class PostgresReader:
         """A job as it stands."""
         row = await self._row(numbered(jobs.FIND), id)
         return jobs.Job(*row) if row else None
-
-
-def _fact(row: Any, report: Any) -> StoredFact:
-    status, source = (report[3], report[4]) if report else ("", "")
-    return StoredFact(Fact(*row[:15]), row[15], row[16], row[17], row[18], status, source)

@@ -10,12 +10,14 @@ partition is looked at, where a join would make all eight ready.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import count
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fhir_gateway.store import search_record, visible
+from fhir_gateway.store.changes import Fact
+from fhir_gateway.store.store import StoredFact
 from fhir_gateway.store.visible import STORED
 
 _MARK = re.compile(r"\?(\d*)")
@@ -110,3 +112,23 @@ def _shape(rule: str) -> Visible:
 _GRADE = "{r}.sensitivity <= ${first}"
 SEE_ALL = _shape(_GRADE)
 SEE_OWN = _shape(_GRADE + " AND ({r}.owner = 0 OR {r}.owner = ANY(${second}))")
+
+
+def facts_of(rows: Sequence[Any], reports: Sequence[Any]) -> list[StoredFact]:
+    """Facts with the status of the report that carries each, newest first.
+
+    Of several reports that carry a result, the one that was issued last gives the status.
+    """
+    newest: dict[int, Any] = {}
+    for report in reports:
+        other = newest.get(report[0])
+        if other is None or report[1:3] > other[1:3]:
+            newest[report[0]] = report
+    found = [_fact(row, newest.get(row[19])) for row in rows]
+    found.sort(key=lambda one: (-one.fact.time, -one.rid))
+    return found
+
+
+def _fact(row: Any, report: Any) -> StoredFact:
+    status, source = (report[3], report[4]) if report else ("", "")
+    return StoredFact(Fact(*row[:15]), row[15], row[16], row[17], row[18], status, source)
