@@ -59,7 +59,7 @@ def start(database: Databases) -> Iterator[Callable[..., Running]]:
     running: list[Running] = []
 
     def start_one(*, name: str = "gateway", **chosen: Any) -> Running:
-        one = Running(database.url(name), **chosen)
+        one = database.running(name, **chosen)
         running.append(one)
         return one
 
@@ -71,7 +71,7 @@ def start(database: Databases) -> Iterator[Callable[..., Running]]:
 @pytest.fixture(scope="module")
 def client(shared_database: Databases) -> Iterator[Running]:
     """A gateway with open access, shared by the tests of a module."""
-    one = Running(shared_database.url("gateway"), open_access=True)
+    one = shared_database.running("gateway", open_access=True)
     yield one
     one.close()
 

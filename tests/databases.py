@@ -16,6 +16,7 @@ import apsw
 import asyncpg
 import pytest
 from postgres_server import PostgresServer, apart, programs
+from running import Running
 
 from fhir_gateway.store.postgres_migrate import migrate
 from fhir_gateway.store.postgres_pool import connect
@@ -39,6 +40,11 @@ class Databases:
         if self.driver == "sqlite":
             return f"sqlite:///{self.folder / name}.sqlite"
         return postgres().store(self._name(name))
+
+    def running(self, name: str, **chosen: Any) -> Running:
+        """A gateway on the database of that name; what it exports lies in this folder too."""
+        chosen.setdefault("exports", str(self.folder / f"{name}-exports"))
+        return Running(self.url(name), **chosen)
 
     def _name(self, name: str) -> str:
         if name not in self._made:
