@@ -4,7 +4,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PYTEST_ARGS ?= -n 2
 # tests sync thousands of small commits: in memory where there is some, for the disk's sake
-SCRATCH := $(shell test -w /dev/shm && echo /dev/shm || echo $${TMPDIR:-/tmp})
+SCRATCH := $(shell test -w /dev/shm && df -Pk /dev/shm | awk 'NR == 2 && $$4 < 2000000 {exit 1}' \
+    && echo /dev/shm || echo $${TMPDIR:-/tmp})
 
 .PHONY: help setup demo serve lint fmt test bench bench-large torture docs services check lock
 

@@ -34,7 +34,10 @@ ROLE, PASSWORD = "gateway", "p@ss/wörd"
 START_SECONDS = 60.0
 
 #: For tests that look at results; what a crash leaves behind is tested with `durable=True`.
-_QUICK = ("fsync=off", "full_page_writes=off", "autovacuum=off", "shared_buffers=32MB")
+_QUICK = (
+    "fsync=off", "full_page_writes=off", "autovacuum=off", "shared_buffers=32MB",
+    "max_wal_size=128MB",
+)  # fmt: skip
 _DURABLE = ("fsync=on", "shared_buffers=32MB")
 _ALWAYS = (
     "max_connections=200",
