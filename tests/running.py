@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -22,6 +23,9 @@ class Running:
 
     def __init__(self, database: Path | str, **chosen: Any) -> None:
         address = database if isinstance(database, str) else f"sqlite:///{database}"
+        self.folder = TemporaryDirectory()  # for files that a server database has no place for
+        if not address.startswith("sqlite:"):
+            chosen.setdefault("exports", self.folder.name)
         self.settings = Settings(database=address, **chosen)
         self.loop = asyncio.Runner()
         self.application: Application = self.run(build(self.settings))
@@ -71,3 +75,4 @@ class Running:
         self.run(self.http.aclose())
         self.run(self.application.close())
         self.loop.close()
+        self.folder.cleanup()

@@ -62,7 +62,8 @@ def remove(settings: Settings, job: str) -> None:
 def make_folder(settings: Settings, job: str) -> Path:
     """The folder of a job, which nobody but this user can read."""
     folder = folder_of(settings, job)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _root(settings).mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
     return folder
 
 
