@@ -18,7 +18,7 @@ from fhir_gateway.interactions.table import INTERACTIONS
 from fhir_gateway.rest.routes import TABLE
 
 MODEST = settings(
-    max_examples=examples(300),
+    max_examples=examples(200),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
