@@ -41,7 +41,7 @@ REASONS = {
     "search/compartment.py": "a compartment is named by its type",
     "search/composite.py": "a composite of Observation that is defined by what is absent",
     "search/registry.py": "codes of the global index, and what the gateway writes once per home",
-    "search/recurring.py": "what is the same in every AuditEvent is worked out once; the rows are the same",
+    "search/recurring.py": "what every AuditEvent has in common is worked out once",
     "store/draining.py": "the two types that stand in the journal",
     "store/history_sql.py": "the two types that stand in the journal",
 }
