@@ -12,9 +12,8 @@ from fhir_gateway.search.registry import Searchable, searchables
 
 TYPES = (
     "Patient", "Observation", "DiagnosticReport", "ServiceRequest", "ImagingStudy", "Encounter",
-    "Specimen", "Condition", "Procedure", "MedicationRequest", "AllergyIntolerance", "Task",
-    "Appointment", "Slot", "Practitioner", "PractitionerRole", "Organization", "Location",
-    "DocumentReference", "Consent", "Provenance", "Communication", "List", "Coverage",
+    "Condition", "MedicationRequest", "Appointment", "Slot", "Practitioner", "PractitionerRole",
+    "Organization", "DocumentReference", "Provenance", "List",
 )  # fmt: skip
 
 #: What no resource of this test has, by type of parameter.
