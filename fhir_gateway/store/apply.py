@@ -105,6 +105,8 @@ def _unnamed(batch: Batch, change_set: ChangeSet) -> Iterator[Outcome | None]:
 
 def _reindex(batch: Batch, change_set: ChangeSet) -> Iterator[None]:
     """Other rows for what stays as it is; what the change set puts has its rows already."""
+    if not (change_set.reindex or change_set.indexed):
+        return
     put = {(put.type, put.id) for put in change_set.puts}
     wanted = [item for item in change_set.reindex if (item.type, item.id) not in put]
     for turned in reindex(batch.lookups, batch.rows, wanted, batch.t):
