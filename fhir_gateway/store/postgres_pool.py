@@ -22,7 +22,7 @@ from fhir_gateway.store.visible import CLOCK
 #: At most so many snapshots of a process at once; further ones wait their turn, this long.
 MOST_OPEN, TURN_SECONDS = 16, 10.0
 
-CONNECT_SECONDS = 10.0
+CONNECT_SECONDS, CLOSE_SECONDS = 10.0, 2.0
 
 #: A statement that reads is cut off after so many seconds.
 DEADLINE_SECONDS = 1.0
@@ -258,8 +258,16 @@ class PostgresPool:
         """Closes the connections that are free; those in use close when they are given back."""
         self._closed = True
         await asyncio.gather(*self._tasks)
-        while self._free:
-            session = self._free.pop()
+        free, self._free = self._free, []
+        for session in free:
             if session.ending is not None:
                 session.ending.cancel()
-            session.connection.terminate()
+        await asyncio.gather(*(_close(session.connection) for session in free))
+
+
+async def _close(connection: asyncpg.Connection) -> None:
+    """Says good-bye, after what was cancelled has ended; a server that is gone needs none."""
+    try:
+        await connection.close(timeout=CLOSE_SECONDS)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        connection.terminate()
