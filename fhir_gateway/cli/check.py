@@ -97,8 +97,9 @@ async def _store(settings: Settings) -> str:
     try:
         committed = await gateway.store.commit(ChangeSet(id=gateway.random(16)))
         async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
-            counts = await reader.counts()
-        return f"{sum(counts.values())} resources, commit {committed.t}"
+            counts, index = await reader.counts(), reader.index
+        older = "" if index.is_current else "; the index is older: run `fhir-gateway reindex`"
+        return f"{sum(counts.values())} resources, commit {committed.t}{older}"
     finally:
         await gateway.store.close()
 

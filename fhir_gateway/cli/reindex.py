@@ -16,7 +16,7 @@ from fhir_gateway.app import open_gateway
 from fhir_gateway.cli.serve import log_to_stderr, settle
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import GatewayError
-from fhir_gateway.interactions.reindex import Progress, is_needed, progress, run
+from fhir_gateway.interactions.reindex import Progress, is_needed, plan, progress, run
 from fhir_gateway.settings import Settings, environment_of, load_settings
 
 #: Seconds between two lines, on a terminal and elsewhere.
@@ -28,9 +28,9 @@ _TERMINAL, _ELSEWHERE = 0.5, 10.0
 @click.option(
     "--processes",
     type=click.IntRange(1),
-    default=min(4, os.cpu_count() or 1),
-    show_default=True,
-    help="Processes that take part.",
+    default=max(1, min(4, (os.cpu_count() or 1) - 1)),
+    show_default="all processors but one, at most 4",
+    help="Processes that derive rows.",
 )
 @click.option("--helper", is_flag=True, hidden=True, help="Takes part and says nothing.")
 def command(database: str | None, processes: int, helper: bool) -> None:  # fmt: skip
@@ -46,7 +46,8 @@ def command(database: str | None, processes: int, helper: bool) -> None:  # fmt:
     log_to_stderr()
     try:
         settings = load_settings(database=database)
-        finished = uvloop.run(_run(settings, 0 if helper else processes - 1, quiet=helper))
+        helpers = processes if processes > 1 and not helper else 0
+        finished = uvloop.run(_run(settings, helpers, quiet=helper))
     except GatewayError as error:
         print(f"fhir-gateway: cannot reindex: {error}", file=sys.stderr, flush=True)
         sys.exit(2)
@@ -69,8 +70,9 @@ async def _run(settings: Settings, helpers: int, *, quiet: bool) -> bool:
             return True
         if not quiet:
             telling = asyncio.create_task(_tell(gateway, began))
+            await plan(gateway, again=True)
         children = [_start(settings) for _ in range(helpers)]
-        finished = await run(gateway, stop, again=not quiet)
+        finished = await run(gateway, stop, takes_part=lambda: _all_ended(children))
         if not quiet:
             await _conclude(gateway, began, finished)
         return finished
@@ -86,6 +88,11 @@ def _start(settings: Settings) -> subprocess.Popen[bytes]:
         [sys.executable, "-m", "fhir_gateway", "reindex", "--helper"],
         env={**os.environ, **environment_of(settings)}, stdout=subprocess.DEVNULL,
     )  # fmt: skip
+
+
+def _all_ended(children: list[subprocess.Popen[bytes]]) -> bool:
+    """True when nobody else of ours does anything: a process that only writes is a quick one."""
+    return all(child.poll() is not None for child in children)
 
 
 async def _end(children: list[subprocess.Popen[bytes]]) -> None:

@@ -13,7 +13,7 @@ import asyncio
 import json
 import logging
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -43,6 +43,9 @@ PARTS = 16
 
 #: Resources that are read at a time, and that are in one change set (about 10 ms of the writer).
 PAGE, PIECE = 500, 100
+
+#: After so many derivations (about 2 ms) the event loop gets a turn.
+TURN = 10
 
 #: So many change sets wait to be committed while the next is derived.
 AHEAD = 3
@@ -89,8 +92,15 @@ async def is_needed(gateway: Gateway) -> bool:
         return not reader.index.is_current
 
 
-async def run(gateway: Gateway, stop: asyncio.Event, *, again: bool = False) -> bool:
-    """Takes part until the store's index is of this version; at once when it is.
+async def run(
+    gateway: Gateway,
+    stop: asyncio.Event,
+    *,
+    again: bool = False,
+    takes_part: Callable[[], bool] = lambda: True,
+) -> bool:
+    """Returns True when the store's index is of this version; until then it does parts of the work,
+    or looks on while others do.
 
     Returns False when `stop` was set, or when a part cannot be done; `again` begins such parts
     anew.
@@ -103,7 +113,7 @@ async def run(gateway: Gateway, stop: asyncio.Event, *, again: bool = False) -> 
             if not planned:
                 await plan(gateway, again=again)
                 planned = True
-            if await work_once(gateway, {KIND: work}, stop):
+            if takes_part() and await work_once(gateway, {KIND: work}, stop):
                 continue
             now = await progress(gateway)
             if now.finished:
@@ -213,7 +223,7 @@ async def work(held: Held) -> Done:
         while page := await _page(held.gateway, state, part.high):
             for start in range(0, len(page), PIECE):
                 piece = page[start : start + PIECE]
-                await commits.add(_derive_all(held.gateway, piece))
+                await commits.add(await _derive_all(held.gateway, piece))
             state.home, state.type, state.rid = place_of(page[-1])
             state.count += len(page)
             if loop.time() - told >= STEP_SECONDS:
@@ -240,8 +250,15 @@ async def _page(gateway: Gateway, state: State, until: int) -> list[Stored]:
             raise Unavailable("The database is too slow to read", rule="deadline") from None
 
 
-def _derive_all(gateway: Gateway, page: Sequence[Stored]) -> list[Reindex]:
-    return [found for stored in page if (found := _derive(gateway, stored)) is not None]
+async def _derive_all(gateway: Gateway, page: Sequence[Stored]) -> list[Reindex]:
+    wanted = []
+    for number, stored in enumerate(page, 1):
+        found = _derive(gateway, stored)
+        if found is not None:
+            wanted.append(found)
+        if number % TURN == 0:  # this process may be the writer
+            await asyncio.sleep(0)
+    return wanted
 
 
 def _derive(gateway: Gateway, stored: Stored) -> Reindex | None:

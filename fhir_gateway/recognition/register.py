@@ -50,6 +50,7 @@ def derive(resource: dict[str, Any], derived: Derived) -> None:
     period: dict[str, str] = next(iter(_values(extensions, PERIOD_URL, "valuePeriod")), {})
     rounds = _values(extensions, ROUND_URL, "valueString")
     items = [c for c in _values(extensions, ITEM_URL, "valueCoding") if c.get("system") in SYSTEMS]
+    areas = _values(extensions, AREA_URL, "valueCoding")
     derived.evaluations += [
         Evaluation(
             institution=institution,
@@ -63,7 +64,7 @@ def derive(resource: dict[str, Any], derived: Derived) -> None:
         )
         for institution in _targets(resource)
         for item in items
-        for area in _values(extensions, AREA_URL, "valueCoding")
+        for area in areas
     ]
 
 
