@@ -28,7 +28,12 @@ class Running:
             chosen.setdefault("exports", self.folder.name)
         self.settings = Settings(database=address, **chosen)
         self.loop = asyncio.Runner()
-        self.application: Application = self.run(build(self.settings))
+        try:
+            self.application: Application = self.run(build(self.settings))
+        except BaseException:  # settings that stop the start
+            self.loop.close()
+            self.folder.cleanup()
+            raise
         self.gateway = self.application.gateway
         self.http = httpx.AsyncClient(
             transport=httpx.ASGITransport(app=self.application.asgi), base_url=BASE

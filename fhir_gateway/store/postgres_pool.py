@@ -250,19 +250,18 @@ class PostgresPool:
             session.connection.terminate()
             return
         if self._closed or len(self._free) >= MOST_OPEN:
-            session.connection.terminate()
+            await _close(session.connection)
         else:
             self._free.insert(0, session)
 
     async def close(self) -> None:
         """Closes the connections that are free; those in use close when they are given back."""
         self._closed = True
-        await asyncio.gather(*self._tasks)
         free, self._free = self._free, []
         for session in free:
             if session.ending is not None:
-                session.ending.cancel()
-        await asyncio.gather(*(_close(session.connection) for session in free))
+                session.ending.cancel()  # before anything is waited for: it would begin meanwhile
+        await asyncio.gather(*self._tasks, *(_close(session.connection) for session in free))
 
 
 async def _close(connection: asyncpg.Connection) -> None:

@@ -324,3 +324,33 @@ def test_a_long_text_is_found_by_its_index(play, database):
 def test_marks_are_numbered():
     assert numbered("a = ? AND b = ?") == "a = $1 AND b = $2"
     assert numbered("a = ?2 AND b = ?1 AND c = ?2") == "a = $2 AND b = $1 AND c = $2"
+
+
+@pytest.mark.parametrize("milliseconds", [0, 5, 20, 50])
+def test_a_store_closes_whatever_its_connections_are_doing(play, rows, milliseconds):
+    """Snapshots that were given back a moment ago, and statements that were just cancelled."""
+
+    async def scenario(store):
+        async def slow():
+            async with store.snapshot(Access()) as reader:
+                await reader._fetch("SELECT pg_sleep(60)")
+
+        tasks = [asyncio.create_task(slow()) for _ in range(4)]
+        async with store.snapshot(Access()) as reader:
+            assert reader.t == 0
+        await asyncio.sleep(0.1)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(milliseconds / 1_000)
+
+    play(scenario)
+    for _ in range(100):
+        if rows(OURS) == [(0,)]:
+            break
+    assert rows(OURS) == [(0,)]
+
+
+OURS = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND application_name = 'fhir-gateway'"""
