@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import Any
 
 import httpx
@@ -23,16 +24,16 @@ class Running:
 
     def __init__(self, database: Path | str, **chosen: Any) -> None:
         address = database if isinstance(database, str) else f"sqlite:///{database}"
-        self.folder = TemporaryDirectory()  # for files that a server database has no place for
+        self.folder = mkdtemp()  # for files that a server database has no place for
         if not address.startswith("sqlite:"):
-            chosen.setdefault("exports", self.folder.name)
+            chosen.setdefault("exports", self.folder)
         self.settings = Settings(database=address, **chosen)
         self.loop = asyncio.Runner()
         try:
             self.application: Application = self.run(build(self.settings))
         except BaseException:  # settings that stop the start
             self.loop.close()
-            self.folder.cleanup()
+            rmtree(self.folder)
             raise
         self.gateway = self.application.gateway
         self.http = httpx.AsyncClient(
@@ -80,4 +81,4 @@ class Running:
         self.run(self.http.aclose())
         self.run(self.application.close())
         self.loop.close()
-        self.folder.cleanup()
+        rmtree(self.folder)
