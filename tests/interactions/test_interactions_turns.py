@@ -60,6 +60,8 @@ def test_who_comes_while_there_is_a_line_stands_at_its_end():
 def test_a_turn_at_one_place_ends_the_turn_at_another():
     """Nobody holds two, so no two can wait for each other."""
 
+    ended = []
+
     def player(first, second):
         async def play():
             async with Turn() as turn:
@@ -67,10 +69,12 @@ def test_a_turn_at_one_place_ends_the_turn_at_another():
                     await turn.take(first)
                     await asyncio.sleep(0)
                     await turn.take(second)
+            ended.append((first, second))
 
         return play
 
     _play(player("x", "y"), player("y", "x"), player("x", "x"))
+    assert sorted(ended) == [("x", "x"), ("x", "y"), ("y", "x")]
 
 
 def test_who_gives_up_holds_nobody_up():

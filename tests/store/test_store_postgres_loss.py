@@ -17,9 +17,10 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 from crash_client import COUNTER, request
+from databases import need_postgres
 from effort import TORTURE
 from postgres_proxy import Proxy
-from postgres_server import PostgresServer, programs
+from postgres_server import PostgresServer
 from store_builders import TestClock, change, event, patient, rows_of
 
 from fhir_gateway.errors import Duplicate, GatewayError, Unavailable
@@ -34,10 +35,7 @@ CLIENTS, ROUNDS = (16, 60) if TORTURE else (6, 4)
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
     """A server that syncs, for these tests alone: they kill it."""
-    if programs() is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("PostgreSQL is not installed; `make services` installs it", pytrace=False)
-        pytest.skip("PostgreSQL is not installed; `make services` installs it")
+    need_postgres()
     one = PostgresServer(durable=True)
     yield one
     one.close()
