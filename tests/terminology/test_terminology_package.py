@@ -33,7 +33,7 @@ def test_a_package_holds_its_description_an_index_and_the_resources() -> None:
             [SET, SYSTEM],
             about={"author": "Nobody"},
             notices=["Ours."],
-        )  # fmt: skip
+        )
     )
     assert list(files) == [
         "package/package.json",
