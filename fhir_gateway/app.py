@@ -48,7 +48,8 @@ from fhir_gateway.search.recurring import Recurring
 from fhir_gateway.settings import CANONICAL, Settings
 from fhir_gateway.store.opening import AnyStore, open_store
 from fhir_gateway.terminology.coder import Coder as CatalogueCoder
-from fhir_gateway.terminology.concept_map import concept_maps_of, load_concept_maps
+from fhir_gateway.terminology.concept_map import load_concept_maps
+from fhir_gateway.terminology.local_map_resource import concept_maps_of
 from fhir_gateway.terminology.value_set import load_vocabulary, terminology_resources
 
 LOG = logging.getLogger("fhir_gateway")

@@ -39,7 +39,9 @@ from fhir_gateway.settings import Settings, load_settings
 from fhir_gateway.store.opening import open_store
 from fhir_gateway.terminology.area import Areas, load_areas
 from fhir_gateway.terminology.catalogue import Catalogue, load_catalogue
-from fhir_gateway.terminology.concept_map import LocalMap, doubts, load_concept_map
+from fhir_gateway.terminology.concept_map import load_concept_map
+from fhir_gateway.terminology.local_map import LocalMap
+from fhir_gateway.terminology.local_map_check import doubts
 from fhir_gateway.terminology.registry import problems
 
 R = TypeVar("R")
@@ -235,7 +237,7 @@ def _map_of(settings: Settings, id: str, catalogue: Catalogue) -> tuple[LocalMap
         found = load_concept_map(path, catalogue)
     except GatewayError as error:
         return None, [issue.diagnostics for issue in error.issues]
-    return found, doubts(found)
+    return found, doubts(found.rows)
 
 
 def _line(

@@ -1,8 +1,9 @@
 """Catalogue codings, added at ingest beside the hospital's own; nothing is ever removed.
 
-What the catalogue already codes is left alone. Else the institution's own table decides, then a
+What the catalogue already codes is left alone. Else the institution's own map decides, then a
 LOINC code that says exactly one item. What nobody knows is stored, flagged by a tag and told to
-the caller, who counts it. docs/adr/0009 says why in this order.
+the caller, who counts it. docs/adr/0009 says why in this order. An added coding carries the map
+that it was made by; one that comes back is dropped and made anew.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fhir_gateway.settings import CANONICAL
-from fhir_gateway.terminology.catalogue import LOINC, SYSTEMS, Catalogue, Item, item_code
-from fhir_gateway.terminology.concept_map import LocalMap, Stated, Use
+from fhir_gateway.terminology.catalogue import LOINC, SYSTEMS, Catalogue, item_code
+from fhir_gateway.terminology.local_map import USES, LocalMap, Meaning, Stated, Use, day_of
+from fhir_gateway.terminology.mapped_by import drop_ours, ours
 from fhir_gateway.terminology.specimen import compare_specimens, specimen_of
 
 DATA_QUALITY = f"{CANONICAL}/CodeSystem/data-quality"
@@ -50,6 +52,7 @@ class Coder:
         work = self._work.get(resource["resourceType"])
         if work is None:
             return [], []
+        drop_ours(resource)
         coded, unmapped = work(resource, self._maps.get(institution))
         flag = UNMAPPED_ORDER if resource["resourceType"] == "ServiceRequest" else UNMAPPED_ITEM
         if unmapped:
@@ -58,13 +61,28 @@ class Coder:
             _unflag(resource, flag)
         return coded, unmapped
 
+    def recode(
+        self, resource: dict[str, Any], institution: str
+    ) -> tuple[dict[str, Any], list[str], list[str]]:
+        """A copy that is coded as it would be if it came in now; the resource stays as it is.
+
+        Returns (copy, elements coded, elements nobody knows). Codings that the gateway added and
+        its flags of unmapped codes are left out of the copy before it is coded.
+        """
+        again = dict(resource)
+        for name in ("code", "orderDetail", "procedureCode", "meta"):
+            if name in again:
+                again[name] = _copied(again[name])
+        coded, unmapped = self.add(again, institution)
+        return again, coded, unmapped
+
     def _observation(self, resource: dict[str, Any], local: LocalMap | None) -> _Changes:
         concept = resource.get("code")
         if not concept or self._is_coded(concept):
             return [], []
-        items = self._find("result", concept, _stated(resource), local)
-        if items:
-            _append(concept, items[0])
+        meaning = self._find("result", concept, _stated(resource), local)
+        if meaning and meaning.items:
+            _append(concept, meaning)
             return ["Observation.code"], []
         if _categories(resource) and _categories(resource) <= _NOT_MEASURED_HERE:
             return [], []
@@ -75,9 +93,9 @@ class Coder:
         concept = resource.get("code")
         if not concept or self._is_coded(concept):
             return [], []
-        item = self._examination(concept, Stated(specimen=specimen_of(resource)), local)
-        if item:
-            _append(concept, item)
+        stated = Stated(specimen=specimen_of(resource), day=day_of(resource))
+        if meaning := self._examination(concept, stated, local):
+            _append(concept, meaning)
             return ["DiagnosticReport.code"], []
         return [], [] if resource.get("result") else ["DiagnosticReport.code"]
 
@@ -88,8 +106,8 @@ class Coder:
             return [], []
         coded = []
         for number, concept in enumerate(concepts):
-            if item := self._examination(concept, Stated(), local):
-                _append(concept, item)
+            if meaning := self._examination(concept, Stated(day=day_of(resource)), local):
+                _append(concept, meaning)
                 coded.append(f"ImagingStudy.procedureCode[{number}]")
         return coded, [] if coded else ["ImagingStudy.procedureCode"]
 
@@ -100,27 +118,27 @@ class Coder:
             return [], []
         if any(self._is_coded(detail) for detail in resource.get("orderDetail", ())):
             return [], []
-        items = self._find("order", concept, Stated(specimen=specimen_of(resource)), local)
-        if not items:
+        stated = Stated(specimen=specimen_of(resource), day=day_of(resource))
+        meaning = self._find("order", concept, stated, local)
+        if not meaning or not meaning.items:
             elsewhere = _categories(resource) and _categories(resource) <= _NOT_ORDERED_HERE
             return [], [] if elsewhere else ["ServiceRequest.code"]
-        if len(items) == 1:
-            _append(concept, items[0])
+        if len(meaning.items) == 1:
+            _append(concept, meaning)
             return ["ServiceRequest.code"], []
         details = resource.setdefault("orderDetail", [])
         first = len(details)
-        details += [{"coding": [item.coding()]} for item in items]
+        details += [{"coding": [ours(item, meaning.source)]} for item in meaning.items]
         return [f"ServiceRequest.orderDetail[{n}]" for n in range(first, len(details))], []
 
     def _examination(
         self, concept: Mapping[str, Any], stated: Stated, local: LocalMap | None
-    ) -> Item | None:
+    ) -> Meaning | None:
         """The one item of a report's or study's code, which often is the code of its order."""
-        uses: tuple[Use, ...] = ("result", "order")
-        for use in uses:
-            items = self._find(use, concept, stated, local)
-            if items and len(items) == 1:
-                return items[0]
+        for use in USES:
+            meaning = self._find(use, concept, stated, local)
+            if meaning and len(meaning.items) == 1:
+                return meaning
         return None
 
     def _is_coded(self, concept: Mapping[str, Any]) -> bool:
@@ -133,16 +151,16 @@ class Coder:
 
     def _find(
         self, use: Use, concept: Mapping[str, Any], stated: Stated, local: LocalMap | None
-    ) -> tuple[Item, ...] | None:
+    ) -> Meaning | None:
         if local is not None:
-            items = local.find(use, concept, stated)
-            if items is not None:
-                return items
+            meaning = local.find(use, concept, stated)
+            if meaning is not None:
+                return meaning
         for coding in concept.get("coding", ()):
             if coding.get("system") == LOINC:
                 item = self._by_loinc.get(coding.get("code", ""))
                 if item and compare_specimens(stated.specimen, item.specimen) is not False:
-                    return (item,)
+                    return Meaning((item,), f"{item.system}|{item.edition}")
         return None
 
 
@@ -154,6 +172,7 @@ def _stated(observation: Mapping[str, Any]) -> Stated:
         specimen=specimen_of(observation),
         unit=quantity.get("unit") or quantity.get("code") or "",
         method=method.get("text") or codings[0].get("display") or "",
+        day=day_of(observation),
     )
 
 
@@ -165,8 +184,16 @@ def _categories(resource: Mapping[str, Any]) -> set[str]:
     }
 
 
-def _append(concept: dict[str, Any], item: Item) -> None:
-    concept["coding"] = [*concept.get("coding", ()), item.coding()]
+def _append(concept: dict[str, Any], meaning: Meaning) -> None:
+    coding = ours(meaning.items[0], meaning.source)
+    concept["coding"] = [*concept.get("coding", ()), coding]
+
+
+def _copied(value: Any) -> Any:
+    """A JSON value whose lists and objects are others."""
+    if isinstance(value, dict):
+        return {name: _copied(member) for name, member in value.items()}
+    return [_copied(member) for member in value] if isinstance(value, list) else value
 
 
 def _flag(resource: dict[str, Any], code: str) -> None:

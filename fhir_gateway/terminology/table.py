@@ -16,10 +16,11 @@ from fhir_gateway.settings import CANONICAL
 class Table:
     """A table being read; collects its faults and raises them all at once."""
 
-    def __init__(self, path: Path, columns: Sequence[str]) -> None:
-        """Opens nothing yet; `columns` must all be in the header, in any order."""
+    def __init__(self, path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> None:
+        """Opens nothing yet; `columns` must all be in the header, in any order, `optional` may."""
         self.path = path
         self.columns = columns
+        self.optional = optional
         self.issues: list[Issue] = []
 
     def rows(self) -> Iterator[tuple[int, dict[str, str]]]:
@@ -45,7 +46,7 @@ class Table:
             if row.get(None):  # DictReader keeps the overflow under None
                 self.fault(line, "", "more cells than columns", rule="table-cells")
                 continue
-            cells = {name: _text(row[name]) for name in self.columns}
+            cells = {name: _text(row.get(name)) for name in (*self.columns, *self.optional)}
             if any(cells.values()):
                 yield line, cells
 

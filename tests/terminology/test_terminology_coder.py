@@ -13,12 +13,10 @@ from fhir_gateway.fhir.validate import issues
 from fhir_gateway.fhir.wire import parse, render
 from fhir_gateway.terminology.catalogue import LAB_SYSTEM, load_catalogue, ordered_items
 from fhir_gateway.terminology.coder import DATA_QUALITY, Coder
-from fhir_gateway.terminology.concept_map import (
-    concept_maps_of,
-    doubts,
-    load_concept_map,
-    load_concept_maps,
-)
+from fhir_gateway.terminology.concept_map import load_concept_map, load_concept_maps
+from fhir_gateway.terminology.local_map_check import doubts
+from fhir_gateway.terminology.local_map_resource import concept_maps_of
+from fhir_gateway.terminology.mapped_by import mapped_by, ours
 
 ROOT = Path(__file__).parents[2]
 CATALOGUE = load_catalogue(ROOT / "terminology")
@@ -41,17 +39,46 @@ def test_a_local_code_gets_the_catalogue_coding_beside_it() -> None:
     resource = observation("1001")
     own = copy.deepcopy(resource["code"]["coding"])
     assert CODER.add(resource, "hospital-a") == (["Observation.code"], [])
-    alt = CATALOGUE.items["L016"].coding()
-    assert resource["code"]["coding"] == [*own, alt]
+    source = MAPS["hospital-a"].rows[0].source
+    assert resource["code"]["coding"] == [*own, ours(CATALOGUE.items["L016"], source)]
+    assert source.partition("|")[0].endswith("/ConceptMap/hospital-a-result")
     assert "meta" not in resource
 
 
-def test_a_coded_resource_is_left_alone() -> None:
+def test_a_coding_of_ours_that_comes_back_is_made_anew() -> None:
     resource = observation("1001")
     CODER.add(resource, "hospital-a")
     before = copy.deepcopy(resource)
-    assert CODER.add(resource, "hospital-a") == ([], [])
+    assert CODER.add(resource, "hospital-a") == (["Observation.code"], [])
     assert resource == before
+    assert CODER.add(resource, "hospital-b") == ([], ["Observation.code"])
+    assert resource == observation("1001", meta=UNMAPPED)
+
+
+def test_a_coding_of_ours_that_comes_alone_is_the_senders_word() -> None:
+    resource = observation("1001")
+    CODER.add(resource, "hospital-a")
+    resource["code"]["coding"] = resource["code"]["coding"][1:]
+    assert CODER.add(resource, "hospital-b") == ([], [])
+    assert resource["code"]["coding"] == [CATALOGUE.items["L016"].coding()]
+
+
+def test_recoding_makes_a_copy_by_the_map_of_today() -> None:
+    resource = observation("1001", meta={"tag": [{"system": "urn:x", "code": "y"}]})
+    CODER.add(resource, "hospital-a")
+    before = copy.deepcopy(resource)
+    again, coded, unmapped = CODER.recode(resource, "hospital-b")
+    assert (coded, unmapped, items(again["code"])) == ([], ["Observation.code"], [])
+    assert [tag["code"] for tag in again["meta"]["tag"]] == ["y", "unmapped-item"]
+    assert resource == before
+    assert CODER.recode(again, "hospital-a")[0] == before
+
+
+def test_what_is_known_by_loinc_is_mapped_by_the_catalogue() -> None:
+    coding = {"system": "http://loinc.org", "code": "2823-3"}
+    resource = {"resourceType": "Observation", "code": {"coding": [coding]}}
+    CODER.add(resource, "hospital-b")
+    assert mapped_by(resource["code"]["coding"][1]) == f"{LAB_SYSTEM}|{CATALOGUE.edition}"
 
 
 def test_a_coding_of_the_catalogue_itself_is_accepted() -> None:
@@ -187,7 +214,10 @@ def test_a_panel_order_gets_its_items_as_details() -> None:
     assert coded == ["ServiceRequest.orderDetail[0]", "ServiceRequest.orderDetail[1]"]
     assert (unmapped, order["code"]) == ([], {"coding": [{"code": "SHQT"}]})
     assert ordered_items(order) == ["L016", "L017"]
-    assert CODER.add(order, "hospital-a") == ([], [])
+    assert CODER.add(order, "hospital-a") == (coded, [])
+    assert ordered_items(order) == ["L016", "L017"]
+    assert CODER.add(order, "hospital-b") == ([], ["ServiceRequest.code"])
+    assert "orderDetail" not in order
 
 
 def test_an_order_that_nobody_knows_is_flagged_as_an_order() -> None:
@@ -257,10 +287,10 @@ def test_every_fault_of_a_map_is_told_by_row_and_column(tmp_path: Path) -> None:
 def test_a_unit_that_is_never_comparable_is_a_doubt_and_no_fault(tmp_path: Path) -> None:
     path = tmp_path / "hospital-x.csv"
     path.write_text(HEADER + "result,,A,肌酐,L027,,mg/dL,,\n", "utf-8")
-    assert doubts(load_concept_map(path, CATALOGUE)) == [
+    assert doubts(load_concept_map(path, CATALOGUE).rows) == [
         f"A: reported in mg/dL, but L027 {CATALOGUE.items['L027'].name_zh} is compared in umol/L"
     ]
-    assert doubts(MAPS["hospital-a"]) == []
+    assert doubts(MAPS["hospital-a"].rows) == []
 
 
 def test_a_map_is_served_as_valid_concept_maps() -> None:
@@ -276,4 +306,4 @@ def test_a_map_is_served_as_valid_concept_maps() -> None:
 
 def test_the_maps_of_the_project_are_without_fault() -> None:
     maps = load_concept_maps(ROOT / "mappings" / "concepts", CATALOGUE)
-    assert [line for one in maps.values() for line in doubts(one)] == []
+    assert [line for one in maps.values() for line in doubts(one.rows)] == []
