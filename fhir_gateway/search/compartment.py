@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from fhir_gateway.errors import Invalid, NotFound
 from fhir_gateway.fhir.definitions import definitions
 from fhir_gateway.fhir.keys import key64
-from fhir_gateway.search.context import Context
+from fhir_gateway.search.context import Codes, Context
 from fhir_gateway.search.draft import Draft
 from fhir_gateway.search.plan import AnyOf, Condition, Ids, Ref, SearchPlan
 from fhir_gateway.search.planner import check, fill
@@ -49,6 +49,7 @@ def plan_compartment(  # noqa: PLR0913 - the owner, and all that plan_search tak
     zone: str = "Asia/Shanghai",
     lenient: bool = False,
     page_limit: int = 500,
+    codes: Codes | None = None,
 ) -> SearchPlan:
     """The meaning of a search of a type within a compartment.
 
@@ -63,7 +64,7 @@ def plan_compartment(  # noqa: PLR0913 - the owner, and all that plan_search tak
     if not _ID.fullmatch(id):
         raise Invalid("The owner of a compartment is named by its logical id", rule="search-id")
     check(type, pairs)
-    draft = Draft(type, Context(secret, base_url, zone), page_limit)
+    draft = Draft(type, Context(secret, base_url, zone, codes), page_limit)
     draft.compartment = (compartment, id)
     _bind(draft, compartment, id, type)
     fill(draft, pairs, lenient=lenient)

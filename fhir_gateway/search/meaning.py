@@ -20,7 +20,7 @@ from fhir_gateway.search.params import Parameter, parse_name, parse_parameter, r
 from fhir_gateway.search.plan import AnyOf, Condition, Ids, Missing, Updated
 from fhir_gateway.search.registry import Searchable, searchables
 from fhir_gateway.search.results import CURSOR, NOT_OFFERED, RESULTS
-from fhir_gateway.search.types import date, number, quantity, reference, string, token, uri
+from fhir_gateway.search.types import coded, date, number, quantity, reference, string, token, uri
 
 Maker = Callable[[Searchable, Parameter, Context], Condition]
 
@@ -65,14 +65,14 @@ def _united(
 ) -> tuple[Condition, ...]:
     """The condition of the parameter, or of all parameters that it is the union of.
 
-    What must not hold (:not, :missing=true) must not hold of any of them.
+    What must not hold (:not, :not-in, :missing=true) must not hold of any of them.
     """
     if searchable.parts == (searchable.code,):
         return _always(make(searchable, parameter, context))
     known = searchables(searchable.type)
     found = tuple(make(known[code], parameter, context) for code in searchable.parts)
     modifier = parameter.name.modifier
-    if modifier == "not" or (modifier == "missing" and parameter.text == "true"):
+    if modifier in ("not", "not-in") or (modifier == "missing" and parameter.text == "true"):
         return found
     return (AnyOf(found),)
 
@@ -127,7 +127,7 @@ def searchable_of(type: str, text: str) -> Searchable:
 
 #: Modifiers that each type of parameter takes here, and those of FHIR that are not offered.
 _MODIFIERS = {
-    "token": ("missing", "not", "text", "of-type"),
+    "token": ("missing", "not", "text", "of-type", "in", "not-in", "above", "below"),
     "string": ("missing", "exact", "contains"),
     "uri": ("missing", "above", "below"),
     "reference": ("missing", "identifier"),
@@ -136,9 +136,9 @@ _MODIFIERS = {
     "quantity": ("missing",),
     "composite": (),
 }
-_TERMINOLOGY = "this modifier comes with terminology"
+#: Those that ask what a code means.
+_BY_MEANING = ("in", "not-in", "above", "below")
 _MODIFIERS_NOT_OFFERED = {
-    "token": dict.fromkeys(("in", "not-in", "above", "below"), _TERMINOLOGY),
     "string": {"text": "there is no full-text index"},
     "reference": dict.fromkeys(("above", "below"), "hierarchies are not followed")
     | {"text": "search the other type by a chain"},
@@ -155,6 +155,7 @@ _MAKERS: dict[str, Maker] = {
 _TOKEN_MAKERS: dict[str | None, Maker] = {
     "text": token.text_condition,
     "of-type": token.of_type_condition,
+    **dict.fromkeys(_BY_MEANING, coded.condition),
 }
 
 
@@ -188,11 +189,20 @@ def _taken(searchable: Searchable) -> tuple[str, ...]:
     """The modifiers that a parameter takes."""
     if searchable.code in _COLUMN_MAKERS:
         return ("missing",)
-    lacks = {
+    lacks = dict.fromkeys(_BY_MEANING, not _is_coded(searchable)) | {
         "text": not searchable.text_number,
         "of-type": not searchable.of_type_number,
     }
     return tuple(one for one in _MODIFIERS[searchable.kind] if not lacks.get(one))
+
+
+def _is_coded(searchable: Searchable) -> bool:
+    """Whether values are codes of systems that they name or their element implies; a uri has
+    :above and :below of its own."""
+    if searchable.kind == "uri":
+        return True
+    found = searchable.datatypes & coded.CODED
+    return bool(found) and (found != {"code"} or bool(searchable.systems))
 
 
 def _unknown_modifier(text: str, known: Sequence[str]) -> Invalid | NotSupported:

@@ -13,7 +13,7 @@ from fhir_gateway.errors import Invalid, NotFound, NotSupported, TooCostly
 from fhir_gateway.fhir.definitions import definitions
 from fhir_gateway.fhir.home import institution_home
 from fhir_gateway.search import chains
-from fhir_gateway.search.context import Context
+from fhir_gateway.search.context import Codes, Context
 from fhir_gateway.search.draft import IGNORABLE, Draft
 from fhir_gateway.search.params import parse_parameter, shown
 from fhir_gateway.search.plan import SearchPlan
@@ -37,6 +37,7 @@ def plan_search(
     zone: str = "Asia/Shanghai",
     lenient: bool = False,
     page_limit: int = 500,
+    codes: Codes | None = None,
 ) -> SearchPlan:
     """The meaning of a search; `applied` of the result is what was understood.
 
@@ -45,7 +46,7 @@ def plan_search(
     TooCostly for too many parameters or alternatives.
     """
     check(type, pairs)
-    draft = Draft(type, Context(secret, base_url, zone), page_limit)
+    draft = Draft(type, Context(secret, base_url, zone, codes), page_limit)
     fill(draft, pairs, lenient=lenient)
     return draft.plan()
 
@@ -81,7 +82,8 @@ def _apply(draft: Draft, name: str, text: str, context: Context) -> str:
     handler = RESULTS.get(name)
     if handler is not None:
         return handler(draft, parse_parameter(name, text)) or text
-    understand = chains.understood if len(text) < _CACHED_LENGTH else chains.understand
+    remembered = len(text) < _CACHED_LENGTH and context.codes is None
+    understand = chains.understood if remembered else chains.understand
     meaning = understand(draft.type, name, text, context)
     if meaning.searchable is None or meaning.named is None or draft.bound:
         draft.conditions.extend((meaning.rank, one) for one in meaning.conditions)
