@@ -200,7 +200,7 @@ class _Draft:
             head["type"] = [_copy(one) for one in kept or element["type"]]
             element.setdefault("slicing", {**_TYPE_SLICING, "rules": "open"})
         elif id.endswith("xtension"):
-            element.setdefault("slicing", _copy(_URL_SLICING)
+            element.setdefault("slicing", _copy(_URL_SLICING))
         place = max(n for n, one in enumerate(self.elements) if _within(one["id"], id)) + 1
         self.elements[place:place] = made
         self.base |= {one["id"]: _copy(one) for one in made}
