@@ -22,6 +22,7 @@ from fhir_gateway.search.draft import Draft
 from fhir_gateway.search.plan import AnyOf, Condition, Ids, Ref, SearchPlan
 from fhir_gateway.search.planner import check, fill
 from fhir_gateway.search.registry import Searchable, searchables
+from fhir_gateway.terminology.naming import NO_NAMES, Naming
 
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 
@@ -50,6 +51,7 @@ def plan_compartment(  # noqa: PLR0913 - the owner, and all that plan_search tak
     lenient: bool = False,
     page_limit: int = 500,
     codes: Codes | None = None,
+    naming: Naming = NO_NAMES,
 ) -> SearchPlan:
     """The meaning of a search of a type within a compartment.
 
@@ -64,7 +66,7 @@ def plan_compartment(  # noqa: PLR0913 - the owner, and all that plan_search tak
     if not _ID.fullmatch(id):
         raise Invalid("The owner of a compartment is named by its logical id", rule="search-id")
     check(type, pairs)
-    draft = Draft(type, Context(secret, base_url, zone, codes), page_limit)
+    draft = Draft(type, Context(secret, base_url, zone, codes, naming), page_limit)
     draft.compartment = (compartment, id)
     _bind(draft, compartment, id, type)
     fill(draft, pairs, lenient=lenient)

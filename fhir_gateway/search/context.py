@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import NamedTuple, Protocol
 
 from fhir_gateway.search.params import Parameter
+from fhir_gateway.terminology.naming import NO_NAMES, Naming
 
 INT64_MIN, INT64_MAX = -(1 << 63), (1 << 63) - 1
 
@@ -30,9 +31,11 @@ class Codes(Protocol):
 
 class Context(NamedTuple):
     """The store's index key, the server's own base url, the zone of dates without one, and what
-    codes mean where that is asked for: what it says changes, so nothing is remembered with it."""
+    codes mean where that is asked for: what it says changes, so nothing is remembered with it.
+    Last the identifier systems that have several names: the same as of the index."""
 
     secret: bytes
     base_url: str = ""
     zone: str = "Asia/Shanghai"
     codes: Codes | None = None
+    naming: Naming = NO_NAMES

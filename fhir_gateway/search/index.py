@@ -30,6 +30,7 @@ from fhir_gateway.search.types import (
     token,
     uri,
 )
+from fhir_gateway.terminology.naming import NO_NAMES, Naming
 
 IntRow = tuple[int, int, int]
 TextRow = tuple[int, str]
@@ -60,10 +61,16 @@ class _Type(NamedTuple):
 
 
 class Extractor:
-    """Makes the index rows of resources. One per process; `secret` is the store's index key."""
+    """Makes the index rows of resources. One per process; `secret` is the store's index key.
 
-    def __init__(self, secret: bytes, zone: str = "Asia/Shanghai") -> None:
-        self._context = Context(secret, "", zone)
+    Searches for its rows have to know the same `naming`.
+    """
+
+    def __init__(
+        self, secret: bytes, zone: str = "Asia/Shanghai", naming: Naming = NO_NAMES
+    ) -> None:
+        self.naming = naming
+        self._context = Context(secret, "", zone, naming=naming)
         self._types: dict[str, _Type] = {}
 
     def rows(self, type: str, resource: dict[str, Any]) -> IndexRows:

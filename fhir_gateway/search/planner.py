@@ -20,6 +20,7 @@ from fhir_gateway.search.plan import SearchPlan
 from fhir_gateway.search.registry import WRITTEN_PER_HOME, Searchable
 from fhir_gateway.search.results import CURSOR, RESULTS
 from fhir_gateway.search.types import reference
+from fhir_gateway.terminology.naming import NO_NAMES, Naming
 
 #: Most parameters of a search, and how many of them may be _has.
 MAX_PARAMETERS, MAX_HAS = 50, 4
@@ -28,7 +29,7 @@ MAX_PARAMETERS, MAX_HAS = 50, 4
 _CACHED_LENGTH = 200
 
 
-def plan_search(
+def plan_search(  # noqa: PLR0913 - what a search means depends on all of them
     type: str,
     pairs: Sequence[tuple[str, str]],
     *,
@@ -38,6 +39,7 @@ def plan_search(
     lenient: bool = False,
     page_limit: int = 500,
     codes: Codes | None = None,
+    naming: Naming = NO_NAMES,
 ) -> SearchPlan:
     """The meaning of a search; `applied` of the result is what was understood.
 
@@ -46,7 +48,7 @@ def plan_search(
     TooCostly for too many parameters or alternatives.
     """
     check(type, pairs)
-    draft = Draft(type, Context(secret, base_url, zone, codes), page_limit)
+    draft = Draft(type, Context(secret, base_url, zone, codes, naming), page_limit)
     fill(draft, pairs, lenient=lenient)
     return draft.plan()
 

@@ -21,12 +21,17 @@ _FOLD = {0xFF10 + i: str(i) for i in range(10)} | {0xFF38: "X", 0xFF58: "X", ord
 _FOLD |= {ord(space): "" for space in " \t\u3000\u00a0"}
 
 
+def fold_id_number(text: str) -> str:
+    """The number half-width, with an upper-case X and without blanks; its length stays."""
+    return text.strip().translate(_FOLD)
+
+
 def normalise_id_number(text: str) -> str:
     """The number in its 18-character form: half-width, upper-case X, 15 digits extended.
 
     What is not of either form comes back folded but otherwise as it was; `valid_id_number` tells.
     """
-    folded = text.strip().translate(_FOLD)
+    folded = fold_id_number(text)
     if _OLD_ID_NUMBER.fullmatch(folded):
         body = f"{folded[:6]}19{folded[6:]}"
         return body + _id_check(body)

@@ -4,6 +4,9 @@ A row is v1 = key of the code, v2 = key of the system ("" when there is none). C
 as they are spelled: FHIR leaves case to the code system, and UCUM and local codes tell it apart.
 The texts of a token (:text) are rows of the text index; an identifier has a row of its value and
 its type (:of-type). Both stand under parameters of their own.
+
+An identifier's system stands under its preferred name and its value in the form of its kind
+(terminology.naming), so that it is found by any name of the system.
 """
 
 from __future__ import annotations
@@ -41,7 +44,15 @@ def _concept(value: Any, context: Context) -> list[Pair]:
 
 
 def identifier(value: Any, context: Context) -> Iterator[Pair]:
-    """The pair of an Identifier; also of a ContactPoint (phone|…, email|…)."""
+    """The pair of an Identifier."""
+    text, system = value.get("value", ""), value.get("system", "")
+    if text or system:
+        system, text = context.naming.normal(system, text)
+        yield key64(text, context.secret), key64(system, context.secret)
+
+
+def _contact(value: Any, context: Context) -> Iterator[Pair]:
+    """The pair of a ContactPoint (phone|…, email|…)."""
     text, system = value.get("value", ""), value.get("system", "")
     if text or system:
         yield key64(text, context.secret), key64(system, context.secret)
@@ -60,7 +71,7 @@ ROWS: Mapping[str, Callable[[Any, Context], Iterable[Pair]]] = {
     "CodeableConcept": _concept,
     "Coding": _coding,
     "Identifier": identifier,
-    "ContactPoint": identifier,
+    "ContactPoint": _contact,
     "boolean": _boolean,
     **dict.fromkeys(("code", "id", "string", "uri", "url", "canonical", "oid", "uuid"), _bare),
 }
@@ -94,14 +105,18 @@ TEXTS: Mapping[str, Callable[[Any], list[str]]] = {
 
 def of_type(value: Any, context: Context) -> Iterator[Pair]:
     """The rows of an Identifier for :of-type: its value, and each code of its type."""
-    text = value.get("value")
-    for coding in value.get("type", {}).get("coding", ()) if text else ():
+    if not value.get("value"):
+        return
+    form, text = context.naming.typed(value.get("system", ""), value["value"])
+    for coding in value.get("type", {}).get("coding", ()):
         if coding.get("code"):
-            yield _of_type(coding.get("system", ""), coding["code"], text, context)
+            yield _of_type(coding.get("system", ""), coding["code"], form, text, context)
 
 
-def _of_type(system: str, code: str, text: str, context: Context) -> Pair:
-    return key64(text, context.secret), key64(f"{system}|{code}", context.secret)
+def _of_type(system: str, code: str, form: str, text: str, context: Context) -> Pair:
+    """The form tells a value that is compared in it from one that only looks so."""
+    type = f"{system}|{code}|{form}" if form else f"{system}|{code}"
+    return key64(text, context.secret), key64(type, context.secret)
 
 
 #: System that the standard gives to true and false.
@@ -111,10 +126,41 @@ _SPECIAL_VALUES = "http://terminology.hl7.org/CodeSystem/special-values"
 def condition(searchable: Searchable, parameter: Parameter, context: Context) -> Token:
     """Any of `code`, `system|code`, `|code`, `system|`; with :not none of them."""
     bare = bool(searchable.datatypes) and searchable.datatypes <= WITHOUT_SYSTEM
+    if searchable.datatypes == _IDENTIFIERS:
+        return Token(
+            searchable.number,
+            _identified(searchable, parameter, context),
+            parameter.name.modifier == "not",
+        )
     alternatives = tuple(
         _alternative(searchable, parameter, value, bare, context) for value in parameter.values
     )
     return Token(searchable.number, alternatives, parameter.name.modifier == "not")
+
+
+_IDENTIFIERS = frozenset({"Identifier"})
+
+
+def _identified(
+    searchable: Searchable, parameter: Parameter, context: Context
+) -> tuple[tuple[int | None, int | None], ...]:
+    """The alternatives of identifiers: the system under its preferred name, and what a value
+    without a system is in the systems that spell it otherwise."""
+    secret, naming = context.secret, context.naming
+    found: list[tuple[int | None, int | None]] = []
+    for value in parameter.values:
+        pieces = parts(value)
+        if len(pieces) == 2 and pieces[0]:
+            system, text = naming.normal(*pieces)
+            found.append((key64(text, secret) if text else None, key64(system, secret)))
+            continue
+        found.append(_alternative(searchable, parameter, value, False, context))
+        if len(pieces) == 1:
+            found += [
+                (key64(text, secret), key64(system, secret))
+                for system, text in naming.meant(pieces[0])
+            ]
+    return tuple(found)
 
 
 def _alternative(
@@ -135,10 +181,7 @@ def _alternative(
 
 def identifier_condition(searchable: Searchable, parameter: Parameter, context: Context) -> Token:
     """The :identifier modifier of a reference: the same syntax over its own rows."""
-    alternatives = tuple(
-        _alternative(searchable, parameter, value, False, context) for value in parameter.values
-    )
-    return Token(searchable.identifier_number, alternatives)
+    return Token(searchable.identifier_number, _identified(searchable, parameter, context))
 
 
 def text_condition(searchable: Searchable, parameter: Parameter, context: Context) -> Text:
@@ -151,18 +194,17 @@ def text_condition(searchable: Searchable, parameter: Parameter, context: Contex
 
 def of_type_condition(searchable: Searchable, parameter: Parameter, context: Context) -> Token:
     """:of-type, `system|code|value`: an identifier of this type with this value."""
-    return Token(
-        searchable.of_type_number,
-        tuple(_typed_alternative(parameter, value, context) for value in parameter.values),
-    )
+    found = [
+        one for value in parameter.values for one in _typed_alternatives(parameter, value, context)
+    ]
+    return Token(searchable.of_type_number, tuple(found))
 
 
-def _typed_alternative(
-    parameter: Parameter, value: str, context: Context
-) -> tuple[int | None, int | None]:
+def _typed_alternatives(parameter: Parameter, value: str, context: Context) -> Iterator[Pair]:
     pieces = parts(value)
     if len(pieces) != 3 or not (pieces[1] and pieces[2]):
         raise refusal(parameter.name.base, "must be system|code|value with :of-type",
                       rule="search-token")  # fmt: skip
     system, code, text = pieces
-    return _of_type(system, code, text, context)
+    for form, spelled in context.naming.spellings(text):
+        yield _of_type(system, code, form, spelled, context)
