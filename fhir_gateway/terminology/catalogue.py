@@ -1,14 +1,17 @@
 """The catalogue: the items that can be recognised, read from terminology/*.csv.
 
 The tables are data of a site. Nothing here, and nothing elsewhere, may depend on a row, a count or
-a code that stands in them; terminology/README.md tells their columns and their sources.
+a code that stands in them; terminology/README.md tells their columns and their sources. How
+editions follow each other, and what an official list is beside them: docs/adr/0017.
 """
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +19,14 @@ from typing import Any, Literal
 
 from fhir_gateway.errors import Invalid
 from fhir_gateway.settings import CANONICAL
+from fhir_gateway.terminology.catalogue_tables import (
+    NO_TABLES,
+    GroupNames,
+    Panel,
+    Tables,
+    covered,
+    load_tables,
+)
 from fhir_gateway.terminology.table import Table
 
 Kind = Literal["lab", "imaging"]
@@ -25,6 +36,9 @@ IMAGING_SYSTEM = f"{CANONICAL}/CodeSystem/catalogue-imaging"
 SYSTEMS: Mapping[str, Kind] = MappingProxyType({LAB_SYSTEM: "lab", IMAGING_SYSTEM: "imaging"})
 SYSTEM_OF: Mapping[Kind, str] = MappingProxyType({"lab": LAB_SYSTEM, "imaging": IMAGING_SYSTEM})
 LOINC = "http://loinc.org"
+
+#: How the codes begin that group items for a reader and are never an item themselves.
+GROUP = "group:"
 
 _COMMON = (
     "code", "name_zh", "name_en", "loinc", "loinc_relation", "class",
@@ -47,12 +61,20 @@ _WORDS: Mapping[str, frozenset[str]] = {
     "contrast": frozenset({"none", "with", "without-with"}),
     "default_recognition": frozenset({"remind", "view-only"}),
 }
-_REQUIRED = frozenset({"code", "name_zh", "class", *_WORDS})
+_REQUIRED = frozenset({"code", "name_zh", "class", "modality", *_WORDS})
+#: The day from which an item is no longer on the list; its row stays, because results carry it.
+_OPTIONAL = ("retired",)
+
+_DATE = re.compile(r"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One row. Fields of the other kind are empty; an item of the lab is reminded by default."""
+    """One row. Fields of the other kind are empty; an item of the lab is reminded by default.
+
+    `list_system` is set for an entry of an imported list. `listed` is False where the list that a
+    rule set speaks of does not hold the item.
+    """
 
     kind: Kind
     code: str
@@ -74,11 +96,19 @@ class Item:
     validity_source: str = ""
     default_recognition: str = "remind"
     edition: str = ""
+    retired: str = ""
+    list_system: str = ""
+    listed: bool = True
 
     @property
     def system(self) -> str:
-        """The code system of the item."""
-        return SYSTEM_OF[self.kind]
+        """The code system of the item: its list's own, else that of the catalogue."""
+        return self.list_system or SYSTEM_OF[self.kind]
+
+    @property
+    def group(self) -> str:
+        """What it is grouped by in the served hierarchy: discipline, or kind of examination."""
+        return self.modality if self.kind == "imaging" else self.item_class
 
     @property
     def window_published(self) -> bool:
@@ -92,7 +122,11 @@ class Item:
 
 @dataclass(frozen=True)  # no slots: cached_property needs a __dict__
 class Catalogue:
-    """All items of one edition, with what must be said about them."""
+    """All items of one edition, with what must be said about them.
+
+    `items` are those that stand on it; `retired` those that did once and keep their meaning.
+    `effective` and `until` are the first and last day on which the edition holds.
+    """
 
     items: Mapping[str, Item]
     edition: str
@@ -103,6 +137,33 @@ class Catalogue:
     status: str
     experimental: bool
     loinc_names: Mapping[str, str]
+    effective: str = ""
+    until: str = ""
+    retired: Mapping[str, Item] = field(default_factory=lambda: MappingProxyType({}))
+    tables: Tables = NO_TABLES
+
+    @property
+    def panels(self) -> Mapping[str, Panel]:
+        """The usual panels by code."""
+        return self.tables.panels
+
+    @property
+    def group_names(self) -> GroupNames:
+        """Names of the groups of the hierarchy."""
+        return self.tables.group_names
+
+    @cached_property
+    def panels_of(self) -> Mapping[str, tuple[str, ...]]:
+        """Codes of the panels that each item usually belongs to."""
+        found: dict[str, list[str]] = {}
+        for panel in self.panels.values():
+            for code in panel.items:
+                found.setdefault(code, []).append(panel.code)
+        return {code: tuple(panels) for code, panels in found.items()}
+
+    def covers(self, item: Item) -> tuple[str, ...]:
+        """The regions that an imaging item shows: its own and what that covers."""
+        return covered(item.body_part_zh, self.tables.regions)
 
     def by_coding(self, system: str | None, code: str | None) -> Item | None:
         """The item that a coding of one of the two catalogue systems names."""
@@ -132,7 +193,7 @@ def load_catalogue(folder: Path | str) -> Catalogue:
     """The catalogue in this folder. Raises Unprocessable with every fault: file, row, column."""
     folder = Path(folder)
     about = _load_about(folder / "catalogue.toml")
-    tables = [Table(folder / _FILES[kind], _COLUMNS[kind]) for kind in _FILES]
+    tables = [Table(folder / _FILES[kind], _COLUMNS[kind], _OPTIONAL) for kind in _FILES]
     items: dict[str, Item] = {}
     for kind, table in zip(_FILES, tables, strict=True):
         for line, cells in table.rows():
@@ -141,9 +202,15 @@ def load_catalogue(folder: Path | str) -> Catalogue:
     names = Table(folder / "loinc-names.csv", ("loinc", "long_common_name"))
     loinc_names = {cells["loinc"]: cells["long_common_name"] for _, cells in names.rows()}
     tables[0].issues += [*tables[1].issues, *names.issues]
+    tables[0].check()  # before the tables that name items, which would be told as wrong, too
+    beside, tables[0].issues = load_tables(folder, items)
     tables[0].check()
     return Catalogue(
-        items=MappingProxyType(items),
+        items=MappingProxyType({code: one for code, one in items.items() if not one.retired}),
+        retired=MappingProxyType({code: one for code, one in items.items() if one.retired}),
+        tables=beside,
+        effective=about.get("effective", about["date"]),
+        until=about.get("until", ""),
         edition=about["edition"],
         date=about["date"],
         publisher=about["publisher"],
@@ -156,12 +223,25 @@ def load_catalogue(folder: Path | str) -> Catalogue:
 
 
 def item_code(codeable_concept: Mapping[str, Any] | None) -> str | None:
-    """The catalogue code in a CodeableConcept, the first when there are several."""
+    """The catalogue code in a CodeableConcept, the first when there are several.
+
+    The code of a group is none: nobody can order or report "clinical chemistry".
+    """
     for coding in (codeable_concept or {}).get("coding", ()):
-        if coding.get("system") in SYSTEMS:
-            code: str | None = coding.get("code")
+        code: str | None = coding.get("code")
+        if coding.get("system") in SYSTEMS and not is_group(code):
             return code
     return None
+
+
+def is_group(code: str | None) -> bool:
+    """Whether a code of a catalogue system only groups items."""
+    return code is not None and code.startswith(GROUP)
+
+
+def group_code(group: str) -> str:
+    """The code of a discipline or of a kind of examination in the served hierarchy."""
+    return GROUP + "-".join(group.split())
 
 
 def ordered_items(service_request: Mapping[str, Any]) -> list[str]:
@@ -181,7 +261,20 @@ def _load_about(path: Path) -> dict[str, Any]:
     for name in ("edition", "date", "publisher", "status", "statement", "experimental"):
         if name not in about:
             raise Invalid(f"{path.name}: {name} is missing", rule="catalogue-about")
+    for name in ("date", "effective", "until"):
+        if name in about and not is_date(str(about[name])):
+            raise Invalid(
+                f'{path.name}: {name} must be a day, as "2026-11-01"', rule="catalogue-date"
+            )
     return about
+
+
+def is_date(text: str) -> bool:
+    """Whether a text is a day of the calendar, as 2026-11-01."""
+    try:
+        return bool(_DATE.fullmatch(text)) and bool(date.fromisoformat(text))
+    except ValueError:
+        return False
 
 
 def _faultless(table: Table, line: int, cells: dict[str, str], items: dict[str, Item]) -> bool:
@@ -192,6 +285,11 @@ def _faultless(table: Table, line: int, cells: dict[str, str], items: dict[str, 
         elif column in _WORDS and text not in _WORDS[column]:
             words = ", ".join(sorted(_WORDS[column]))
             table.fault(line, column, f"must be one of {words}", rule="catalogue-word")
+    if is_group(cells["code"]):
+        sentence = f"{GROUP} begins the codes of groups, choose another code"
+        table.fault(line, "code", sentence, rule="catalogue-code")
+    if cells["retired"] and not is_date(cells["retired"]):
+        table.fault(line, "retired", "must be a day, as 2026-11-01", rule="catalogue-date")
     if cells["code"] in items:
         table.fault(line, "code", "the code stands twice in the catalogue", rule="catalogue-code")
     if not cells["validity_days"].isdecimal() or int(cells["validity_days"]) < 1:

@@ -116,6 +116,7 @@ def test_a_site_may_bring_lists_of_any_size_and_code(edited: Edit) -> None:
         header, first = text.splitlines()[:2]
         return f"{header}\n{first.replace('L001', 'BJ-0001', 1)}\n"
 
+    edited("panels.csv", lambda text: text.splitlines()[0])
     catalogue = load_catalogue(edited("lab-items.csv", own))
     assert [item.code for item in catalogue.of("lab")] == ["BJ-0001"]
 
