@@ -23,6 +23,8 @@ Resolve = Callable[[str], Mapping[str, Any] | None]
 
 #: Of an element: what a more specific definition adds to, and never replaces.
 _ADDED = ("constraint", "condition", "alias", "mapping")
+#: Of an element: what is laid over what is inherited, member by member.
+_LAID_OVER = ("binding", "slicing")
 #: Of an element: what says where it stands, and is not inherited from a type or an element.
 _PLACE = ("id", "path", "sliceName")
 _TYPE_SLICING = {"discriminator": [{"type": "type", "path": "$this"}], "ordered": False}
@@ -214,9 +216,9 @@ def merge(element: Element, given: Mapping[str, Any], url: str) -> None:
             continue
         if name in _ADDED:
             _add(element, name, value, url)
-        elif name == "binding" and "binding" in element:
-            element[name] = {**element[name], **_copy(value)}
-        elif name == "slicing" and name in element:
+        elif (name == "binding" and "binding" in element) or (
+            name == "slicing" and name in element
+        ):
             element[name] = {**element[name], **_copy(value)}
         else:
             _replace(element, name, value)
