@@ -36,7 +36,7 @@ from fhir_gateway.recognition.model import (
 from fhir_gateway.recognition.situation import ENDLESS
 from fhir_gateway.settings import CANONICAL
 from fhir_gateway.store.changes import Derived, Fact, ReportLink
-from fhir_gateway.terminology.catalogue import SYSTEMS
+from fhir_gateway.terminology.catalogue import SYSTEMS, is_group
 from fhir_gateway.terminology.specimen import canonical_specimen, specimen_of
 
 MARK_URL = f"{CANONICAL}/StructureDefinition/recognition-mark"
@@ -192,7 +192,7 @@ def _catalogue_codes(concepts: Iterable[Json | None]) -> list[tuple[str, str]]:
         coding["code"][:_CODE_LENGTH]: SYSTEMS[coding["system"]]
         for concept in concepts
         for coding in (concept or {}).get("coding", ())
-        if coding.get("system") in SYSTEMS and coding.get("code")
+        if coding.get("system") in SYSTEMS and coding.get("code") and not is_group(coding["code"])
     }
     return [(kind, item) for item, kind in found.items()]
 

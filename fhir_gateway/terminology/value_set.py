@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from fhir_gateway.terminology.area import load_areas
-from fhir_gateway.terminology.catalogue import Catalogue, load_catalogue
-from fhir_gateway.terminology.code_system import Vocabulary, code_systems, frame
+from fhir_gateway.terminology.catalogue import load_catalogue
+from fhir_gateway.terminology.code_system import Vocabulary, code_systems
 from fhir_gateway.terminology.reason import load_flags, load_reasons
+from fhir_gateway.terminology.resource import head
 
 
 def load_vocabulary(folder: Path | str) -> Vocabulary:
@@ -21,13 +22,25 @@ def load_vocabulary(folder: Path | str) -> Vocabulary:
 def terminology_resources(vocabulary: Vocabulary) -> list[dict[str, Any]]:
     """What the gateway serves of its vocabulary: every CodeSystem, then every ValueSet."""
     systems = code_systems(vocabulary)
-    return systems + [_value_set(vocabulary.catalogue, system) for system in systems]
+    return systems + [value_set(system) for system in systems]
 
 
-def _value_set(catalogue: Catalogue, system: dict[str, Any]) -> dict[str, Any]:
-    title, text = f"All codes: {system['title']}", system["description"]
-    resource = frame(catalogue, "ValueSet", system["valueSet"], title, text)
-    if "copyright" in system:
-        resource["copyright"] = system["copyright"]
+def value_set(system: dict[str, Any]) -> dict[str, Any]:
+    """The ValueSet of all codes of a CodeSystem; concepts that only group others are left out."""
+    copied = ("status", "experimental", "date", "publisher", "description", "copyright")
+    described = {name: system[name] for name in copied if name in system}
+    url = system["valueSet"]
+    resource = head(
+        type="ValueSet",
+        url=url,
+        id=system["id"],
+        version=system["version"],
+        title=f"All codes: {system['title']}",
+        **described,
+    )
     include = {"system": system["url"], "version": system["version"]}
-    return resource | {"compose": {"include": [include]}}
+    compose: dict[str, Any] = {"include": [include]}
+    if "hierarchyMeaning" in system:
+        grouping = {"property": "notSelectable", "op": "=", "value": "true"}
+        compose["exclude"] = [include | {"filter": [grouping]}]
+    return resource | {"compose": compose}

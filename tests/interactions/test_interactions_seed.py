@@ -38,7 +38,7 @@ def test_the_catalogue_is_served_and_a_restart_stores_nothing(tmp_path):
             "/fhir/CodeSystem", params={"url": f"{CANONICAL}/CodeSystem/catalogue-lab"}
         )
         stored = found.json()["entry"][0]["resource"]
-        assert (stored["count"], stored["meta"]["versionId"]) == (181, "1")
+        assert (stored["count"], stored["meta"]["versionId"]) == (187, "1")
         rules = server.get("/fhir/PlanDefinition/recognition-1.0.0").json()
         assert rules["url"] == f"{CANONICAL}/PlanDefinition/recognition"
         assert rules["meta"]["versionId"] == "1"

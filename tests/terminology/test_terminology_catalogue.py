@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,10 +17,14 @@ from fhir_gateway.terminology.area import load_areas
 from fhir_gateway.terminology.catalogue import (
     IMAGING_SYSTEM,
     LAB_SYSTEM,
+    SYSTEMS,
+    Kind,
+    group_code,
     item_code,
     load_catalogue,
     ordered_items,
 )
+from fhir_gateway.terminology.catalogue_resource import PANEL_SYSTEM, items_of
 from fhir_gateway.terminology.coder import DATA_QUALITY, UNMAPPED_ITEM, UNMAPPED_ORDER
 from fhir_gateway.terminology.reason import DATA_QUALITY_SYSTEM, load_reasons
 from fhir_gateway.terminology.registry import problems
@@ -175,10 +180,101 @@ def test_the_catalogue_is_served_as_what_it_is() -> None:
     assert (served["status"], served["experimental"]) == ("draft", True)
     assert "not an official list" in served["description"]
     assert all(notice in served["copyright"] for notice in catalogue.notices)
-    assert served["count"] == len(served["concept"]) == len(catalogue.of("lab"))
-    assert systems[served["valueSet"]]["compose"]["include"][0]["system"] == LAB_SYSTEM
+    compose = systems[served["valueSet"]]["compose"]
+    assert compose["include"][0]["system"] == LAB_SYSTEM
+    assert compose["exclude"][0]["filter"][0]["property"] == "notSelectable"
     declared = {prop["code"] for prop in served["property"]}
-    assert {p["code"] for c in served["concept"] for p in c["property"]} <= declared
+    assert {p["code"] for c in concepts(served) for p in c["property"]} <= declared
+
+
+def concepts(resource: dict[str, Any]) -> list[dict[str, Any]]:
+    """All concepts, at all levels."""
+    found: list[dict[str, Any]] = []
+    waiting = list(resource["concept"])
+    while waiting:
+        concept = waiting.pop(0)
+        found.append(concept)
+        waiting += concept.get("concept", ())
+    return found
+
+
+@pytest.mark.parametrize(("url", "kind"), list(SYSTEMS.items()))
+def test_items_lie_below_their_group_and_groups_are_no_items(url: str, kind: Kind) -> None:
+    vocabulary = load_vocabulary(FOLDER)
+    catalogue = vocabulary.catalogue
+    served = next(r for r in terminology_resources(vocabulary) if r["url"] == url)
+    assert served["hierarchyMeaning"] == "grouped-by"
+    assert served["count"] == len(concepts(served))
+    groups = {group["code"]: group for group in served["concept"]}
+    assert len(groups) == len({item.group for item in catalogue.of(kind)})
+    for code, group in groups.items():
+        assert group["property"] == [{"code": "notSelectable", "valueBoolean": True}]
+        assert catalogue.by_coding(url, code) is None
+        assert item_code({"coding": [{"system": url, "code": code}]}) is None
+    below = {item["code"]: code for code, group in groups.items() for item in group["concept"]}
+    assert below == {item.code: group_code(item.group) for item in catalogue.of(kind)}
+
+
+@pytest.mark.parametrize(("url", "kind"), list(SYSTEMS.items()))
+def test_items_are_read_back_from_what_is_served(url: str, kind: Kind) -> None:
+    vocabulary = load_vocabulary(FOLDER)
+    served = next(r for r in terminology_resources(vocabulary) if r["url"] == url)
+    assert items_of(served, kind) == {one.code: one for one in vocabulary.catalogue.of(kind)}
+
+
+def test_panels_and_regions_are_properties_and_no_hierarchy() -> None:
+    catalogue = load_catalogue(FOLDER)
+    panel = next(iter(catalogue.panels.values()))
+    assert panel.code in catalogue.panels_of[panel.items[0]]
+    whole = next(item for item in catalogue.of("imaging") if item.body_part_zh == "胸腹盆")
+    assert {"胸腹盆", "胸部", "腹部", "盆腔"} <= set(catalogue.covers(whole))
+    chest = next(item for item in catalogue.of("imaging") if item.body_part_zh == "胸部")
+    assert catalogue.covers(chest) == ("胸部",)
+    systems = {r["url"]: r for r in terminology_resources(load_vocabulary(FOLDER))}
+    by_code = {one["code"]: one for one in concepts(systems[IMAGING_SYSTEM])}
+    covers = [p["valueString"] for p in by_code[whole.code]["property"] if p["code"] == "covers"]
+    assert tuple(covers) == catalogue.covers(whole)
+    assert "concept" not in by_code[whole.code]
+    assert len(concepts(systems[PANEL_SYSTEM])) == len(catalogue.panels)
+
+
+def test_a_retired_row_keeps_its_code_and_is_no_item_any_more(edited: Edit) -> None:
+    def retire(text: str) -> str:
+        header, first, *rest = text.splitlines()
+        return "\n".join([f"{header},retired", f"{first},2027-01-01", *(f"{r}," for r in rest)])
+
+    folder = edited("lab-items.csv", retire)
+    catalogue = load_catalogue(folder)
+    assert "L001" not in catalogue.items
+    assert catalogue.retired["L001"].retired == "2027-01-01"
+    served = next(
+        r for r in terminology_resources(load_vocabulary(folder)) if r["url"] == LAB_SYSTEM
+    )
+    concept = next(one for one in concepts(served) if one["code"] == "L001")
+    properties = {p["code"]: p for p in concept["property"]}
+    assert properties["inactive"]["valueBoolean"] is True
+    assert properties["status"]["valueCode"] == "retired"
+    assert properties["deprecationDate"]["valueDateTime"] == "2027-01-01"
+    assert items_of(served, "lab")["L001"] == catalogue.retired["L001"]
+    assert issues(served) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "fault"),
+    [
+        ("lab-items.csv", ("L001,", "group:x,"), "row 2, column code: group: begins the codes"),
+        ("panels.csv", ("L058;", "L999;"), "row 2, column items: L999: not in the tables"),
+        ("panels.csv", ("liver-function,", "blood-count,"), "row 3, column code: the panel stan"),
+        ("regions.csv", ("盆腔,", "胸腹盆,"), "row 2, column covers: 胸腹盆 would cover itself"),
+        ("groups.csv", ("lab,", "labs,"), "row 2, column kind: must be lab or imaging"),
+        ("catalogue.toml", ('"2026-11-01"  #', '"soon"  #'), "effective must be a day"),
+    ],
+)
+def test_faults_beside_the_items_are_told(
+    edited: Edit, name: str, change: tuple[str, str], fault: str
+) -> None:
+    told = faults(load_catalogue, edited(name, lambda text: text.replace(*change, 1)))
+    assert fault in told[0]
 
 
 def test_the_notices_of_the_readme_are_those_that_are_served() -> None:
