@@ -98,7 +98,7 @@ def _is_chinese(text: str) -> bool:
     return any("\u3400" <= character <= "\u9fff" for character in text)
 
 
-def _split(text: str) -> tuple[str, str]:
+def split(text: str) -> tuple[str, str]:
     """Surname and given name of a whole name in Chinese order."""
     length = 2 if text[:2] in _DOUBLE and len(text) > 2 else 1
     return text[:length], text[length:]
@@ -145,7 +145,7 @@ def _of_name(value: Any) -> tuple[str, ...]:
     found = {*sounds(family, given), *(sounds("", given) if family else ())}
     text = _BETWEEN.sub("", value.get("text") or "")
     if text and text != _BETWEEN.sub("", family + given):
-        first, rest = _split(text)
+        first, rest = split(text)
         found.update(sounds(first, rest), sounds("", rest) if rest else ())
     return tuple(_longest(found))
 
