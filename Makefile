@@ -15,7 +15,8 @@ help:            ## this list
 setup: $(VENV)/ready  ## virtual environment with pinned packages, FHIR definitions cut
 CUT := fhir_gateway/fhir/cut.py fhir_gateway/fhir/cut_codes.py fhir_gateway/fhir/definitions.py \
     fhir_gateway/fhir/cut_terminology.py fhir_gateway/fhir/terminology.py \
-    fhir_gateway/fhir/cut_structures.py fhir_gateway/fhir/structures.py
+    fhir_gateway/fhir/cut_structures.py fhir_gateway/fhir/structures.py \
+    fhir_gateway/fhir/cut_profiles.py fhir_gateway/fhir/invariants.py
 $(VENV)/ready: requirements-dev.lock definitions.lock pyproject.toml $(CUT)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
 	$(PYTHON) -m venv $(VENV)

@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from fhir_gateway.fhir.cut_codes import value_sets
+from fhir_gateway.fhir.cut_profiles import cut_invariants, write_invariants
 from fhir_gateway.fhir.cut_structures import write_structures
 from fhir_gateway.fhir.cut_terminology import cut_terminology, write_terminology
 from fhir_gateway.fhir.definitions import (
@@ -275,6 +276,8 @@ def main() -> None:
     target = write(definitions, arguments.output)
     write_structures(package["StructureDefinition"], arguments.output)
     write_terminology(cut_terminology(package["CodeSystem"], package["ValueSet"]), arguments.output)
+    listed = definitions.codes.keys()
+    write_invariants(cut_invariants(package["StructureDefinition"], listed), arguments.output)
     sys.stdout.write(
         f"{target}: FHIR {definitions.version}, {len(definitions.resource_types)} resource types, "
         f"{target.stat().st_size // 1024} kB\n"
