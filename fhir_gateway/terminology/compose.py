@@ -1,0 +1,251 @@
+"""What a value set is made of (FHIR R4 valueset.html#compositions).
+
+A value set is compiled once: its parts with their systems found, its filters made, its imports
+followed. What contradicts itself is refused here, before anything is asked of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from fhir_gateway.errors import TooCostly, Unprocessable
+from fhir_gateway.terminology.compose_filters import Filter, Test, compile_filter
+from fhir_gateway.terminology.service_library import Canonical, Library, Resource, canonical
+from fhir_gateway.terminology.system import Concept, Designation, System
+
+#: Value sets that import one another: in a row, and all that one code may have to be asked of.
+_DEEPEST, _HEAVIEST = 50, 2_000
+
+
+class Pins(NamedTuple):
+    """Versions of systems that a caller insists on (R4 $expand: system-version and its like).
+
+    `default` holds where the value set names none, `check` refuses another, `force` overrides;
+    `excluded` are systems that are left out.
+    """
+
+    default: tuple[Canonical, ...] = ()
+    check: tuple[Canonical, ...] = ()
+    force: tuple[Canonical, ...] = ()
+    excluded: tuple[Canonical, ...] = ()
+
+
+#: No pins at all.
+NO_PINS = Pins()
+
+
+class Part(NamedTuple):
+    """One include or exclude. `found` is the system, None when it is not here.
+
+    `listed` are the codes that it lists, by key; None when it lists none. `tests` are its filters.
+    `within` are the value sets that a code has to be in too, None for one that is not here.
+    """
+
+    system: str
+    version: str
+    found: System | None
+    listed: Mapping[str, Concept] | None
+    filters: tuple[Filter, ...]
+    tests: tuple[Test, ...]
+    within: tuple[Composed | None, ...]
+    imports: tuple[str, ...]
+    expression: str
+
+
+class Composed(NamedTuple):
+    """A compiled value set. `inactive` False leaves retired codes out; `weight` is how many parts
+    one code may have to be asked of, those of imported value sets included."""
+
+    resource: Resource
+    includes: tuple[Part, ...]
+    excludes: tuple[Part, ...]
+    inactive: bool
+    weight: int = 1
+
+    @property
+    def url(self) -> str:
+        """Its url, "" for one that has none."""
+        url: str = self.resource.get("url", "")
+        return url
+
+
+def compile_value_set(resource: Resource, library: Library, pins: Pins = NO_PINS) -> Composed:
+    """The value set, ready to be asked. Raises Unprocessable for one that contradicts itself:
+    imports in a circle, a filter that means nothing, a version that the pins refuse."""
+    return _Compiler(library, pins).compile(resource, ())
+
+
+class _Compiler:
+    def __init__(self, library: Library, pins: Pins) -> None:
+        self._library = library
+        self._pins = pins
+        self._done: dict[str, Composed] = {}
+
+    def compile(self, resource: Resource, trail: tuple[str, ...]) -> Composed:
+        compose = resource.get("compose")
+        if not compose:
+            return Composed(resource, tuple(_of_expansion(resource, self._library)), (), True)
+        locked = compose.get("lockedDate", "")
+        includes = tuple(self._parts(resource, compose, "include", trail, locked))
+        excludes = tuple(self._parts(resource, compose, "exclude", trail, locked))
+        weight = sum(_weight(part) for part in (*includes, *excludes))
+        if weight > _HEAVIEST:
+            raise TooCostly(
+                f"The value set consists of over {_HEAVIEST} parts, imports included",
+                expression="ValueSet.compose",
+                rule="vs-size",
+            )
+        return Composed(resource, includes, excludes, compose.get("inactive", True), weight)
+
+    def _parts(
+        self, resource: Resource, compose: Resource, kind: str, trail: tuple[str, ...], date: str
+    ) -> Iterator[Part]:
+        for number, raw in enumerate(compose.get(kind, ())):
+            where = f"ValueSet.compose.{kind}[{number}]"
+            if not self._is_excluded(raw):
+                yield self._part(resource, raw, where, trail, date)
+
+    def _is_excluded(self, raw: Resource) -> bool:
+        return any(
+            one.url == raw.get("system") and one.version in ("", raw.get("version", ""))
+            for one in self._pins.excluded
+        )
+
+    def _part(
+        self, resource: Resource, raw: Resource, where: str, trail: tuple[str, ...], date: str
+    ) -> Part:
+        url = raw.get("system", "")
+        version = self._version(url, raw.get("version", ""), where) if url else ""
+        found = self._library.system(url, version, date=date) if url else None
+        filters = tuple(
+            Filter(one.get("property", ""), one.get("op", ""), one.get("value", ""),
+                   f"{where}.filter[{number}]")
+            for number, one in enumerate(raw.get("filter", ()))
+        )  # fmt: skip
+        if (filters or raw.get("concept")) and not url:
+            raise Unprocessable("This needs a system", expression=where, rule="vs-invalid")
+        if filters and raw.get("concept"):
+            raise Unprocessable(
+                "Codes are listed or filtered, not both", expression=where, rule="vs-invalid"
+            )
+        tests = tuple(compile_filter(one, found) for one in filters) if found else ()
+        imports = tuple(raw.get("valueSet", ()))
+        within = tuple(self._imported(resource, one, where, trail) for one in imports)
+        listed = _listed(raw["concept"], found) if raw.get("concept") else None
+        shown = version or (found.version if found else "")
+        return Part(url, shown, found, listed, filters, tests, within, imports, where)
+
+    def _version(self, url: str, version: str, where: str) -> str:
+        for one in self._pins.force:
+            if one.url == url:
+                return one.version
+        if not version:
+            pinned = (one.version for one in (*self._pins.default, *self._pins.check)
+                      if one.url == url)  # fmt: skip
+            version = next(pinned, "")
+        for one in self._pins.check:
+            if one.url == url and not _agree(version, one.version):
+                raise Unprocessable(
+                    f"The value set takes version {version} of {url}, the request insists on "
+                    f"{one.version}",
+                    expression=where,
+                    rule="version-error",
+                )
+        return version
+
+    def _imported(
+        self, resource: Resource, named: str, where: str, trail: tuple[str, ...]
+    ) -> Composed | None:
+        if named.startswith("#"):
+            found = next(
+                (one for one in resource.get("contained", ()) if f"#{one.get('id')}" == named), None
+            )
+            key = f"{resource.get('url', '')}{named}"
+            if found is not None and "contained" not in found:
+                found = {**found, "contained": resource["contained"]}
+        else:
+            one = canonical(named)
+            found = self._library.value_set(one.url, one.version)
+            key = f"{one.url}|{found.get('version', '')}" if found else named
+        if found is None or found.get("resourceType", "ValueSet") != "ValueSet":
+            return None
+        here = (*trail, f"{resource.get('url', '')}|{resource.get('version', '')}")
+        if key in here or len(here) > _DEEPEST:
+            circle = " → ".join([*here, key])
+            raise Unprocessable(
+                f"These value sets import one another in a circle: {circle[:600]}",
+                expression=where,
+                rule="vs-circular",
+            )
+        if key not in self._done:
+            self._done[key] = self.compile(found, here)
+        return self._done[key]
+
+
+def _weight(part: Part) -> int:
+    return 1 + sum(one.weight for one in part.within if one is not None)
+
+
+def _agree(version: str, wanted: str) -> bool:
+    return version == wanted or version.startswith(f"{wanted.removesuffix('.x')}.")
+
+
+def key_of(found: System | None, code: str) -> str:
+    """A code as it is compared: without case where the system has none."""
+    return code if found is None or found.case_sensitive else code.casefold()
+
+
+def _listed(raw: Sequence[Resource], found: System | None) -> dict[str, Concept]:
+    """The codes of a list, with what the system says of them. A code that a complete system does
+    not have is none, whatever the list says."""
+    listed: dict[str, Concept] = {}
+    for one in raw:
+        code = one.get("code", "")
+        known = found.find(code) if found is not None else None
+        if known is None and found is not None and found.content == "complete":
+            continue
+        listed.setdefault(key_of(found, code), _merged(one, known, found))
+    return listed
+
+
+def _merged(raw: Resource, known: Concept | None, found: System | None) -> Concept:
+    """A listed code: the list's own name is shown, all the other names stay known."""
+    own = tuple(
+        Designation(one.get("language", ""), one.get("value", ""), _use(one))
+        for one in raw.get("designation", ())
+    )
+    if known is None:
+        return Concept(raw.get("code", ""), raw.get("display", ""), designations=own)
+    display = raw.get("display") or known.display
+    if display == known.display:
+        return known._replace(designations=(*own, *known.designations)) if own else known
+    language = found.language if found is not None else ""
+    system_name = Designation(language, known.display)
+    return known._replace(display=display, designations=(*own, system_name, *known.designations))
+
+
+def _use(raw: Resource) -> tuple[str, str] | None:
+    use = raw.get("use", {})
+    return (use.get("system", ""), use.get("code", "")) if use.get("code") else None
+
+
+def _of_expansion(resource: Resource, library: Library) -> Iterator[Part]:
+    """A value set that has nothing but an expansion is the codes of that."""
+    found: dict[tuple[str, str], dict[str, Resource]] = {}
+    stack = list(reversed(resource.get("expansion", {}).get("contains", ())))
+    while stack:
+        one = stack.pop()
+        stack.extend(reversed(one.get("contains", ())))
+        if one.get("code"):
+            codes = found.setdefault((one.get("system", ""), one.get("version", "")), {})
+            codes.setdefault(one["code"], one)
+    for (url, version), codes in found.items():
+        system = library.system(url, version)
+        listed = _listed(list(codes.values()), system)
+        if system is None:
+            for key, raw in codes.items():
+                listed[key] = listed[key]._replace(
+                    abstract=raw.get("abstract", False), inactive=raw.get("inactive", False)
+                )
+        yield Part(url, version, system, listed, (), (), (), (), "ValueSet.expansion")

@@ -1,0 +1,70 @@
+"""The codes of a value set in a list, made once and searched often.
+
+What is not bounded is refused: a value set that looks at more than MOST_SEEN concepts, and one of
+a system that cannot be listed (a grammar such as UCUM), is too costly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+from fhir_gateway.errors import TooCostly
+from fhir_gateway.terminology.compose import Composed
+from fhir_gateway.terminology.compose_members import Member, members
+from fhir_gateway.terminology.service_text import Haystack, haystack, rank, words_of
+
+#: Concepts that are looked at for one value set, those of imported ones included.
+MOST_SEEN = 200_000
+
+
+class Listing:
+    """A compiled value set and, as soon as they are asked for, its codes."""
+
+    def __init__(self, composed: Composed) -> None:
+        self.composed = composed
+
+    @cached_property
+    def members(self) -> Sequence[Member]:
+        """All codes in the order of the definition. Raises TooCostly, NotFound."""
+        return list(members(self.composed, _Purse()))
+
+    @cached_property
+    def _hay(self) -> Sequence[Haystack]:
+        return [haystack(one.concept, one.found) for one in self.members]
+
+    def matching(self, text: str) -> list[Member]:
+        """The codes that a filter finds, those that fit best first."""
+        words, whole = words_of(text)
+        found: list[tuple[int, int]] = []
+        for place, hay in enumerate(self._hay):
+            fits = rank(words, whole, hay)
+            if fits is not None:
+                found.append((fits, place))
+        found.sort()
+        return [self.members[place] for _, place in found]
+
+    def systems(self) -> Iterator[tuple[str, str]]:
+        """The systems of the codes and their versions, in the order of their first code."""
+        yield from dict.fromkeys((one.system, one.version) for one in self.members)
+
+
+class _Purse:
+    """Counts what is looked at. A negative price is more than anybody has."""
+
+    def __init__(self) -> None:
+        self._left = MOST_SEEN
+
+    def __call__(self, price: int) -> None:
+        if price < 0:
+            raise TooCostly(
+                "The value set takes codes of a system that cannot be listed, such as a grammar; "
+                "ask $validate-code about one code",
+                rule="vs-infinite",
+            )
+        self._left -= price
+        if self._left < 0:
+            raise TooCostly(
+                f"Over {MOST_SEEN} concepts would have to be looked at for this value set",
+                rule="vs-size",
+            )

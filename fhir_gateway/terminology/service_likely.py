@@ -1,0 +1,95 @@
+"""What was probably meant: the right url for a wrong one, the right spelling of a code.
+
+Only for messages. Nothing is ever judged by what was probably meant.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from fhir_gateway.terminology.service_library import Library, Resource
+from fhir_gateway.terminology.service_names import folded, names_of
+from fhir_gateway.terminology.system import System
+
+_NOISE = re.compile(r"^(https?|urn:oid|urn:uuid)[:/]+|^www\.|[/#?]+$|^urn:|^oid:", re.IGNORECASE)
+
+#: Names under which well-known systems are met on the wire.
+_ALIASES: Mapping[str, str] = {
+    "loinc": "http://loinc.org", "ln": "http://loinc.org", "lnc": "http://loinc.org",
+    "2.16.840.1.113883.6.1": "http://loinc.org",
+    "ucum": "http://unitsofmeasure.org",
+    "2.16.840.1.113883.6.8": "http://unitsofmeasure.org",
+    "unitsofmeasure.org/ucum.html": "http://unitsofmeasure.org",
+    "dcm": "http://dicom.nema.org/resources/ontology/DCM",
+    "dicom": "http://dicom.nema.org/resources/ontology/DCM",
+    "1.2.840.10008.2.16.4": "http://dicom.nema.org/resources/ontology/DCM",
+    "bcp47": "urn:ietf:bcp:47", "ietf:bcp47": "urn:ietf:bcp:47", "mime": "urn:ietf:bcp:13",
+}  # fmt: skip
+
+#: Concepts of a system that are looked through for a name.
+_MOST_NAMES = 20_000
+
+
+def likely_system(library: Library, url: str) -> str:
+    """The url of a system that is here and that a wrong url probably means, "" for none."""
+    bare = _bare(url)
+    known = library.systems()
+    if _ALIASES.get(bare) in known:
+        return _ALIASES[bare]
+    for one, versions in known.items():
+        if _bare(one) == bare or any(_is_named(system, url, bare) for system in versions):
+            return one
+    tail = bare.rpartition("/")[2]
+    ends = [one for one in known if len(tail) > 3 and _bare(one).rpartition("/")[2] == tail]
+    return ends[0] if len(ends) == 1 else ""
+
+
+def system_of_value_set(library: Library, url: str) -> str:
+    """The system of a value set whose url stands in the place of a system's."""
+    value_set: Resource | None = library.value_set(url) if library.has_value_set(url) else None
+    if value_set is None:
+        return ""
+    includes = value_set.get("compose", {}).get("include", ())
+    systems = dict.fromkeys(one["system"] for one in includes if one.get("system"))
+    return ", ".join(systems)
+
+
+def _is_named(system: System, url: str, bare: str) -> bool:
+    identifiers: frozenset[str] = getattr(system, "identifiers", frozenset())
+    return url in identifiers or any(_bare(one) == bare for one in identifiers)
+
+
+def _bare(url: str) -> str:
+    """A url without what people get wrong: scheme, www, what it ends with, case."""
+    text = url.strip()[:500]
+    for _ in range(3):
+        text = _NOISE.sub("", text)
+    return text.casefold()
+
+
+def likely_code(system: System, code: str) -> str:
+    """A code of the system that differs from this one in case and blanks alone, "" for none."""
+    for other in _spellings(code):
+        found = system.find(other)
+        if found is not None:
+            return found.code
+    return ""
+
+
+def _spellings(code: str) -> Iterator[str]:
+    bare = code.strip()
+    yield from dict.fromkeys([bare, bare.upper(), bare.lower(), bare.capitalize()])
+
+
+def code_named(system: System, display: str, names: dict[str, str]) -> str:
+    """The code that a name belongs to, "" for none. `names` is kept by the caller, for speed."""
+    if not names:
+        listing = system.concepts()
+        for number, concept in enumerate(listing if listing is not None else ()):
+            if number >= _MOST_NAMES:
+                break
+            for name in names_of(concept, system):
+                names.setdefault(folded(name.value), concept.code)
+        names.setdefault("", "")
+    return names.get(folded(display), "")
