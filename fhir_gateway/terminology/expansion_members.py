@@ -7,7 +7,6 @@ a system that cannot be listed (a grammar such as UCUM), is too costly.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 
 from fhir_gateway.errors import TooCostly
 from fhir_gateway.terminology.compose import Composed
@@ -17,27 +16,45 @@ from fhir_gateway.terminology.service_text import Haystack, haystack, rank, word
 #: Concepts that are looked at for one value set, those of imported ones included.
 MOST_SEEN = 200_000
 
+#: Codes whose texts are made in a few milliseconds.
+_FEW = 1_000
+
 
 class Listing:
     """A compiled value set and, as soon as they are asked for, its codes."""
 
     def __init__(self, composed: Composed) -> None:
         self.composed = composed
+        self._members: Sequence[Member] | None = None
+        self._hay: Sequence[Haystack] | None = None
 
-    @cached_property
+    @property
+    def is_quick(self) -> bool:
+        """Whether the codes are there already, and few enough to be searched in between."""
+        return self._members is not None and (
+            len(self._members) < _FEW or (self._hay is not None and len(self._hay) < 20 * _FEW)
+        )
+
+    @property
     def members(self) -> Sequence[Member]:
-        """All codes in the order of the definition. Raises TooCostly, NotFound."""
-        return list(members(self.composed, _Purse()))
+        """All codes in the order of the definition. Raises TooCostly, NotFound.
 
-    @cached_property
-    def _hay(self) -> Sequence[Haystack]:
-        return [haystack(one.concept, one.found) for one in self.members]
+        No cached_property here: its lock would have all value sets wait for the largest one.
+        """
+        if self._members is None:
+            self._members = list(members(self.composed, _Purse()))
+        return self._members
+
+    def _haystacks(self) -> Sequence[Haystack]:
+        if self._hay is None:
+            self._hay = [haystack(one.concept, one.found) for one in self.members]
+        return self._hay
 
     def matching(self, text: str) -> list[Member]:
         """The codes that a filter finds, those that fit best first."""
         words, whole = words_of(text)
         found: list[tuple[int, int]] = []
-        for place, hay in enumerate(self._hay):
+        for place, hay in enumerate(self._haystacks()):
             fits = rank(words, whole, hay)
             if fits is not None:
                 found.append((fits, place))

@@ -56,6 +56,7 @@ class ResourceSystem:
         self.status: str = resource.get("status", "")
         self.value_set: str = resource.get("valueSet", "")
         self._made: dict[str, Concept] = {}
+        self._indexed: _Index | None = None
 
     @cached_property
     def effective(self) -> tuple[str, str]:
@@ -88,6 +89,10 @@ class ResourceSystem:
             if meaning in codes:
                 codes[meaning].add(one.get("code", ""))
         return {meaning: frozenset(found) for meaning, found in codes.items()}
+
+    def index(self) -> None:
+        """Makes the index now, for who has the time: in a thread, before the first question."""
+        assert self._index is not None
 
     def find(self, code: str) -> Concept | None:
         """The concept of a code, in the spelling of the system."""
@@ -123,9 +128,15 @@ class ResourceSystem:
     def _key(self, code: str) -> str:
         return code if self.case_sensitive else code.casefold()
 
-    @cached_property
+    @property
     def _index(self) -> _Index:
-        """Made at the first question. Twice at worst, with the same result, by two threads."""
+        """Made at the first question; by two threads at worst twice, with the same result. No
+        cached_property: its lock would have all systems wait for the largest one."""
+        if self._indexed is None:
+            self._indexed = self._made_index()
+        return self._indexed
+
+    def _made_index(self) -> _Index:
         index = _Index({}, {}, {})
         stack: list[tuple[Raw, str]] = [
             (raw, "") for raw in reversed(self.resource.get("concept", ()))

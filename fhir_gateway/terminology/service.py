@@ -148,6 +148,16 @@ class Terminology:
         answers = {contains(composed, one, code) for one in systems_of(composed)}
         return True if True in answers else (None if None in answers else False)
 
+    def is_quick(self, value_set: str) -> bool:
+        """Whether a question about a value set is answered at once, because its codes are listed
+        already and not many; another one is better asked in a thread."""
+        found = self._listings.get(value_set)
+        return found is not None and found.is_quick
+
+    def is_compiled(self, value_set: str) -> bool:
+        """Whether a value set was asked about before, so that one code is judged at once."""
+        return value_set in self._listings
+
     def subsumed(self, system: str, code: str) -> frozenset[str]:
         """The codes at and below a code. Raises NotFound for an unknown system or code."""
         return subsumed(self.lookup(system, code).system, code)
