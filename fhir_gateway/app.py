@@ -23,7 +23,6 @@ from fhir_gateway import __version__
 from fhir_gateway.cds_hooks.routes import routes as hook_routes
 from fhir_gateway.context import (
     Clock,
-    Coder,
     Counter,
     Deriver,
     Gateway,
@@ -45,11 +44,14 @@ from fhir_gateway.rest.routes import fhir_door
 from fhir_gateway.rest.trace import Trace
 from fhir_gateway.search.index import Extractor, IndexRows
 from fhir_gateway.search.recurring import Recurring
+from fhir_gateway.search.version import version_of
 from fhir_gateway.settings import CANONICAL, Settings
 from fhir_gateway.store.opening import AnyStore, open_store
-from fhir_gateway.terminology.coder import Coder as CatalogueCoder
 from fhir_gateway.terminology.concept_map import load_concept_maps
+from fhir_gateway.terminology.local_codes import LocalCodes
 from fhir_gateway.terminology.local_map_resource import concept_maps_of
+from fhir_gateway.terminology.naming import Naming
+from fhir_gateway.terminology.naming_files import load_naming
 from fhir_gateway.terminology.value_set import load_vocabulary, terminology_resources
 
 LOG = logging.getLogger("fhir_gateway")
@@ -134,14 +136,15 @@ async def open_gateway(
     clock = clock or SystemClock()
     vocabulary = load_vocabulary(settings.terminology)
     maps = load_concept_maps(Path(settings.mappings) / "concepts", vocabulary.catalogue)
-    store, extractor = await _open_store(settings, clock)
+    naming = load_naming(settings.profiles)
+    store, extractor = await _open_store(settings, clock, naming)
     gateway = Gateway(
         settings=settings,
         store=store,
         extractor=extractor,
         clock=clock,
-        derivers=_derivers(settings),
-        coders=_coders(CatalogueCoder(vocabulary.catalogue, maps)),
+        derivers=_derivers(settings, naming),
+        local_codes=LocalCodes(vocabulary.catalogue, maps),
         random=PooledRandom(),
         audit=audit,
         count=count,
@@ -165,20 +168,18 @@ async def open_gateway(
     return gateway
 
 
-def _derivers(settings: Settings) -> tuple[Deriver, ...]:
+def _derivers(settings: Settings, naming: Naming) -> tuple[Deriver, ...]:
     """What must happen at ingest but belongs to a higher floor."""
     return (
         partial(facts.derive, zone=settings.zone),
         register.derive,
-        cross_reference.derive,
+        partial(cross_reference.derive, naming=naming),
     )
 
 
-def _coders(coder: CatalogueCoder) -> tuple[Coder, ...]:
-    return (coder.add,)
-
-
-async def _open_store(settings: Settings, clock: Clock) -> tuple[AnyStore, Extractor]:
+async def _open_store(
+    settings: Settings, clock: Clock, naming: Naming
+) -> tuple[AnyStore, Extractor]:
     """The store and the extractor that is keyed by the store's own secret.
 
     The store calls for rows of its journal when it has been idle for a moment, which is after
@@ -195,8 +196,9 @@ async def _open_store(settings: Settings, clock: Clock) -> tuple[AnyStore, Extra
         random=os.urandom,
         rows=rows,
         search_budget=settings.search_budget,
+        index=version_of(naming.digest),
     )
-    extractor = Extractor(store.index_key, settings.zone)
+    extractor = Extractor(store.index_key, settings.zone, naming)
     made.append(Recurring(extractor))
     return store, extractor
 

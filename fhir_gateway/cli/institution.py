@@ -27,6 +27,7 @@ from fhir_gateway.interactions.institutions import (
     revoke_token,
 )
 from fhir_gateway.search.index import Extractor, IndexRows
+from fhir_gateway.search.version import version_of
 from fhir_gateway.security.actor import SYSTEM_ACCESS
 from fhir_gateway.security.institution import (
     DEFAULT_CHARSET,
@@ -42,6 +43,7 @@ from fhir_gateway.terminology.catalogue import Catalogue, load_catalogue
 from fhir_gateway.terminology.concept_map import load_concept_map
 from fhir_gateway.terminology.local_map import LocalMap
 from fhir_gateway.terminology.local_map_check import doubts
+from fhir_gateway.terminology.naming_files import load_naming
 from fhir_gateway.terminology.registry import problems
 
 R = TypeVar("R")
@@ -202,9 +204,13 @@ async def _gateway(settings: Settings) -> AsyncIterator[Gateway]:
     def rows(type: str, resource: dict[str, Any]) -> IndexRows:
         return extractors[0].rows(type, resource)
 
-    store = await open_store(settings.database, clock=clock, random=os.urandom, rows=rows)
+    naming = load_naming(settings.profiles)
+    store = await open_store(
+        settings.database, clock=clock, random=os.urandom, rows=rows,
+        index=version_of(naming.digest),
+    )  # fmt: skip
     try:
-        extractors.append(Extractor(store.index_key, settings.zone))
+        extractors.append(Extractor(store.index_key, settings.zone, naming))
         yield Gateway(settings=settings, store=store, extractor=extractors[0], clock=clock)
     finally:
         await store.close()

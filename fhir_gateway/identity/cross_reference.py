@@ -4,7 +4,8 @@ Kind 1 is the normalised identity document together with the normalised name, ki
 alone. Two records with the same kind 1 key are one person; the same kind 2 key under another name
 is a conflict and never a link. A document that cannot be checked gives no key, and one that
 contradicts the record (a newborn on the mother's card) is not this person's and gives none either:
-nobody is linked by a guess, nor by name and birth date.
+nobody is linked by a guess, nor by name and birth date. Which identifier systems are documents, by
+all of their names, is said in profiles/NamingSystem (terminology/naming.py).
 GB 11643 (ID numbers), WS 364 CV02.01.101 (kinds of documents),
 hl7.org/fhir/R4/patient.html
 """
@@ -13,13 +14,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from fhir_gateway.fhir.datatypes import fold
 from fhir_gateway.store.changes import Derived
 from fhir_gateway.terminology.identifier import birth_date, normalise_id_number, valid_id_number
+from fhir_gateway.terminology.naming import Naming
 
 DOCUMENT_AND_NAME, DOCUMENT = 1, 2
 
@@ -36,12 +38,12 @@ _KINDS: Mapping[str, str] = {
     "07": "07",  # 台湾居民来往内地通行证
 }
 
-#: Identifier systems that say the kind of document by themselves.
-_SYSTEMS: Mapping[str, str] = {
-    "urn:oid:2.16.840.1.113883.2.23.1.19.1": ID_CARD,  # HL7 China core-patient, slice IDC
-    "urn:oid:2.16.156.10011.1.3": ID_CARD,  # WS/T 500: 身份证号
-    "http://hl7.org/fhir/sid/passport-CHN": "03",
-}
+#: Passports by the code of their country (hl7.org/fhir/R4/identifier-registry.html).
+_PASSPORT = "http://hl7.org/fhir/sid/passport-"
+
+#: Numbers of this form are of one series: those of identity cards, and of the residence permits of
+#: GB 11643, which begin with 81, 82 and 83.
+_ID_FORM = "id-number"
 
 #: Name of the national table in Identifier.type.coding.system, whatever root stands before it.
 _TYPE_TABLE = "CV02.01.101"
@@ -69,12 +71,13 @@ class Document(NamedTuple):
     country: str = ""  # of a passport, as far as the system says it
 
 
-def derive(resource: dict[str, Any], derived: Derived) -> None:
+def derive(resource: dict[str, Any], derived: Derived, *, naming: Naming) -> None:
     """Adds the identity keys of a Patient to `derived`; other types add nothing."""
     if resource.get("resourceType") != "Patient":
         return
     names = normalised_names(resource)
-    borne = [one for one in dict.fromkeys(documents(resource)) if not _contradicts(one, resource)]
+    found = dict.fromkeys(documents(resource, naming))
+    borne = [one for one in found if not _contradicts(one, resource)]
     cards = sum(document.kind == ID_CARD for document in borne)
     for document in borne:
         if document.kind == ID_CARD and cards > 1:
@@ -83,17 +86,18 @@ def derive(resource: dict[str, Any], derived: Derived) -> None:
         derived.identity += [(_key(document, name), DOCUMENT_AND_NAME) for name in names]
 
 
-def documents(patient: Mapping[str, Any]) -> Iterator[Document]:
+def documents(patient: Mapping[str, Any], naming: Naming) -> Iterator[Document]:
     """The identity documents of a Patient that are well formed and in use."""
     for identifier in patient.get("identifier", ()):
         if identifier.get("use") == "old" or not identifier.get("value"):
             continue
-        kind = _kind(identifier)
+        kind = _kind(identifier, naming)
         if kind is None:
             continue
         number = _normalise(kind, identifier["value"])
         if number is not None:
-            yield Document(kind, number, _country(identifier) if kind == "03" else "")
+            country = _country(identifier, naming) if kind == "03" else ""
+            yield Document(kind, number, country)
 
 
 def normalised_names(patient: Mapping[str, Any]) -> list[str]:
@@ -120,12 +124,20 @@ def _joined(name: Mapping[str, Any]) -> str:
     return "".join([name.get("family", ""), *name.get("given", ())])
 
 
-def _kind(identifier: Mapping[str, Any]) -> str | None:
-    known = _SYSTEMS.get(identifier.get("system", ""))
+def _kind(identifier: Mapping[str, Any], naming: Naming) -> str | None:
+    """The kind that the system says by itself, else the one that the type says."""
+    system = identifier.get("system", "")
+    known = naming.find(system)
     if known is not None:
-        return known
-    for coding in identifier.get("type", {}).get("coding", ()):
-        system, code = coding.get("system", ""), coding.get("code", "")
+        return ID_CARD if known.form == _ID_FORM else _typed(known.types)
+    if system.startswith(_PASSPORT):
+        return "03"
+    codings = identifier.get("type", {}).get("coding", ())
+    return _typed((coding.get("system", ""), coding.get("code", "")) for coding in codings)
+
+
+def _typed(codings: Iterable[tuple[str, str]]) -> str | None:
+    for system, code in codings:
         if system.endswith(_TYPE_TABLE) and code in _KINDS:
             return _KINDS[code]
         if system == _V2_SYSTEM and code in _V2_TYPES:
@@ -142,10 +154,9 @@ def _normalise(kind: str, value: str) -> str | None:
     return match[1] if match else None
 
 
-def _country(identifier: Mapping[str, Any]) -> str:
-    system: str = identifier.get("system", "")
-    prefix = "http://hl7.org/fhir/sid/passport-"
-    return system.removeprefix(prefix) if system.startswith(prefix) else ""
+def _country(identifier: Mapping[str, Any], naming: Naming) -> str:
+    system = naming.preferred(identifier.get("system", ""))
+    return system.removeprefix(_PASSPORT) if system.startswith(_PASSPORT) else ""
 
 
 def _contradicts(document: Document, patient: Mapping[str, Any]) -> bool:

@@ -87,6 +87,7 @@ def condition(gateway: Gateway, type: str, pairs: Sequence[tuple[str, str]]) -> 
         zone=gateway.settings.zone,
         lenient=False,
         page_limit=gateway.settings.page_limit,
+        naming=gateway.extractor.naming,
     )
     types = tuple(sorted({type, *_types(plan.conditions)}))
     if not JOURNAL_TYPES.isdisjoint(types):

@@ -68,6 +68,7 @@ def filter_of(
         secret=gateway.store.index_key,
         base_url=gateway.settings.base_url or base,
         zone=gateway.settings.zone,
+        naming=gateway.extractor.naming,
     )
     for condition in plan.conditions:
         _check(condition)

@@ -183,6 +183,7 @@ async def _organizations(gateway: Gateway, reader: Reader) -> AsyncIterator[Stor
         zone=gateway.settings.zone,
         lenient=False,
         page_limit=_PAGE,
+        naming=gateway.extractor.naming,
     )
     while True:
         found = await reader.search(plan)

@@ -154,6 +154,7 @@ async def lastn(gateway: Gateway, actor: Actor, call: Call) -> bytes:
         zone=gateway.settings.zone,
         lenient=call.lenient,
         page_limit=gateway.settings.page_limit,
+        naming=gateway.extractor.naming,
     )
     _check(plan.applied)  # lenient handling may have dropped one
     seen = _Seen(gateway.settings.zone)

@@ -25,11 +25,11 @@ from fhir_gateway.errors import Internal, TooCostly, Unavailable
 from fhir_gateway.fhir.wire import parse
 from fhir_gateway.interactions.jobs import POLL_SECONDS, Done, Held, work_once
 from fhir_gateway.interactions.prepare import derived_of
-from fhir_gateway.search.version import INDEX_VERSION
 from fhir_gateway.security.actor import SYSTEM_ACCESS
 from fhir_gateway.store import jobs
 from fhir_gateway.store.changes import ChangeSet, Reindex
 from fhir_gateway.store.draining import JOURNALED
+from fhir_gateway.store.index_version import Index, check_ours
 from fhir_gateway.store.jobs import OPEN_STATES, Job
 from fhir_gateway.store.lookups import Place
 from fhir_gateway.store.refusals import Refusal, error_of
@@ -73,9 +73,10 @@ class State(msgspec.Struct):
 
 
 class Progress(NamedTuple):
-    """How far all parts are. `total` counts deleted resources too; `failures` say what kept a part
-    from being done, `working` that some part is not at its end."""
+    """How far all parts are on the way to a version. `total` counts deleted resources too;
+    `failures` say what kept a part from being done, `working` that some part is not at its end."""
 
+    version: int
     done: int
     total: int
     working: bool
@@ -87,9 +88,17 @@ class Progress(NamedTuple):
 
 
 async def is_needed(gateway: Gateway) -> bool:
-    """Whether the store was indexed by an older version. Raises Unavailable for a newer one."""
+    """Whether the store was indexed by an older version, or with other identifier systems.
+
+    Raises Unavailable for a newer one, and when another process knows other systems.
+    """
+    return not (await _index(gateway)).is_current
+
+
+async def _index(gateway: Gateway) -> Index:
     async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
-        return not reader.index.is_current
+        check_ours(reader.index)
+        return reader.index
 
 
 async def run(
@@ -117,7 +126,7 @@ async def run(
                 continue
             now = await progress(gateway)
             if now.finished:
-                await gateway.store.commit(ChangeSet(id=b"", indexed=INDEX_VERSION))
+                await gateway.store.commit(ChangeSet(id=b"", indexed=now.version))
                 continue
             if not now.working:
                 LOG.error(json.dumps({"event": "reindex-failed", "why": now.failures}))
@@ -133,7 +142,8 @@ async def plan(gateway: Gateway, *, again: bool = False) -> None:
     """Makes a job of each part that has none; with `again` also of parts that have failed."""
     async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
         _, homes = await reader.given()
-    known = await _latest(gateway)
+    version = (await _index(gateway)).indexing
+    known = await _latest(gateway, version)
     for number, part in enumerate(_parts(homes)):
         job = known.get(number)
         if job is not None and (not again or job.state in ("done", *OPEN_STATES)):
@@ -141,7 +151,7 @@ async def plan(gateway: Gateway, *, again: bool = False) -> None:
         tried = _number(job)[1] + 1 if job is not None else 1
         await jobs.enqueue(
             gateway.store,
-            id=f"{KIND}-{INDEX_VERSION}-{number:02}-{tried}",
+            id=f"{KIND}-{version}-{number:02}-{tried}",
             kind=KIND,
             payload=msgspec.json.encode(part).decode(),
         )
@@ -151,10 +161,12 @@ async def progress(gateway: Gateway) -> Progress:
     """How far all processes are together."""
     async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
         total, _ = await reader.given()
-    known = (await _latest(gateway)).values()
+        version = reader.index.indexing
+    known = (await _latest(gateway, version)).values()
     states = [job.state for job in known]
     count = sum(_state(job, FIRST.home).count for job in known if job.state in _COUNTED)
     return Progress(
+        version=version,
         done=min(count, total),
         total=total,
         working=any(state in OPEN_STATES for state in states),
@@ -174,12 +186,12 @@ def _parts(homes: int) -> Iterable[Part]:
         yield Part(low, high)
 
 
-async def _latest(gateway: Gateway) -> dict[int, Job]:
-    """The last job of each part, by its number."""
+async def _latest(gateway: Gateway, of: int) -> dict[int, Job]:
+    """The last job of each part of the way to a version, by its number."""
     latest: dict[int, Job] = {}
     for job in await jobs.find_all(gateway.store, kind=KIND):
         version, number = job.id.split("-")[1:3]
-        if int(version) == INDEX_VERSION:
+        if int(version) == of:
             other = latest.get(int(number))
             if other is None or _number(other)[1] < _number(job)[1]:
                 latest[int(number)] = job

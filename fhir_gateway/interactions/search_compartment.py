@@ -44,6 +44,7 @@ async def search_compartment(
         zone=settings.zone,
         lenient=lenient,
         page_limit=settings.page_limit,
+        naming=gateway.extractor.naming,
     )
     asked = f"{compartment}/{owner}/{type}?{urlencode(pairs)}" if lenient else ""
     return await answer(gateway, actor, plan, base=base, asked=asked)

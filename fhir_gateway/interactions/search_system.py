@@ -160,12 +160,12 @@ def _planner(gateway: Gateway, base: str, lenient: bool, owner: tuple[str, str] 
                 return plan_search(
                     type, pairs, secret=gateway.store.index_key,
                     base_url=settings.base_url or base, zone=settings.zone, lenient=lenient,
-                    page_limit=settings.page_limit,
+                    page_limit=settings.page_limit, naming=gateway.extractor.naming,
                 )  # fmt: skip
             return plan_compartment(
                 *owner, type, pairs, secret=gateway.store.index_key,
                 base_url=settings.base_url or base, zone=settings.zone, lenient=lenient,
-                page_limit=settings.page_limit,
+                page_limit=settings.page_limit, naming=gateway.extractor.naming,
             )  # fmt: skip
         except GatewayError as error:
             raise _said_of(type, error) from None

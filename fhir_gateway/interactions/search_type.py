@@ -39,6 +39,7 @@ async def search_type(
         zone=settings.zone,
         lenient=lenient,
         page_limit=settings.page_limit,
+        naming=gateway.extractor.naming,
     )
     asked = f"{type}?{urlencode(pairs)}" if lenient else ""
     return await answer(gateway, actor, plan, base=base, asked=asked)

@@ -60,6 +60,7 @@ async def _homes(
             zone=gateway.settings.zone,
             lenient=False,
             page_limit=gateway.settings.page_limit,
+            naming=gateway.extractor.naming,
         )
         for stored in (await reader.search(plan)).matches:
             found.setdefault(stored.home, stored.id)

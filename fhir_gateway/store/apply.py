@@ -17,7 +17,7 @@ from fhir_gateway.errors import GatewayError, Internal, Unavailable
 from fhir_gateway.fhir.keys import type_key
 from fhir_gateway.store.changes import Absent, ChangeSet, Committed, Entry, PutResult
 from fhir_gateway.store.guards import judge, keep
-from fhir_gateway.store.index_version import Index, check_current, check_not_newer
+from fhir_gateway.store.index_version import Index, check_current, check_ours
 from fhir_gateway.store.lookups import Lookups
 from fhir_gateway.store.placing import Homes, Placed, Placing
 from fhir_gateway.store.refusals import Refusal, refusal_of
@@ -126,7 +126,7 @@ def _not_now(index: Index, change_set: ChangeSet) -> Refusal | None:
         return None
     try:
         if change_set.puts:
-            check_not_newer(index)
+            check_ours(index)
         if any(isinstance(guard, Absent) for guard in change_set.guards):
             check_current(index)
     except Unavailable as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fhir_gateway.errors import Invalid
+from fhir_gateway.search.version import INDEX_VERSION
 from fhir_gateway.store.draining import RowsOf
 from fhir_gateway.store.postgres import PostgresStore, open_postgres
 from fhir_gateway.store.sqlite import Clock, SqliteStore, open_sqlite
@@ -22,20 +23,25 @@ async def open_store(
     random: Callable[[int], bytes],
     rows: RowsOf | None = None,
     search_budget: int = 20_000,
+    index: int = INDEX_VERSION,
 ) -> AnyStore:
     """The open store, made when it is empty. Closed once.
+
+    `index` is the version of the index rows that will be stored and searched for
+    (search/version.py); 0 for a command that does neither.
 
     Raises Invalid for an address of neither kind, Unavailable when the store cannot be opened.
     """
     if database.startswith(SQLITE):
         return await open_sqlite(
             database.removeprefix(SQLITE),
-            clock=clock, random=random, rows=rows, search_budget=search_budget,
+            clock=clock, random=random, rows=rows, search_budget=search_budget, index=index,
         )  # fmt: skip
     if database.startswith(POSTGRES):
         return await open_postgres(
-            database, clock=clock, random=random, rows=rows, search_budget=search_budget
-        )
+            database, clock=clock, random=random, rows=rows, search_budget=search_budget,
+            index=index,
+        )  # fmt: skip
     raise Invalid(
         "database must be sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME", rule="database"
     )

@@ -12,6 +12,7 @@ from typing import TypeVar
 import apsw
 
 from fhir_gateway.errors import TooCostly
+from fhir_gateway.search.version import INDEX_VERSION
 from fhir_gateway.store.engine import open_reader
 
 #: At most so many snapshots at once; further ones wait their turn.
@@ -27,8 +28,10 @@ _T = TypeVar("_T")
 class Pool:
     """Read connections to one database, and threads for what must not run in the event loop."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, index: int = INDEX_VERSION) -> None:
+        """`index` is the version of the rows that this process makes (search/version.py)."""
         self._path = path
+        self.index = index
         self._free: list[apsw.Connection] = []
         self._turns = asyncio.Semaphore(MOST_OPEN)
         self._threads = ThreadPoolExecutor(

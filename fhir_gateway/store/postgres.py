@@ -16,7 +16,7 @@ from fhir_gateway.search.version import INDEX_VERSION
 from fhir_gateway.security.actor import Access
 from fhir_gateway.store.changes import ChangeSet, Committed
 from fhir_gateway.store.draining import RowsOf
-from fhir_gateway.store.index_version import RAISE, STATE, Index, check_not_newer
+from fhir_gateway.store.index_version import RAISE, STATE, index_of, raised
 from fhir_gateway.store.jobs import Command, Job
 from fhir_gateway.store.postgres_durable import address_of, connect_to_write
 from fhir_gateway.store.postgres_migrate import migrate
@@ -95,19 +95,21 @@ async def open_postgres(
     random: Callable[[int], bytes],
     rows: RowsOf | None = None,
     search_budget: int = 20_000,
+    index: int = INDEX_VERSION,
 ) -> PostgresStore:
     """The store in that database (postgresql://USER:PASSWORD@HOST/NAME), its schema up to date.
 
     `rows` derives index rows of journal entries (search.index); a store opened without it cannot
-    read or search AuditEvent and GuidanceResponse that it has not indexed before. Raises Invalid
-    for an address that is none, Unavailable when the server cannot be reached, could lose
+    read or search AuditEvent and GuidanceResponse that it has not indexed before. `index` is the
+    version of the rows that it is handed (search/version.py), 0 when there will be none. Raises
+    Invalid for an address that is none, Unavailable when the server cannot be reached, could lose
     commits, or holds something else.
     """
     address = address_of(url)
     connection = await connect_to_write(address)
-    await _prepare(connection, now=clock.now(), random=random)
-    writer = PostgresWriter(address, connection, now=clock.now, rows_of=rows)
-    store = PostgresStore(writer, PostgresPool(address.url), search_budget=search_budget)
+    await _prepare(connection, now=clock.now(), random=random, ours=index)
+    writer = PostgresWriter(address, connection, now=clock.now, rows_of=rows, index=index)
+    store = PostgresStore(writer, PostgresPool(address.url, index), search_budget=search_budget)
     try:
         async with store.snapshot(Access()) as reader:
             store.index_key = await reader.index_key()
@@ -118,15 +120,15 @@ async def open_postgres(
 
 
 async def _prepare(
-    connection: asyncpg.Connection, *, now: int, random: Callable[[int], bytes]
+    connection: asyncpg.Connection, *, now: int, random: Callable[[int], bytes], ours: int
 ) -> None:
     """Migrates, and says whose index is made from now on; a migration may take longer than a
     batch may."""
     try:
         await connection.execute("SET statement_timeout = 0; SET lock_timeout = 0")
         await migrate(connection, now=now, random=random)
-        check_not_newer(Index(*await connection.fetchrow(STATE)))
-        await connection.execute(numbered(RAISE), INDEX_VERSION)
+        if (values := raised(index_of(await connection.fetchrow(STATE), ours))) is not None:
+            await connection.execute(numbered(RAISE), *values)
         await connection.execute("RESET ALL")
     except BaseException:
         connection.terminate()

@@ -16,7 +16,7 @@ from fhir_gateway.store import points
 from fhir_gateway.store.apply import Batch, Outcome, apply
 from fhir_gateway.store.changes import ChangeSet
 from fhir_gateway.store.draining import RowsOf, drain_entries
-from fhir_gateway.store.index_version import check_not_newer
+from fhir_gateway.store.index_version import check_ours
 from fhir_gateway.store.job_sql import carry_out
 from fhir_gateway.store.jobs import Command, Job
 from fhir_gateway.store.placing import Homes
@@ -55,6 +55,7 @@ async def commit_sets(
     *,
     now: Callable[[], int],
     sync: bool,
+    index: int,
 ) -> list[Outcome]:
     """The outcomes of the change sets, once they are durable; `homes` learns of Patients.
 
@@ -66,7 +67,7 @@ async def commit_sets(
         wanted.add(change_set)
     await connection.execute(_BEGIN)
     points.reached("batch-begun")
-    found = await fetch(connection, wanted)
+    found = await fetch(connection, wanted, index)
     batch, lookups = _opened(wanted, found, now())
     if places := lookups.places(wanted):
         lookups.hold(await fetch_held(connection, places))
@@ -112,6 +113,7 @@ async def drain(
     rows_of: RowsOf,
     *,
     now: Callable[[], int],
+    index: int,
     housework: bool = False,
 ) -> int:
     """Gives the next journal entries their index rows; says how many, -1 when others are busy.
@@ -122,15 +124,15 @@ async def drain(
     if begun == "SELECT 0":
         await connection.execute("ROLLBACK")
         return -1
-    clock = (await fetch(connection, Wanted())).clock
-    check_not_newer(clock.index_version)
+    clock = (await fetch(connection, Wanted(), index)).clock
+    check_ours(clock.index_version)
     entries = await connection.fetch(_UNDRAINED, *clock.drained, DRAIN_PIECE)
     done = len(entries)
     if entries:
         wanted = Wanted()
         for entry in entries:
             wanted.resources[entry["type"], entry["id"]] = False
-        batch, lookups = _opened(wanted, await fetch(connection, wanted), now())
+        batch, lookups = _opened(wanted, await fetch(connection, wanted, index), now())
         for start in range(0, done, 20):
             drain_entries(batch, entries[start : start + 20], rows_of)
             await asyncio.sleep(0)

@@ -16,7 +16,8 @@ from typing import Any
 import asyncpg
 
 from fhir_gateway.errors import Invalid, TooCostly, Unavailable
-from fhir_gateway.store.index_version import Index
+from fhir_gateway.search.version import INDEX_VERSION
+from fhir_gateway.store.index_version import Index, index_of
 from fhir_gateway.store.visible import CLOCK
 
 #: At most so many snapshots of a process at once; further ones wait their turn, this long.
@@ -159,8 +160,10 @@ class PostgresPool:
     `places` holds (type, id) -> (home, rid) of resources that were found before.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, index: int = INDEX_VERSION) -> None:
+        """`index` is the version of the rows that this process makes (search/version.py)."""
         self._url = url
+        self._index = index
         self._free: list[Session] = []
         self._turns = asyncio.Semaphore(MOST_OPEN)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -221,7 +224,7 @@ class PostgresPool:
         await session.connection.execute("ROLLBACK; BEGIN" if session.open else "BEGIN")
         session.open = True
         t, epoch, *index = await session.connection.fetchrow(CLOCK)
-        session.index = Index(*index)
+        session.index = index_of(index, self._index)
         return t, epoch
 
     def give(self, session: Session) -> None:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from fhir_gateway.fhir.keys import type_key
+from fhir_gateway.search.version import INDEX_VERSION
 from fhir_gateway.store.changes import (
     Absent,
     ChangeSet,
@@ -25,7 +26,7 @@ from fhir_gateway.store.changes import (
     Unique,
     VersionIs,
 )
-from fhir_gateway.store.index_version import Index
+from fhir_gateway.store.index_version import Index, index_of
 
 PATIENT = type_key("Patient")
 
@@ -131,8 +132,11 @@ class Found(NamedTuple):
     settled: Sequence[Sequence[Any]] = ()  # number of the guard
 
 
-async def fetch(connection: asyncpg.Connection, wanted: Wanted) -> Found:
-    """The answers to all questions of a batch; the clock row must be locked."""
+async def fetch(
+    connection: asyncpg.Connection, wanted: Wanted, index: int = INDEX_VERSION
+) -> Found:
+    """The answers to all questions of a batch of a process that makes rows of this version; the
+    clock row must be locked."""
     parts: list[str] = []
     values: list[Any] = []
     names: list[str] = []
@@ -145,7 +149,7 @@ async def fetch(connection: asyncpg.Connection, wanted: Wanted) -> Found:
     if row is None:
         raise LookupError("the clock row is missing")
     t, epoch, updated, rid, home = row[:5]
-    clock = Clock(t, epoch, updated, rid, home, row[5:8], Index(*row[8:10]))
+    clock = Clock(t, epoch, updated, rid, home, row[5:8], index_of(row[8:10], index))
     return Found(clock, **dict(zip(names, row[10:], strict=True)))
 
 

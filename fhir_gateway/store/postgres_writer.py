@@ -21,6 +21,7 @@ from typing import Any, cast
 import asyncpg
 
 from fhir_gateway.errors import GatewayError, Internal, Unavailable
+from fhir_gateway.search.version import INDEX_VERSION
 from fhir_gateway.store import points
 from fhir_gateway.store.changes import ChangeSet
 from fhir_gateway.store.draining import RowsOf
@@ -85,7 +86,9 @@ class PostgresWriter:
         *,
         now: Callable[[], int],
         rows_of: RowsOf | None,
+        index: int = INDEX_VERSION,
     ) -> None:
+        self._index = index
         self._address = address
         self._connection: asyncpg.Connection | None = connection
         self._now = now
@@ -225,7 +228,9 @@ class PostgresWriter:
             return [await carry_out_command(connection, first, now=self._now)]
         if self._rows_of is None:
             raise Unavailable("The store was opened without an index", rule="no-index")
-        done = await drain(connection, self._rows_of, now=self._now, housework=first.housework)
+        done = await drain(
+            connection, self._rows_of, now=self._now, index=self._index, housework=first.housework
+        )
         return [done] * len(works)
 
     async def _commit(self, connection: asyncpg.Connection, sets: list[ChangeSet]) -> list[Any]:
@@ -234,7 +239,10 @@ class PostgresWriter:
             return [*await record(connection, sets, homes, now=self._now())]
         if len(homes) > HOMES:
             homes.clear()
-        return [*await commit_sets(connection, sets, homes, now=self._now, sync=doubtful)]
+        outcomes = await commit_sets(
+            connection, sets, homes, now=self._now, sync=doubtful, index=self._index
+        )
+        return [*outcomes]
 
     # -- when it does not go well ------------------------------------------------------------
 

@@ -24,7 +24,7 @@ from fhir_gateway.store.changes import Evaluation, Fact
 from fhir_gateway.store.dialect import SQLITE
 from fhir_gateway.store.draining import JOURNALED
 from fhir_gateway.store.extent import is_quick, may_meet
-from fhir_gateway.store.index_version import Index, check_current, rests_on_index
+from fhir_gateway.store.index_version import Index, check_current, index_of, rests_on_index
 from fhir_gateway.store.lookups import Place
 from fhir_gateway.store.pool import Pool
 from fhir_gateway.store.query import run
@@ -88,7 +88,7 @@ class SqliteReader:
         try:
             self._connection.execute("BEGIN")
             self.t, self.epoch, *index = self._connection.execute(visible.CLOCK).get
-            self.index = Index(*index)
+            self.index = index_of(index, self._pool.index)
         except apsw.BusyError:
             raise Unavailable("The database is being recovered", rule="database-locked") from None
 

@@ -17,13 +17,20 @@ from typing import Any, Protocol
 import apsw
 
 from fhir_gateway.errors import Unavailable
-from fhir_gateway.search.version import INDEX_VERSION
+from fhir_gateway.search.version import INDEX_VERSION, program_of
 from fhir_gateway.security.actor import Access
 from fhir_gateway.store import lock
 from fhir_gateway.store.changes import ChangeSet, Committed
 from fhir_gateway.store.draining import RowsOf
 from fhir_gateway.store.engine import check_engine, create_file, open_reader, open_writer, use_wal
-from fhir_gateway.store.index_version import RAISE, STATE, Index, check_not_newer
+from fhir_gateway.store.index_version import (
+    RAISE,
+    STATE,
+    check_not_newer,
+    check_ours,
+    index_of,
+    raised,
+)
 from fhir_gateway.store.jobs import Command, Job
 from fhir_gateway.store.link import Link, Server, connect
 from fhir_gateway.store.migrate import check, migrate, migrations
@@ -60,13 +67,15 @@ class SqliteStore:
         random: Callable[[int], bytes],
         rows: RowsOf | None,
         search_budget: int,
+        index: int,
     ) -> None:
         self._path = path
         self._clock = clock
         self._random = random
         self._rows = rows
         self._budget = search_budget
-        self._pool = Pool(path)
+        self._index = index
+        self._pool = Pool(path, index)
         self._seat: Writer | Link | None = None
         self._seating = asyncio.Lock()
         self._lock: lock.Lock | None = None
@@ -165,7 +174,9 @@ class SqliteStore:
         except BaseException:
             held.release()
             raise
-        writer = Writer(connection, self._path, now=self._clock.now, rows_of=self._rows)
+        writer = Writer(
+            connection, self._path, now=self._clock.now, rows_of=self._rows, index=self._index
+        )
         self._lock, self._server = held, Server(writer, lock.socket_path(self._path))
         try:
             await self._server.open()
@@ -182,8 +193,8 @@ class SqliteStore:
             check(connection, newest=len(migrations()))
             use_wal(connection)
             migrate(connection, now=self._clock.now(), random=self._random)
-            check_not_newer(Index(*connection.execute(STATE).get))
-            connection.execute(RAISE, (INDEX_VERSION,))
+            if (values := raised(index_of(connection.execute(STATE).get, self._index))) is not None:
+                connection.execute(RAISE, values)
         except BaseException as error:
             if connection is not None:
                 connection.close()
@@ -211,14 +222,16 @@ class SqliteStore:
         try:
             check(connection, newest=len(migrations()))
             schema = connection.pragma("user_version")
-            index = Index(*connection.execute(STATE).get) if schema == len(migrations()) else None
-            if index is not None:
+            index = None
+            if schema == len(migrations()):
+                index = index_of(connection.execute(STATE).get, self._index)
                 check_not_newer(index)
-            if index is None or index.indexing < INDEX_VERSION:
+            if index is None or (self._index and program_of(index.indexing) < INDEX_VERSION):
                 raise Unavailable(
                     "An older version of the gateway is writing the database; stop it first",
                     rule="schema-older",
                 )
+            check_ours(index)
         finally:
             connection.close()
 
@@ -254,18 +267,20 @@ async def open_sqlite(
     random: Callable[[int], bytes],
     rows: RowsOf | None = None,
     search_budget: int = 20_000,
+    index: int = INDEX_VERSION,
 ) -> SqliteStore:
     """The store in that file, which is made when missing.
 
     `rows` derives index rows of journal entries (search.index); a store opened without it cannot
-    read or search AuditEvent and GuidanceResponse while it is the writer. Raises Unavailable when
-    the engine is unsafe, the file is not ours, its schema is newer, or no writer answers.
+    read or search AuditEvent and GuidanceResponse while it is the writer. `index` is the version
+    of the rows that it is handed (search/version.py), 0 when there will be none. Raises Unavailable
+    when the engine is unsafe, the file is not ours, its schema is newer, or no writer answers.
     """
     check_engine()
     database = Path(os.path.abspath(path))  # noqa: ASYNC240 - no look at the disk
     create_file(database)
     store = SqliteStore(
-        database, clock=clock, random=random, rows=rows, search_budget=search_budget
+        database, clock=clock, random=random, rows=rows, search_budget=search_budget, index=index
     )
     try:
         await store._find_seat()

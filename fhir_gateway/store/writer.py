@@ -20,13 +20,14 @@ from typing import Any
 import apsw
 
 from fhir_gateway.errors import GatewayError, Internal, Unavailable
+from fhir_gateway.search.version import INDEX_VERSION
 from fhir_gateway.store import points
 from fhir_gateway.store import statements as sql
 from fhir_gateway.store.apply import Batch, apply
 from fhir_gateway.store.changes import ChangeSet
 from fhir_gateway.store.checkpoints import Checkpointer
 from fhir_gateway.store.draining import RowsOf, drain_entries
-from fhir_gateway.store.index_version import Index
+from fhir_gateway.store.index_version import index_of
 from fhir_gateway.store.job_sql import carry_out
 from fhir_gateway.store.placing import Homes
 from fhir_gateway.store.query import run
@@ -73,7 +74,9 @@ class Writer:
         *,
         now: Callable[[], int],
         rows_of: RowsOf | None,
+        index: int = INDEX_VERSION,
     ) -> None:
+        self._index = index
         self._connection = connection
         self._now = now
         self._rows_of = rows_of
@@ -209,7 +212,7 @@ class Writer:
         self._changed_before = self._connection.total_changes()
         lookups = SqliteLookups(self._connection)
         now = max(updated, self._now())
-        return Batch(lookups, t + 1, epoch, now, rid, Homes(home), Index(*index))
+        return Batch(lookups, t + 1, epoch, now, rid, Homes(home), index_of(index, self._index))
 
     def _finish(self, batch: Batch) -> bool:
         """Writes the journal and the clock row; what remains is to commit. False when there is

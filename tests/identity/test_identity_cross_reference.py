@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from fhir_gateway.identity.cross_reference import DOCUMENT, DOCUMENT_AND_NAME, derive
 from fhir_gateway.store.changes import Derived
 from fhir_gateway.terminology.identifier import normalise_id_number
+from fhir_gateway.terminology.naming_files import load_naming
 
 CASES = json.loads((Path(__file__).parent / "cases.json").read_text(encoding="utf-8"))
+NAMING = load_naming(Path(__file__).parents[2] / "profiles")
 ID_SYSTEM = "urn:oid:2.16.840.1.113883.2.23.1.19.1"
 
 
@@ -44,7 +46,7 @@ def _only(record: dict[str, Any], name: str) -> dict[str, Any]:
 
 def keys(resource: dict[str, Any], kind: int) -> set[bytes]:
     rows = Derived()
-    derive(resource, rows)
+    derive(resource, rows, naming=NAMING)
     return {key for key, found in rows.identity if found == kind}
 
 

@@ -22,10 +22,19 @@ from fhir_gateway.search.index import Extractor
 from fhir_gateway.search.version import INDEX_VERSION
 from fhir_gateway.store.changes import Derived
 from fhir_gateway.terminology.catalogue import SYSTEM_OF
+from fhir_gateway.terminology.naming import IdentifierSystem, naming_of
 
 DIGESTS = Path(__file__).parent / "cases" / "index_rows.json"
 SAMPLES = Path(__file__).parents[1] / "fhir" / "samples"
 SECRET = b"0123456789abcdef"
+
+#: The systems of a site would be other data: these are of every form.
+NAMING = naming_of([
+    IdentifierSystem("card", "urn:oid:2.16.840.1.113883.2.23.1.19.1", ("urn:oid:1.2.3",),
+                     "id-number"),
+    IdentifierSystem("upper", "http://h.example/upper", ("urn:oid:1.2.4",), "upper"),
+    IdentifierSystem("exact", "http://h.example/exact", ("urn:oid:1.2.5",)),
+])  # fmt: skip
 
 #: Elements of elements are filled to this depth.
 DEEPEST = 4
@@ -102,6 +111,11 @@ def _with_facts() -> list[dict[str, Any]]:
          "result": [{"reference": "Observation/x"}]},
         {"resourceType": "Patient", "id": "x", "name": [VALUES["HumanName"]], "identifier": [
             {"system": "urn:oid:2.16.840.1.113883.2.23.1.19.1", "value": "11010519491231002X"}]},
+        {"resourceType": "Patient", "id": "aliases", "identifier": [
+            {"system": system, "value": "1101051949 1231002x", "type": {"coding": [_CODING]}}
+            for system in ("1.2.3", "urn:oid:1.2.4", "URN:OID:1.2.5", "urn:oid:1.2.6")]},
+        {"resourceType": "Observation", "id": "named", "subject": {
+            "identifier": {"system": "1.2.3", "value": "11010519491231002ｘ"}}},
     ]  # fmt: skip
 
 
@@ -110,8 +124,8 @@ def digests() -> dict[str, str]:
     samples = {type: full(type) for type in definitions().resource_types}
     samples |= {f"sample {path.stem}": json.loads(path.read_bytes())
                 for path in sorted(SAMPLES.glob("*.json"))}  # fmt: skip
-    samples |= {f"fact {one['resourceType']}": one for one in _with_facts()}
-    extractor = Extractor(SECRET)
+    samples |= {f"fact {one['resourceType']} {one['id']}": one for one in _with_facts()}
+    extractor = Extractor(SECRET, naming=NAMING)
     return {name: _digest(extractor, resource) for name, resource in samples.items()}
 
 
@@ -119,7 +133,7 @@ def _digest(extractor: Extractor, resource: dict[str, Any]) -> str:
     rows = extractor.rows(resource["resourceType"], resource)
     derived = Derived()
     for derive in (partial(facts.derive, zone="Asia/Shanghai"), register.derive,
-                   cross_reference.derive):  # fmt: skip
+                   partial(cross_reference.derive, naming=NAMING)):  # fmt: skip
         derive(resource, derived)
     told = [*(sorted(set(part)) for part in rows), derived]
     return blake2b(msgspec.msgpack.encode(told), digest_size=8).hexdigest()
