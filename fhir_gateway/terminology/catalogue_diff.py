@@ -99,7 +99,7 @@ def sentence(change: Change, language: Language) -> str:
     """One change as a sentence."""
     column = COLUMNS[change.column][language == "en"] if change.column else ""
     which = f"{change.code} {change.name}"
-    return _WORDS[language][change.sort](which, column, change)
+    return _WORDS[change.sort](which, column, change, language)
 
 
 def _window(days: str, language: Language) -> str:
@@ -122,56 +122,54 @@ _COMPARABLE: Mapping[Language, Mapping[bool | None, str]] = {
     },
     "en": {
         True: "the numbers can be compared",
-        False: "warning: the numbers cannot be compared, results in the old unit are not reminded of",
+        False: "warning: the numbers cannot be compared, old results are not reminded of",
         None: "warning: whether they can be compared is not known, please check",
     },
 }  # fmt: skip
 
-_WORDS: Mapping[Language, Mapping[Sort, Callable[[str, str, Change], str]]] = {
-    "zh": {
-        "meaning": lambda which, column, one: (
-            f"{which}：{column}由{_quoted(one.old, 'zh')}改为{_quoted(one.new, 'zh')}，"
-            "已用代码不得改作他用，请为新项目另编代码"
-        ),
-        "retired": lambda which, column, one: f"{which}：停用，代码保留，不再分配",
-        "added": lambda which, column, one: f"{which}：新增",
-        "reinstated": lambda which, column, one: f"{which}：恢复使用",
-        "renamed": lambda which, column, one: (
-            f"{which}：{column}由{_quoted(one.old, 'zh')}改为{_quoted(one.new, 'zh')}"
-        ),
-        "window": lambda which, column, one: (
-            f"{which}：互认时限由{_window(one.old, 'zh')}改为{_window(one.new, 'zh')}"
-        ),
-        "unit": lambda which, column, one: (
-            f"{which}：单位由{_quoted(one.old, 'zh')}改为{_quoted(one.new, 'zh')}"
-            f"（{_COMPARABLE['zh'][one.comparable]}）"
-        ),
-        "other": lambda which, column, one: (
-            f"{which}：{column}由{_quoted(one.old, 'zh')}改为{_quoted(one.new, 'zh')}"
-        ),
-    },
-    "en": {
-        "meaning": lambda which, column, one: (
-            f"{which}: {column} changed from {_quoted(one.old, 'en')} to {_quoted(one.new, 'en')}; "
-            "a code that was used keeps its meaning, give the new item a code of its own"
-        ),
-        "retired": lambda which, column, one: f"{which}: retired; its code is kept and not reused",
-        "added": lambda which, column, one: f"{which}: added",
-        "reinstated": lambda which, column, one: f"{which}: on the list again",
-        "renamed": lambda which, column, one: (
-            f"{which}: {column} changed from {_quoted(one.old, 'en')} to {_quoted(one.new, 'en')}"
-        ),
-        "window": lambda which, column, one: (
-            f"{which}: window changed from {_window(one.old, 'en')} to {_window(one.new, 'en')}"
-        ),
-        "unit": lambda which, column, one: (
-            f"{which}: unit changed from {_quoted(one.old, 'en')} to {_quoted(one.new, 'en')} "
-            f"({_COMPARABLE['en'][one.comparable]})"
-        ),
-        "other": lambda which, column, one: (
-            f"{which}: {column} changed from {_quoted(one.old, 'en')} to {_quoted(one.new, 'en')}"
-        ),
-    },
+
+def _from_to(which: str, column: str, one: Change, language: Language) -> str:
+    old, new = _quoted(one.old, language), _quoted(one.new, language)
+    if language == "zh":
+        return f"{which}：{column}由{old}改为{new}"
+    return f"{which}: {column} changed from {old} to {new}"
+
+
+def _meaning(which: str, column: str, one: Change, language: Language) -> str:
+    said = _from_to(which, column, one, language)
+    if language == "zh":
+        return f"{said}，已用代码不得改作他用，请为新项目另编代码"
+    return f"{said}; a code that was used keeps its meaning, give the new item its own"
+
+
+def _window_words(which: str, column: str, one: Change, language: Language) -> str:
+    old, new = _window(one.old, language), _window(one.new, language)
+    if language == "zh":
+        return f"{which}：{column}由{old}改为{new}"
+    return f"{which}: {column} changed from {old} to {new}"
+
+
+def _unit(which: str, column: str, one: Change, language: Language) -> str:
+    said, remark = _from_to(which, column, one, language), _COMPARABLE[language][one.comparable]
+    return f"{said}（{remark}）" if language == "zh" else f"{said} ({remark})"
+
+
+def _whole(zh: str, en: str) -> Callable[[str, str, Change, Language], str]:
+    def words(which: str, column: str, one: Change, language: Language) -> str:
+        return f"{which}：{zh}" if language == "zh" else f"{which}: {en}"
+
+    return words
+
+
+_WORDS: Mapping[Sort, Callable[[str, str, Change, Language], str]] = {
+    "meaning": _meaning,
+    "retired": _whole("停用，代码保留，不再分配", "retired; its code is kept and not reused"),
+    "added": _whole("新增", "added"),
+    "reinstated": _whole("恢复使用", "on the list again"),
+    "renamed": _from_to,
+    "window": _window_words,
+    "unit": _unit,
+    "other": _from_to,
 }
 
 
