@@ -73,6 +73,8 @@ def _system(resource: _Resource) -> SystemRow:
         content=content,
         case_sensitive=resource.get("caseSensitive", True),
         notice=resource.get("copyright", "") if "DICOM" in resource.get("copyright", "") else "",
+        value_set=resource.get("valueSet", ""),
+        identifiers=tuple(one["value"] for one in resource.get("identifier", ())),
         concepts=msgspec.Raw(msgspec.json.encode(rows)),
     )
 

@@ -32,7 +32,10 @@ class ConceptRow(msgspec.Struct, frozen=True, array_like=True, omit_defaults=Tru
 
 
 class SystemRow(msgspec.Struct, frozen=True, array_like=True):
-    """A code system. `content` is complete or fragment; `notice` has to go with its codes."""
+    """A code system. `content` is complete or fragment; `notice` has to go with its codes.
+
+    `value_set` is the url that stands for all of its codes, `identifiers` are its other names.
+    """
 
     url: str
     version: str
@@ -40,6 +43,8 @@ class SystemRow(msgspec.Struct, frozen=True, array_like=True):
     content: str
     case_sensitive: bool
     notice: str
+    value_set: str
+    identifiers: tuple[str, ...]
     concepts: msgspec.Raw
 
 

@@ -20,6 +20,7 @@ from fhir_gateway.terminology.catalogue import Catalogue
 from fhir_gateway.terminology.catalogue_resource import catalogue_system, panel_system
 from fhir_gateway.terminology.reason import DATA_QUALITY_SYSTEM, REASON_SYSTEM, Flag, Reason
 from fhir_gateway.terminology.resource import code_system, head, named, values
+from fhir_gateway.terminology.value_table import NO_TABLES, ValueTables
 
 
 class Vocabulary(NamedTuple):
@@ -29,6 +30,7 @@ class Vocabulary(NamedTuple):
     areas: Areas
     reasons: Mapping[str, Reason]
     flags: Mapping[str, Flag]
+    tables: ValueTables = NO_TABLES
 
 
 def code_systems(vocabulary: Vocabulary) -> list[dict[str, Any]]:

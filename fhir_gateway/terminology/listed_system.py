@@ -26,6 +26,8 @@ class ListedSystem:
     case_sensitive: bool = True
     language: str = "en"
     notice: str = ""
+    value_set: str = ""  # the url that stands for all of its codes
+    identifiers: frozenset[str] = frozenset()  # other names of the system, as urn:oid:…
 
     @cached_property
     def _rows(self) -> Mapping[str, ConceptRow]:
@@ -42,6 +44,11 @@ class ListedSystem:
             for parent in row.parents:
                 below.setdefault(parent, []).append(row.code)
         return {code: tuple(children) for code, children in below.items()}
+
+    @property
+    def property_codes(self) -> frozenset[str]:
+        """The properties that its concepts may have."""
+        return frozenset(("status", "replacedBy"))
 
     @cached_property
     def _concepts(self) -> tuple[Concept, ...]:

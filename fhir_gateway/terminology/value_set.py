@@ -10,12 +10,17 @@ from fhir_gateway.terminology.catalogue import load_catalogue
 from fhir_gateway.terminology.code_system import Vocabulary, code_systems
 from fhir_gateway.terminology.reason import load_flags, load_reasons
 from fhir_gateway.terminology.resource import head
+from fhir_gateway.terminology.value_table import load_value_tables
 
 
 def load_vocabulary(folder: Path | str) -> Vocabulary:
     """All tables of the terminology folder. Raises Unprocessable with file, row and column."""
     return Vocabulary(
-        load_catalogue(folder), load_areas(folder), load_reasons(folder), load_flags(folder)
+        load_catalogue(folder),
+        load_areas(folder),
+        load_reasons(folder),
+        load_flags(folder),
+        load_value_tables(folder),
     )
 
 

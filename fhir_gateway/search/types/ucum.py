@@ -9,17 +9,14 @@ following them would equate what medicine tells apart: see _APART.
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
 from decimal import Decimal, Inexact, localcontext
 from fractions import Fraction
 from functools import lru_cache
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from math import inf
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from fhir_gateway.errors import Internal
+from fhir_gateway.terminology.ucum_essence import essence
 
 _LONGEST, _STEEPEST, _BITS = 48, 20, 800
 #: Base units of their own: a mole is not turned into a count, an equivalent is no mole (one of
@@ -200,7 +197,7 @@ def _power(unit: Unit, exponent: int) -> Unit:
 @lru_cache(maxsize=1)
 def _atoms() -> _Atoms:
     """The atoms, from the essence file of UCUM as ucumvert reads it."""
-    source = _source()
+    source = essence()
     prefixes = {one.attrib["Code"]: _prefix(one) for one in source.root.findall(".//{*}prefix")}
     bases = {*source.get_base_units(), *_APART}
     defined: dict[str, tuple[str, str]] = {}
@@ -219,18 +216,3 @@ def _atoms() -> _Atoms:
 
 def _prefix(element: Any) -> Fraction:
     return next(Fraction(child.attrib["value"]) for child in element if "value" in child.attrib)
-
-
-def _source() -> Any:
-    """ucumvert's reader of the essence file. The module alone: the package would load pint too."""
-    package = find_spec("ucumvert")
-    if package is None or not package.submodule_search_locations:
-        raise Internal("The definitions of UCUM are missing: install ucumvert")
-    file = Path(package.submodule_search_locations[0]) / "xml_util.py"
-    spec = spec_from_file_location("_ucum_essence", file)
-    if spec is None or spec.loader is None:
-        raise Internal("The definitions of UCUM cannot be read: install ucumvert anew")
-    module = module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
