@@ -77,12 +77,19 @@ def family(pid: int) -> list[int]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system CPU seconds of a process and its living children so far."""
-    ticks = 0
-    for one in family(pid):
-        fields = Path(f"/proc/{one}/stat").read_text().rsplit(")", 1)[1].split()
-        ticks += int(fields[11]) + int(fields[12])
+    """User and system CPU seconds of a process and its children so far, ended ones too."""
+    ticks = sum(_ticks(pid)) + sum(sum(_ticks(child)[:2]) for child in family(pid)[1:])
     return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _ticks(pid: int) -> tuple[int, ...]:
+    """User and system time, own and of ended children; nothing of a process that has ended, whose
+    time is its parent's by then."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return (0, 0, 0, 0)
+    return tuple(map(int, stat.rsplit(")", 1)[1].split()[11:15]))
 
 
 def resident_mib(pid: int) -> float:
