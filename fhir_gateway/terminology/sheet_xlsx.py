@@ -35,6 +35,11 @@ _CELL = re.compile(rb"<(?:[\w.\-]+:)?c[\s/>]")
 _ROW = re.compile(rb"<(?:[\w.\-]+:)?row[\s/>]")
 _PADDED = re.compile(r"0+")
 
+#: Sheets that explain the one beside them.
+_NOTES = frozenset(
+    {"说明", "填表说明", "填写说明", "编制说明", "目录说明", "about", "notes", "readme"}
+)
+
 
 def read_xlsx(content: bytes, file: str, sheet: str) -> Sheet:
     """The sheet of this name, or the only one with anything in it. Raises Unprocessable."""
@@ -96,7 +101,11 @@ def _choose(book: Any, file: str, sheet: str) -> Any:
             raise refused(file, f"has no sheet {sheet}; it has {', '.join(names)}", "sheet-name")
         return book[sheet]
     filled = [one for one in book.worksheets if _filled(one)]
-    visible = [one for one in filled if one.sheet_state == "visible"]
+    visible = [
+        one
+        for one in filled
+        if one.sheet_state == "visible" and one.title.strip().casefold() not in _NOTES
+    ]
     if not filled:
         raise refused(file, "has no sheet with anything in it", "sheet-empty")
     if len(visible) != 1:

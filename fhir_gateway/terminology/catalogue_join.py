@@ -1,0 +1,246 @@
+"""Which item of the catalogue an entry of an imported list is: the ConceptMap that joins them.
+
+A join is certain when the list itself names the item, when name and specimen (or kind and region of
+an examination) are equal, or when LOINC code and specimen are. Everything less is a proposal for a
+person: it goes to a table for review and never into the map. hl7.org/fhir/R4/conceptmap.html
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from fhir_gateway.settings import CANONICAL
+from fhir_gateway.terminology.catalogue import SYSTEM_OF, SYSTEMS, Catalogue, Item
+from fhir_gateway.terminology.catalogue_meaning import folded
+from fhir_gateway.terminology.edition import SYSTEM_ROOT, Edition
+from fhir_gateway.terminology.resource import head
+from fhir_gateway.terminology.sheet_text import guarded
+from fhir_gateway.terminology.specimen import compare_specimens
+from fhir_gateway.terminology.unit import compare_units
+
+#: Entry code -> items of the catalogue that it is.
+Joins = Mapping[str, tuple[str, ...]]
+
+REVIEW_COLUMNS = ("code", "name", "item", "item_name", "reason", "accept")
+
+
+class Proposal(NamedTuple):
+    """An item that an entry may be, and why that is not certain. `item` None: nothing was found."""
+
+    entry: Item
+    item: Item | None
+    reason: str
+
+
+class Joined(NamedTuple):
+    """What is certain, and what a person has to look at."""
+
+    joins: Joins
+    proposals: tuple[Proposal, ...]
+
+
+def propose(entries: Sequence[Item], catalogue: Catalogue, given: Joins) -> Joined:
+    """Joins the entries of a list to the catalogue; `given` are the joins that a person named."""
+    index = _Index(catalogue, entries)
+    joins: dict[str, tuple[str, ...]] = {}
+    proposals: list[Proposal] = []
+    for entry in entries:
+        if entry.code in given:
+            joins[entry.code] = given[entry.code]
+            continue
+        item, reason = index.find(entry)
+        if item is not None and not reason:
+            joins[entry.code] = (item.code,)
+        else:
+            proposals.append(Proposal(entry, item, reason or "nothing like it was found"))
+    return Joined(MappingProxyType(joins), tuple(proposals))
+
+
+class _Index:
+    """The catalogue by what entries can be compared by."""
+
+    def __init__(self, catalogue: Catalogue, entries: Sequence[Item]) -> None:
+        self.by_name: dict[tuple[str, str], list[Item]] = {}
+        self.by_loinc: dict[tuple[str, str], list[Item]] = {}
+        self.entries_by_name: dict[str, int] = {}
+        for item in catalogue.items.values():
+            names = {folded(item.name_zh), folded(item.name_en)} - {""}
+            for name in names:
+                self.by_name.setdefault((item.kind, name), []).append(item)
+            if item.loinc:
+                self.by_loinc.setdefault((item.kind, item.loinc), []).append(item)
+        for entry in entries:
+            name = folded(entry.name_zh)
+            self.entries_by_name[name] = self.entries_by_name.get(name, 0) + 1
+
+    def find(self, entry: Item) -> tuple[Item | None, str]:
+        """The item that an entry is, and why it is not certain ("" when it is)."""
+        named = self.by_name.get((entry.kind, folded(entry.name_zh)), [])
+        coded = self.by_loinc.get((entry.kind, entry.loinc), []) if entry.loinc else []
+        fitting = [item for item in named if not _contradiction(entry, item)]
+        if len(fitting) == 1:
+            return fitting[0], self._doubt_of_name(entry, fitting[0], coded)
+        fitting = [item for item in coded if not _contradiction(entry, item)]
+        if len(fitting) == 1:
+            return fitting[0], _doubt_of_loinc(entry, fitting[0])
+        for item in (*named, *coded):
+            return item, _contradiction(entry, item) or "several items are like it"
+        return None, ""
+
+    def _doubt_of_name(self, entry: Item, item: Item, coded: Sequence[Item]) -> str:
+        if self.entries_by_name[folded(entry.name_zh)] > 1:
+            return "the list has several entries of this name"
+        if coded and item not in coded:
+            return f"the name is that of {item.code}, the LOINC code that of {coded[0].code}"
+        if entry.kind == "lab" and not entry.specimen:
+            return "the name is equal, but the list does not say the specimen"
+        if entry.kind == "lab" and compare_specimens(entry.specimen, item.specimen) is not True:
+            return f"the name is equal, but {entry.specimen} may not be {item.specimen}"
+        return ""
+
+
+def _doubt_of_loinc(entry: Item, item: Item) -> str:
+    if item.loinc_relation != "exact" or entry.loinc_relation == "broader":
+        return "the LOINC code is equal, but wider than the item"
+    if entry.kind == "lab" and compare_specimens(entry.specimen, item.specimen) is not True:
+        return "the LOINC code is equal, but the specimen is not stated so"
+    return ""
+
+
+def _contradiction(entry: Item, item: Item) -> str:
+    """What the entry says that the item is not; "" when nothing does."""
+    if entry.specimen and compare_specimens(entry.specimen, item.specimen) is False:
+        return f"{entry.specimen} is not {item.specimen}"
+    if entry.ucum_unit and compare_units(entry.ucum_unit, item.ucum_unit) is False:
+        return f"{entry.ucum_unit} cannot be set beside {item.ucum_unit}"
+    for name in ("modality", "body_part_zh", "contrast", "laterality"):
+        said, means = getattr(entry, name), getattr(item, name)
+        if said and means and folded(said) != folded(means):
+            return f"{said} is not {means}"
+    return ""
+
+
+# -- for a person to look at -----------------------------------------------------------------------
+
+
+def review_table(proposals: Iterable[Proposal]) -> str:
+    """The proposals as CSV. A person writes yes into `accept`, or another item, and joins it."""
+    written = io.StringIO()
+    table = csv.writer(written, lineterminator="\n")
+    table.writerow(REVIEW_COLUMNS)
+    for one in proposals:
+        item = one.item
+        named = (item.code, item.name_zh) if item is not None else ("", "")
+        row = (one.entry.code, one.entry.name_zh, *named, one.reason, "")
+        table.writerow([guarded(text) for text in row])
+    return written.getvalue()
+
+
+# -- as FHIR ---------------------------------------------------------------------------------------
+
+
+def join_map(edition: Edition, joins: Joins, catalogue: Catalogue) -> dict[str, Any]:
+    """The ConceptMap from an edition to the catalogue; what is not joined is unmatched."""
+    url = f"{CANONICAL}/ConceptMap/{edition.name}"
+    target = SYSTEM_OF[edition.kind]
+    described = head(
+        type="ConceptMap",
+        url=url,
+        id=edition.id,
+        version=edition.edition,
+        title=f"{edition.title or edition.name} → {target.rpartition('/')[2]}",
+        status=edition.status,
+        experimental=edition.experimental,
+        date=edition.effective,
+        publisher="Operator of the gateway",
+        description=(
+            "Which items of the catalogue the entries of an imported list are. It is the "
+            "operator's own statement, not the publisher's."
+        ),
+        sourceUri=_value_set_of(edition.url),
+        targetUri=_value_set_of(target),
+        copyright=edition.notice,
+    )
+    elements = [
+        {"code": code, "display": entry.name_zh, "target": _targets(joins.get(code, ()), catalogue)}
+        for code, entry in edition.items.items()
+    ]
+    group = {
+        "source": edition.url,
+        "sourceVersion": edition.edition,
+        "target": target,
+        "targetVersion": catalogue.edition,
+        "element": elements,
+    }
+    return described | ({"group": [group]} if elements else {})
+
+
+def _value_set_of(system: str) -> str:
+    return system.replace("/CodeSystem/", "/ValueSet/")
+
+
+def _targets(codes: Sequence[str], catalogue: Catalogue) -> list[dict[str, Any]]:
+    """One item is what the entry is; several are parts of it, and each is narrower."""
+    equivalence = "equivalent" if len(codes) == 1 else "narrower"
+    targets = [
+        {"code": code, "display": catalogue.items[code].name_zh, "equivalence": equivalence}
+        for code in codes
+        if code in catalogue.items
+    ]
+    return targets or [{"equivalence": "unmatched"}]
+
+
+def joins_of(concept_map: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """The joins that such a ConceptMap holds, by the code of the entry."""
+    found: dict[str, tuple[str, ...]] = {}
+    for group in concept_map.get("group", ()):
+        if group.get("target") not in SYSTEMS:
+            continue
+        for element in group.get("element", ()):
+            codes = (target.get("code") for target in element.get("target", ()))
+            items = tuple(code for code in codes if code)
+            if items and element.get("code"):
+                found[element["code"]] = items
+    return found
+
+
+def list_of(concept_map: Mapping[str, Any]) -> str:
+    """The url of the list that a ConceptMap joins to the catalogue; "" for every other map."""
+    groups = concept_map.get("group", ())
+    source = groups[0].get("source", "") if groups else ""
+    joined = all(group.get("target") in SYSTEMS for group in groups)
+    is_ours = str(concept_map.get("url", "")).startswith(f"{CANONICAL}/ConceptMap/")
+    named = "useContext" not in concept_map and source.startswith(SYSTEM_ROOT)
+    return str(source) if groups and joined and is_ours and named else ""
+
+
+# -- for whoever codes -----------------------------------------------------------------------------
+
+#: (system, code) of an entry of a list -> the items of the catalogue that it is.
+ListCodes = Mapping[tuple[str, str], tuple[Item, ...]]
+
+
+def list_codes(concept_maps: Iterable[Mapping[str, Any]], catalogue: Catalogue) -> ListCodes:
+    """What the codes of all imported lists mean, of all their editions: the latest goes first.
+
+    A code means the same in every edition; a later edition can only have been joined better.
+    """
+    found: dict[tuple[str, str], tuple[Item, ...]] = {}
+    for one in sorted(concept_maps, key=lambda one: (one.get("date", ""), one.get("id", ""))):
+        system = list_of(one)
+        for code, items in joins_of(one).items() if system else ():
+            known = tuple(catalogue.items[item] for item in items if item in catalogue.items)
+            if known:
+                found[system, code] = known
+    return MappingProxyType(found)
+
+
+def items_of_list_coding(
+    codes: ListCodes, system: str | None, code: str | None
+) -> tuple[Item, ...]:
+    """The items of the catalogue that a coding of an imported list is; empty when it is none."""
+    return codes.get((system or "", code or ""), ())
