@@ -22,7 +22,6 @@ from fhir_gateway.fhir.profile_context import (
     Place,
     Resource,
     Run,
-    more,
 )
 from fhir_gateway.fhir.profile_tree import Node, tree_of
 from fhir_gateway.fhir.profile_values import value_judges
@@ -47,7 +46,7 @@ class Profile:
         self._judge = judge
 
     def issues(self, resource: Resource, context: Context = NO_CONTEXT) -> list[Issue]:
-        """What is wrong with a resource by this profile, most severe or not, in document order.
+        """What is wrong with a resource by this profile: errors first, each in document order.
 
         The resource must be sound by R4 (`fhir.validate`). At most 100 issues and one that says
         that there are more.
@@ -57,8 +56,8 @@ class Profile:
         try:
             self.judge(run, resource, None, Place(None, type, -1, type))
         except Enough:
-            return [*run.found, more(run.limit)]
-        return run.found
+            run.cut = True
+        return run.issues()
 
     def judge(self, run: Run, value: Any, sibling: Any, place: Place) -> None:
         """Notes what is wrong with a value by this profile. What is judged by it already, further

@@ -38,7 +38,7 @@ def bound(canonical: str, required: bool, type: str) -> Judge:
     """What judges a value of a type by a value set."""
 
     def judge(run: Run, value: Any, sibling: Any, place: Place) -> None:
-        codings = _codings(value, type)
+        codings = codings_of(value, type)
         if codings is None:
             return
         if not codings:
@@ -68,7 +68,7 @@ def _covered(run: Run, canonical: str, codings: Sequence[tuple[str, str]]) -> bo
     return systems is None or any(not system or system in systems for system, _ in codings)
 
 
-def _codings(value: Any, type: str) -> list[tuple[str, str]] | None:
+def codings_of(value: Any, type: str) -> list[tuple[str, str]] | None:
     """(system, code) pairs of a value; None when there is nothing to judge."""
     if value is None:
         return None

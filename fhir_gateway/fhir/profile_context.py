@@ -14,6 +14,9 @@ from fhir_gateway.errors import Issue, Severity
 
 MAX_ISSUES = 100
 
+_ERRORS = ("error", "fatal")
+_ORDER = {"fatal": 0, "error": 0, "warning": 1, "information": 2}
+
 Resource = Mapping[str, Any]
 
 
@@ -62,10 +65,9 @@ class Context:
     """What judging may ask.
 
     `member(value set, system, code)` and `systems(value set)` answer None where that cannot be
-    known; `subsumed` likewise says whether a code is at or below another. `coding`, `quantity`,
-    `identifier` and `whole` look at every value of that type and at every resource. `resolve`
-    finds what a reference names outside of the resource; None: not here. `now` is in
-    microseconds since 1970 UTC.
+    known. `coding`, `quantity`, `identifier` and `whole` look at every value of that type and at
+    every resource. `known` are the definitions of extensions. `resolve` finds what a reference
+    names outside of the resource; None: not here. `now` is in microseconds since 1970 UTC.
     """
 
     member: Callable[[str, str, str], bool | None] = _not_known
@@ -74,6 +76,7 @@ class Context:
     quantity: Look = _nothing
     identifier: Look = _nothing
     whole: Look = _nothing
+    known: Library | None = None
     resolve: Callable[[str], Resource | None] = _not_known
     now: int = 0
 
@@ -109,7 +112,9 @@ class Enough(Exception):
 class Run:
     """The judging of one resource: what is asked, what was found."""
 
-    __slots__ = ("active", "context", "found", "limit", "resource", "root", "seen")
+    __slots__ = (
+        "active", "context", "counts", "cut", "found", "limit", "resource", "root", "seen",
+    )  # fmt: skip
 
     def __init__(self, root: Resource, context: Context, *, limit: int = MAX_ISSUES) -> None:
         self.root = root  # %rootResource: what contains all
@@ -118,6 +123,8 @@ class Run:
         self.found: list[Issue] = []
         self.seen: set[tuple[str, str | None, str | None, str]] = set()
         self.limit = limit
+        self.counts = [0, 0]  # of all else, of errors
+        self.cut = False
         self.active: set[tuple[int, str]] = set()  # values under judgement, by which profile
 
     def add(
@@ -128,14 +135,25 @@ class Run:
         self.note(Issue(code, f"{path} {says}", path, rule, severity))
 
     def note(self, issue: Issue) -> None:
-        """Notes an issue, once. Raises Enough when there are more than are told."""
+        """Notes an issue, once. Errors and all else are counted apart, so that no number of
+        warnings hides an error. Raises Enough when there are more errors than are told."""
         key = (issue.diagnostics, issue.expression, issue.rule, issue.severity)
         if key in self.seen:
             return
-        if len(self.found) >= self.limit:
-            raise Enough
+        error = issue.severity in _ERRORS
+        if self.counts[error] >= self.limit:
+            self.cut = True
+            if error:
+                raise Enough
+            return
+        self.counts[error] += 1
         self.seen.add(key)
         self.found.append(issue)
+
+    def issues(self) -> list[Issue]:
+        """What was found, errors first, and a last line when there is more."""
+        found = sorted(self.found, key=lambda issue: _ORDER[issue.severity])
+        return [*found, more(self.limit)] if self.cut else found
 
     def findings(self, place: Place, found: Sequence[Finding]) -> None:
         """Notes what a function of the context has found."""
@@ -151,7 +169,7 @@ class Probe(Run):
 
     def note(self, issue: Issue) -> None:
         """Raises Enough for an error, and forgets the rest."""
-        if issue.severity in ("error", "fatal"):
+        if issue.severity in _ERRORS:
             raise Enough
 
 

@@ -1,0 +1,70 @@
+"""Invariants of every resource, written out: as expressions they would be most of the work
+(hl7.org/fhir/R4/domainresource.html#invs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fhir_gateway.fhir.fhirpath_values import Item, all_children
+
+_Holder = Mapping[str, Any]
+
+
+def _is_referenced(resource: _Holder) -> bool:
+    """dom-3: what is contained is referred to from elsewhere in the resource, or refers to it."""
+    contained = resource.get("contained")
+    if not contained:
+        return True
+    type = str(resource.get("resourceType"))
+    named = _fragments((type, resource, None))
+    return all(
+        not isinstance(one, Mapping) or f"#{one.get('id')}" in named or _names_holder(one)
+        for one in contained
+    )
+
+
+def _names_holder(contained: _Holder) -> bool:
+    return "#" in _fragments((str(contained.get("resourceType")), contained, None))
+
+
+def _fragments(item: Item) -> set[str]:
+    """Every reference into the resource that stands below an item."""
+    found: set[str] = set()
+    waiting = [item]
+    while waiting:
+        type, value, _ = one = waiting.pop()
+        if isinstance(value, str):
+            if value[:1] == "#" and type in ("canonical", "uri", "url", "string"):
+                found.add(value)
+        else:
+            waiting += all_children(one)
+    return found
+
+
+def _has_no_version(resource: _Holder) -> bool:
+    """dom-4: what is contained has no version and no time."""
+    for one in resource.get("contained", ()):
+        meta = one.get("meta", {})
+        if "versionId" in meta or "lastUpdated" in meta:
+            return False
+    return True
+
+
+def _has_no_labels(resource: _Holder) -> bool:
+    """dom-5: what is contained has no security labels of its own."""
+    return not any("security" in one.get("meta", {}) for one in resource.get("contained", ()))
+
+
+def _has_text(resource: _Holder) -> bool:
+    """dom-6: a resource should have a narrative (good practice, told by $validate only)."""
+    return "text" in resource
+
+
+NATIVE: Mapping[str, Callable[[Any], bool]] = {
+    "dom-3": _is_referenced,
+    "dom-4": _has_no_version,
+    "dom-5": _has_no_labels,
+    "dom-6": _has_text,
+}

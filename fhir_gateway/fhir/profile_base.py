@@ -1,0 +1,224 @@
+"""A resource by R4 itself, beyond its structure: invariants, bindings, extensions, and whatever the
+context looks at (codes, units, identifiers). hl7.org/fhir/R4/validation.html.
+
+Compiled once for each type: a table of the JSON names under which there is something to judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from fhir_gateway.errors import Issue
+from fhir_gateway.fhir.definitions import Element, TypeDefinition, definitions
+from fhir_gateway.fhir.invariant import BY_WALKER, judge_of
+from fhir_gateway.fhir.invariants import r4_invariants
+from fhir_gateway.fhir.primitives import PRIMITIVES
+from fhir_gateway.fhir.profile_binding import bound
+from fhir_gateway.fhir.profile_context import (
+    Context,
+    Enough,
+    Judge,
+    Judgement,
+    Place,
+    Resource,
+    Run,
+)
+from fhir_gateway.fhir.profile_extension import judge_extension
+from fhir_gateway.fhir.profile_known import Known
+
+_NO_PROFILES = Known()
+_HOLDERS = frozenset({"Bundle.entry", "Parameters.parameter", "Bundle.entry.response"})
+
+#: Judges the values of one JSON name: the run, the values, the parent's place, the parent.
+_Entry = Callable[[Run, Any, Place, Mapping[str, Any]], None]
+_Table = Mapping[str, _Entry]
+
+
+def judge(
+    resource: Resource, context: Context, profiles: tuple[Judgement, ...] = ()
+) -> list[Issue]:
+    """All that is wrong with a sound resource, by R4 and by these profiles; errors first."""
+    run = Run(resource, context)
+    type = str(resource.get("resourceType"))
+    place = Place(None, type, -1, type)
+    try:
+        judge_resource(run, resource, place)
+        for profile in profiles:
+            profile.judge(run, resource, None, place)
+    except Enough:
+        run.cut = True
+    return run.issues()
+
+
+def judge_resource(run: Run, resource: Resource, place: Place) -> None:
+    """Judges a resource at its place, whatever holds it."""
+    if place.type in definitions().resource_type_set:
+        judge_value(run, resource, place)
+        look = run.context.whole(resource)
+        if look:
+            run.findings(place, look)
+
+
+def judge_value(run: Run, value: Mapping[str, Any], place: Place) -> None:
+    """Judges an object of a datatype, backbone element or resource, and all below."""
+    for step in _own(place.type):
+        step(run, value, None, place)
+    table = _table(place.type)
+    for name, child in value.items():
+        entry = table.get(name)
+        if entry is not None:
+            entry(run, child, place, value)
+
+
+@lru_cache(maxsize=2_048)
+def _own(type: str) -> tuple[Judge, ...]:
+    """What judges a value of a type as a whole: its invariants and those of its bases."""
+    made: list[Judge] = []
+    name = type
+    while name:
+        made = [*_invariants(name, type), *made]
+        definition = definitions().types.get(name)
+        name = definition.base if definition else ""
+    for base, look in _LOOKS.items():
+        if definitions().is_a(type, base):
+            made.append(look)
+    return tuple(made)
+
+
+def _invariants(path: str, type: str) -> list[Judge]:
+    stated = r4_invariants().invariants.get(path, ())
+    return [judge_of(one, type, _NO_PROFILES) for one in stated if one.key not in BY_WALKER]
+
+
+def _coding(run: Run, value: Any, sibling: Any, place: Place) -> None:
+    found = run.context.coding(value)
+    if found:
+        run.findings(place, found)
+
+
+def _quantity(run: Run, value: Any, sibling: Any, place: Place) -> None:
+    found = run.context.quantity(value)
+    if found:
+        run.findings(place, found)
+
+
+def _identifier(run: Run, value: Any, sibling: Any, place: Place) -> None:
+    found = run.context.identifier(value)
+    if found:
+        run.findings(place, found)
+
+
+_LOOKS: Mapping[str, Judge] = {
+    "Coding": _coding, "Quantity": _quantity, "Identifier": _identifier,
+}  # fmt: skip
+
+
+@lru_cache(maxsize=2_048)
+def _table(type: str) -> _Table:
+    """The entries of a type by JSON name; none for names under which nothing is judged."""
+    definition = definitions().types[type]
+    table: dict[str, _Entry] = {}
+    for element in definition.elements.values():
+        for name, kind in element.members():
+            path = f"{type}.{element.name}"
+            if kind in PRIMITIVES:
+                table[f"_{name}"] = _sibling(element, kind)
+                entry = _primitive(element, kind, path)
+            else:
+                entry = _complex(element, kind, path, definition)
+            if entry is not None:
+                table[name] = entry
+    return table
+
+
+def _sibling(element: Element, kind: str) -> _Entry:
+    """What stands beside a primitive: its extensions."""
+    name = element.name
+
+    def entry(run: Run, child: Any, place: Place, parent: Mapping[str, Any]) -> None:
+        for number, one in enumerate(child if isinstance(child, list) else (child,)):
+            if one is not None and "extension" in one:
+                here = Place(place, name, number if isinstance(child, list) else -1, kind)
+                _extensions(run, one["extension"], here, one)
+
+    return entry
+
+
+def _extensions(run: Run, child: Any, place: Place, parent: Mapping[str, Any]) -> None:
+    for number, one in enumerate(child):
+        here = Place(place, "extension", number, "Extension")
+        judge_extension(run, one, here, parent)
+        judge_value(run, one, here)
+
+
+def _primitive(element: Element, kind: str, path: str) -> _Entry | None:
+    """A primitive with a binding or invariants of its own; most have none."""
+    judges = _of_element(kind, path)
+    if not judges:
+        return None
+    name = element.name
+
+    def entry(run: Run, child: Any, place: Place, parent: Mapping[str, Any]) -> None:
+        for number, one in enumerate(child if isinstance(child, list) else (child,)):
+            if one is not None:
+                here = Place(place, name, number if isinstance(child, list) else -1, kind)
+                for step in judges:
+                    step(run, one, None, here)
+
+    return entry
+
+
+def _of_element(kind: str, path: str) -> tuple[Judge, ...]:
+    """The invariants and the binding that stand with an element."""
+    judges = _invariants(path, kind) if path not in definitions().types else []
+    binding = r4_invariants().bindings.get(path)
+    if binding is not None:
+        judges.append(bound(binding.value_set, binding.required, kind))
+    return tuple(judges)
+
+
+def _complex(element: Element, kind: str, path: str, definition: TypeDefinition) -> _Entry:
+    if kind == "Resource":
+        return _inner(element, definition.name in _HOLDERS)
+    name, judges = element.name, _of_element(kind, path)
+    extension = kind == "Extension"
+
+    def entry(run: Run, child: Any, place: Place, parent: Mapping[str, Any]) -> None:
+        if child.__class__ is not list:
+            one = Place(place, name, -1, kind)
+            for step in judges:
+                step(run, child, None, one)
+            judge_value(run, child, one)
+            return
+        for number, value in enumerate(child):
+            here = Place(place, name, number, kind)
+            for step in judges:
+                step(run, value, None, here)
+            if extension:
+                judge_extension(run, value, here, parent)
+            judge_value(run, value, here)
+
+    return entry
+
+
+def _inner(element: Element, held: bool) -> _Entry:
+    """Resources inside: contained, or `held` by a Bundle or Parameters, each its own root."""
+    name = element.name
+
+    def entry(run: Run, child: Any, place: Place, parent: Mapping[str, Any]) -> None:
+        outer = run.resource, run.root
+        for number, one in enumerate(child if isinstance(child, list) else (child,)):
+            here = Place(place, name, number if isinstance(child, list) else -1, _type(one))
+            run.resource = one
+            if held:
+                run.root = one
+            judge_resource(run, one, here)
+        run.resource, run.root = outer
+
+    return entry
+
+
+def _type(resource: Mapping[str, Any]) -> str:
+    return str(resource.get("resourceType"))
