@@ -38,7 +38,10 @@ _COMPARTMENT = "http://hl7.org/fhir/CompartmentDefinition/"
 _TWO_IN_ONE = {"transaction": ("transaction", "batch")}
 
 #: Statements of others, by the operation that one cannot claim them without.
-_CLAIMS = {"export": "http://hl7.org/fhir/uv/bulkdata/CapabilityStatement/bulk-data"}
+_CLAIMS = {
+    "export": "http://hl7.org/fhir/uv/bulkdata/CapabilityStatement/bulk-data",
+    "expand": "http://hl7.org/fhir/CapabilityStatement/terminology-server",
+}
 
 
 class Offered(NamedTuple):

@@ -98,11 +98,33 @@ def _missing(given: Given, rows: Sequence[Parameter] | Any, whole: str | None) -
 def _taken(one: _Raw, row: Parameter) -> Taken | Issue:
     if isinstance(one.members, str):
         return _of_text(one, row, one.members)
+    if row.parts:
+        return _with_parts(one, row, one.members)
     for element in row.elements:
         if element in one.members:
             return Taken(f"{one.where}.{element}", element, one.members[element])
     text = f"{row.name} carries {' or '.join(row.elements)}"
     return Issue("invalid", text, one.where, "parameter-type")
+
+
+def _with_parts(one: _Raw, row: Parameter, members: Mapping[str, Any]) -> Taken | Issue:
+    """A parameter that consists of others: its value is each name's list of them."""
+    rows = {part.name: part for part in row.parts}
+    found: dict[str, list[Taken]] = {name: [] for name in rows}
+    for number, member in enumerate(members.get("part", ())):
+        where = f"{one.where}.part[{number}]"
+        raw = _Raw(member.get("name", ""), f"{where}.name", where, member)
+        if raw.name not in rows:
+            return _unknown(raw, rows)
+        taken = _taken(raw, rows[raw.name])
+        if isinstance(taken, Issue):
+            return taken
+        found[raw.name].append(taken)
+    for name, part in rows.items():
+        if not part.low <= len(found[name]) <= part.high:
+            text = f"{row.name} has {part.low} to {part.high} of its part {name}"
+            return Issue("invalid", text, one.where, "required")
+    return Taken(one.where, "part", found)
 
 
 def _of_text(one: _Raw, row: Parameter, text: str) -> Taken | Issue:

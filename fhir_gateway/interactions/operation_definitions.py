@@ -27,7 +27,8 @@ class Parameter(NamedTuple):
     """One parameter: its FHIR types ("" when it has parts), what it says, how often it stands.
 
     Several types are spelled "Reference Identifier". `missing` is the rule that a request breaks
-    when the parameter is required and not there.
+    when the parameter is required and not there. `on` are the resource types on which it may be
+    given, where an operation takes other parameters on one type than on another; () for all.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Parameter(NamedTuple):
     high: int = 1
     parts: tuple[Parameter, ...] = ()
     missing: str = "required"
+    on: tuple[str, ...] = ()
 
     @property
     def elements(self) -> tuple[str, ...]:
@@ -82,6 +84,12 @@ class Definition(NamedTuple):
     def official(self) -> str:
         """HL7's definition where there is one, else ours: what a CapabilityStatement names."""
         return _STANDARD + self.standard if self.standard else self.url
+
+    def taken_on(self, type: str) -> Definition:
+        """The operation with those of its parameters alone that may be given on a type."""
+        if not any(one.on for one in self.takes):
+            return self
+        return self._replace(takes=tuple(one for one in self.takes if not one.on or type in one.on))
 
     @property
     def methods(self) -> tuple[str, ...]:

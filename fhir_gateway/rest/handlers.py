@@ -15,6 +15,8 @@ from fhir_gateway.interactions.create import create
 from fhir_gateway.interactions.entries import answer_of
 from fhir_gateway.interactions.etag import version_in
 from fhir_gateway.interactions.read import read, vread
+from fhir_gateway.interactions.terminology import terminology
+from fhir_gateway.interactions.terminology_capabilities import terminology_capabilities
 from fhir_gateway.interactions.transaction import transaction
 from fhir_gateway.interactions.update import update, update_conditional
 from fhir_gateway.rest.exchange import Answer, Exchange, read_body
@@ -36,13 +38,21 @@ from fhir_gateway.store.store import Stored
 Handler = Callable[[Gateway, Exchange], Awaitable[Answer]]
 
 
+#: What metadata may be asked for; R4's normative part is told within the full one.
+_MODES = ("full", "normative", "terminology")
+
+
 async def capabilities(gateway: Gateway, exchange: Exchange) -> Answer:
-    """GET metadata. `mode=terminology` is not offered."""
+    """GET metadata, with mode=terminology the TerminologyCapabilities."""
     modes = [value for name, value in exchange.pairs if name == "mode"]
-    if len(modes) != len(exchange.pairs) or any(
-        mode not in ("full", "normative") for mode in modes
-    ):
-        raise NotSupported("metadata takes mode=full and mode=normative", rule="parameter")
+    if len(modes) != len(exchange.pairs) or any(mode not in _MODES for mode in modes):
+        raise NotSupported(f"metadata takes mode={', '.join(_MODES)}", rule="parameter")
+    if "terminology" in modes:
+        known = await terminology(gateway)
+        return Answer(
+            200,
+            terminology_capabilities(known, base=exchange.base, started_us=gateway.started),
+        )
     body = capability_statement(
         gateway.settings,
         operations=offered(),

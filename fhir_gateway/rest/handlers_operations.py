@@ -71,7 +71,7 @@ async def _carry_out(
     body: bytes,
 ) -> Answerable:
     """What the operation answers; `type`, `id` and `pairs` stand here for the audit log."""
-    given = _given(operation.definition, type, pairs, body)
+    given = _given(operation.definition.taken_on(type), type, pairs, body)
     call = call._replace(parameters=given.parameters, pairs=given.pairs)
     return await operation.handler(gateway, actor, call)
 

@@ -28,6 +28,21 @@ from fhir_gateway.interactions.operation_definitions import (
     operation_definition,
     stands_on,
 )
+from fhir_gateway.interactions.terminology_definitions import (
+    BATCH_VALIDATE_CODE,
+    EXPAND,
+    LOOKUP,
+    SUBSUMES,
+    TRANSLATE,
+    VALIDATE_CODE,
+)
+from fhir_gateway.interactions.terminology_expand import expand, translate
+from fhir_gateway.interactions.terminology_operations import (
+    batch_validate_code,
+    lookup,
+    subsumes,
+    validate_code,
+)
 from fhir_gateway.interactions.validate_operation import VALIDATE, validate
 from fhir_gateway.recognition import definitions as recognition
 from fhir_gateway.recognition.operation import answer, recognize, replay
@@ -60,6 +75,12 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation(META, meta),
     Operation(META_ADD, meta_add),
     Operation(META_DELETE, meta_delete),
+    Operation(LOOKUP, lookup),
+    Operation(VALIDATE_CODE, validate_code),
+    Operation(BATCH_VALIDATE_CODE, batch_validate_code),
+    Operation(EXPAND, expand),
+    Operation(SUBSUMES, subsumes),
+    Operation(TRANSLATE, translate),
     Operation(recognition.RECOGNIZE, recognize),
     Operation(recognition.ANSWER, answer),
     Operation(recognition.REPLAY, replay),

@@ -64,6 +64,7 @@ class Verdict(NamedTuple):
     coding: Coding
     inactive: bool
     known: bool
+    named: bool = False
 
 
 class _Judged(NamedTuple):
@@ -73,6 +74,7 @@ class _Judged(NamedTuple):
     right: bool | None
     issues: tuple[Issue, ...]
     inactive: bool = False
+    named: bool = False
 
 
 def judge(
@@ -90,7 +92,9 @@ def judge(
     known = bool(best.right) or all(one.right is not None for one in judged)
     shown = [one for one in issues if best.right or one.severity == "error"]
     message = "; ".join(dict.fromkeys(one.diagnostics for one in shown))
-    return Verdict(bool(best.right), message, tuple(issues), best.coding, best.inactive, known)
+    return Verdict(
+        bool(best.right), message, tuple(issues), best.coding, best.inactive, known, best.named
+    )
 
 
 def _softened(issue: Issue) -> Issue:
@@ -156,7 +160,7 @@ class _Judge:
         known = {"code": self.coding.code, "system": self.coding.system} | values
         text = say(sentence, self.checking.language, **known) + more
         base = self.coding.expression
-        where = f"{base}.{at}" if base and base[-1] != "$" else (at if not base else base[:-1])
+        where = f"{base}.{at}" if base else at
         self.issues.append(_issue(code, rule, text, where, severity))
 
     def _more(self, sentence: str, **values: str) -> str:
@@ -168,7 +172,7 @@ class _Judge:
         if self.unknown and all(one.code == "not-found" or one.severity != "error"
                                 for one in self.issues):  # fmt: skip
             right = None
-        return _Judged(told or self.coding, right, tuple(self.issues), inactive)
+        return _Judged(told or self.coding, right, tuple(self.issues), inactive, told is not None)
 
     # -- the system ------------------------------------------------------------------------------
 

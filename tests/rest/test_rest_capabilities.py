@@ -80,5 +80,7 @@ def test_claims_of_other_statements_stand_beside_their_operations(statement):
 
 def test_modes(client):
     assert client.get("/fhir/metadata?mode=normative").status_code == 200
-    assert client.get("/fhir/metadata?mode=terminology").status_code == 400
+    terminology = client.get("/fhir/metadata?mode=terminology").json()
+    assert (terminology["resourceType"], issues(terminology)) == ("TerminologyCapabilities", [])
+    assert client.get("/fhir/metadata?mode=terminologies").status_code == 400
     assert client.get("/fhir/metadata?nonsense=1").status_code == 400
