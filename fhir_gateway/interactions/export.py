@@ -82,7 +82,7 @@ async def start_export(gateway: Gateway, actor: Actor, call: Call) -> Job:
     """Accepts an export. Raises NotFound, Invalid and NotSupported for what cannot be done."""
     _check_format(call)
     types = _types(call)
-    filters = _filters(gateway, call, types)
+    filters = await _filters(gateway, call, types)
     since = call.value("_since")
     wanted = Export(
         types=types,
@@ -138,7 +138,9 @@ def _is_personal(type: str) -> bool:
     return type == "Patient" or bool(rule.person or rule.follow)
 
 
-def _filters(gateway: Gateway, call: Call, types: Sequence[str]) -> tuple[tuple[str, str], ...]:
+async def _filters(
+    gateway: Gateway, call: Call, types: Sequence[str]
+) -> tuple[tuple[str, str], ...]:
     """The searches of _typeFilter, each understood. Raises Invalid, NotSupported by name."""
     found: list[tuple[str, str]] = []
     for taken in call.parameters.get("_typeFilter", ()):
@@ -151,16 +153,16 @@ def _filters(gateway: Gateway, call: Call, types: Sequence[str]) -> tuple[tuple[
                     expression=taken.expression,
                     rule="type-filter",
                 )
-            _understand(gateway, call, taken, (type, query))
+            await _understand(gateway, call, taken, (type, query))
             found.append((type, query))
     return tuple(found)
 
 
-def _understand(gateway: Gateway, call: Call, taken: Taken, search: tuple[str, str]) -> None:
+async def _understand(gateway: Gateway, call: Call, taken: Taken, search: tuple[str, str]) -> None:
     """Raises what is wrong with a search, naming _typeFilter."""
     name, query = search
     try:
-        filter_of(gateway, name, pairs_of(query), base=call.base)
+        await filter_of(gateway, name, pairs_of(query), base=call.base)
     except GatewayError as error:
         issues = (
             Issue(one.code, f"_typeFilter: {one.diagnostics}", taken.expression, one.rule)

@@ -14,6 +14,7 @@ from fhir_gateway.context import Gateway
 from fhir_gateway.errors import NotSupported
 from fhir_gateway.fhir.home import home_of
 from fhir_gateway.fhir.wire import parse
+from fhir_gateway.interactions.search_codes import codes_for
 from fhir_gateway.search.params import parse_name, shown
 from fhir_gateway.search.plan import (
     AllOf,
@@ -51,7 +52,7 @@ class Rows:
             self.texts.setdefault(parameter, []).append(text)
 
 
-def filter_of(
+async def filter_of(
     gateway: Gateway, type: str, pairs: Sequence[tuple[str, str]], *, base: str
 ) -> Filter:
     """What says whether a version of a resource of the type meets a search.
@@ -68,6 +69,7 @@ def filter_of(
         secret=gateway.store.index_key,
         base_url=gateway.settings.base_url or base,
         zone=gateway.settings.zone,
+        codes=await codes_for(gateway, pairs, base=base),
         naming=gateway.extractor.naming,
     )
     for condition in plan.conditions:

@@ -40,6 +40,9 @@ PAGE, FILE_LINES = 1_000, 100_000
 #: AuditEvents of one commit.
 AUDITED = 200
 
+#: The filters of each type that has some: one of them must be met.
+Filters = Mapping[str, Sequence[Filter]]
+
 #: The lists of the manifest, in the order in which their files are written.
 OUTPUT, DELETED = "output", "deleted"
 
@@ -82,18 +85,21 @@ async def work(held: Held) -> Done:
     """Does an export. Raises Lost and Stopped as `Held.step` does."""
     asked, wanted = asked_of(held.job), wanted_of(held.job, Export)
     actor = await acting(held.gateway, asked)
-    return await _Work(held, asked, wanted, actor).run()
+    filters = await _filters(held.gateway, asked, wanted)
+    return await _Work(held, asked, wanted, actor, filters).run()
 
 
 class _Work:
     """One worker at one export."""
 
-    def __init__(self, held: Held, asked: Asked, wanted: Export, actor: Actor) -> None:
+    def __init__(
+        self, held: Held, asked: Asked, wanted: Export, actor: Actor, filters: Filters
+    ) -> None:
         self.held, self.gateway = held, held.gateway
         self.asked, self.wanted, self.actor = asked, wanted, actor
         self.state = state_of(held.job)
         self.folder: Path = make_folder(held.gateway.settings, held.job.id)
-        self.filters = _filters(held.gateway, asked, wanted)
+        self.filters = filters
         self.persons = Persons(self.folder, held.job.fence, counted=self.state.persons)
         self.writer: Writer | None = None
 
@@ -217,12 +223,11 @@ class _Work:
         return msgspec.json.encode(self.state).decode()
 
 
-def _filters(gateway: Gateway, asked: Asked, wanted: Export) -> Mapping[str, Sequence[Filter]]:
-    """The filters of each type that has some: one of them must be met."""
+async def _filters(gateway: Gateway, asked: Asked, wanted: Export) -> Filters:
     found: dict[str, list[Filter]] = {}
     for type, query in wanted.filters:
         found.setdefault(type, []).append(
-            filter_of(gateway, type, pairs_of(query), base=asked.base)
+            await filter_of(gateway, type, pairs_of(query), base=asked.base)
         )
     return found
 

@@ -19,6 +19,7 @@ from fhir_gateway.fhir.datatypes import date_range
 from fhir_gateway.interactions.audit import disclose_search
 from fhir_gateway.interactions.operation_definitions import Call, Definition
 from fhir_gateway.interactions.operation_definitions import Parameter as P
+from fhir_gateway.interactions.search_codes import codes_for
 from fhir_gateway.search.context import INT64_MAX, INT64_MIN
 from fhir_gateway.search.page import self_link
 from fhir_gateway.search.plan import SearchPlan
@@ -154,6 +155,7 @@ async def lastn(gateway: Gateway, actor: Actor, call: Call) -> bytes:
         zone=gateway.settings.zone,
         lenient=call.lenient,
         page_limit=gateway.settings.page_limit,
+        codes=await codes_for(gateway, call.pairs, base=call.base),
         naming=gateway.extractor.naming,
     )
     _check(plan.applied)  # lenient handling may have dropped one

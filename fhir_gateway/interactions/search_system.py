@@ -20,8 +20,10 @@ from fhir_gateway.fhir import bundle
 from fhir_gateway.fhir.definitions import definitions
 from fhir_gateway.interactions.audit import audited, disclose_search
 from fhir_gateway.interactions.search_answer import hits, links
+from fhir_gateway.interactions.search_codes import codes_for
 from fhir_gateway.interactions.types import check_type, interactions_of
 from fhir_gateway.search.compartment import member_types, plan_compartment
+from fhir_gateway.search.context import Codes
 from fhir_gateway.search.page import encode_cursor, resume, self_link
 from fhir_gateway.search.params import parse_name, shown
 from fhir_gateway.search.plan import SearchPlan
@@ -71,7 +73,7 @@ async def search_system(
             expression="_type",
             rule="search-type",
         )
-    plans = _plans(gateway, types, rest, base, lenient, None)
+    plans = await _plans(gateway, types, rest, base, lenient, None)
     asked = f"?{urlencode(pairs)}" if lenient else ""
     return await _answer(gateway, actor, plans, base, asked)
 
@@ -93,7 +95,7 @@ async def search_whole_compartment(
     """
     members = [type for type in member_types(compartment) if interactions_of(type)]
     types, rest = _take_types(pairs)
-    plans = _plans(gateway, types or members, rest, base, lenient, (compartment, owner))
+    plans = await _plans(gateway, types or members, rest, base, lenient, (compartment, owner))
     if not types:
         plans = [msgspec.structs.replace(plan, applied=plan.applied[1:]) for plan in plans]
     asked = f"{compartment}/{owner}/*?{urlencode(pairs)}" if lenient else ""
@@ -117,7 +119,7 @@ def _take_types(pairs: Pairs) -> tuple[list[str], Pairs]:
     return types, [pair for pair in pairs if pair[0] != "_type"]
 
 
-def _plans(
+async def _plans(
     gateway: Gateway,
     types: Sequence[str],
     pairs: Pairs,
@@ -127,7 +129,8 @@ def _plans(
 ) -> list[SearchPlan]:
     """A plan for each type; what lenient handling drops for one of them is dropped for all."""
     _check_joint(types, pairs)
-    plan = _planner(gateway, base, lenient, owner)
+    codes = await codes_for(gateway, pairs, base=base)
+    plan = _planner(gateway, base, lenient, owner, codes)
     plans = [plan(type, pairs) for type in types]
     dropped = tuple(dict.fromkeys(name for one in plans for name in one.dropped))
     if dropped:
@@ -151,7 +154,13 @@ def _check_joint(types: Sequence[str], pairs: Pairs) -> None:
             )
 
 
-def _planner(gateway: Gateway, base: str, lenient: bool, owner: tuple[str, str] | None) -> Planner:
+def _planner(
+    gateway: Gateway,
+    base: str,
+    lenient: bool,
+    owner: tuple[str, str] | None,
+    codes: Codes | None,
+) -> Planner:
     settings = gateway.settings
 
     def plan(type: str, pairs: Pairs) -> SearchPlan:
@@ -160,12 +169,14 @@ def _planner(gateway: Gateway, base: str, lenient: bool, owner: tuple[str, str] 
                 return plan_search(
                     type, pairs, secret=gateway.store.index_key,
                     base_url=settings.base_url or base, zone=settings.zone, lenient=lenient,
-                    page_limit=settings.page_limit, naming=gateway.extractor.naming,
+                    page_limit=settings.page_limit, codes=codes,
+                    naming=gateway.extractor.naming,
                 )  # fmt: skip
             return plan_compartment(
                 *owner, type, pairs, secret=gateway.store.index_key,
                 base_url=settings.base_url or base, zone=settings.zone, lenient=lenient,
-                page_limit=settings.page_limit, naming=gateway.extractor.naming,
+                page_limit=settings.page_limit, codes=codes,
+                naming=gateway.extractor.naming,
             )  # fmt: skip
         except GatewayError as error:
             raise _said_of(type, error) from None

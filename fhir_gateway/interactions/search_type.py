@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from fhir_gateway.context import Gateway
 from fhir_gateway.interactions.audit import audited
 from fhir_gateway.interactions.search_answer import answer
+from fhir_gateway.interactions.search_codes import codes_for
 from fhir_gateway.interactions.types import check_type
 from fhir_gateway.search.planner import plan_search
 from fhir_gateway.security.actor import Actor
@@ -39,6 +40,7 @@ async def search_type(
         zone=settings.zone,
         lenient=lenient,
         page_limit=settings.page_limit,
+        codes=await codes_for(gateway, pairs, base=base),
         naming=gateway.extractor.naming,
     )
     asked = f"{type}?{urlencode(pairs)}" if lenient else ""
