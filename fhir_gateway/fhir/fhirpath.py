@@ -161,7 +161,7 @@ def _has(name: str, wanted: bool) -> Test:
     def test(env: Env, focus: Items) -> bool:
         for type, value, beside in focus:
             holder = value if value.__class__ is dict else beside
-            if holder is None or not isinstance(holder, Mapping):
+            if holder is None or not isinstance(holder, dict):
                 continue
             found = keys.get(type)
             if found is None:

@@ -73,8 +73,8 @@ def number_of(items: Items) -> int | Decimal | None:
 def children(item: Item, name: str) -> list[Item]:
     """The elements of this name below an item."""
     type, value, beside = item
-    holder = value if isinstance(value, Mapping) else beside
-    if not isinstance(holder, Mapping):
+    holder = value if isinstance(value, dict) else beside
+    if not isinstance(holder, dict):
         return []
     found: list[Item] = []
     for member, kind, primitive in spellings(type, name):
@@ -110,7 +110,7 @@ def collect(found: list[Item], type: str, value: Any, beside: Any) -> None:
 
 
 def _actual(type: str, value: Any) -> str:
-    if type == "Resource" and isinstance(value, Mapping):
+    if type == "Resource" and isinstance(value, dict):
         return str(value.get("resourceType"))
     return type
 
@@ -118,9 +118,9 @@ def _actual(type: str, value: Any) -> str:
 def all_children(item: Item) -> list[Item]:
     """Every element directly below an item."""
     type, value, beside = item
-    holder = value if isinstance(value, Mapping) else beside
+    holder = value if isinstance(value, dict) else beside
     definition = definitions().types.get(type)
-    if not isinstance(holder, Mapping) or definition is None:
+    if not isinstance(holder, dict) or definition is None:
         return []
     found: list[Item] = []
     for name in holder:
@@ -138,13 +138,13 @@ def key_of(item: Item) -> Hashable:
     type, value, _ = item
     if isinstance(value, bool):
         return ("boolean", value)
-    if isinstance(value, Mapping | list):
+    if isinstance(value, dict | list):
         return _frozen(value)
     return value if type not in _DATES else (value, "date")
 
 
 def _frozen(value: Any) -> Hashable:
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return frozenset((name, _frozen(part)) for name, part in value.items())
     if isinstance(value, list):
         return tuple(map(_frozen, value))
@@ -192,7 +192,7 @@ def compare(left: Items, right: Items) -> int | None:
     if mine is None or other is None:
         return None
     first, second = mine[1], other[1]
-    if isinstance(first, Mapping) and isinstance(second, Mapping):
+    if isinstance(first, dict) and isinstance(second, dict):
         return _compare_quantities(first, second)
     if isinstance(first, bool) or isinstance(second, bool):
         return None

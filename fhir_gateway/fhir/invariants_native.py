@@ -20,7 +20,7 @@ def _is_referenced(resource: _Holder) -> bool:
     type = str(resource.get("resourceType"))
     named = _fragments((type, resource, None))
     return all(
-        not isinstance(one, Mapping) or f"#{one.get('id')}" in named or _names_holder(one)
+        not isinstance(one, dict) or f"#{one.get('id')}" in named or _names_holder(one)
         for one in contained
     )
 

@@ -8,6 +8,7 @@ A profile judges what it adds to R4: the types themselves are judged by `fhir.wa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from fhir_gateway.errors import Issue
@@ -162,7 +163,7 @@ class _Compiler:
 
         def judge(run: Run, value: Any, sibling: Any, place: Place) -> None:
             parent = sibling if primitive else value
-            parent = parent if isinstance(parent, Mapping) else {}
+            parent = parent if isinstance(parent, dict) else {}
             for step in steps:
                 step(run, parent, place)
 
@@ -194,16 +195,17 @@ class _Compiler:
         chosen = []
         spelled = {member for member, _ in element.members()} if element.choice else ()
         for name in [name for name in node.slices if name in spelled]:
-            slice = node.slices.pop(name)
-            slice.name = name
-            judge = self.element(slice, parent)
+            judge = self.element(replace(node.slices[name], name=name), parent)
             if judge is not None:
                 chosen.append(judge)
         return chosen
 
     def _slicing(self, node: Node, element: Element, parent: str) -> Slicing | None:
-        if not node.slices and "slicing" not in node.facts:
+        names = {member for member, _ in element.members()} if element.choice else ()
+        left = {name: slice for name, slice in node.slices.items() if name not in names}
+        if not left and "slicing" not in node.facts:
             return None
+        node = replace(node, slices=left)
 
         def value(slice: Node, type: str) -> Judge | None:
             return self.value(slice, type, element)
@@ -267,7 +269,7 @@ def _gatherer(
 
 
 def _placed(place: Place, name: str, number: int, type: str, value: Any) -> Place:
-    if type == "Resource" and isinstance(value, Mapping):
+    if type == "Resource" and isinstance(value, dict):
         type = str(value.get("resourceType"))
     return Place(place, name, number, type)
 

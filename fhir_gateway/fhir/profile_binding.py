@@ -74,11 +74,11 @@ def codings_of(value: Any, type: str) -> list[tuple[str, str]] | None:
         return None
     if type in _CODES:
         return [("", value)] if isinstance(value, str) else None
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         return None
     found = value.get("coding", ()) if type == "CodeableConcept" else (value,)
     return [
         (str(one.get("system") or ""), str(one["code"]))
         for one in found
-        if isinstance(one, Mapping) and one.get("code")
+        if isinstance(one, dict) and one.get("code")
     ]

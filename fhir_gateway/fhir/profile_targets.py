@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from fhir_gateway.fhir.definitions import definitions
@@ -15,7 +15,7 @@ _SHOWN = 6
 
 def aggregation_judge(kinds: set[Any]) -> Judge:
     def judge(run: Run, value: Any, sibling: Any, place: Place) -> None:
-        text = value.get("reference") if isinstance(value, Mapping) else None
+        text = value.get("reference") if isinstance(value, dict) else None
         if not isinstance(text, str):
             return
         if text.startswith("#") and "contained" not in kinds:
@@ -28,7 +28,7 @@ def aggregation_judge(kinds: set[Any]) -> Judge:
 
 def target_of(run: Run, reference: Any) -> Resource | None:
     """What a reference names, where it is at hand: contained, or what the context resolves."""
-    text = reference.get("reference") if isinstance(reference, Mapping) else reference
+    text = reference.get("reference") if isinstance(reference, dict) else reference
     if not isinstance(text, str):
         return None
     if not text.startswith("#"):
@@ -37,7 +37,7 @@ def target_of(run: Run, reference: Any) -> Resource | None:
         if text == "#":
             return run.root
         for one in holder.get("contained", ()):
-            if isinstance(one, Mapping) and one.get("id") == text[1:]:
+            if isinstance(one, dict) and one.get("id") == text[1:]:
                 return one
     return None
 

@@ -111,7 +111,7 @@ def _lay(structure: Resource, tree: Tree, known: Library) -> None:
     rooted = isinstance(base, str) and (is_base(base) or known.find(base) is not None)
     for view in ("differential", "snapshot") if rooted else ("snapshot", "differential"):
         part = structure.get(view)
-        elements = part.get("element") if isinstance(part, Mapping) else None
+        elements = part.get("element") if isinstance(part, dict) else None
         if isinstance(elements, Sequence) and elements:
             break
     else:
@@ -136,7 +136,7 @@ def _steps(element: Any, slices: dict[str, str]) -> list[tuple[str, str]] | None
     The id says it all. Where it is missing or odd, path and sliceName say it, with the slices
     that came before.
     """
-    path = element.get("path") if isinstance(element, Mapping) else None
+    path = element.get("path") if isinstance(element, dict) else None
     if not isinstance(path, str):
         return None
     names = path.split(".")
@@ -187,7 +187,7 @@ def _merge(node: Node, element: Mapping[str, Any], at: str) -> None:
     constraints = {one.get("key"): one for one in node.facts.get("constraint", ())}
     mine = element.get("constraint")
     for number, one in enumerate(mine if isinstance(mine, list) else ()):
-        if isinstance(one, Mapping):
+        if isinstance(one, dict):
             constraints[one.get("key")] = {**one, "at": f"{at}.constraint[{number}]"}
     node.at = at
     node.facts.update({k: v for k, v in element.items() if k not in _PROSE})

@@ -30,7 +30,7 @@ def value_judges(node: Node, type: str, element: Element | None, known: Library)
     if element is not None and isinstance(types, list):
         yield from _types(types, type, element, known)
     binding = node.facts.get("binding")
-    if isinstance(binding, Mapping):
+    if isinstance(binding, dict):
         judge = binding_judge(binding, type, element)
         if judge is not None:
             yield judge
@@ -38,7 +38,7 @@ def value_judges(node: Node, type: str, element: Element | None, known: Library)
 
 def same(value: Any, other: Any) -> bool:
     """Whether two JSON values are the same in all parts; true is not 1, and 1.0 not 1.00."""
-    if isinstance(value, Mapping) and isinstance(other, Mapping):
+    if isinstance(value, dict) and isinstance(other, dict):
         return value.keys() == other.keys() and all(same(value[k], other[k]) for k in value)
     if isinstance(value, list) and isinstance(other, list):
         return len(value) == len(other) and all(map(same, value, other))
@@ -51,8 +51,8 @@ def same(value: Any, other: Any) -> bool:
 
 def holds(value: Any, pattern: Any) -> bool:
     """Whether a value has everything that a pattern has (elementdefinition.html, pattern[x])."""
-    if isinstance(pattern, Mapping):
-        return isinstance(value, Mapping) and all(
+    if isinstance(pattern, dict):
+        return isinstance(value, dict) and all(
             name in value and holds(value[name], part) for name, part in pattern.items()
         )
     if isinstance(pattern, list):
@@ -84,7 +84,7 @@ def _pattern(wanted: Any) -> Judge:
 
 def shown(wanted: Any) -> str:
     """A value of a definition in a sentence."""
-    if isinstance(wanted, Mapping):
+    if isinstance(wanted, dict):
         code = wanted.get("code")
         if isinstance(code, str):
             return f"{wanted.get('system') or ''}|{code}"
@@ -139,7 +139,7 @@ def _limit(limit: Any, sign: int) -> Judge:
 
 def _types(types: Sequence[Any], type: str, element: Element, known: Library) -> Iterator[Judge]:
     """The types a profile leaves, their profiles and targets."""
-    left = [one for one in types if isinstance(one, Mapping) and isinstance(one.get("code"), str)]
+    left = [one for one in types if isinstance(one, dict) and isinstance(one.get("code"), str)]
     codes = {str(one["code"]).rpartition("/")[2].removeprefix("System.") for one in left}
     if element.choice and codes and type not in codes:
         yield _wrong_type(sorted(codes))

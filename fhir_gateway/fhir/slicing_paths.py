@@ -6,7 +6,7 @@ Element names, `$this`, `resolve()`, `ofType(T)`, `as(T)` and `extension('url')`
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -74,16 +74,16 @@ def _step(run: Run, met: Met, step: Step) -> Iterator[Met]:
             yield met
     elif step.kind == "extension":
         for one in _children(met, "extension"):
-            if isinstance(one.value, Mapping) and one.value.get("url") == step.name:
+            if isinstance(one.value, dict) and one.value.get("url") == step.name:
                 yield one
     else:
         yield from _children(met, step.name.removesuffix("[x]"))
 
 
 def _children(met: Met, name: str) -> Iterator[Met]:
-    holder = met.value if isinstance(met.value, Mapping) else met.sibling
+    holder = met.value if isinstance(met.value, dict) else met.sibling
     definition = definitions().types.get(met.place.type)
-    if not isinstance(holder, Mapping) or definition is None:
+    if not isinstance(holder, dict) or definition is None:
         return
     element = definition.elements.get(name)
     members: tuple[tuple[str, str], ...] = ()
@@ -101,7 +101,7 @@ def _children(met: Met, name: str) -> Iterator[Met]:
             one = values[number] if number < len(values) else None
             side = sides[number] if number < len(sides) else None
             inner = type
-            if type == "Resource" and isinstance(one, Mapping):
+            if type == "Resource" and isinstance(one, dict):
                 inner = str(one.get("resourceType"))
             index = number if isinstance(value, list) else -1
             yield Met(one, side, Place(met.place, name, index, inner))

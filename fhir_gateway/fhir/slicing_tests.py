@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from fhir_gateway.fhir.definitions import definitions
@@ -134,7 +134,7 @@ class _Values:
     def _by_constraints(self, node: Node) -> Iterator[_Wanted]:
         """A required binding, or what the elements below want."""
         binding = node.facts.get("binding")
-        if isinstance(binding, Mapping) and binding.get("strength") == "required":
+        if isinstance(binding, dict) and binding.get("strength") == "required":
             canonical = binding.get("valueSet")
             if isinstance(canonical, str):
                 yield _member(canonical)
@@ -149,7 +149,7 @@ def _parts(value: Any, steps: Sequence[Step]) -> Iterator[Any]:
             yield from _parts(one, steps)
     elif not steps:
         yield value
-    elif steps[0].kind == "child" and isinstance(value, Mapping) and steps[0].name in value:
+    elif steps[0].kind == "child" and isinstance(value, dict) and steps[0].name in value:
         yield from _parts(value[steps[0].name], steps[1:])
     elif steps[0].kind == "type":
         yield from _parts(value, steps[1:])
@@ -216,7 +216,7 @@ def _profiles(node: Node, steps: Sequence[Step]) -> Iterator[str]:
 def _type_urls(node: Node, name: str) -> Iterator[str]:
     types = node.facts.get("type")
     for one in types if isinstance(types, list) else ():
-        urls = one.get(name) if isinstance(one, Mapping) else None
+        urls = one.get(name) if isinstance(one, dict) else None
         yield from (url for url in urls if isinstance(url, str)) if isinstance(urls, list) else ()
 
 
