@@ -161,9 +161,36 @@ ELEMENTS = {
 }
 
 
+#: What lies directly above a code, by system: what :above and :below of a code mean.
+ABOVE: dict[str, dict[str, str]] = {}
+
+#: The (system, code) that a value set holds, by url: what :in and :not-in mean.
+HOLDS: dict[str, set[tuple[str, str]]] = {}
+
+
+def meant(modifier: str, text: str) -> str:
+    """The tokens that a value set or a code stands for, parted by commas."""
+    if modifier in ("in", "not-in"):
+        return ",".join(f"{system}|{code}" for system, code in sorted(HOLDS[text]))
+    system, _, code = text.partition("|")
+    every = {*ABOVE[system], *ABOVE[system].values()} - {""}
+    if modifier == "above":
+        return ",".join(f"{system}|{one}" for one in line(system, code))
+    return ",".join(f"{system}|{one}" for one in sorted(every) if code in line(system, one))
+
+
+def line(system: str, code: str) -> list[str]:
+    """A code and all above it."""
+    return [code, *line(system, ABOVE[system][code])] if code else []
+
+
 def holds(resource: Resource, name: str, value: str) -> bool:
     """One parameter: commas are OR."""
     base, _, modifier = name.partition(":")
+    if modifier in ("in", "not-in", "above", "below"):
+        tokens = [token for one in value.split(",") for token in meant(modifier, one).split(",")]
+        found = any(TESTS[base](resource, one) for one in tokens if one)
+        return found != (modifier == "not-in")
     if modifier == "missing":
         return (ELEMENTS[base] not in resource) is (value == "true")
     if modifier == "not":
