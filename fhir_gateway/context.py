@@ -14,6 +14,7 @@ from fhir_gateway.security.actor import Actor
 from fhir_gateway.settings import Settings
 from fhir_gateway.store.changes import Derived
 from fhir_gateway.store.store import Store
+from fhir_gateway.terminology.local_codes import LocalCodes
 
 #: Reads facts, identity keys or register rows from a resource and adds them to `Derived`. Pure.
 Deriver = Callable[[dict[str, Any], Derived], None]
@@ -79,8 +80,10 @@ class Gateway:
     """Everything an interaction may use.
 
     `audit` is always True in the product: the benchmark alone builds one without, to compare
-    with servers that keep no audit. `tokens` remembers for seconds who a bearer token belongs to:
-    its hash -> (actor, microseconds until which that holds). `started` is when the process began.
+    with servers that keep no audit. `local_codes` are the codes of the institutions, brought up
+    to date by interactions.local_codes; commands that store no results have none. `tokens`
+    remembers for seconds who a bearer token belongs to: its hash -> (actor, microseconds until
+    which that holds). `started` is when the process began.
     """
 
     settings: Settings
@@ -88,12 +91,17 @@ class Gateway:
     extractor: Extractor
     clock: Clock
     derivers: tuple[Deriver, ...] = ()
-    coders: tuple[Coder, ...] = ()
+    local_codes: LocalCodes | None = None
     random: Callable[[int], bytes] = os.urandom
     audit: bool = True
     started: int = 0
     count: Counter = lambda name, by: None
     tokens: dict[bytes, tuple[Actor, int]] = field(default_factory=dict)
+
+    @property
+    def coders(self) -> tuple[Coder, ...]:
+        """What codes as of now: others once the maps of local codes are known to have changed."""
+        return self.local_codes.coders if self.local_codes is not None else ()
 
 
 def new_id(gateway: Gateway) -> str:

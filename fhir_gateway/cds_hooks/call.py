@@ -35,7 +35,7 @@ async def answer_call(
     the patient is.
     """
     call = read_call(service, body)
-    orders = read_orders(gateway, call.drafts, actor.institution)
+    orders = await read_orders(gateway, call.drafts, actor.institution)
     if not orders:
         return _NOTHING
     subject = await _subject(gateway, actor, call, base)

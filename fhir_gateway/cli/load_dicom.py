@@ -15,6 +15,7 @@ from fhir_gateway.cli.load_work import Task, count_checked
 from fhir_gateway.errors import GatewayError, Invalid
 from fhir_gateway.interactions.institutions import institution
 from fhir_gateway.interactions.intake_dicom import receive_study, study_of
+from fhir_gateway.interactions.local_codes import follow
 from fhir_gateway.mapping.dicom import Image, read_image
 from fhir_gateway.security.institution import Institution
 
@@ -37,6 +38,7 @@ async def load_dicom(task: Task, paths: Sequence[Path]) -> Tally:
         for path in paths:
             tally.refuse(str(path), "", _nobodys())
         return tally
+    await follow(task.gateway, task.institution)
     for held in _held(task, owner, paths, tally):
         studies: dict[str, list[Found]] = {}
         for found in held:

@@ -22,6 +22,7 @@ from fhir_gateway.interactions.intake_bundle import (
     receive_bundle,
     receive_resources,
 )
+from fhir_gateway.interactions.local_codes import follow
 from fhir_gateway.mapping.v2 import parse, split_messages
 from fhir_gateway.mapping.v2_ack import read_header
 from fhir_gateway.mapping.v2_oru import map_oru
@@ -70,6 +71,8 @@ class Result(NamedTuple):
 async def load_piece(task: Task, piece: Piece, *, last: bool) -> Result:
     """Stores a piece of a file; `last` says that nothing is tried again."""
     tally = Tally()
+    if task.dry_run:
+        await follow(task.gateway, task.institution)
     if piece.is_lines:
         return await _load_lines(task, piece, tally, last=last)
     try:
@@ -207,6 +210,7 @@ async def _store_message(task: Task, raw: bytes, tally: Tally, file: str, place:
 
 async def _check_message(task: Task, raw: bytes, tally: Tally) -> None:
     sender = await _sender(task, raw)
+    await follow(task.gateway, sender.id)
     folder = f"{task.gateway.settings.mappings}/v2"
     message = parse(raw, default_charset=sender.charset, folder=folder)
     for resource in map_oru(message, sender, folder=folder).resources:

@@ -28,6 +28,7 @@ from fhir_gateway.interactions.claims import check_claims, check_registry
 from fhir_gateway.interactions.conditional import match, none_meets
 from fhir_gateway.interactions.etag import ANY_VERSION
 from fhir_gateway.interactions.link import link
+from fhir_gateway.interactions.local_codes import catch_up, check_maps, is_behind
 from fhir_gateway.interactions.outcome import Kind, Outcome, found, outcome_of
 from fhir_gateway.interactions.pace import unhurried
 from fhir_gateway.interactions.places import (
@@ -155,19 +156,11 @@ async def plan_write(
     """The change set of one attempt, and its guards. `hopeful`: conditional creates are taken for
     new, which most are; if one is not, its guard says so and the next attempt looks it up."""
     source = extras.received.hash if extras.received else None
-    async with gateway.store.snapshot(actor.access) as reader:
-        for step in steps:
-            try:
-                await _locate(gateway, reader, step, guards, hopeful=hopeful)
-                _authorise(actor, step, guards)
-                if step.edit is not None:
-                    _edit(gateway, actor, step)
-            except GatewayError as error:
-                raise step.placed(error) from None
-        _check_overlap(steps)
-        await link(gateway, reader, steps, guards, base=extras.base)
-        await check_claims(gateway, reader, actor, steps)
-        await check_targets(reader, steps)
+    while not await _look_up(gateway, actor, steps, guards, extras, hopeful):
+        await catch_up(gateway, actor.institution)
+        async for step in unhurried(steps):
+            if step.resource is not None:
+                _read_in(gateway, actor, step)
     async for step in unhurried(steps):
         if step.op == "delete":
             _delete(step)
@@ -184,6 +177,34 @@ async def plan_write(
         received=[extras.received] if extras.received else [],
         institution=actor.institution or "",
     )
+
+
+async def _look_up(
+    gateway: Gateway,
+    actor: Actor,
+    steps: Sequence[Step],
+    guards: Guards,
+    extras: Extras,
+    hopeful: bool,
+) -> bool:
+    """Judges by one snapshot. False when it is ahead of the maps that the steps were coded by."""
+    async with gateway.store.snapshot(actor.access) as reader:
+        if is_behind(gateway, reader, actor.institution):
+            return False
+        for step in steps:
+            try:
+                await _locate(gateway, reader, step, guards, hopeful=hopeful)
+                _authorise(actor, step, guards)
+                if step.edit is not None:
+                    _edit(gateway, actor, step)
+            except GatewayError as error:
+                raise step.placed(error) from None
+        _check_overlap(steps)
+        await link(gateway, reader, steps, guards, base=extras.base)
+        await check_claims(gateway, reader, actor, steps)
+        await check_maps(gateway, reader, actor, steps, guards)
+        await check_targets(reader, steps)
+    return True
 
 
 async def _locate(

@@ -45,7 +45,7 @@ async def recognize(gateway: Gateway, actor: Actor, call: Call) -> Parameters:
     else:
         subject = await _subject(gateway, actor, call.one("patient"))
         drafts = _drafts(given["order"])
-    orders = read_orders(gateway, drafts, receiver or None)
+    orders = await read_orders(gateway, drafts, receiver or None)
     items = [item for order in orders for item in order.items] + _items(given["item"])
     _check_items(items)
     answer = await ask(

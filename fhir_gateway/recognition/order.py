@@ -18,11 +18,14 @@ from msgspec import UNSET, UnsetType
 
 from fhir_gateway.context import Coder, Gateway
 from fhir_gateway.errors import Invalid, Issue
+from fhir_gateway.fhir.datatypes import local_day
 from fhir_gateway.fhir.wire import render
+from fhir_gateway.interactions.local_codes import follow
 from fhir_gateway.recognition.facts import laterality
 from fhir_gateway.recognition.model import CONTEXTS, OrderedItem
 from fhir_gateway.settings import CANONICAL
 from fhir_gateway.terminology.catalogue import ordered_items
+from fhir_gateway.terminology.coder import DATA_QUALITY, UNMAPPED_ORDER
 from fhir_gateway.terminology.specimen import canonical_specimen, specimen_of
 
 #: Codes of what may be said of the patient's situation, in reasonCode or as a parameter.
@@ -115,23 +118,27 @@ class _Meaning(NamedTuple):
     wanted: bool
 
 
-def read_orders(
+async def read_orders(
     gateway: Gateway,
     drafts: Sequence[tuple[str, str, dict[str, Any]]],
     institution: str | None,
 ) -> list[Order]:
     """The order lines in (key, expression, ServiceRequest) triples, mapped for the institution.
 
-    Orders that say "do not perform" are left out. Raises Invalid with every element that has a
-    wrong type.
+    An order that names no day is one of today: what its code means may depend on that. Orders that
+    say "do not perform" are left out. Raises Invalid with every element that has a wrong type.
     """
+    await follow(gateway, institution)
+    today = local_day(gateway.clock.now(), gateway.settings.zone).isoformat()
     orders, issues = [], []
     for key, expression, resource in drafts:
         # a workstation orders the same few hundred things, each time for somebody else
         read = render({name: resource[name] for name in _READ if name in resource})
         mean = _meaning if len(read) <= _KEPT_BYTES else _meaning.__wrapped__
         try:
-            meaning = mean(gateway.coders, institution or "", read)
+            day = resource.get("authoredOn")
+            day = day[:10] if isinstance(day, str) and day else today
+            meaning = mean(gateway.coders, institution or "", read, day)
         except msgspec.ValidationError as error:
             issues.append(_issue(error, expression))
             continue
@@ -155,16 +162,24 @@ def _order(key: str, meaning: _Meaning) -> Order:
 
 
 @lru_cache(maxsize=4_096)
-def _meaning(coders: tuple[Coder, ...], institution: str, read: bytes) -> _Meaning:
-    """What the elements mean that are read of an order. Raises ValidationError for a wrong type."""
+def _meaning(coders: tuple[Coder, ...], institution: str, read: bytes, day: str) -> _Meaning:
+    """What the elements mean that are read of an order of this day.
+
+    A part that no map knows is an item without a code, beside those that are known. Raises
+    ValidationError for a wrong type.
+    """
     elements = msgspec.json.decode(read)
     draft = msgspec.convert(elements, _Draft)
-    resource = {"resourceType": "ServiceRequest", **elements}
-    codes = ordered_items(resource)
+    resource = {"resourceType": "ServiceRequest", "authoredOn": day, **elements}
+    codes: list[str | None] = [*ordered_items(resource)]
+    unknown = any(
+        tag.system == DATA_QUALITY and tag.code == UNMAPPED_ORDER for tag in draft.meta.tag
+    )
     if not codes and not draft.doNotPerform:
-        for coder in coders:
-            coder(resource, institution)
-        codes = ordered_items(resource)
+        unknown = any([coder(resource, institution)[1] for coder in coders])
+        codes = [*ordered_items(resource)]
+    if codes and unknown:
+        codes.append(None)
     return _Meaning(
         display=_display(draft.code),
         specimen=canonical_specimen(specimen_of(resource)) if draft.specimen else "",

@@ -13,7 +13,15 @@ from typing import Any
 
 from fhir_gateway.settings import CANONICAL
 from fhir_gateway.terminology.catalogue import LOINC, SYSTEMS, Catalogue, item_code
-from fhir_gateway.terminology.local_map import USES, LocalMap, Meaning, Stated, Use, day_of
+from fhir_gateway.terminology.local_map import (
+    USES,
+    LocalMap,
+    Meaning,
+    Stated,
+    Use,
+    day_of,
+    is_standard,
+)
 from fhir_gateway.terminology.mapped_by import drop_ours, ours
 from fhir_gateway.terminology.specimen import compare_specimens, specimen_of
 
@@ -112,24 +120,53 @@ class Coder:
         return coded, [] if coded else ["ImagingStudy.procedureCode"]
 
     def _order(self, resource: dict[str, Any], local: LocalMap | None) -> _Changes:
-        """A panel is not one of its items: they go to the order detail, one concept each."""
+        """A panel is not one of its items: they go to the order detail, one concept each.
+
+        Where the code says nothing, the details may: charges are sent as such. One of them that
+        nobody knows leaves the order in doubt, however many are known.
+        """
         concept = resource.get("code")
-        if not concept or self._is_coded(concept):
-            return [], []
-        if any(self._is_coded(detail) for detail in resource.get("orderDetail", ())):
+        if concept and self._is_coded(concept):
             return [], []
         stated = Stated(specimen=specimen_of(resource), day=day_of(resource))
-        meaning = self._find("order", concept, stated, local)
-        if not meaning or not meaning.items:
-            elsewhere = _categories(resource) and _categories(resource) <= _NOT_ORDERED_HERE
-            return [], [] if elsewhere else ["ServiceRequest.code"]
-        if len(meaning.items) == 1:
+        meaning = self._find("order", concept, stated, local) if concept else None
+        if meaning and len(meaning.items) == 1:
+            assert concept is not None
             _append(concept, meaning)
             return ["ServiceRequest.code"], []
-        details = resource.setdefault("orderDetail", [])
-        first = len(details)
-        details += [{"coding": [ours(item, meaning.source)]} for item in meaning.items]
-        return [f"ServiceRequest.orderDetail[{n}]" for n in range(first, len(details))], []
+        if meaning and meaning.items:
+            details = resource.setdefault("orderDetail", [])
+            return _add_details(details, meaning), []
+        coded, unmapped, known = self._details(resource, stated, local)
+        if known:
+            return coded, unmapped
+        if _categories(resource) and _categories(resource) <= _NOT_ORDERED_HERE:
+            return [], []
+        return [], ["ServiceRequest.code"] if concept else unmapped
+
+    def _details(
+        self, resource: dict[str, Any], stated: Stated, local: LocalMap | None
+    ) -> tuple[list[str], list[str], bool]:
+        """Codes the order details: (coded, local codes that nobody knows, whether any is known)."""
+        coded: list[str] = []
+        unmapped: list[str] = []
+        known = False
+        details = resource.get("orderDetail", [])
+        for number, detail in enumerate(tuple(details)):
+            name = f"ServiceRequest.orderDetail[{number}]"
+            if self._is_coded(detail):
+                known = True
+                continue
+            meaning = self._find("order", detail, stated, local)
+            if meaning is None:
+                if any(one.get("code") and _is_own(one) for one in detail.get("coding", ())):
+                    unmapped.append(name)
+            elif len(meaning.items) == 1:
+                _append(detail, meaning)
+                coded.append(name)
+            elif meaning.items:
+                coded += _add_details(details, meaning)
+        return coded, unmapped, known or bool(coded)
 
     def _examination(
         self, concept: Mapping[str, Any], stated: Stated, local: LocalMap | None
@@ -182,6 +219,16 @@ def _categories(resource: Mapping[str, Any]) -> set[str]:
         for category in resource.get("category", ())
         for coding in category.get("coding", ())
     }
+
+
+def _is_own(coding: Mapping[str, Any]) -> bool:
+    return not is_standard(coding.get("system", ""))
+
+
+def _add_details(details: list[dict[str, Any]], meaning: Meaning) -> list[str]:
+    first = len(details)
+    details += [{"coding": [ours(item, meaning.source)]} for item in meaning.items]
+    return [f"ServiceRequest.orderDetail[{n}]" for n in range(first, len(details))]
 
 
 def _append(concept: dict[str, Any], meaning: Meaning) -> None:

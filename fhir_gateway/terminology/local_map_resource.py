@@ -21,6 +21,12 @@ from fhir_gateway.terminology.local_map import USES, LocalMap, Row, Use
 PROPERTY = f"{CANONICAL}/StructureDefinition/mapping-condition"
 CONDITIONS = ("specimen", "unit", "method")
 
+#: UsageContext.code: whose codes a map is about (valueReference), and which (valueCodeableConcept).
+CONTEXT_SYSTEM = f"{CANONICAL}/CodeSystem/local-map-context"
+INSTITUTION, CODES = "institution", "codes"
+#: … which: the codes of results, or those of orders and charges.
+USE_SYSTEM = f"{CANONICAL}/CodeSystem/local-code-use"
+
 #: Extension on a target: the days on which it holds (valuePeriod).
 PERIOD_URL = f"{CANONICAL}/StructureDefinition/mapping-period"
 
@@ -36,6 +42,20 @@ def map_id(institution: str, use: Use, part: str = "") -> str:
         return id
     digest = sha256(institution.encode()).hexdigest()[:16]
     return f"{institution[: _ID_LENGTH - len(ending) - 17]}-{digest}{ending}"
+
+
+def contexts(institution: str, use: Use) -> list[dict[str, Any]]:
+    """The useContext of a map of local codes."""
+    return [
+        {
+            "code": {"system": CONTEXT_SYSTEM, "code": INSTITUTION},
+            "valueReference": {"reference": f"Organization/{institution}"},
+        },
+        {
+            "code": {"system": CONTEXT_SYSTEM, "code": CODES},
+            "valueCodeableConcept": {"coding": [{"system": USE_SYSTEM, "code": use}]},
+        },
+    ]
 
 
 def sourced(institution: str, rows: Sequence[Row], catalogue: Catalogue) -> list[Row]:
