@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "institution": "Register institutions, check their entries, issue tokens.",
     "evaluations": "Import the register of quality evaluations.",
     "rules": "List, check and activate rule sets.",
+    "profiles": "List and check the profiles, and publish them as a FHIR package.",
     "replay": "Decide again what was decided, and compare.",
     "backup": "Copy a SQLite store into a file while the gateway serves.",
     "copy": "Move a store to another database, SQLite or PostgreSQL.",

@@ -9,6 +9,7 @@ folders give the same bytes (hl7.org/fhir/R4/implementationguide.html, packages.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -82,7 +83,7 @@ def with_snapshots(resources: Iterable[Resource]) -> Iterator[Resource]:
             elements = snapshot(one, resolve)
         except Unprocessable as error:
             issues = [
-                issue._replace(diagnostics=f"{one['id']}: {issue.diagnostics}")
+                replace(issue, diagnostics=f"{one['id']}: {issue.diagnostics}")
                 for issue in error.issues
             ]
             raise Unprocessable(issues=tuple(issues)) from None
