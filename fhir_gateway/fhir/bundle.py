@@ -5,8 +5,8 @@ Resources come as the bytes that the store gives and go out unread (hl7.org/fhir
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 from fhir_gateway.fhir.wire import render
 
@@ -14,11 +14,12 @@ Link = tuple[str, str]  # (relation, url)
 
 
 class Hit(NamedTuple):
-    """One entry of a searchset."""
+    """One entry of a searchset. `search` are further members of entry.search, such as a score."""
 
     full_url: str
     resource: bytes
     mode: Literal["match", "include", "outcome"] = "match"
+    search: Mapping[str, Any] = {}
 
 
 class Change(NamedTuple):
@@ -58,12 +59,18 @@ def searchset(
 ) -> bytes:
     """A searchset. `total` counts the matches of the whole search, None when it is not known."""
     entries = [
-        b'{"fullUrl":%b,"resource":%b%b' % (render(url), resource, _MODE[mode])
-        if url
-        else b'{"resource":%b%b' % (resource, _MODE[mode])
-        for url, resource, mode in hits
+        b'{"fullUrl":%b,"resource":%b%b' % (render(hit.full_url), hit.resource, _search(hit))
+        if hit.full_url
+        else b'{"resource":%b%b' % (hit.resource, _search(hit))
+        for hit in hits
     ]
     return _bundle("searchset", entries, links=links, total=total, id=id, timestamp=timestamp)
+
+
+def _search(hit: Hit) -> bytes:
+    if not hit.search:
+        return _MODE[hit.mode]
+    return b',"search":%b}' % render({**hit.search, "mode": hit.mode})
 
 
 def history(
