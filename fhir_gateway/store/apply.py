@@ -15,7 +15,14 @@ import msgspec
 
 from fhir_gateway.errors import GatewayError, Internal, Unavailable
 from fhir_gateway.fhir.keys import type_key
-from fhir_gateway.store.changes import Absent, ChangeSet, Committed, Entry, PutResult
+from fhir_gateway.store.changes import (
+    Absent,
+    ChangeSet,
+    Committed,
+    Entry,
+    PutResult,
+    Settled,
+)
 from fhir_gateway.store.guards import judge, keep
 from fhir_gateway.store.index_version import Index, check_current, check_ours
 from fhir_gateway.store.lookups import Lookups
@@ -91,10 +98,18 @@ def apply(batch: Batch, change_set: ChangeSet) -> Iterator[Outcome | None]:
 
 def _unnamed(batch: Batch, change_set: ChangeSet) -> Iterator[Outcome | None]:
     """Journal entries alone, without an id: told twice they would stand twice, and harm nobody.
-    Rows that are derived twice are the same.
+    Rows that are derived twice are the same, as long as what they were derived by is.
     """
-    if change_set.guards or change_set.puts or change_set.once or change_set.credentials:
+    more = change_set.puts or change_set.once or change_set.credentials
+    if more or not all(isinstance(guard, Settled) for guard in change_set.guards):
         yield refusal_of(Internal("A change set that does more than record needs an id"))
+        return
+    try:
+        if change_set.reindex:
+            check_ours(batch.index)
+        judge(batch.lookups, change_set)
+    except GatewayError as error:
+        yield refusal_of(error)
         return
     n, batch.n = batch.n, batch.n + 1
     yield from _reindex(batch, change_set)

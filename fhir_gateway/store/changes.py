@@ -214,9 +214,10 @@ class Credential(msgspec.Struct, frozen=True, array_like=True):
 class ChangeSet(msgspec.Struct, array_like=True):
     """One atomic request to the store. Sent again with the same id it has no second effect.
 
-    One that only records what was read, or derives rows again, may do without an id (b""): it is
-    not remembered. `reindex` follows the puts. `indexed` says that from this commit on the rows
-    of all resources are of that version (search/version.py); 0 says nothing.
+    One that only records what was read, or derives rows again (with no guard but Settled), may do
+    without an id (b""): it is not remembered. `reindex` follows the puts. `indexed` says that from
+    this commit on the rows of all resources are of that version (search/version.py); 0 says
+    nothing.
     """
 
     id: bytes  # 16 random bytes

@@ -26,6 +26,7 @@ from fhir_gateway.store.changes import Evaluation
 from fhir_gateway.store.dialect import POSTGRES
 from fhir_gateway.store.draining import JOURNALED
 from fhir_gateway.store.extent import may_meet
+from fhir_gateway.store.history_sql import Seen
 from fhir_gateway.store.index_version import Index, check_current, rests_on_index
 from fhir_gateway.store.lookups import Place
 from fhir_gateway.store.postgres_pool import (
@@ -46,7 +47,7 @@ from fhir_gateway.store.search_record import PLACE
 from fhir_gateway.store.search_sql import search
 from fhir_gateway.store.statements import IS_UNDRAINED
 from fhir_gateway.store.store import Change, Dates, Page, Person, Stored, StoredFact
-from fhir_gateway.store.walk_sql import walk
+from fhir_gateway.store.walk_sql import owned, walk
 
 _T = TypeVar("_T")
 
@@ -239,7 +240,7 @@ class PostgresReader:
         """
         await self._see_journal(type or JOURNALED[0])
         steps = history_sql.changes(
-            history_sql.Seen(POSTGRES, self._access),
+            Seen(POSTGRES, self._access),
             type=type, id=id, since=since,
             until_t=self.t if until_t is None else min(until_t, self.t),
             at=at, before=before, limit=limit,
@@ -260,7 +261,7 @@ class PostgresReader:
         """Resources of a type in the order of `rid`, each as it was current at commit `until_t`."""
         await self._see_journal(type)
         steps = scan(
-            history_sql.Seen(POSTGRES, self._access),
+            Seen(POSTGRES, self._access),
             type=type, until_t=until_t, after_rid=after_rid, limit=limit,
             updated_from=updated_from, patients=patients, deleted=deleted,
         )  # fmt: skip
@@ -273,8 +274,14 @@ class PostgresReader:
 
     async def walk(self, after: Place, *, until_home: int, limit: int) -> list[Stored]:
         """Current resources in the order of their places, behind one, in homes up to that one."""
-        seen = history_sql.Seen(POSTGRES, self._access)
-        steps = walk(seen, after, until_home=until_home, limit=limit)
+        steps = walk(Seen(POSTGRES, self._access), after, until_home=until_home, limit=limit)
+        return await self._walk(steps, seconds=SCAN_SECONDS)
+
+    async def owned(
+        self, type: str, owner: int, *, after_rid: int, visit: int
+    ) -> tuple[list[Stored], int]:
+        """What an institution owns among the next of a type, and the number to go on behind."""
+        steps = owned(Seen(POSTGRES, self._access), type, owner, after_rid=after_rid, visit=visit)
         return await self._walk(steps, seconds=SCAN_SECONDS)
 
     # -- a patient's record --------------------------------------------------------------------
@@ -294,7 +301,7 @@ class PostgresReader:
         if dates is not None:
             check_current(self.index)
         steps = record_sql.record(
-            history_sql.Seen(POSTGRES, self._access),
+            Seen(POSTGRES, self._access),
             home=home, patient=patient, after=after, limit=limit,
             types=types, since=since, dates=dates,
         )  # fmt: skip
@@ -302,7 +309,7 @@ class PostgresReader:
 
     async def shared(self, names: Sequence[tuple[str, str]]) -> list[Stored]:
         """Those of these ("Type", id) that are current and in no person's home."""
-        return await self._drive(record_sql.shared(history_sql.Seen(POSTGRES, self._access), names))
+        return await self._drive(record_sql.shared(Seen(POSTGRES, self._access), names))
 
     # -- search ------------------------------------------------------------------------------
 

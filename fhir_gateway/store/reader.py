@@ -33,7 +33,7 @@ from fhir_gateway.store.search_sql import search
 from fhir_gateway.store.statements import IS_UNDRAINED
 from fhir_gateway.store.store import Change, Dates, Page, Person, Stored, StoredFact
 from fhir_gateway.store.visible import FACT_SHAPES, SEE_ALL, SEE_OWN
-from fhir_gateway.store.walk_sql import walk
+from fhir_gateway.store.walk_sql import owned, walk
 
 #: Counting every resource reads whole tables; it is asked for by operators only.
 COUNT_SECONDS = 30.0
@@ -199,6 +199,18 @@ class SqliteReader:
             steps = walk(
                 history_sql.Seen(SQLITE, self._access), after, until_home=until_home, limit=limit
             )
+            return run(steps, self._connection)
+
+        return await self._pool.in_thread(self._connection, page, seconds=SCAN_SECONDS)
+
+    async def owned(
+        self, type: str, owner: int, *, after_rid: int, visit: int
+    ) -> tuple[list[Stored], int]:
+        """What an institution owns among the next of a type, and the number to go on behind."""
+
+        def page() -> tuple[list[Stored], int]:
+            seen = history_sql.Seen(SQLITE, self._access)
+            steps = owned(seen, type, owner, after_rid=after_rid, visit=visit)
             return run(steps, self._connection)
 
         return await self._pool.in_thread(self._connection, page, seconds=SCAN_SECONDS)

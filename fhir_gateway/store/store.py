@@ -167,6 +167,15 @@ class Reader(Protocol):
         walk in pieces misses nothing that is there from its beginning to its end.
         """
 
+    async def owned(
+        self, type: str, owner: int, *, after_rid: int, visit: int
+    ) -> tuple[list[Stored], int]:
+        """Current resources of a type that an institution owns, and the number to go on behind.
+
+        They are those among the next `visit` of the type, so that no page is long however few
+        they are; 0 says that there are no more. Not for types of the journal.
+        """
+
     async def record(
         self,
         home: int,
