@@ -34,6 +34,7 @@ from fhir_gateway.fhir.outcome import operation_outcome
 from fhir_gateway.fhir.wire import parse
 from fhir_gateway.hl7v2.routes import routes as v2_routes
 from fhir_gateway.identity import cross_reference
+from fhir_gateway.interactions.lists import with_former
 from fhir_gateway.interactions.seed import seed
 from fhir_gateway.recognition import facts, register
 from fhir_gateway.rest.errors import fault, refusal
@@ -161,7 +162,7 @@ async def open_gateway(
         *operation_resources(),
     ]
     try:
-        await seed(gateway, resources)
+        await seed(gateway, await with_former(gateway, resources, vocabulary.catalogue))
     except BaseException:
         await store.close()
         raise

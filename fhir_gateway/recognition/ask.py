@@ -44,7 +44,7 @@ from fhir_gateway.recognition.record import (
     render_tail,
 )
 from fhir_gateway.recognition.rules import RuleSet
-from fhir_gateway.recognition.vocabulary import areas_within, catalogue_of
+from fhir_gateway.recognition.vocabulary import areas_within
 from fhir_gateway.security.actor import Access, Actor
 from fhir_gateway.security.institution import Institution
 from fhir_gateway.store.blobs import pack
@@ -106,7 +106,7 @@ async def ask(gateway: Gateway, actor: Actor, question: Question) -> Answer:
         inputs = await _inputs(gateway, reader, question, facts, as_of, actor.access)
         seen = await read_candidates(reader, inputs, facts.register)
     rule_set = facts.rules.rule_set if facts.rules else None
-    decision = conclude(inputs, seen, rule_set, catalogue_of(gateway))
+    decision = conclude(inputs, seen, rule_set, facts.view.catalogue)
     number = decision_number(gateway)
     answer = Answer(
         id=logical_id(number),
@@ -157,6 +157,7 @@ async def _inputs(
         access.max_class,
         tuple(sorted(access.owners)) if access.owners is not None else None,
         CONTRADICTORY if question.contradictory else unknown,
+        facts.view.versions,
     )
 
 

@@ -73,6 +73,8 @@ def item_listed(s: Situation, c: Candidate, p: Listed) -> Finding:
     entry = s.entry
     if entry is None:
         return ("fail", "item-not-in-catalogue", None)
+    if not entry.listed:  # on the list that the rule set speaks of
+        return ("fail", "item-not-listed", None)
     if entry.code in p.negative or (p.classes and entry.item_class not in p.classes):
         return ("fail", "item-not-listed", None)
     return PASSED

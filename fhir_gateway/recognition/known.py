@@ -17,7 +17,9 @@ from fhir_gateway.fhir.wire import parse
 from fhir_gateway.interactions.institutions import institutions_at
 from fhir_gateway.interactions.sources import Source, sources
 from fhir_gateway.recognition.candidates import Register
+from fhir_gateway.recognition.lists import View, Views
 from fhir_gateway.recognition.rules import CRITERION_SYSTEM, RuleSet, choose, load_rule_set
+from fhir_gateway.recognition.vocabulary import catalogue_of
 from fhir_gateway.search.plan import SearchPlan
 from fhir_gateway.security.institution import Institution
 from fhir_gateway.store.store import Reader, Store, Stored
@@ -33,8 +35,10 @@ class InForce(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What holds at one moment in one snapshot. `rules` is None in a gap between rule sets.
+    """What holds at one moment in one snapshot. `rules` is None in a gap between rule sets, or
+    between the editions of a list that the rule set speaks of.
 
+    `view` is the catalogue as that rule set sees it.
     `register` is what was read of the register in this epoch, for its reader to add to; `stale`
     are those of the sources that are.
     """
@@ -44,14 +48,16 @@ class Known(NamedTuple):
     institutions: Mapping[str, Institution]
     register: Register
     stale: Sequence[Source]
+    view: View
 
 
 class _Kept(NamedTuple):
-    """The active rule sets and the register as of an epoch."""
+    """The active rule sets, what they see of the lists, and the register as of an epoch."""
 
     epoch: int
     active: list[InForce]
     register: Register
+    views: Views
 
 
 #: Most pairs of the register that are kept: 500 institutions with all items of the catalogue.
@@ -66,16 +72,25 @@ async def known(gateway: Gateway, reader: Reader, now: int) -> Known:
     """What holds in this snapshot at this moment."""
     kept = _kept.get(gateway.store)
     if kept is None or kept.epoch != reader.epoch:
-        kept = _kept[gateway.store] = _Kept(reader.epoch, await _active(reader), {})
+        kept = _kept[gateway.store] = _Kept(reader.epoch, await _active(reader), {}, Views())
     elif len(kept.register) > MOST_PAIRS:
         kept.register.clear()
     all_sources = await sources(gateway, reader)
+    rules = _choose(kept.active, now, gateway.settings.zone)
+    view: View | None = View(catalogue_of(gateway))
+    if rules is not None:
+        view = await kept.views.view(gateway, reader, rules.rule_set, now)
+        if view is None:
+            _log.error("rule set %s speaks of a list that is not in force", rules.version)
+            rules, view = None, View(catalogue_of(gateway))
+    assert view is not None
     return Known(
-        _choose(kept.active, now, gateway.settings.zone),
+        rules,
         all_sources,
         await institutions_at(gateway, reader),
         kept.register,
         _stale_of(gateway.store, all_sources),
+        view,
     )
 
 

@@ -46,6 +46,7 @@ class Inputs(msgspec.Struct, frozen=True, omit_defaults=True):
     max_class: int = 0
     owners: tuple[int, ...] | None = None
     unknown: str = ""  # why there is no person: patient-unknown, identity-contradictory
+    lists: tuple[str, ...] = ()  # versions of the lists that the rule set speaks of, and their maps
 
 
 class Occasion(NamedTuple):

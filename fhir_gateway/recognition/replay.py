@@ -14,11 +14,11 @@ from fhir_gateway.errors import GatewayError
 from fhir_gateway.fhir.wire import parse
 from fhir_gateway.interactions.audit import call_of, disclose, entry
 from fhir_gateway.recognition.ask import conclude, read_candidates
+from fhir_gateway.recognition.lists import view_then
 from fhir_gateway.recognition.model import Decision
 from fhir_gateway.recognition.record import Inputs, render_items
 from fhir_gateway.recognition.recorded import Recorded, read_decision
 from fhir_gateway.recognition.rules import RuleSet, load_rule_set
-from fhir_gateway.recognition.vocabulary import catalogue_of
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Access, Actor
 from fhir_gateway.store.store import Reader
 
@@ -59,10 +59,11 @@ async def replay_recorded(gateway: Gateway, recorded: Recorded) -> Replayed:
     differences: list[str] = []
     async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
         rule_set = await _rule_set(reader, inputs, differences)
+        catalogue = await view_then(gateway, reader, recorded)
     owners = frozenset(inputs.owners) if inputs.owners is not None else None
     async with gateway.store.snapshot(Access(inputs.max_class, owners)) as reader:
         seen = await read_candidates(reader, inputs, {})
-    decision = conclude(inputs, seen, rule_set, catalogue_of(gateway))
+    decision = conclude(inputs, seen, rule_set, catalogue)
     differences += _compare(recorded, decision)
     return Replayed(recorded.stored.id, recorded.rule_set, tuple(differences))
 

@@ -24,6 +24,7 @@ from fhir_gateway.recognition.parameters import WindowRule
 from fhir_gateway.recognition.situation import Window, period
 from fhir_gateway.settings import CANONICAL
 from fhir_gateway.terminology.catalogue import Item
+from fhir_gateway.terminology.edition import SYSTEM_ROOT
 
 CRITERION_SYSTEM = f"{CANONICAL}/CodeSystem/criterion"
 PARAMETER_URL = f"{CANONICAL}/StructureDefinition/criterion-parameter"
@@ -68,7 +69,11 @@ class Plan(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RuleSet:
-    """One version of the rules. `digest` is SHA-256 of the PlanDefinition's actions and head."""
+    """One version of the rules. `digest` is SHA-256 of the PlanDefinition's actions and head.
+
+    `lists` are the lists of items that it speaks of: canonicals of CodeSystems, with an edition or
+    without; none means the catalogue alone.
+    """
 
     url: str
     version: str
@@ -79,6 +84,7 @@ class RuleSet:
     digest: str
     window_rule: WindowRule | None
     by_kind: Mapping[str, Plan]
+    lists: tuple[str, ...] = ()
 
     @property
     def canonical(self) -> str:
@@ -144,7 +150,15 @@ def load_rule_set(plan_definition: Mapping[str, Any]) -> RuleSet:
             (r.parameters for r in rules if isinstance(r.parameters, WindowRule)), None
         ),
         by_kind=MappingProxyType({kind: _plan(rules, kind) for kind in ("lab", "imaging")}),
+        lists=_lists(plan_definition),
     )
+
+
+def _lists(plan_definition: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the rule set depends on, as far as it is a list of items."""
+    artifacts = plan_definition.get("relatedArtifact") or ()
+    named = (one.get("resource", "") for one in artifacts if one.get("type") == "depends-on")
+    return tuple(dict.fromkeys(one for one in named if one.startswith(SYSTEM_ROOT)))
 
 
 def _plan(rules: Sequence[Rule], kind: str) -> Plan:
@@ -280,6 +294,8 @@ def _digest(plan_definition: Mapping[str, Any]) -> str:
     """What binds a recorded decision to these very rules; narrative and status are left out."""
     names = ("url", "version", "effectivePeriod", "action")
     head = {name: plan_definition[name] for name in names if name in plan_definition}
+    if lists := _lists(plan_definition):
+        head["lists"] = lists
     return hashlib.sha256(_sorted.encode(head)).hexdigest()
 
 

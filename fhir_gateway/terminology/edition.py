@@ -7,14 +7,19 @@ list; one that is left out stays as a retired concept. docs/adr/0017-catalogue-e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 from fhir_gateway.settings import CANONICAL
 from fhir_gateway.terminology.catalogue import SYSTEM_OF, SYSTEMS, Catalogue, Item, Kind
-from fhir_gateway.terminology.catalogue_meaning import Difference, other_meaning
+from fhir_gateway.terminology.catalogue_meaning import (
+    DECIDING,
+    Difference,
+    differences,
+    other_meaning,
+)
 from fhir_gateway.terminology.catalogue_resource import (
     EFFECTIVE,
     LIST_KIND,
@@ -203,6 +208,15 @@ def reused(
                 found.append(Reused(item.code, edition.edition, other))
                 break
     return found
+
+
+def deciding_differences(served: Edition, edition: Edition) -> Iterator[tuple[str, Difference]]:
+    """What decides and is not as the same edition was served with: (code, difference)."""
+    for code, item in edition.items.items():
+        before = served.items.get(code)
+        for one in differences(before, item) if before is not None else ():
+            if one.column in DECIDING:
+                yield code, one
 
 
 def with_retired(edition: Edition, former: Iterable[Edition]) -> Edition:
