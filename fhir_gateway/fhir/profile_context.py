@@ -137,7 +137,8 @@ class Run:
     def note(self, issue: Issue) -> None:
         """Notes an issue, once. Errors and all else are counted apart, so that no number of
         warnings hides an error. Raises Enough when there are more errors than are told."""
-        key = (issue.diagnostics, issue.expression, issue.rule, issue.severity)
+        told = "" if issue.code == "invariant" else issue.diagnostics
+        key = (told, issue.expression, issue.rule, issue.severity)
         if key in self.seen:
             return
         error = issue.severity in _ERRORS

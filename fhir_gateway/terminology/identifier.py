@@ -13,7 +13,8 @@ _CHECKS = "10X98765432"
 _ID_NUMBER = re.compile(r"[1-9][0-9]{16}[0-9X]")
 _OLD_ID_NUMBER = re.compile(r"[1-9][0-9]{14}")
 
-_CREDIT_ALPHABET = "0123456789ABCDEFGHJKLMNPQRTUWXY"  # no I, O, S, V, Z
+#: The characters of a credit code: no I, O, S, V, Z.
+CREDIT_ALPHABET = "0123456789ABCDEFGHJKLMNPQRTUWXY"
 _CREDIT_WEIGHTS = (1, 3, 9, 27, 19, 26, 16, 17, 20, 29, 25, 13, 8, 24, 10, 30, 28)
 
 # Full-width forms as Chinese input methods type them, and spaces that forms leave behind.
@@ -65,11 +66,11 @@ def _id_check(body: str) -> str:
 
 def valid_credit_code(text: str) -> bool:
     """Whether the text is a well-formed 统一社会信用代码 (check character modulo 31)."""
-    if len(text) != 18 or any(c not in _CREDIT_ALPHABET for c in text):
+    if len(text) != 18 or any(c not in CREDIT_ALPHABET for c in text):
         return False
     pairs = zip(text[:17], _CREDIT_WEIGHTS, strict=True)
-    total = sum(_CREDIT_ALPHABET.index(c) * weight for c, weight in pairs)
-    return _CREDIT_ALPHABET[-total % 31] == text[17]
+    total = sum(CREDIT_ALPHABET.index(c) * weight for c, weight in pairs)
+    return CREDIT_ALPHABET[-total % 31] == text[17]
 
 
 def valid_institution_code(text: str) -> bool:

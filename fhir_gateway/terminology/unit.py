@@ -137,3 +137,9 @@ def compare_units(found: str, wanted: str) -> bool | None:
     if expected == _ENZYMES and meaning == ("IU/L", 0):
         return True  # the international unit of enzyme activity is UCUM's U
     return None if (meaning.kind, expected.kind) in _DOUBTFUL else False
+
+
+def property_of(text: str) -> str:
+    """The kind of quantity that a unit measures, such as mol/L; "" when it is not known."""
+    meaning = _MEANINGS.get(canonical_unit(text))
+    return meaning.kind if meaning is not None else ""
