@@ -17,6 +17,7 @@ from fhir_gateway.fhir import bundle
 from fhir_gateway.fhir.outcome import operation_outcome
 from fhir_gateway.fhir.wire import render
 from fhir_gateway.interactions.audit import disclose_search
+from fhir_gateway.interactions.domains import Asked, only_domains, unknown_domains
 from fhir_gateway.interactions.shape import Shape, cut
 from fhir_gateway.search.page import next_link, resume, self_link
 from fhir_gateway.search.plan import SearchPlan
@@ -27,17 +28,28 @@ from fhir_gateway.store.store import Page, Stored
 
 
 async def answer(
-    gateway: Gateway, actor: Actor, plan: SearchPlan, *, base: str, asked: str = ""
+    gateway: Gateway,
+    actor: Actor,
+    plan: SearchPlan,
+    *,
+    base: str,
+    asked: str = "",
+    domains: Asked | None = None,
 ) -> bytes:
     """The searchset of one page.
 
-    `asked` is what the audit keeps, below the base; empty for what was applied. Raises Invalid for
+    `asked` is what the audit keeps, below the base; empty for what was applied. Of Patients that
+    were searched by `domains` other identifiers are left out. Raises Invalid for
     a page link of another search or caller, TooCostly when it would visit too many rows.
     """
     secret, caller = gateway.store.index_key, actor.institution or actor.name
     plan = resume(plan, secret=secret, caller=caller)
     async with gateway.store.snapshot(actor.access) as reader:
         page = await reader.search(plan)
+    if domains is not None:
+        naming = gateway.extractor.naming
+        shown = [only_domains(one, domains.systems, naming) for one in page.matches]
+        page = page._replace(matches=shown)
     applied = self_link(base, plan)
     await disclose_search(
         gateway,
@@ -50,8 +62,11 @@ async def answer(
     following = None
     if page.next is not None:
         following = next_link(base, plan, page.next, secret=secret, caller=caller)
+    entries = _explained(page) or hits(plan, page.matches, page.included, base)
+    if domains is not None and domains.unknown:
+        entries.append(bundle.Hit("", unknown_domains(domains.unknown), "outcome"))
     return bundle.searchset(
-        _explained(page) or hits(plan, page.matches, page.included, base),
+        entries,
         links=links(base, plan, applied, following),
         total=total_of(plan, page),
     )

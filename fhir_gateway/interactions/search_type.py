@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 from fhir_gateway.context import Gateway
 from fhir_gateway.interactions.audit import audited
+from fhir_gateway.interactions.domains import asked_domains
 from fhir_gateway.interactions.search_answer import answer
 from fhir_gateway.interactions.search_codes import codes_for
 from fhir_gateway.interactions.types import check_type
@@ -44,4 +45,5 @@ async def search_type(
         naming=gateway.extractor.naming,
     )
     asked = f"{type}?{urlencode(pairs)}" if lenient else ""
-    return await answer(gateway, actor, plan, base=base, asked=asked)
+    domains = await asked_domains(gateway, type, pairs)
+    return await answer(gateway, actor, plan, base=base, asked=asked, domains=domains)

@@ -224,7 +224,7 @@ def _is_cut(definition: TypeDefinition) -> bool:
 def _cut(whole: bytes, kept: _Kept) -> bytes:
     members = _object.decode(whole)
     shown = _members(members, kept)
-    return whole if shown is None else _tagged(shown)
+    return whole if shown is None else tagged(shown)
 
 
 def _members(members: dict[str, msgspec.Raw], kept: _Kept) -> dict[str, msgspec.Raw] | None:
@@ -257,10 +257,10 @@ def _without_text(whole: bytes) -> bytes:
     members = _object.decode(whole)
     if members.pop("text", None) is None:
         return whole
-    return _tagged(members)
+    return tagged(members)
 
 
-def _tagged(members: dict[str, msgspec.Raw]) -> bytes:
+def tagged(members: dict[str, msgspec.Raw]) -> bytes:
     """The members as JSON, with the tag that says that others are missing."""
     meta = _object.decode(members["meta"])
     tags = _array.decode(meta["tag"]) if "tag" in meta else []
