@@ -152,6 +152,8 @@ def _of_part(part: Part, spend: Callable[[int], None]) -> Iterator[Member]:
 
 
 def _in_all(others: Sequence[Composed | None], member: Member, part: Part) -> bool:
+    if not others:
+        return True
     inside = _all([_within(other, member.system, member.concept.code) for other in others])
     if inside is None:
         raise missing(part)

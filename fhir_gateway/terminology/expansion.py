@@ -57,7 +57,9 @@ PLAIN = Expanding()
 
 def expansion(listing: Listing, asked: Expanding) -> Json:
     """The ValueSet with its expansion. Raises TooCostly, NotFound."""
-    found = listing.matching(asked.filter) if asked.filter.strip() else list(listing.members)
+    found: Sequence[Member] = (
+        listing.matching(asked.filter) if asked.filter.strip() else listing.members
+    )
     if asked.active_only:
         found = [one for one in found if not one.concept.inactive]
     if asked.exclude_not_for_ui:
@@ -99,16 +101,15 @@ def _head(listing: Listing, asked: Expanding) -> Json:
 
 
 def _notices(listing: Listing) -> Iterator[str]:
-    systems = {(one.system, one.version): one.found for one in listing.members}
-    for system in systems.values():
+    for system in listing.systems().values():
         if system is not None:
             yield system.notice
 
 
 def _extensions(listing: Listing, asked: Expanding) -> list[Json]:
     found: list[Json] = []
-    systems = {id(one.found): one.found for one in listing.members if one.found is not None}
-    if any(one.content != "complete" for one in systems.values()):
+    systems = [one for one in listing.systems().values() if one is not None]
+    if any(one.content != "complete" for one in systems):
         found.append({"url": _UNCLOSED, "valueBoolean": True})
     for name in asked.properties:
         inner = [{"url": "code", "valueCode": name}]

@@ -6,12 +6,13 @@ a system that cannot be listed (a grammar such as UCUM), is too costly.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 
 from fhir_gateway.errors import TooCostly
 from fhir_gateway.terminology.compose import Composed
 from fhir_gateway.terminology.compose_members import Member, members
 from fhir_gateway.terminology.service_text import Haystack, haystack, rank, words_of
+from fhir_gateway.terminology.system import System
 
 #: Concepts that are looked at for one value set, those of imported ones included.
 MOST_SEEN = 200_000
@@ -27,6 +28,7 @@ class Listing:
         self.composed = composed
         self._members: Sequence[Member] | None = None
         self._hay: Sequence[Haystack] | None = None
+        self._systems: Mapping[tuple[str, str], System | None] | None = None
 
     @property
     def is_quick(self) -> bool:
@@ -61,9 +63,14 @@ class Listing:
         found.sort()
         return [self.members[place] for _, place in found]
 
-    def systems(self) -> Iterator[tuple[str, str]]:
-        """The systems of the codes and their versions, in the order of their first code."""
-        yield from dict.fromkeys((one.system, one.version) for one in self.members)
+    def systems(self) -> Mapping[tuple[str, str], System | None]:
+        """The systems of the codes with their versions, in the order of their first code."""
+        if self._systems is None:
+            found: dict[tuple[str, str], System | None] = {}
+            for one in self.members:
+                found.setdefault((one.system, one.version), one.found)
+            self._systems = found
+        return self._systems
 
 
 class _Purse:

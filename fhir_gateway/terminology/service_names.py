@@ -12,7 +12,6 @@ from fhir_gateway.terminology.system import Concept, System
 #: The languages that the gateway itself speaks; others are looked up all the same.
 LANGUAGES = ("zh-CN", "en")
 
-_SPACES = re.compile(r"\s+")
 _CHINESE = re.compile("[\u3400-\u9fff]")
 
 
@@ -69,9 +68,11 @@ def display_of(concept: Concept, system: System | None, language: str = "") -> s
 
 def folded(text: str) -> str:
     """A name without what does not tell two names apart: case, width, runs of blanks."""
-    return _SPACES.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    return " ".join(text.casefold().split())
 
 
 def is_chinese(text: str) -> bool:
     """Whether a text has Chinese characters."""
-    return _CHINESE.search(text) is not None
+    return not text.isascii() and _CHINESE.search(text) is not None

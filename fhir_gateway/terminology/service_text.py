@@ -36,12 +36,7 @@ class Haystack(NamedTuple):
 def haystack(concept: Concept, system: System | None) -> Haystack:
     """What a concept is found by."""
     names = dict.fromkeys(folded(one.value) for one in names_of(concept, system))
-    sounds = dict.fromkeys(
-        sound
-        for one in names_of(concept, system)
-        if is_chinese(one.value)
-        for sound in _sounds(one.value)
-    )
+    sounds = dict.fromkeys(sound for name in names if is_chinese(name) for sound in _sounds(name))
     texts = [folded(concept.code), *names]
     return Haystack(
         _APART + _APART.join(texts) + _APART,
@@ -91,8 +86,8 @@ def _readings(character: str) -> tuple[str, ...]:
 
 
 def _sounds(name: str) -> Iterator[str]:
-    """Full pinyin and initials of a name, in its usual reading and in others."""
-    syllables = [found for character in folded(name) if (found := _readings(character))]
+    """Full pinyin and initials of a folded name, in its usual reading and in others."""
+    syllables = [found for character in name if (found := _readings(character))]
     if len(syllables) > _LONGEST:
         return
     usual = [found[0] for found in syllables]
