@@ -12,23 +12,20 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from fhir_gateway.context import Gateway
-from fhir_gateway.errors import Internal, TooCostly, Unavailable
-from fhir_gateway.fhir.wire import parse
+from fhir_gateway.errors import TooCostly, Unavailable
+from fhir_gateway.interactions.deriving import Deriver
 from fhir_gateway.interactions.jobs import POLL_SECONDS, Done, Held, work_once
-from fhir_gateway.interactions.prepare import derived_of
 from fhir_gateway.security.actor import SYSTEM_ACCESS
 from fhir_gateway.store import jobs
-from fhir_gateway.store.changes import ChangeSet, Reindex
-from fhir_gateway.store.draining import JOURNALED
+from fhir_gateway.store.changes import ChangeSet
 from fhir_gateway.store.index_version import Index, check_ours
 from fhir_gateway.store.jobs import OPEN_STATES, Job
 from fhir_gateway.store.lookups import Place
@@ -41,14 +38,8 @@ KIND = "reindex"
 #: What lives in homes of nobody, and everybody's homes in so many parts less one.
 PARTS = 16
 
-#: Resources that are read at a time, and that are in one change set (about 10 ms of the writer).
-PAGE, PIECE = 500, 100
-
-#: After so many derivations (about 2 ms) the event loop gets a turn.
-TURN = 10
-
-#: So many change sets wait to be committed while the next is derived.
-AHEAD = 3
+#: Resources that are read at a time.
+PAGE = 500
 
 #: Seconds between two checkpoints.
 STEP_SECONDS = 1.0
@@ -229,22 +220,20 @@ async def work(held: Held) -> Done:
     part = msgspec.json.decode(held.job.payload, type=Part)
     state = _state(held.job, part.low)
     loop = asyncio.get_running_loop()
-    commits = _Commits(held.gateway)
+    deriver = Deriver(held.gateway)
     told = loop.time()
     try:
         while page := await _page(held.gateway, state, part.high):
-            for start in range(0, len(page), PIECE):
-                piece = page[start : start + PIECE]
-                await commits.add(await _derive_all(held.gateway, piece))
+            await deriver.add(page)
             state.home, state.type, state.rid = place_of(page[-1])
             state.count += len(page)
             if loop.time() - told >= STEP_SECONDS:
-                await commits.settle()
+                await deriver.settle()
                 await held.step(*_told(state))
                 told = loop.time()
-        await commits.settle()
+        await deriver.settle()
     finally:
-        await commits.leave()
+        await deriver.leave()
     return Done(*_told(state), forever=True)
 
 
@@ -260,56 +249,3 @@ async def _page(gateway: Gateway, state: State, until: int) -> list[Stored]:
             return await reader.walk(after, until_home=until, limit=PAGE)
         except TooCostly:
             raise Unavailable("The database is too slow to read", rule="deadline") from None
-
-
-async def _derive_all(gateway: Gateway, page: Sequence[Stored]) -> list[Reindex]:
-    wanted = []
-    for number, stored in enumerate(page, 1):
-        found = _derive(gateway, stored)
-        if found is not None:
-            wanted.append(found)
-        if number % TURN == 0:  # this process may be the writer
-            await asyncio.sleep(0)
-    return wanted
-
-
-def _derive(gateway: Gateway, stored: Stored) -> Reindex | None:
-    """The rows of this version of the gateway. A record of the journal that cannot be read keeps
-    what it has, as when it was indexed first, and is logged."""
-    try:
-        resource: dict[str, Any] = parse(stored.whole())
-        derived = derived_of(gateway, resource)
-    except Exception as error:
-        name = f"{stored.type}/{stored.id}"
-        kind = type(error).__name__
-        LOG.error(json.dumps({"event": "reindex-fault", "resource": name, "error": kind}))
-        if stored.type in JOURNALED:
-            return None
-        raise Internal(f"{name} has no rows in this version: {kind}", rule="reindex") from None
-    return Reindex(stored.type, stored.id, stored.version, derived)
-
-
-class _Commits:
-    """A few commits under way, while the next change set is made."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self._store = gateway.store
-        self._tasks: deque[asyncio.Task[Any]] = deque()
-
-    async def add(self, wanted: list[Reindex]) -> None:
-        """Commits, as soon as there is room for it."""
-        change_set = ChangeSet(id=b"", reindex=wanted)
-        self._tasks.append(asyncio.create_task(self._store.commit(change_set)))
-        await asyncio.sleep(0)
-        while len(self._tasks) > AHEAD:
-            await self._tasks.popleft()
-
-    async def settle(self) -> None:
-        """Returns when all are durable. Raises GatewayError."""
-        while self._tasks:
-            await self._tasks.popleft()
-
-    async def leave(self) -> None:
-        """Waits for what is under way, whatever comes of it."""
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks.clear()
