@@ -33,8 +33,6 @@ def add_codings(gateway: Gateway, resource: dict[str, Any], institution: str | N
         coded, unmapped = coder(resource, institution or "")
         result.coded.extend(coded)
         result.unmapped.extend(unmapped)
-    if result.unmapped:
-        gateway.count("unmapped", len(result.unmapped))
     return result
 
 

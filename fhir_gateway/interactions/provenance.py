@@ -11,7 +11,12 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from fhir_gateway.audit.events import GATEWAY_NAME
+from fhir_gateway.context import Gateway
 from fhir_gateway.fhir.wire import instant
+from fhir_gateway.interactions.prepare import put_of
+from fhir_gateway.interactions.steps import Step
+from fhir_gateway.security.actor import Actor
+from fhir_gateway.store.changes import Put
 
 _PARTICIPANT = "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
 _ACTIVITY = "http://terminology.hl7.org/CodeSystem/v3-DataOperation"
@@ -60,3 +65,25 @@ def _target(one: Coded) -> dict[str, Any]:
         "extension": [{"url": _TARGET_ELEMENT, "valueUri": element} for element in one.elements],
         "reference": one.reference,
     }
+
+
+async def provenances(
+    gateway: Gateway, actor: Actor, steps: Sequence[Step], only_if_changed: bool
+) -> list[Put]:
+    """Who added the codings: one Provenance for each home that was written to."""
+    groups: dict[tuple[str | None, str | None, int], list[Coded]] = {}
+    for step in steps:
+        if step.put is not None and step.coding.coded:
+            place = (step.put.patient, step.put.follow, step.put.home)
+            groups.setdefault(place, []).append(Coded(step.name, step.put.body, step.coding.coded))
+    puts = []
+    for coded in groups.values():
+        record = provenance(coded, recorded_us=gateway.clock.now())
+        if not (only_if_changed and await _is_stored(gateway, actor, record)):
+            puts.append(put_of(gateway, record, op="create", owner=0, only_if_changed=True))
+    return puts
+
+
+async def _is_stored(gateway: Gateway, actor: Actor, record: dict[str, Any]) -> bool:
+    async with gateway.store.snapshot(actor.access) as reader:
+        return await reader.read(record["resourceType"], record["id"]) is not None

@@ -38,7 +38,7 @@ from fhir_gateway.interactions.places import (
     place_home,
 )
 from fhir_gateway.interactions.prepare import Coding, add_codings, put_of
-from fhir_gateway.interactions.provenance import Coded, provenance
+from fhir_gateway.interactions.provenance import provenances
 from fhir_gateway.interactions.references import slots
 from fhir_gateway.interactions.shape import check_whole
 from fhir_gateway.interactions.steps import Guards, Step
@@ -123,6 +123,8 @@ async def write(
                     await turn.take((id(gateway), guards.lines[index]))
                 continue
             gateway.count("commits", 1)
+            if unmapped := sum(len(step.coding.unmapped) for step in steps):
+                gateway.count("unmapped", unmapped)
             return Written(_outcomes(steps, committed), committed)
     raise Conflict("Other requests change the same resources; send it again", rule="overtaken")
 
@@ -168,7 +170,7 @@ async def plan_write(
             check_subject(step)
             step.put = _put(gateway, actor, step, extras.only_if_changed, source)
             await check_person(gateway, step)
-    records = await _provenances(gateway, actor, steps, extras.only_if_changed)
+    records = await provenances(gateway, actor, steps, extras.only_if_changed)
     return ChangeSet(
         id=gateway.random(16),
         guards=guards.all,
@@ -352,28 +354,6 @@ def _put(
         type, _, id = step.about.partition("/")
         put.patient, put.follow = (id, None) if type == "Patient" else (None, step.about)
     return put
-
-
-async def _provenances(
-    gateway: Gateway, actor: Actor, steps: Sequence[Step], only_if_changed: bool
-) -> list[Put]:
-    """Who added the codings: one Provenance for each home that was written to."""
-    groups: dict[tuple[str | None, str | None, int], list[Coded]] = {}
-    for step in steps:
-        if step.put is not None and step.coding.coded:
-            place = (step.put.patient, step.put.follow, step.put.home)
-            groups.setdefault(place, []).append(Coded(step.name, step.put.body, step.coding.coded))
-    puts = []
-    for coded in groups.values():
-        record = provenance(coded, recorded_us=gateway.clock.now())
-        if not (only_if_changed and await _is_stored(gateway, actor, record)):
-            puts.append(put_of(gateway, record, op="create", owner=0, only_if_changed=True))
-    return puts
-
-
-async def _is_stored(gateway: Gateway, actor: Actor, record: dict[str, Any]) -> bool:
-    async with gateway.store.snapshot(actor.access) as reader:
-        return await reader.read(record["resourceType"], record["id"]) is not None
 
 
 _KINDS: dict[str, Kind] = {
