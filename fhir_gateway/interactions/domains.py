@@ -8,7 +8,7 @@ wanted back (IHE PDQm ITI-78, 2:3.78.4.1.2.3; PIXm ITI-83).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -113,6 +113,16 @@ def only_domains(stored: Stored, systems: Collection[str], naming: Naming) -> St
 def _system(identifier: msgspec.Raw, naming: Naming) -> str:
     value: Mapping[str, Any] = msgspec.json.decode(identifier)
     return naming.preferred(value.get("system", ""))
+
+
+def not_met(unknown: Collection[str], shown: Iterable[Stored], naming: Naming) -> list[str]:
+    """Those of the domains that none of these Patients has a number of either."""
+    met = {
+        naming.preferred(identifier.get("system", ""))
+        for stored in shown
+        for identifier in msgspec.json.decode(stored.whole()).get("identifier", ())
+    }
+    return [system for system in unknown if naming.preferred(system) not in met]
 
 
 def unknown_domains(systems: Collection[str]) -> bytes:

@@ -17,7 +17,7 @@ from fhir_gateway.fhir import bundle
 from fhir_gateway.fhir.outcome import operation_outcome
 from fhir_gateway.fhir.wire import render
 from fhir_gateway.interactions.audit import disclose_search
-from fhir_gateway.interactions.domains import Asked, only_domains, unknown_domains
+from fhir_gateway.interactions.domains import Asked, not_met, only_domains, unknown_domains
 from fhir_gateway.interactions.shape import Shape, cut
 from fhir_gateway.search.page import next_link, resume, self_link
 from fhir_gateway.search.plan import SearchPlan
@@ -64,7 +64,9 @@ async def answer(
         following = next_link(base, plan, page.next, secret=secret, caller=caller)
     entries = _explained(page) or hits(plan, page.matches, page.included, base)
     if domains is not None and domains.unknown:
-        entries.append(bundle.Hit("", unknown_domains(domains.unknown), "outcome"))
+        unknown = not_met(domains.unknown, page.matches, gateway.extractor.naming)
+        if unknown:
+            entries.append(bundle.Hit("", unknown_domains(unknown), "outcome"))
     return bundle.searchset(
         entries,
         links=links(base, plan, applied, following),

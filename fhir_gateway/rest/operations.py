@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, NamedTuple
 
 from fhir_gateway.errors import NotFound
+from fhir_gateway.identity.match import MATCH, match_patient
+from fhir_gateway.identity.pix import PIX, ihe_pix
 from fhir_gateway.interactions.capabilities import Offered
 from fhir_gateway.interactions.everything import EVERYTHING, everything
 from fhir_gateway.interactions.export import DEFINITION as EXPORT
@@ -70,6 +72,8 @@ def _table(*rows: Operation) -> dict[str, Operation]:
 OPERATIONS: dict[str, Operation] = _table(
     Operation(EVERYTHING, everything),
     Operation(LASTN, lastn),
+    Operation(MATCH, match_patient),
+    Operation(PIX, ihe_pix),
     Operation(EXPORT, export),
     Operation(VALIDATE, validate),
     Operation(META, meta),
