@@ -21,7 +21,11 @@ from fhir_gateway.context import Gateway
 from fhir_gateway.errors import NotFound, TooCostly
 from fhir_gateway.security.actor import SYSTEM_ACCESS
 from fhir_gateway.store.store import Reader, Store, Stored
-from fhir_gateway.terminology.builtin import builtin_systems, builtin_value_sets
+from fhir_gateway.terminology.builtin import (
+    builtin_concept_maps,
+    builtin_systems,
+    builtin_value_sets,
+)
 from fhir_gateway.terminology.resource_system import ResourceSystem
 from fhir_gateway.terminology.service import Terminology
 from fhir_gateway.terminology.system import System
@@ -52,6 +56,13 @@ class _Kept(NamedTuple):
     day: str
     read: Mapping[Key, _Read]
     terminology: Terminology
+
+
+class _Builtin(NamedTuple):
+    """What comes with a terminology folder."""
+
+    systems: Sequence[System]
+    concept_maps: Sequence[Mapping[str, Any]]
 
 
 _NOTHING = _Kept(-1, -1, 0, "", {}, Terminology())
@@ -181,9 +192,9 @@ def _assembled(read: Mapping[Key, _Read], folder: str, day: str) -> Terminology:
         of[type].append(one.resource)
     stored: list[System] = [one.system for one in read.values() if one.system is not None]
     made = Terminology(
-        [*_builtin(folder), *stored],
+        [*_builtin(folder).systems, *stored],
         [*builtin_value_sets(), *of["ValueSet"]],
-        of["ConceptMap"],
+        [*_builtin(folder).concept_maps, *of["ConceptMap"]],
         day,
     )
     made.library.systems()  # makes the library here, in the thread
@@ -191,6 +202,7 @@ def _assembled(read: Mapping[Key, _Read], folder: str, day: str) -> Terminology:
 
 
 @lru_cache(maxsize=4)
-def _builtin(folder: str) -> Sequence[System]:
-    """The systems that nobody has to store, made once for each terminology folder."""
-    return builtin_systems(load_vocabulary(folder))
+def _builtin(folder: str) -> _Builtin:
+    """What nobody has to store, made once for each terminology folder."""
+    vocabulary = load_vocabulary(folder)
+    return _Builtin(builtin_systems(vocabulary), builtin_concept_maps(vocabulary))
