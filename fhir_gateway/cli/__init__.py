@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "load": "Take in files: FHIR bundles, HL7 v2 messages, DICOM objects.",
     "institution": "Register institutions, check their entries, issue tokens.",
     "evaluations": "Import the register of quality evaluations.",
+    "catalogue": "Import, compare and export lists of items, edition by edition.",
     "rules": "List, check and activate rule sets.",
     "profiles": "List and check the profiles, and publish them as a FHIR package.",
     "replay": "Decide again what was decided, and compare.",

@@ -35,7 +35,7 @@ from fhir_gateway.store.store import Reader, Stored
 from fhir_gateway.terminology.catalogue import SYSTEMS, Catalogue
 from fhir_gateway.terminology.catalogue_diff import told
 from fhir_gateway.terminology.catalogue_join import Joins, join_map, joins_of, list_of
-from fhir_gateway.terminology.catalogue_resource import LIST_KIND
+from fhir_gateway.terminology.catalogue_resource import LIST_KIND, PANEL_SYSTEM
 from fhir_gateway.terminology.edition import (
     Edition,
     deciding_differences,
@@ -122,6 +122,27 @@ async def list_maps(reader: Reader) -> list[Resource]:
     """The ConceptMaps that join imported lists to the catalogue."""
     maps = [parse(stored.whole()) for stored in await _scan(reader, "ConceptMap")]
     return [one for one in maps if list_of(one)]
+
+
+async def list_resources(
+    reader: Reader, editions: Sequence[Edition], *, everything: bool
+) -> list[Resource]:
+    """The CodeSystems, ValueSets and ConceptMaps of editions, without what a store adds to them.
+
+    `everything` adds the panels of the catalogue.
+    """
+    ids = [one.stored.split("/")[1] for one in editions]
+    if everything:
+        ids.append(PANEL_SYSTEM.rpartition("/")[2])
+    found = []
+    for id in ids:
+        for type in ("CodeSystem", "ValueSet", "ConceptMap"):
+            stored = await reader.read(type, id)
+            if stored is not None and not stored.deleted:
+                resource = parse(stored.whole())
+                del resource["meta"]
+                found.append(resource)
+    return found
 
 
 def named(editions: Sequence[Edition], name: str, edition: str = "") -> list[Edition]:
@@ -230,16 +251,32 @@ async def _guards(reader: Reader, plan: Plan) -> list[Any]:
     guards: list[Any] = []
     for one in plan.resources:
         stored = await reader.read(one["resourceType"], one["id"])
+        if stored is not None and not stored.deleted:
+            _check_own(one, parse(stored.whole()))
         guards.append(VersionIs(one["resourceType"], one["id"], stored.version if stored else 0))
     # another edition that is imported at the same time has other ids, but begins from this state
     prefix = f"{plan.edition.name}-"
-    state = sorted(
-        (stored.id, stored.version)
-        for stored in await _scan(reader, "CodeSystem", deleted=True)
-        if stored.id.startswith(prefix)
-    )
+    state = []
+    for stored in await _scan(reader, "CodeSystem", deleted=True):
+        if stored.id.startswith(prefix):
+            state.append((stored.id, stored.version))
+        elif f'"url":"{plan.edition.url}"'.encode() in stored.tail:
+            raise _taken(plan.edition.name)
+    state.sort()
     key = sha256(render([plan.edition.name, state])).digest()
     return [Unique("list-edition", key), *guards]
+
+
+def _check_own(resource: Resource, stored: Resource) -> None:
+    if stored.get("url") != resource["url"]:
+        raise _taken(resource["id"])
+
+
+def _taken(name: str) -> Conflict:
+    return Conflict(
+        f"{name} is the name of something else in the store: choose another for the list",
+        rule="list-name",
+    )
 
 
 async def commit_join(gateway: Gateway, edition: Edition, resource: Resource) -> bool:

@@ -161,6 +161,11 @@ class Catalogue:
                 found.setdefault(code, []).append(panel.code)
         return {code: tuple(panels) for code, panels in found.items()}
 
+    @property
+    def loinc_notice(self) -> str:
+        """What has to be said wherever LOINC codes are, "" when the catalogue says nothing."""
+        return next((notice for notice in self.notices if "LOINC" in notice), "")
+
     def covers(self, item: Item) -> tuple[str, ...]:
         """The regions that an imaging item shows: its own and what that covers."""
         return covered(item.body_part_zh, self.tables.regions)

@@ -78,6 +78,8 @@ def _changed(old: Item, new: Item) -> Iterator[Change]:
     refused = {one.column for one in other_meaning(old, new)}
     name = new.name_zh or new.name_en
     for one in differences(old, new):
+        if one.column == "validity_source" and not (one.old and one.new):
+            continue  # follows from whether there is a window at all
         sort = "meaning" if one.column in refused else _SORT_OF.get(one.column, "other")
         comparable = None
         if one.column == "ucum_unit":

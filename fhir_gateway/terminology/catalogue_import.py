@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -17,7 +17,9 @@ from fhir_gateway.errors import Issue, Unprocessable
 from fhir_gateway.settings import CANONICAL
 from fhir_gateway.terminology.catalogue import GROUP, Item, Kind, is_date, is_group
 from fhir_gateway.terminology.catalogue_columns import Header
+from fhir_gateway.terminology.catalogue_diff import told
 from fhir_gateway.terminology.catalogue_meaning import folded
+from fhir_gateway.terminology.edition import Edition, reused
 from fhir_gateway.terminology.sheet import Row, Sheet
 from fhir_gateway.terminology.unit import canonical_unit
 
@@ -291,6 +293,27 @@ def _relation(code: str, codes: Sequence[str]) -> str:
     return "exact" if codes.count(code) == 1 else "broader"
 
 
-def items_of_reading(reading: Reading) -> Iterator[Item]:
-    """The items in the order of the sheet."""
-    return (entry.item for entry in reading.entries)
+def check_meaning(reading: Reading, editions: Sequence[Edition], confirmed: Sequence[str]) -> None:
+    """Raises Unprocessable, by row and column, for codes that had another meaning in the list.
+
+    `confirmed` are codes of which a person said that only the name is another.
+    """
+    rows = {entry.item.code: entry.row for entry in reading.entries}
+    by_number = {row.number: row for row in reading.sheet.rows}
+    for one in reused((entry.item for entry in reading.entries), editions, confirmed):
+        for difference in one.differences:
+            hint = (
+                f", or say --same-meaning {one.code} when only the name is another"
+                if difference.column == "name_zh"
+                else ""
+            )
+            sentence = (
+                f"{one.code}: {told(difference)}. Edition {one.edition} gave the code its meaning, "
+                f"which it keeps: give the new item a code of its own{hint}"
+            )
+            reading.fault(by_number[rows[one.code]], difference.column, sentence, "list-meaning")
+    for code in confirmed:
+        if code not in rows:
+            sentence = f"--same-meaning {code}: the list has no such code"
+            reading.issues.append(reading.sheet.issue("list-code", sentence))
+    reading.check()

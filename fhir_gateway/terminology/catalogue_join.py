@@ -13,11 +13,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from fhir_gateway.errors import Unprocessable
 from fhir_gateway.settings import CANONICAL
-from fhir_gateway.terminology.catalogue import SYSTEM_OF, SYSTEMS, Catalogue, Item
+from fhir_gateway.terminology.catalogue import SYSTEM_OF, SYSTEMS, Catalogue, Item, Kind
 from fhir_gateway.terminology.catalogue_meaning import folded
 from fhir_gateway.terminology.edition import SYSTEM_ROOT, Edition
 from fhir_gateway.terminology.resource import head
+from fhir_gateway.terminology.sheet import Sheet
 from fhir_gateway.terminology.sheet_text import guarded
 from fhir_gateway.terminology.specimen import compare_specimens
 from fhir_gateway.terminology.unit import compare_units
@@ -138,6 +140,57 @@ def review_table(proposals: Iterable[Proposal]) -> str:
         row = (one.entry.code, one.entry.name_zh, *named, one.reason, "")
         table.writerow([guarded(text) for text in row])
     return written.getvalue()
+
+
+_ACCEPTED = frozenset({"yes", "y", "true", "1", "是", "√", "对", "x"})
+
+
+def read_joins(sheet: Sheet, edition: Edition, catalogue: Catalogue) -> dict[str, tuple[str, ...]]:
+    """The joins that a person accepted in a review table: code, item, and accept where it is there.
+
+    An accepted row without an item says that the entry is none of the catalogue's. Raises
+    Unprocessable with every fault by row and column.
+    """
+    columns: dict[str, int] = {}
+    if sheet.rows:
+        for number, cell in enumerate(sheet.rows[0].cells):
+            columns.setdefault(cell.text.casefold(), number)
+    issues = [
+        sheet.issue("join-column", f"there is no column {name}", 1)
+        for name in ("code", "item")
+        if name not in columns
+    ]
+    joins: dict[str, tuple[str, ...]] = {}
+    for row in sheet.rows[1:] if not issues else ():
+        code = row.cell(columns["code"]).text
+        accepted = "accept" not in columns or row.cell(columns["accept"]).text.casefold()
+        if accepted is not True and accepted not in _ACCEPTED:
+            continue
+        items = tuple(part.strip() for part in row.cell(columns["item"]).text.split(";"))
+        items = tuple(item for item in items if item)
+        if code not in edition.items:
+            sentence = f"{code or 'nothing'} is no entry of {edition.name} {edition.edition}"
+            issues.append(sheet.issue("join-code", sentence, row.number, columns["code"]))
+        elif code in joins:
+            sentence = f"{code} is joined in another row already"
+            issues.append(sheet.issue("join-code", sentence, row.number, columns["code"]))
+        issues += [
+            sheet.issue("join-item", sentence, row.number, columns["item"])
+            for sentence in wrong_items(items, edition.kind, catalogue)
+        ]
+        joins[code] = items
+    if issues:
+        raise Unprocessable(issues=tuple(issues))
+    return joins
+
+
+def wrong_items(items: Iterable[str], kind: Kind, catalogue: Catalogue) -> list[str]:
+    """What is wrong with the items that an entry of a list is said to be."""
+    return [
+        f"{item} is no {kind} item of the catalogue"
+        for item in items
+        if item not in catalogue.items or catalogue.items[item].kind != kind
+    ]
 
 
 # -- as FHIR ---------------------------------------------------------------------------------------
