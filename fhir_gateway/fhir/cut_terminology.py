@@ -35,14 +35,12 @@ _WITHOUT_SNOMED = "The concepts of SNOMED CT that HL7 lists here are not carried
 
 def cut_terminology(systems: Iterable[_Resource], sets: Iterable[_Resource]) -> R4Terminology:
     """What the gateway keeps of the package's terminology."""
-    return R4Terminology(
-        tuple(_system(one) for one in systems if _has_content(one)),
-        tuple(
-            msgspec.Raw(msgspec.json.encode(_value_set(one)))
-            for one in sets
-            if not _is_example(one)
-        ),
-    )
+    rows = tuple(_system(one) for one in systems if _has_content(one))
+    versions: dict[str, set[str]] = {}
+    for row in rows:
+        versions.setdefault(row.url, set()).add(row.version)
+    kept = [_value_set(one, versions) for one in sets if not _is_example(one)]
+    return R4Terminology(rows, tuple(msgspec.Raw(msgspec.json.encode(one)) for one in kept))
 
 
 def write_terminology(cut: R4Terminology, folder: Path) -> Path:
@@ -143,10 +141,10 @@ def _replacement(concept: _Resource) -> str:
     return ""
 
 
-def _value_set(resource: _Resource) -> dict[str, Any]:
+def _value_set(resource: _Resource, versions: Mapping[str, set[str]]) -> dict[str, Any]:
     kept = {name: resource[name] for name in _KEPT if name in resource}
-    includes = [_include(one) for one in resource["compose"]["include"]]
-    excludes = [_include(one) for one in resource["compose"].get("exclude", ())]
+    includes = [_include(one, versions) for one in resource["compose"]["include"]]
+    excludes = [_include(one, versions) for one in resource["compose"].get("exclude", ())]
     kept["compose"] = {name: value for name, value in resource["compose"].items() if name in _DATES}
     kept["compose"]["include"] = includes
     if excludes:
@@ -168,19 +166,33 @@ def _needs_snomed(include: _Resource) -> bool:
     return include.get("system") == SNOMED and ("concept" in include or "filter" in include)
 
 
-def _include(include: _Resource) -> dict[str, Any]:
-    """Part of a compose, without what explains it to people."""
+def _include(include: _Resource, versions: Mapping[str, set[str]]) -> dict[str, Any]:
+    """Part of a compose, without what explains it to people.
+
+    A version that the package itself does not have (task-code 3.6.0) is left out.
+    """
     kept = {
         name: include[name]
         for name in ("system", "version", "valueSet", "filter")
         if name in include and not (name == "filter" and _needs_snomed(include))
     }
     url, _, version = include.get("system", "").partition("|")
-    if version:
+    if version:  # v2 tables of several versions
         kept |= {"system": url, "version": version}
+    if url in versions and kept.get("version", "") not in versions[url]:
+        kept.pop("version", None)
+    if "filter" in kept:
+        kept["filter"] = [_corrected(one) for one in kept["filter"]]
     if "concept" in include and not _needs_snomed(include):
         kept["concept"] = [_listed(one) for one in include["concept"]]
     return kept
+
+
+def _corrected(condition: _Resource) -> _Resource:
+    """R4 asks for units of time by the year; UCUM's canonical unit of time is the second."""
+    if (condition["property"], condition["value"]) == ("canonical", "a"):
+        return {**condition, "value": "s"}
+    return condition
 
 
 def _listed(concept: _Resource) -> dict[str, Any]:

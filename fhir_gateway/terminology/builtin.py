@@ -15,7 +15,7 @@ import msgspec
 
 from fhir_gateway.fhir.terminology import ConceptRow, SystemRow, r4_terminology
 from fhir_gateway.terminology.code_system import Vocabulary
-from fhir_gateway.terminology.dicom_system import DCM, NOTICE, dcm_rows, modality_value_set
+from fhir_gateway.terminology.dicom_system import DCM, NOTICE, dcm_rows, modality_value_sets
 from fhir_gateway.terminology.iso import countries, currencies
 from fhir_gateway.terminology.language_system import LanguageSystem
 from fhir_gateway.terminology.listed_system import ListedSystem
@@ -41,7 +41,7 @@ def builtin_systems(vocabulary: Vocabulary) -> list[System]:
 def builtin_value_sets() -> list[dict[str, Any]]:
     """The ValueSets of R4, as resources; made once a process, not to be changed."""
     found = [msgspec.json.decode(raw) for raw in r4_terminology().value_sets]
-    return [*found, modality_value_set()]
+    return [*found, *modality_value_sets()]
 
 
 def builtin_concept_maps(vocabulary: Vocabulary) -> list[dict[str, Any]]:

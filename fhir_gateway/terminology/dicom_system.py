@@ -15,8 +15,11 @@ from fhir_gateway.fhir.terminology import ConceptRow
 
 DCM = "http://dicom.nema.org/resources/ontology/DCM"
 
-#: What R4 binds ImagingStudy.modality to: context group 29.
-MODALITIES = "http://dicom.nema.org/medical/dicom/current/output/chtml/part16/sect_CID_29.html"
+#: What R4 binds ImagingStudy.modality to, context group 29, and what it calls the same elsewhere.
+MODALITIES = (
+    "http://dicom.nema.org/medical/dicom/current/output/chtml/part16/sect_CID_29.html",
+    "http://hl7.org/fhir/ValueSet/dicom-cid29",
+)
 _CID_29 = (
     "AR BDUS BI BMD CFM CR CT DG DMS DX ECG EEG EMG EOG EPS ES GM HD IO IVOCT IVUS KER LEN LS MG "
     "MR NM OAM OCT OP OPM OPT OPTBSV OPTENF OPV OSS PA POS PT PX RESP RF RG RTIMAGE SM SRF TG US "
@@ -55,13 +58,17 @@ def _newer() -> Iterator[tuple[str, str]]:
         yield concept.value, concept.meaning
 
 
-def modality_value_set() -> dict[str, Any]:
-    """The value set of context group 29, Acquisition Modality."""
+def modality_value_sets() -> list[dict[str, Any]]:
+    """The value set of context group 29, Acquisition Modality, under each of its urls."""
+    return [_modalities(url) for url in MODALITIES]
+
+
+def _modalities(url: str) -> dict[str, Any]:
     concepts = [{"code": code} for code in _CID_29.split()]
     return {
         "resourceType": "ValueSet",
         "id": "dicom-cid-29",
-        "url": MODALITIES,
+        "url": url,
         "name": "AcquisitionModality",
         "title": "Acquisition Modality (CID 29)",
         "status": "active",

@@ -46,9 +46,9 @@ class ListedSystem:
         return {code: tuple(children) for code, children in below.items()}
 
     @property
-    def property_codes(self) -> frozenset[str]:
-        """The properties that its concepts may have."""
-        return frozenset(("status", "replacedBy"))
+    def property_codes(self) -> frozenset[str] | None:
+        """The properties that its concepts may have; None for a fragment, which may lack some."""
+        return frozenset(("status", "replacedBy")) if self.content == "complete" else None
 
     @cached_property
     def _concepts(self) -> tuple[Concept, ...]:

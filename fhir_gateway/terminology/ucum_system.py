@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from fhir_gateway.terminology.system import Concept, Content, Designation
+from fhir_gateway.terminology.system import Concept, Content, Designation, Property
+from fhir_gateway.terminology.ucum import canonical
 from fhir_gateway.terminology.ucum_essence import essence
 from fhir_gateway.terminology.unit import canonical_unit
 
@@ -74,7 +75,15 @@ def _unit(code: str) -> Concept | None:
         name = _Reader(code).whole()
     except _NoUnit:
         return None
-    return Concept(code, name, designations=() if name == code else (Designation("", code),))
+    named = () if name == code else (Designation("", code),)
+    base = canonical(code)
+    properties = () if base is None else (Property("canonical", "string", _units(base.units)),)
+    return Concept(code, name, designations=named, properties=properties)
+
+
+def _units(bases: str) -> str:
+    """Base units as UCUM writes them: g.m-3 for g1.m-3."""
+    return re.sub(r"(?<=[a-zA-Z\]])1(?=\.|$)", "", bases)
 
 
 class _NoUnit(Exception):

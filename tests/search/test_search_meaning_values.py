@@ -10,7 +10,7 @@ from search_loader import Loader
 from search_rows import World
 
 from fhir_gateway.search.types.pinyin import asked, sounds
-from fhir_gateway.search.types.ucum import canonical
+from fhir_gateway.terminology.ucum import canonical
 
 
 def both(resource: dict[str, Any], query: str) -> bool:

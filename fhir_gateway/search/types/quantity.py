@@ -22,7 +22,7 @@ from fhir_gateway.search.plan import AnyOf, Comparator, Quantity
 from fhir_gateway.search.registry import Searchable
 from fhir_gateway.search.types.number import Limits, limits
 from fhir_gateway.search.types.prefix import prefixed
-from fhir_gateway.search.types.ucum import Canonical, canonical
+from fhir_gateway.terminology.ucum import Canonical, canonical
 
 Pair = tuple[int, int]
 
