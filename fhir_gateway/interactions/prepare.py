@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from fhir_gateway.context import Gateway
+from fhir_gateway.context import Coder, Gateway
 from fhir_gateway.fhir.home import home_of, institution_home
 from fhir_gateway.fhir.keys import key64
 from fhir_gateway.fhir.wire import tail
@@ -16,20 +16,23 @@ from fhir_gateway.interactions.types import EPOCH_TYPES
 from fhir_gateway.store.blobs import pack
 from fhir_gateway.store.changes import Derived, Put
 from fhir_gateway.terminology.coder import DATA_QUALITY
+from fhir_gateway.terminology.unmapped import unmapped_rows
 
 
 class Coding(NamedTuple):
-    """What the coders did to a resource: FHIRPath expressions of its elements."""
+    """What the coders did to a resource: FHIRPath expressions of its elements. `by` are those
+    coders: others have taken their place when maps of local codes were stored since."""
 
     coded: list[str]
     unmapped: list[str]
+    by: tuple[Coder, ...] = ()
 
 
 def add_codings(gateway: Gateway, resource: dict[str, Any], institution: str | None) -> Coding:
     """Adds catalogue codings beside the institution's own, in place, and flags what has none."""
     _drop_our_tags(resource)
-    result = Coding([], [])
-    for coder in gateway.coders:
+    result = Coding([], [], gateway.coders)
+    for coder in result.by:
         coded, unmapped = coder(resource, institution or "")
         result.coded.extend(coded)
         result.unmapped.extend(unmapped)
@@ -48,12 +51,13 @@ def _drop_our_tags(resource: dict[str, Any]) -> None:
         del meta["tag"]
 
 
-def derived_of(gateway: Gateway, resource: dict[str, Any]) -> Derived:
-    """Everything that a resource gives rise to beside itself."""
+def derived_of(gateway: Gateway, resource: dict[str, Any], owner: int) -> Derived:
+    """Everything that a resource gives rise to beside itself; `owner` is its institution's key."""
     rows = gateway.extractor.rows(resource["resourceType"], resource)
     derived = Derived(rows.ints, rows.texts, rows.global_ints, rows.global_texts, [], [], [], [])
     for derive in gateway.derivers:
         derive(resource, derived)
+    derived.global_ints += unmapped_rows(resource, owner)
     return derived
 
 
@@ -80,7 +84,7 @@ def put_of(
         follow=place.follow if place.patient is None else None,
         home=institution_home(place.institution) if place.institution else 0,
         owner=owner,
-        derived=derived_of(gateway, resource),
+        derived=derived_of(gateway, resource, owner),
         source=source,
         only_if_changed=only_if_changed,
         raises_epoch=type in EPOCH_TYPES,

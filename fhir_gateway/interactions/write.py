@@ -26,6 +26,7 @@ from fhir_gateway.errors import (
 from fhir_gateway.fhir.wire import tail
 from fhir_gateway.interactions.claims import check_claims, check_registry
 from fhir_gateway.interactions.conditional import match, none_meets
+from fhir_gateway.interactions.deriving import CODED_TYPES, maps_stay
 from fhir_gateway.interactions.etag import ANY_VERSION
 from fhir_gateway.interactions.link import link
 from fhir_gateway.interactions.local_codes import catch_up, check_maps, is_behind
@@ -38,6 +39,7 @@ from fhir_gateway.interactions.places import (
     place_home,
 )
 from fhir_gateway.interactions.prepare import Coding, add_codings, put_of
+from fhir_gateway.interactions.profile_check import check_profiles
 from fhir_gateway.interactions.provenance import provenances
 from fhir_gateway.interactions.references import slots
 from fhir_gateway.interactions.shape import check_whole
@@ -163,6 +165,7 @@ async def plan_write(
         async for step in unhurried(steps):
             if step.resource is not None:
                 _read_in(gateway, actor, step)
+    await check_profiles(gateway, actor, steps, guards.epoch)
     async for step in unhurried(steps):
         if step.op == "delete":
             _delete(step)
@@ -191,8 +194,9 @@ async def _look_up(
 ) -> bool:
     """Judges by one snapshot. False when it is ahead of the maps that the steps were coded by."""
     async with gateway.store.snapshot(actor.access) as reader:
-        if is_behind(gateway, reader, actor.institution):
+        if is_behind(gateway, reader, actor.institution) or _is_outdated(gateway, steps):
             return False
+        guards.epoch = reader.epoch
         for step in steps:
             try:
                 await _locate(gateway, reader, step, guards, hopeful=hopeful)
@@ -205,8 +209,20 @@ async def _look_up(
         await link(gateway, reader, steps, guards, base=extras.base)
         await check_claims(gateway, reader, actor, steps)
         await check_maps(gateway, reader, actor, steps, guards)
+        if actor.institution and any(_is_coded(step) for step in steps):
+            guards.add(maps_stay(reader.t), ours=True)
         await check_targets(reader, steps)
     return True
+
+
+def _is_coded(step: Step) -> bool:
+    """Whether maps of local codes have a say in what is stored."""
+    return step.resource is not None and step.type in CODED_TYPES
+
+
+def _is_outdated(gateway: Gateway, steps: Sequence[Step]) -> bool:
+    """Whether another request has read newer maps since these steps were coded."""
+    return any(_is_coded(step) and step.coding.by is not gateway.coders for step in steps)
 
 
 async def _locate(
@@ -371,7 +387,8 @@ def _outcomes(steps: Sequence[Step], committed: Committed) -> list[Outcome]:
         if step.put is not None:
             result = next(results)
             kind = _KINDS[result.outcome]
-            outcomes.append(outcome_of(kind, step.put, result.version, committed.updated))
+            outcome = outcome_of(kind, step.put, result.version, committed.updated)
+            outcomes.append(outcome._replace(issues=step.issues) if step.issues else outcome)
         elif step.current is None or step.op == "delete":
             version = step.current.version if step.current is not None else 0
             outcomes.append(Outcome("deleted", step.type, step.id, version, committed.updated))
