@@ -21,6 +21,8 @@ from fhir_gateway.fhir.profile_known import Known
 from fhir_gateway.fhir.validate import issues
 from fhir_gateway.settings import CANONICAL, Settings
 from fhir_gateway.terminology.builtin import builtin_systems, builtin_value_sets
+from fhir_gateway.terminology.looks import Looks
+from fhir_gateway.terminology.naming_files import load_naming
 from fhir_gateway.terminology.service import Terminology, of_resources
 from fhir_gateway.terminology.value_set import load_vocabulary, terminology_resources
 
@@ -44,26 +46,26 @@ def check(settings: Settings) -> Checked:
     """Looks at all profiles and examples of the profiles folder."""
     resources = list(profile_resources(settings.profiles))
     profiles = [one for one in resources if one["resourceType"] == "StructureDefinition"]
-    known, terminology = Known(profiles), _terminology(settings, resources)
+    known = Known(profiles)
+    terminology, context = _context(settings, resources, known)
     faults = [*_snapshots(resources), *_compiled(profiles, known)]
     faults += _dangling(profiles, known, terminology)
     expected = expected_faults(settings.profiles)
     examples = 0
     for file, example in examples_of(settings.profiles):
         examples += 1
-        found = judged(example, known, terminology)
+        found = judged(example, known, context)
         faults += [f"{file}: {says}" for says in _differences(found, expected.pop(file, None))]
     faults += [f"{EXPECTED}: there is no {file}" for file in expected]
     return Checked(len(profiles), examples, faults)
 
 
-def judged(example: Resource, known: Known, terminology: Terminology) -> list[Issue]:
+def judged(example: Resource, known: Known, context: Context) -> list[Issue]:
     """All that is wrong with an example by R4 and by the profiles that it claims."""
     found = issues(dict(example))
     if found:
         return found
     claimed = [known.profile(url) for url in example.get("meta", {}).get("profile", ())]
-    context = Context(member=terminology.is_member, known=known)
     return judge(example, context, tuple(one for one in claimed if one is not None))
 
 
@@ -105,11 +107,24 @@ def described(structure: Resource) -> Iterator[str]:
             yield f"      {rule['severity']} {rule['key']}: {rule['human']}"
 
 
-def _terminology(settings: Settings, resources: Iterable[Resource]) -> Terminology:
+def _context(
+    settings: Settings, resources: Iterable[Resource], known: Known
+) -> tuple[Terminology, Context]:
+    """What a fresh gateway with these folders knows."""
     vocabulary = load_vocabulary(settings.terminology)
     own = [one for one in resources if one["resourceType"] in ("CodeSystem", "ValueSet")]
     own += [*terminology_resources(vocabulary), *builtin_value_sets()]
-    return of_resources(own, builtin_systems(vocabulary))
+    terminology = of_resources(own, builtin_systems(vocabulary))
+    looks = Looks(terminology, vocabulary.catalogue, load_naming(settings.profiles))
+    context = Context(
+        member=terminology.is_member,
+        coding=looks.coding,
+        quantity=looks.quantity,
+        identifier=looks.identifier,
+        whole=looks.whole,
+        known=known,
+    )
+    return terminology, context
 
 
 def _snapshots(resources: list[dict[str, Any]]) -> Iterator[str]:
@@ -130,13 +145,12 @@ def _dangling(
     profiles: Iterable[Resource], known: Known, terminology: Terminology
 ) -> Iterator[str]:
     """What the profiles name under our own root and nobody defines."""
-    sets = {str(one.get("url")) for one in terminology.value_sets}
     for one in profiles:
         for element in one["differential"]["element"]:
             named = [url for type in element.get("type", ()) for url in type.get("profile", ())]
             missing = [url for url in named if known.find(url) is None]
             bound = element.get("binding", {}).get("valueSet", "")
-            if bound.startswith(CANONICAL) and bound not in sets:
+            if bound.startswith(CANONICAL) and terminology.is_member(bound, "", "") is None:
                 missing.append(bound)
             yield from (f"{one['id']} {element['id']}: nobody defines {url}" for url in missing)
 

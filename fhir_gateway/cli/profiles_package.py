@@ -8,7 +8,7 @@ folders give the same bytes (hl7.org/fhir/R4/implementationguide.html, packages.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,14 @@ from fhir_gateway.fhir.wire import parse
 from fhir_gateway.interactions.capabilities import capability_statement
 from fhir_gateway.rest.operations import offered, operation_resources
 from fhir_gateway.settings import CANONICAL, Settings
+from fhir_gateway.terminology.builtin import builtin_concept_maps
+from fhir_gateway.terminology.code_system import Vocabulary, frame
 from fhir_gateway.terminology.package import FHIR_VERSION, fhir_package
+from fhir_gateway.terminology.system import Concept
 from fhir_gateway.terminology.value_set import load_vocabulary, terminology_resources
 
 Resource = dict[str, Any]
+_PARENT = "http://hl7.org/fhir/concept-properties#parent"
 
 TITLE = "Profiles for mutual recognition of laboratory and imaging results"
 ABOUT = (
@@ -56,9 +60,12 @@ def package(settings: Settings) -> bytes:
 
 def published(settings: Settings) -> list[Resource]:
     """All resources of the package but the guide itself, profiles with snapshots."""
+    vocabulary = load_vocabulary(settings.terminology)
     resources = [
         *with_snapshots(profile_resources(settings.profiles)),
-        *terminology_resources(load_vocabulary(settings.terminology)),
+        *terminology_resources(vocabulary),
+        *table_resources(vocabulary),
+        *builtin_concept_maps(vocabulary),
         *operation_resources(),
     ]
     return [*resources, requirements(settings, resources)]
@@ -90,6 +97,45 @@ def with_snapshots(resources: Iterable[Resource]) -> Iterator[Resource]:
         differential = one["differential"]
         rest = {name: value for name, value in one.items() if name != "differential"}
         yield {**rest, "snapshot": {"element": elements}, "differential": differential}
+
+
+def table_resources(vocabulary: Vocabulary) -> Iterator[Resource]:
+    """The value tables of the terminology folder, each as CodeSystem and ValueSet of all codes.
+
+    The gateway answers from the tables themselves; others need them as resources.
+    """
+    catalogue = vocabulary.catalogue
+    for system in vocabulary.tables.systems:
+        url, notice = system.value_set, {"copyright": system.notice}
+        rows = list(system.concepts())
+        named = frame(catalogue, "CodeSystem", url, system.title, f"{system.title}.") | notice
+        yield named | {
+            "url": system.url,
+            "caseSensitive": system.case_sensitive,
+            "valueSet": url,
+            "content": system.content,
+            "count": len(rows),
+            "property": [{"code": "parent", "uri": _PARENT, "type": "code"}],
+            "concept": [_concept(one, system.parents(one.code)) for one in rows],
+        }
+        all_codes = frame(catalogue, "ValueSet", url, system.title, f"All codes: {system.title}.")
+        yield all_codes | notice | {"compose": {"include": [{"system": system.url}]}}
+
+
+def _concept(concept: Concept, parents: Sequence[str]) -> Resource:
+    made: Resource = {"code": concept.code, "display": concept.display}
+    if concept.definition:
+        made["definition"] = concept.definition
+    names = [
+        {"language": one.language, "value": one.value}
+        for one in concept.designations
+        if one.language and one.value
+    ]
+    if names:
+        made["designation"] = names
+    if parents:
+        made["property"] = [{"code": "parent", "valueCode": code} for code in parents]
+    return made
 
 
 def good_examples(folder: str) -> Iterator[tuple[str, Resource]]:
