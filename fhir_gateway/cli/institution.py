@@ -2,48 +2,43 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime
-from functools import wraps
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
-from unicodedata import east_asian_width
 from zoneinfo import ZoneInfo
 
 import click
 
-from fhir_gateway.context import Gateway, SystemClock
+from fhir_gateway.cli.institution_common import common, gateway_of, print_table
+from fhir_gateway.cli.institution_validation import issues as issues_command
+from fhir_gateway.cli.institution_validation import validation
 from fhir_gateway.errors import GatewayError, Invalid, Unprocessable
 from fhir_gateway.interactions.institutions import (
     has_token,
+    institutions,
     institutions_at,
     issue_token,
     register,
     revoke_token,
 )
-from fhir_gateway.search.index import Extractor, IndexRows
-from fhir_gateway.search.version import version_of
 from fhir_gateway.security.actor import SYSTEM_ACCESS
 from fhir_gateway.security.institution import (
     DEFAULT_CHARSET,
     DEFAULT_ZONE,
     NUMBER_KINDS,
+    VALIDATION_MODES,
     Institution,
     level_of,
 )
-from fhir_gateway.settings import Settings, load_settings
-from fhir_gateway.store.opening import open_store
+from fhir_gateway.settings import Settings
 from fhir_gateway.terminology.area import Areas, load_areas
 from fhir_gateway.terminology.catalogue import Catalogue, load_catalogue
 from fhir_gateway.terminology.concept_map import load_concept_map
 from fhir_gateway.terminology.local_map import LocalMap
 from fhir_gateway.terminology.local_map_check import doubts
-from fhir_gateway.terminology.naming_files import load_naming
 from fhir_gateway.terminology.registry import problems
 
 R = TypeVar("R")
@@ -54,28 +49,8 @@ def command() -> None:
     """Institutions that send and receive results: add, list, check, token."""
 
 
-def _common(function: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Gives a subcommand its settings, runs it, and says errors as sentences."""
-
-    @click.option("--database", help="Where the data is: sqlite:///PATH or postgresql://…")
-    @click.option("--terminology", help="Folder of the catalogue.")
-    @click.option("--mappings", help="Folder of the mapping tables.")
-    @wraps(function)
-    def run(
-        database: str | None, terminology: str | None, mappings: str | None, **options: Any
-    ) -> None:
-        try:
-            settings = load_settings(database=database, terminology=terminology, mappings=mappings)
-            asyncio.run(_awaited(function(settings, **options)))
-        except GatewayError as error:
-            lines = "\n  ".join(issue.diagnostics for issue in error.issues)
-            raise click.ClickException(lines) from error
-
-    return run
-
-
-async def _awaited(work: Awaitable[R]) -> R:
-    return await work
+command.add_command(validation)
+command.add_command(issues_command)
 
 
 @command.command("add")
@@ -92,10 +67,14 @@ async def _awaited(work: Awaitable[R]) -> R:
     "--system", "systems", multiple=True, metavar="KIND=URI",
     help=f"Identifier system of its own numbers; KIND is one of {', '.join(NUMBER_KINDS)}.",
 )  # fmt: skip
+@click.option(
+    "--validation", type=click.Choice(VALIDATION_MODES),
+    help="What becomes of a resource that breaks a profile; as it was when not given.",
+)  # fmt: skip
 @click.option("--inactive", is_flag=True, help="Keep the entry, but list it as no source.")
 @click.option("--no-token", is_flag=True, help="Do not make a token for a new institution.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
-@_common
+@common
 async def add(settings: Settings, **options: Any) -> None:
     """Registers an institution, or changes its entry.
 
@@ -103,10 +82,13 @@ async def add(settings: Settings, **options: Any) -> None:
     given a bearer token, which is shown once and kept only as a hash.
     """
     entry = _entry(options)
+    mode = options["validation"]
     issues = problems(entry, load_areas(settings.terminology))
     if issues:
         raise Unprocessable(issues=tuple(issues))
-    async with _gateway(settings) as gateway:
+    async with gateway_of(settings) as gateway:
+        known = (await institutions(gateway)).get(entry.id)
+        entry = replace(entry, validation=mode or (known.validation if known else ""))
         outcome, token = await register(gateway, entry, with_token=not options["no_token"])
     if options["as_json"]:
         click.echo(json.dumps({"id": entry.id, "outcome": outcome, "token": token}))
@@ -118,11 +100,11 @@ async def add(settings: Settings, **options: Any) -> None:
 
 @command.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
-@_common
+@common
 async def list_(settings: Settings, *, as_json: bool) -> None:
     """Lists institutions: level, area, last received, and how many codes are mapped."""
     areas, catalogue = load_areas(settings.terminology), load_catalogue(settings.terminology)
-    async with _gateway(settings) as gateway, gateway.store.snapshot(SYSTEM_ACCESS) as reader:
+    async with gateway_of(settings) as gateway, gateway.store.snapshot(SYSTEM_ACCESS) as reader:
         found = sorted((await institutions_at(gateway, reader)).values(), key=lambda one: one.id)
         received = await reader.last_received()
     zone = ZoneInfo(settings.zone)
@@ -133,19 +115,19 @@ async def list_(settings: Settings, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([line._asdict() for line in lines], ensure_ascii=False))
         return
-    _print_table(("id", "name", "level", "area", "last received", "mapped", "unmapped"), lines)
+    print_table(("id", "name", "level", "area", "last received", "mapped", "unmapped"), lines)
 
 
 @command.command("check")
 @click.argument("ids", metavar="[ID]...", nargs=-1)
-@_common
+@common
 async def check(settings: Settings, *, ids: tuple[str, ...]) -> None:
     """Checks entries, code maps and credentials, and says what to do.
 
     Ends with exit code 1 when something has to be done.
     """
     areas, catalogue = load_areas(settings.terminology), load_catalogue(settings.terminology)
-    async with _gateway(settings) as gateway, gateway.store.snapshot(SYSTEM_ACCESS) as reader:
+    async with gateway_of(settings) as gateway, gateway.store.snapshot(SYSTEM_ACCESS) as reader:
         found = await institutions_at(gateway, reader)
         armed = {id: await has_token(reader, id) for id in found}
     if unknown := [id for id in ids if id not in found]:
@@ -167,7 +149,7 @@ async def check(settings: Settings, *, ids: tuple[str, ...]) -> None:
 @command.command("token")
 @click.argument("id", required=False)
 @click.option("--revoke", is_flag=True, help="End a token instead; it is asked for, not shown.")
-@_common
+@common
 async def token(settings: Settings, *, id: str | None, revoke: bool) -> None:
     """Makes a new bearer token for an institution, or ends one.
 
@@ -176,7 +158,7 @@ async def token(settings: Settings, *, id: str | None, revoke: bool) -> None:
     """
     if not revoke and not id:
         raise Invalid("Say for which institution", rule="institution")
-    async with _gateway(settings) as gateway:
+    async with gateway_of(settings) as gateway:
         if revoke:
             click.echo(f"A token of {await revoke_token(gateway, _asked())} is ended")
             return
@@ -194,26 +176,6 @@ class _Line(NamedTuple):
     last_received: str
     mapped: int
     unmapped: int
-
-
-@asynccontextmanager
-async def _gateway(settings: Settings) -> AsyncIterator[Gateway]:
-    """The store, opened beside a running server or alone, in the little the registry needs."""
-    clock, extractors = SystemClock(), list[Extractor]()
-
-    def rows(type: str, resource: dict[str, Any]) -> IndexRows:
-        return extractors[0].rows(type, resource)
-
-    naming = load_naming(settings.profiles)
-    store = await open_store(
-        settings.database, clock=clock, random=os.urandom, rows=rows,
-        index=version_of(naming.digest),
-    )  # fmt: skip
-    try:
-        extractors.append(Extractor(store.index_key, settings.zone, naming))
-        yield Gateway(settings=settings, store=store, extractor=extractors[0], clock=clock)
-    finally:
-        await store.close()
 
 
 def _entry(options: dict[str, Any]) -> Institution:
@@ -268,16 +230,3 @@ def _asked() -> str:
 def _show(token: str) -> None:
     click.echo("Bearer token, shown this once; only its hash is kept:")
     click.echo(token)
-
-
-def _print_table(header: tuple[str, ...], lines: list[_Line]) -> None:
-    rows = [header, *(tuple(map(str, line)) for line in lines)]
-    widths = [max(_width(row[n]) for row in rows) for n in range(len(header))]
-    for row in rows:
-        cells = [cell + " " * (widths[n] - _width(cell)) for n, cell in enumerate(row)]
-        click.echo("  ".join(cells).rstrip())
-
-
-def _width(text: str) -> int:
-    """Columns of a terminal: Chinese characters take two."""
-    return sum(2 if east_asian_width(c) in "WF" else 1 for c in text)

@@ -37,10 +37,17 @@ _Table = Mapping[str, _Entry]
 
 
 def judge(
-    resource: Resource, context: Context, profiles: tuple[Judgement, ...] = ()
+    resource: Resource,
+    context: Context,
+    profiles: tuple[Judgement, ...] = (),
+    *,
+    hints: bool = True,
 ) -> list[Issue]:
-    """All that is wrong with a sound resource, by R4 and by these profiles; errors first."""
-    run = Run(resource, context)
+    """All that is wrong with a sound resource, by R4 and by these profiles; errors first.
+
+    Without `hints` what is only information is left out, which is faster.
+    """
+    run = Run(resource, context, hints=hints)
     type = str(resource.get("resourceType"))
     place = Place(None, type, -1, type)
     try:

@@ -113,10 +113,12 @@ class Run:
     """The judging of one resource: what is asked, what was found."""
 
     __slots__ = (
-        "active", "context", "counts", "cut", "found", "limit", "resource", "root", "seen",
+        "active", "context", "counts", "cut", "found", "hints", "limit", "resource", "root", "seen",
     )  # fmt: skip
 
-    def __init__(self, root: Resource, context: Context, *, limit: int = MAX_ISSUES) -> None:
+    def __init__(
+        self, root: Resource, context: Context, *, limit: int = MAX_ISSUES, hints: bool = True
+    ) -> None:
         self.root = root  # %rootResource: what contains all
         self.resource = root  # %resource: the nearest resource
         self.context = context
@@ -125,12 +127,15 @@ class Run:
         self.limit = limit
         self.counts = [0, 0]  # of all else, of errors
         self.cut = False
+        self.hints = hints  # whether what is only information is told
         self.active: set[tuple[int, str]] = set()  # values under judgement, by which profile
 
     def add(
         self, place: Place, code: str, rule: str, says: str, severity: Severity = "error"
     ) -> None:
         """Notes an issue of a place, once. Raises Enough when there are more than are told."""
+        if severity == "information" and not self.hints:
+            return
         path = place.path()
         self.note(Issue(code, f"{path} {says}", path, rule, severity))
 
@@ -159,6 +164,8 @@ class Run:
     def findings(self, place: Place, found: Sequence[Finding]) -> None:
         """Notes what a function of the context has found."""
         for one in found:
+            if one.severity == "information" and not self.hints:
+                continue
             where = place.path() + one.below
             self.note(Issue(one.code, f"{where} {one.says}", where, one.rule, one.severity))
 

@@ -245,5 +245,5 @@ def answer_of(result: Outcome | bytes, *, returns: str = "minimal") -> bundle.An
         etag=f'W/"{result.version}"' if result.version else None,
         last_modified=instant(result.updated) if result.version else None,
         resource=result.body() if shown else None,
-        outcome=operation_outcome(()) if told else None,
+        outcome=operation_outcome(result.issues) if told else None,
     )

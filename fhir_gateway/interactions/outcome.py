@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from fhir_gateway.errors import GatewayError
+from fhir_gateway.errors import GatewayError, Issue
 from fhir_gateway.fhir.outcome import operation_outcome
 from fhir_gateway.fhir.wire import splice
 from fhir_gateway.store.blobs import unpack
@@ -18,7 +18,8 @@ Kind = Literal["created", "updated", "unchanged", "deleted", "existing", "found"
 
 
 class Outcome(NamedTuple):
-    """One resource and what became of it. `body` is the whole resource, empty for a deletion."""
+    """One resource and what became of it. `body` is the whole resource, empty for a deletion;
+    `issues` are what it breaks of profiles, though it was stored."""
 
     kind: Kind
     type: str
@@ -27,6 +28,7 @@ class Outcome(NamedTuple):
     updated: int
     enc: int = 0
     packed: bytes = b""
+    issues: tuple[Issue, ...] = ()
 
     def body(self) -> bytes:
         """The resource as JSON."""

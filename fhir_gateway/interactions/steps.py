@@ -46,6 +46,7 @@ class Step:
     about: str = ""  # of a Provenance: the target in whose home it stands
     current: Stored | None = None  # as the attempt's snapshot shows it
     edit: Edit | None = None
+    issues: tuple[Issue, ...] = ()  # of profiles, told to the caller
     put: Put | None = None  # None: nothing to store, see `matched`
 
     @property
@@ -98,6 +99,7 @@ class Guards:
     ours: set[int] = field(default_factory=set)
     places: dict[int, str] = field(default_factory=dict)
     lines: dict[int, Hashable] = field(default_factory=dict)
+    epoch: int = 0  # of the snapshot that the attempt was judged by
 
     def add(self, guard: Guard, *, ours: bool = False, at: str = "", line: Hashable = None) -> None:
         """Appends a guard; `at` is the FHIRPath of what it guards, `line` where to wait when

@@ -24,7 +24,7 @@ def written(exchange: Exchange, outcome: Outcome) -> Answer:
     if returns == "representation":
         body = outcome.body()
     elif returns == "OperationOutcome":
-        body = operation_outcome(())
+        body = operation_outcome(outcome.issues)
     return Answer(_STATUS[outcome.kind], body, headers)
 
 

@@ -25,6 +25,10 @@ INSTITUTION_CODE_SYSTEM = "urn:oid:2.16.156.10011.1.5"
 AREA_EXTENSION = f"{CANONICAL}/StructureDefinition/area"
 LEVEL_EXTENSION = f"{CANONICAL}/StructureDefinition/institution-level"
 INTAKE_EXTENSION = f"{CANONICAL}/StructureDefinition/institution-intake"
+VALIDATION_EXTENSION = f"{CANONICAL}/StructureDefinition/validation-mode"
+
+#: What becomes of a resource that breaks a profile (docs/validation.md).
+VALIDATION_MODES = ("refuse", "accept-and-flag", "learn")
 
 _ORGANIZATION_TYPE = "http://terminology.hl7.org/CodeSystem/organization-type"
 
@@ -70,7 +74,7 @@ class Institution:
 
     `level` is the Chinese name of the grade, `area` a code of GB/T 2260. `facilities` are the
     names in MSH-4 of its v2 messages. `identifier_systems` names the system of each kind of its
-    own numbers; see `system`.
+    own numbers; see `system`. `validation` is the mode it has chosen, "" for none.
     """
 
     id: str
@@ -84,6 +88,7 @@ class Institution:
     institution_code: str = ""
     facilities: tuple[str, ...] = ()
     active: bool = True
+    validation: str = ""
 
     def system(self, kind: str) -> str:
         """The identifier system of one kind of its numbers; ours when it has named none."""
@@ -136,6 +141,7 @@ def institution_of(organization: Mapping[str, Any]) -> Institution | None:
         institution_code=codes.get(INSTITUTION_CODE_SYSTEM, ""),
         facilities=facilities,
         active=organization.get("active", True),
+        validation=_mode(extensions.get(VALIDATION_EXTENSION)),
     )
 
 
@@ -164,6 +170,8 @@ def _extensions(institution: Institution) -> list[dict[str, Any]]:
     if institution.area:
         coding = {"system": AREA_SYSTEM, "code": institution.area}
         extensions.append({"url": AREA_EXTENSION, "valueCoding": coding})
+    if institution.validation:
+        extensions.append({"url": VALIDATION_EXTENSION, "valueCode": institution.validation})
     parts: list[dict[str, Any]] = [
         {"url": "zone", "valueCode": institution.zone},
         {"url": "charset", "valueCode": institution.charset},
@@ -193,3 +201,8 @@ def _read_intake(
 def _code(extension: Mapping[str, Any] | None) -> str:
     code: str = (extension or {}).get("valueCoding", {}).get("code", "")
     return code
+
+
+def _mode(extension: Mapping[str, Any] | None) -> str:
+    code: str = (extension or {}).get("valueCode", "")
+    return code if code in VALIDATION_MODES else ""
