@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from fhir_gateway.errors import TooCostly, Unprocessable
+from fhir_gateway.errors import NotFound, TooCostly, Unprocessable
 from fhir_gateway.terminology.compose_filters import Filter, Test, compile_filter
 from fhir_gateway.terminology.service_library import Canonical, Library, Resource, canonical
 from fhir_gateway.terminology.system import Concept, Designation, System
@@ -72,7 +72,8 @@ class Composed(NamedTuple):
 
 def compile_value_set(resource: Resource, library: Library, pins: Pins = NO_PINS) -> Composed:
     """The value set, ready to be asked. Raises Unprocessable for one that contradicts itself:
-    imports in a circle, a filter that means nothing, a version that the pins refuse."""
+    imports in a circle, a filter that means nothing, a version that the pins refuse; NotFound for a
+    version that the pins insist on and that is not here."""
     return _Compiler(library, pins).compile(resource, ())
 
 
@@ -118,6 +119,14 @@ class _Compiler:
         url = raw.get("system", "")
         version = self._version(url, raw.get("version", ""), where) if url else ""
         found = self._library.system(url, version, date=date) if url else None
+        if found is None and any(
+            one.url == url for one in (*self._pins.force, *self._pins.default, *self._pins.check)
+        ):
+            raise NotFound(
+                f"Version {version[:80]} of {url[:300]}, which the request insists on, is not here",
+                expression=where,
+                rule="cs-unknown",
+            )
         filters = tuple(
             Filter(one.get("property", ""), one.get("op", ""), one.get("value", ""),
                    f"{where}.filter[{number}]")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from weakref import WeakKeyDictionary
 
 from fhir_gateway.terminology.service_library import Library, Resource
 from fhir_gateway.terminology.service_names import folded, names_of
@@ -31,18 +32,36 @@ _ALIASES: Mapping[str, str] = {
 _MOST_NAMES = 20_000
 
 
+#: The urls of systems by what is left of them and of their other names, for each library.
+_bare_names: WeakKeyDictionary[Library, Mapping[str, str]] = WeakKeyDictionary()
+
+
 def likely_system(library: Library, url: str) -> str:
     """The url of a system that is here and that a wrong url probably means, "" for none."""
+    names = _bare_names.get(library)
+    if names is None:
+        names = _bare_names[library] = _names(library)
     bare = _bare(url)
-    known = library.systems()
-    if _ALIASES.get(bare) in known:
-        return _ALIASES[bare]
-    for one, versions in known.items():
-        if _bare(one) == bare or any(_is_named(system, url, bare) for system in versions):
-            return one
+    alias = _ALIASES.get(bare, "")
+    if alias and library.system(alias) is not None:
+        return alias
     tail = bare.rpartition("/")[2]
-    ends = [one for one in known if len(tail) > 3 and _bare(one).rpartition("/")[2] == tail]
-    return ends[0] if len(ends) == 1 else ""
+    return names.get(bare) or (names.get(f"…{tail}", "") if len(tail) > 3 else "")
+
+
+def _names(library: Library) -> Mapping[str, str]:
+    """Names of systems; the last part of a url, after …, where one system alone has it."""
+    found: dict[str, str] = {}
+    tails: dict[str, str] = {}
+    for url, versions in library.systems().items():
+        bare = _bare(url)
+        tail = bare.rpartition("/")[2]
+        tails[tail] = "" if tail in tails else url
+        for system in versions:
+            identifiers: frozenset[str] = getattr(system, "identifiers", frozenset())
+            for name in (url, *identifiers):
+                found.setdefault(_bare(name), url)
+    return {f"…{tail}": url for tail, url in tails.items() if url} | found
 
 
 def system_of_value_set(library: Library, url: str) -> str:
@@ -53,11 +72,6 @@ def system_of_value_set(library: Library, url: str) -> str:
     includes = value_set.get("compose", {}).get("include", ())
     systems = dict.fromkeys(one["system"] for one in includes if one.get("system"))
     return ", ".join(systems)
-
-
-def _is_named(system: System, url: str, bare: str) -> bool:
-    identifiers: frozenset[str] = getattr(system, "identifiers", frozenset())
-    return url in identifiers or any(_bare(one) == bare for one in identifiers)
 
 
 def _bare(url: str) -> str:

@@ -54,9 +54,9 @@ _SENTENCES: Mapping[str, tuple[str, str]] = {
         "本系统仅有编码系统 {system} 的一部分，其中没有编码“{code}”，无法判断",
     ),
     "listed-only": (
-        "The code system {system} is not here: the value set lists '{code}', its name could not be "
-        "checked",
-        "本系统没有编码系统 {system}：值集列出了“{code}”，但无法核对其名称",
+        "The value set lists '{code}', but the code system {system} is not here, or not all of it, "
+        "so its name could not be checked",
+        "值集列出了“{code}”，但本系统没有编码系统 {system} 或其内容不完整，无法核对其名称",
     ),
     "abstract": (
         "The code '{code}' is abstract: it groups other codes and cannot be used itself",

@@ -225,7 +225,8 @@ class _Judge:
         return self._done()
 
     def _listed_only(self, composed: Composed) -> _Judged:
-        """A value set lists codes of a system that is not here: membership can be told."""
+        """A value set lists codes of a system that is not here, or not all of it: membership can
+        be told."""
         self._note("not-found", "not-found", "listed-only", at="system", severity="warning")
         member = find(composed, self.coding.system, self.coding.code)
         if member is None:
@@ -245,6 +246,10 @@ class _Judge:
 
     def _without_concept(self, system: System) -> _Judged:
         if system.content != "complete":
+            if self.composed is not None and contains(
+                self.composed, self.coding.system, self.coding.code
+            ):
+                return self._listed_only(self.composed)
             self.unknown = True
             self._note("not-found", "not-found", "in-fragment")
             return self._done()

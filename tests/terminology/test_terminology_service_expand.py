@@ -290,7 +290,7 @@ def test_value_sets_in_a_circle_are_told_so():
     terminology = known(*ring, myself, out)
     for url in (f"{ROOT}/ring1", f"{ROOT}/me", f"{ROOT}/out"):
         for ask in (
-            lambda url: terminology.expand(url),
+            terminology.expand,
             lambda url: terminology.is_member(url, ANIMALS, "dog"),
         ):
             with pytest.raises(Unprocessable) as caught:
