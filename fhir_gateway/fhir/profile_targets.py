@@ -49,7 +49,10 @@ def target_judge(urls: Sequence[str], type: str, known: Library) -> Judge:
 
     def judge(run: Run, value: Any, sibling: Any, place: Place) -> None:
         target = target_of(run, value)
-        named = str(target.get("resourceType")) if target is not None else reference_type(value)
+        if target is not None:
+            named: str | None = str(target.get("resourceType"))
+        else:  # the url of a canonical says nothing of what is found there
+            named = None if type == "canonical" else reference_type(value)
         where = place if type == "canonical" else Place(place, "reference", -1, "string")
         if named is None:
             return

@@ -1,13 +1,15 @@
 """$validate: what is wrong with a resource, without storing it (resource-operation-validate.html).
 
 The answer is 200 with an OperationOutcome, also for a resource that is refused; any other status
-says that nothing was judged. With a mode the write itself is rehearsed: everything that it would
-look up and check happens, but for the commit. Structure is judged by the definitions of R4;
-profiles are not known yet, and every one that is named or claimed is told as not judged.
+says that nothing was judged. Judged is structure, then R4's invariants and bindings, codes, units
+and national numbers, and the profiles that are asked for, that the resource claims, or that apply
+to its type and category (profiles/applies.csv). With a mode the write itself is rehearsed:
+everything that it would look up and check happens, but for the commit.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -20,6 +22,7 @@ from fhir_gateway.fhir.wire import parse
 from fhir_gateway.interactions.audit import call_of, disclose, entry, patient_of
 from fhir_gateway.interactions.operation_definitions import Call, Definition
 from fhir_gateway.interactions.operation_definitions import Parameter as P
+from fhir_gateway.interactions.profiles import Judging, claimed, profiles
 from fhir_gateway.interactions.rehearse import rehearse
 from fhir_gateway.interactions.steps import Step
 from fhir_gateway.interactions.types import check_may_write, check_type
@@ -30,8 +33,8 @@ VALIDATE = Definition(
     code="validate",
     title="What is wrong with a resource",
     says=(
-        "Judges a resource by the definitions of R4 and, with a mode, rehearses the write without "
-        "storing anything. Profiles are not known yet: what cannot be judged is told."
+        "Judges a resource by the definitions of R4 and by profiles and, with a mode, rehearses "
+        "the write without storing anything. What cannot be judged is told."
     ),
     types=("Resource",),
     levels=("type", "instance"),
@@ -45,8 +48,15 @@ VALIDATE = Definition(
     body="resource",
 )
 
-_BASE = "http://hl7.org/fhir/StructureDefinition/"
-_VERSIONS = ("", "4.0.1", "4.0")
+#: Issues of structure that leave no shape to judge by anything else.
+_SHAPELESS = frozenset({"structure", "invalid", "too-long"})
+_NOT_JUDGED = Issue(
+    "informational",
+    "Invariants and profiles were not judged: correct the structure and ask again",
+    None,
+    "structure-first",
+    "information",
+)
 _MODES = ("create", "update", "delete", "profile")
 _ON_INSTANCE = frozenset({"update", "delete", "profile"})
 
@@ -76,7 +86,8 @@ async def validate(gateway: Gateway, actor: Actor, call: Call) -> bytes:
     if resource is not None:
         found += issues(resource, type=call.type)
         sound = not found
-        found += _profiles(call, resource if isinstance(resource, dict) else {})
+        if isinstance(resource, dict):
+            found += await _judged(gateway, call, resource, found)
         if sound and question.mode in ("create", "update"):
             found += await _rehearsed(gateway, actor, call, question.mode, resource)
     elif question.mode == "delete":
@@ -110,42 +121,55 @@ async def _question(gateway: Gateway, actor: Actor, call: Call) -> _Question:
     return _Question(mode, sent, stored)
 
 
-def _profiles(call: Call, resource: dict[str, Any]) -> list[Issue]:
-    """What cannot be judged: a profile that is asked for, an error by the standard, and those
-    that the resource claims."""
-    found = []
+async def _judged(
+    gateway: Gateway, call: Call, resource: dict[str, Any], found: Sequence[Issue]
+) -> list[Issue]:
+    """What goes beyond structure. It is judged where the JSON has the shape that R4 wants."""
     named = call.value("profile")
-    if named is not None and not _is_base(named, call.type):
-        found.append(
-            Issue(
-                "not-supported",
-                "This profile is not known here, so the resource was not judged by it",
-                "profile",
-                "profile-unknown",
-            )
-        )
-    meta = resource.get("meta")
-    claimed = meta.get("profile") if isinstance(meta, dict) else None
-    for place, profile in enumerate(claimed if isinstance(claimed, list) else ()):
-        if profile != named and not _is_base(profile, call.type):
-            found.append(
-                Issue(
-                    "not-supported",
-                    "This profile is not known here, so the resource was not judged by it",
-                    f"{call.type}.meta.profile[{place}]",
-                    "profile-unknown",
-                    "information",
-                )
-            )
-    return found
+    judging = await profiles(gateway)
+    if any(issue.code in _SHAPELESS for issue in found):
+        meta = resource.get("meta")
+        asked = named is not None or (isinstance(meta, dict) and "profile" in meta)
+        return [_NOT_JUDGED] if asked else []
+    by = [*([named] if named else []), *claimed(resource), *judging.applies.of(resource)]
+    resolve = _in_bundle(resource) if call.type == "Bundle" else None
+    more = judging.issues(resource, by=by, resolve=resolve, now=gateway.clock.now())
+    told = {(issue.rule, issue.expression) for issue in found}
+    return [
+        *_unknown(judging, call, named, resource),
+        *(issue for issue in more if (issue.rule, issue.expression) not in told),
+    ]
 
 
-def _is_base(profile: Any, type: str) -> bool:
-    """Whether a profile is R4's own definition of the type, which everything is judged by."""
-    if not isinstance(profile, str):
-        return False
-    url, _, version = profile.partition("|")
-    return url == _BASE + type and version in _VERSIONS
+def _unknown(
+    judging: Judging, call: Call, named: str | None, resource: dict[str, Any]
+) -> list[Issue]:
+    """What is not known: a profile that is asked for, an error by the standard, and those that
+    the resource claims."""
+    places = [(named, "profile", "error")] if named is not None else []
+    places += [
+        (url, f"{call.type}.meta.profile[{place}]", "information")
+        for place, url in enumerate(claimed(resource))
+        if url != named
+    ]
+    says = "This profile is not known here, so the resource was not judged by it"
+    return [
+        Issue("not-supported", says, place, "profile-unknown", severity)  # type: ignore[arg-type]
+        for url, place, severity in places
+        if judging.unknown([url])
+    ]
+
+
+def _in_bundle(resource: dict[str, Any]) -> Callable[[str], dict[str, Any] | None]:
+    """What stands in the same Bundle, by fullUrl and by type and id."""
+    entries = resource.get("entry")
+    found: dict[str, dict[str, Any]] = {}
+    for one in entries if isinstance(entries, list) else ():
+        inner = one.get("resource") if isinstance(one, dict) else None
+        if isinstance(inner, dict):
+            found[f"{inner.get('resourceType')}/{inner.get('id')}"] = inner
+            found[str(one.get("fullUrl"))] = inner
+    return found.get
 
 
 async def _rehearsed(

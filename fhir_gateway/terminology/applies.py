@@ -46,7 +46,7 @@ NO_TABLE = Applies({})
 
 
 def _is_of(resource: Mapping[str, Any], row: Row) -> bool:
-    categories = resource.get("category", ())
+    categories = resource.get("category", [])
     return any(
         coding.get("system") == row.system and coding.get("code") in row.codes
         for category in (categories if isinstance(categories, list) else [categories])
