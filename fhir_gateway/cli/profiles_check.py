@@ -47,7 +47,7 @@ def check(settings: Settings) -> Checked:
     resources = list(profile_resources(settings.profiles))
     profiles = [one for one in resources if one["resourceType"] == "StructureDefinition"]
     known = Known(profiles)
-    terminology, context = _context(settings, resources, known)
+    terminology, context = context_of(settings, resources, known)
     faults = [*_snapshots(resources), *_compiled(profiles, known)]
     faults += _dangling(profiles, known, terminology)
     expected = expected_faults(settings.profiles)
@@ -107,7 +107,7 @@ def described(structure: Resource) -> Iterator[str]:
             yield f"      {rule['severity']} {rule['key']}: {rule['human']}"
 
 
-def _context(
+def context_of(
     settings: Settings, resources: Iterable[Resource], known: Known
 ) -> tuple[Terminology, Context]:
     """What a fresh gateway with these folders knows."""
