@@ -40,8 +40,8 @@ AHEAD = 3
 
 LOG = logging.getLogger("fhir_gateway.jobs")
 
-#: Which of these resources are derived at all.
-Wanted = Callable[[Stored], bool]
+#: Sees a resource as it is stored, and as it is coded now.
+Look = Callable[[dict[str, Any], dict[str, Any]], None]
 
 
 def maps_stay(since: int) -> Settled:
@@ -55,10 +55,14 @@ def owner_key(institution: str) -> int:
 
 
 class Deriver:
-    """Derives rows again and commits them, a few change sets under way at a time."""
+    """Derives rows again and commits them, a few change sets under way at a time.
 
-    def __init__(self, gateway: Gateway) -> None:
+    `look` is shown each resource once, as it is stored and as it is coded now.
+    """
+
+    def __init__(self, gateway: Gateway, look: Look | None = None) -> None:
         self._gateway = gateway
+        self._look = look
         self._tasks: deque[asyncio.Task[None]] = deque()
         self._names: dict[int, str] = {}
 
@@ -69,7 +73,7 @@ class Deriver:
         """
         for start in range(0, len(stored), PIECE):
             piece = stored[start : start + PIECE]
-            change_set = await self._derive_all(piece)
+            change_set = await self._derive_all(piece, self._look)
             self._tasks.append(asyncio.create_task(self._commit(piece, change_set)))
             await asyncio.sleep(0)
             while len(self._tasks) > AHEAD:
@@ -96,12 +100,12 @@ class Deriver:
             else:
                 return
 
-    async def _derive_all(self, piece: Sequence[Stored]) -> ChangeSet:
+    async def _derive_all(self, piece: Sequence[Stored], look: Look | None = None) -> ChangeSet:
         coded = {stored.owner for stored in piece if stored.type in CODED_TYPES}
         guards = [maps_stay(await self.follow(coded))] if coded else []
         wanted = []
         for number, stored in enumerate(piece, 1):
-            found = self._derive(stored)
+            found = self._derive(stored, look)
             if found is not None:
                 wanted.append(found)
             if number % TURN == 0:  # this process may be the writer
@@ -126,7 +130,7 @@ class Deriver:
                 return t
             self._names |= known
 
-    def recoded(self, stored: Stored) -> dict[str, Any]:
+    def recoded(self, stored: Stored, look: Look | None = None) -> dict[str, Any]:
         """The resource; where it has codes, a copy that is coded by the maps as they are known."""
         resource: dict[str, Any] = parse(stored.whole())
         codes = self._gateway.local_codes
@@ -134,13 +138,15 @@ class Deriver:
             return resource
         institution = self._names.get(stored.owner, "")
         copy, _, _ = codes.coder.recode(resource, institution)
+        if look is not None:
+            look(resource, copy)
         return copy
 
-    def _derive(self, stored: Stored) -> Reindex | None:
+    def _derive(self, stored: Stored, look: Look | None) -> Reindex | None:
         """The rows of this version of the gateway. A record of the journal that cannot be read
         keeps what it has, as when it was indexed first, and is logged."""
         try:
-            derived = derived_of(self._gateway, self.recoded(stored))
+            derived = derived_of(self._gateway, self.recoded(stored, look), stored.owner)
         except Exception as error:
             name = f"{stored.type}/{stored.id}"
             kind = type(error).__name__

@@ -20,7 +20,7 @@ from fhir_gateway.fhir.definitions import definitions
 from fhir_gateway.fhir.keys import type_key
 from fhir_gateway.search.plan import SearchPlan
 from fhir_gateway.security.actor import Access
-from fhir_gateway.store import blobs, history_sql, jobs, record_sql, visible
+from fhir_gateway.store import blobs, history_sql, jobs, listing_sql, record_sql, visible
 from fhir_gateway.store import postgres_sql as sql
 from fhir_gateway.store.changes import Evaluation
 from fhir_gateway.store.dialect import POSTGRES
@@ -46,7 +46,7 @@ from fhir_gateway.store.scan_sql import scan
 from fhir_gateway.store.search_record import PLACE
 from fhir_gateway.store.search_sql import search
 from fhir_gateway.store.statements import IS_UNDRAINED
-from fhir_gateway.store.store import Change, Dates, Page, Person, Stored, StoredFact
+from fhir_gateway.store.store import Change, Dates, Listed, Page, Person, Stored, StoredFact
 from fhir_gateway.store.walk_sql import owned, walk
 
 _T = TypeVar("_T")
@@ -277,11 +277,14 @@ class PostgresReader:
         steps = walk(Seen(POSTGRES, self._access), after, until_home=until_home, limit=limit)
         return await self._walk(steps, seconds=SCAN_SECONDS)
 
-    async def owned(
-        self, type: str, owner: int, *, after_rid: int, visit: int
-    ) -> tuple[list[Stored], int]:
+    async def owned(self, type: str, owner: int, **piece: int) -> tuple[list[Stored], int]:
         """What an institution owns among the next of a type, and the number to go on behind."""
-        steps = owned(Seen(POSTGRES, self._access), type, owner, after_rid=after_rid, visit=visit)
+        steps = owned(Seen(POSTGRES, self._access), type, owner, **piece)
+        return await self._walk(steps, seconds=SCAN_SECONDS)
+
+    async def listed(self, type: str, row: tuple[int, int], **page: Any) -> list[Listed]:
+        """What the global index lists under (parameter, v1), grouped by v2, behind a value."""
+        steps = listing_sql.listed(Seen(POSTGRES, self._access), type, row, **page)
         return await self._walk(steps, seconds=SCAN_SECONDS)
 
     # -- a patient's record --------------------------------------------------------------------
@@ -348,10 +351,7 @@ class PostgresReader:
             return []
         institutions, items = zip(*distinct, strict=True)
         rows = await self._fetch(sql.EVALUATIONS, institutions, items, as_of)
-        return [
-            Evaluation(institution, item, area, start, end, bool(passed), evaluator, round)
-            for institution, item, area, start, end, passed, evaluator, round in rows
-        ]
+        return [Evaluation(a, b, c, d, e, bool(f), g, h) for a, b, c, d, e, f, g, h in rows]
 
     # -- the rest ----------------------------------------------------------------------------
 

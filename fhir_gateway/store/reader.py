@@ -19,7 +19,7 @@ from fhir_gateway.fhir.definitions import definitions
 from fhir_gateway.fhir.keys import type_key
 from fhir_gateway.search.plan import SearchPlan
 from fhir_gateway.security.actor import Access
-from fhir_gateway.store import blobs, history_sql, record_sql, visible
+from fhir_gateway.store import blobs, history_sql, listing_sql, record_sql, visible
 from fhir_gateway.store.changes import Evaluation, Fact
 from fhir_gateway.store.dialect import SQLITE
 from fhir_gateway.store.draining import JOURNALED
@@ -31,7 +31,7 @@ from fhir_gateway.store.query import run
 from fhir_gateway.store.scan_sql import scan
 from fhir_gateway.store.search_sql import search
 from fhir_gateway.store.statements import IS_UNDRAINED
-from fhir_gateway.store.store import Change, Dates, Page, Person, Stored, StoredFact
+from fhir_gateway.store.store import Change, Dates, Listed, Page, Person, Stored, StoredFact
 from fhir_gateway.store.visible import FACT_SHAPES, SEE_ALL, SEE_OWN
 from fhir_gateway.store.walk_sql import owned, walk
 
@@ -266,6 +266,20 @@ class SqliteReader:
         if is_quick(plan):
             return page()
         return await self._pool.in_thread(self._connection, page)
+
+    async def listed(
+        self, type: str, row: tuple[int, int], *, after: int | None, limit: int, examples: int
+    ) -> list[Listed]:
+        """What the global index lists under (parameter, v1), grouped by v2, behind a value."""
+
+        def page() -> list[Listed]:
+            steps = listing_sql.listed(
+                history_sql.Seen(SQLITE, self._access), type, row,
+                after=after, limit=limit, examples=examples,
+            )  # fmt: skip
+            return run(steps, self._connection)
+
+        return await self._pool.in_thread(self._connection, page, seconds=SCAN_SECONDS)
 
     # -- one person --------------------------------------------------------------------------
 

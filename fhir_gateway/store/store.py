@@ -69,6 +69,15 @@ class Page(NamedTuple):
     explanation: Explanation | None = None
 
 
+class Listed(NamedTuple):
+    """A group of the global index: its value, how many rows it has, and some of the resources by
+    their number; the first and the last that came are among them."""
+
+    value: int
+    rows: int
+    examples: dict[int, Stored]
+
+
 class StoredFact(NamedTuple):
     """A fact with the home's own bookkeeping: resource number, version of the evidence, commit."""
 
@@ -201,6 +210,14 @@ class Reader(Protocol):
     async def search(self, plan: SearchPlan) -> Page:
         """One page. Raises TooCostly before it runs when the plan's estimate is over budget,
         Unavailable when it rests on the index and that is of an older version."""
+
+    async def listed(
+        self, type: str, row: tuple[int, int], *, after: int | None, limit: int, examples: int
+    ) -> list[Listed]:
+        """What the global index lists under (parameter, v1) for a type, grouped by v2 in its order.
+
+        Behind the value `after`; of each group about so many examples are read.
+        """
 
     async def home(self, type: str, id: str) -> int | None:
         """The home of a stored resource."""

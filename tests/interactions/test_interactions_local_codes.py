@@ -135,7 +135,8 @@ def items(resource: dict[str, Any]) -> list[str]:
 
 
 def tags(resource: dict[str, Any]) -> list[str]:
-    return [tag["code"] for tag in resource.get("meta", {}).get("tag", [])]
+    codes = [tag["code"] for tag in resource.get("meta", {}).get("tag", [])]
+    return [code for code in codes if code.startswith("unmapped")]
 
 
 def rules(answer: Any) -> list[tuple[str, str]]:

@@ -1,0 +1,66 @@
+"""What the global index lists under a value, in groups: how many, and examples of each.
+
+Generators of statements for every driver (see query.py). The groups come in the order of the
+index, which counts their rows; of each a bounded number of resources is read, however large it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fhir_gateway.fhir.keys import type_key
+from fhir_gateway.store import blobs
+from fhir_gateway.store.history_sql import Seen
+from fhir_gateway.store.query import Query, Row, Steps
+from fhir_gateway.store.store import Listed, Stored
+
+_COLUMNS = "r.id, r.version, r.updated, r.home, r.rid, r.owner, r.enc, r.body"
+
+
+def listed(
+    seen: Seen, type: str, row: tuple[int, int], *, after: int | None, limit: int, examples: int
+) -> Steps[list[Listed]]:
+    """Groups behind `after`, see `Reader.listed`."""
+    behind, bound = ("", []) if after is None else (" AND v2 > ?", [after])
+    groups = yield Query(
+        f"""
+        SELECT v2, count(*), min(rid), max(rid) FROM gx
+        WHERE parameter = ? AND v1 = ?{behind} GROUP BY v2 ORDER BY v2 LIMIT ?""",  # noqa: S608 - a fixed text
+        (*row, *bound, limit),
+    )
+    found = []
+    for value, count, first, last in groups:
+        some = yield from _examples(seen, type, (*row, value), examples)
+        ends = yield from _numbered(seen, type, (first, last))
+        found.append(Listed(value, count, {one.rid: one for one in (*ends, *some)}))
+    return found
+
+
+def _examples(seen: Seen, type: str, row: tuple[int, int, int], limit: int) -> Steps[list[Stored]]:
+    visible, shown = seen.of("r")
+    rows = yield Query(
+        f"""
+        SELECT {_COLUMNS} FROM (
+          SELECT home, rid FROM gx WHERE parameter = ? AND v1 = ? AND v2 = ? LIMIT ?) d
+        {seen.dialect.then} resource r ON r.home = d.home AND r.type = ? AND r.rid = d.rid
+        WHERE r.deleted = 0 AND {visible}""",  # noqa: S608 - made of constants
+        (*row, limit, type_key(type), *shown),
+    )
+    return [_stored(type, row) for row in rows]
+
+
+def _numbered(seen: Seen, type: str, rids: Sequence[int]) -> Steps[list[Stored]]:
+    visible, shown = seen.of("r")
+    among, bound = seen.dialect.among("r.rid", rids)
+    rows = yield Query(
+        f"""
+        SELECT {_COLUMNS} FROM resource r{seen.dialect.use("resource_type")}
+        WHERE r.type = ? AND {among} AND r.deleted = 0 AND {visible}""",  # noqa: S608 - made of constants
+        (type_key(type), *bound, *shown),
+    )
+    return [_stored(type, row) for row in rows]
+
+
+def _stored(type: str, row: Row) -> Stored:
+    id, version, updated, home, rid, owner, enc, body = row
+    return Stored(type, id, version, updated, False, home, rid, owner, blobs.unpack(enc, body))
