@@ -85,12 +85,14 @@ def _bare(url: str) -> str:
 def likely_code(system: System, code: str) -> str:
     """A code of the system that differs from this one in case and blanks alone, or that its grammar
     takes it for; "" for none."""
+    near = getattr(system, "near", None)  # a grammar knows what a spelling may mean
+    if near is not None and (likely := near(code)):
+        return str(likely)
     for other in _spellings(code):
         found = system.find(other)
         if found is not None:
             return found.code
-    near = getattr(system, "near", None)  # a grammar knows what its spellings may mean
-    return near(code) if near is not None else ""
+    return ""
 
 
 def _spellings(code: str) -> Iterator[str]:
