@@ -87,6 +87,23 @@ class SearchParameter(msgspec.Struct, frozen=True, array_like=True):
     description: str = ""
 
 
+#: Search parameters that implementation guides ask for beside HL7's registry: that of PDQm ITI-78,
+#: on the extension that R4 defines (R4's own draft of it names an extension that is none).
+_OF_GUIDES = {
+    "Patient": {
+        "mothersMaidenName": SearchParameter(
+            code="mothersMaidenName",
+            type="string",
+            expression="(Patient.extension.where(url = 'http://hl7.org/fhir/StructureDefinition/"
+            "patient-mothersMaidenName').value as string)",
+            url="http://hl7.org/fhir/SearchParameter/patient-extensions-Patient-mothersMaidenName",
+            base="Patient",
+            description="Search based on patient's mother's maiden name",
+        )
+    }
+}
+
+
 class ValueSet(msgspec.Struct, frozen=True, array_like=True):
     """The codes of a required binding by code system; `closed` when these are all."""
 
@@ -132,6 +149,7 @@ class Definitions(msgspec.Struct, frozen=True, dict=True):
                 **own["Resource"],
                 **(own["DomainResource"] if self.is_a(type, "DomainResource") else {}),
                 **own.get(type, {}),
+                **_OF_GUIDES.get(type, {}),
             }
             for type in self.resource_types
         }

@@ -37,7 +37,7 @@ COLUMNS = frozenset({"_id", "_lastUpdated"})
 #: Codes that stand in the global index too, so that a search across patients finds its way. To
 #: them come `identifier` of every type, and references that tie a record to several persons.
 GLOBAL_CODES: Mapping[str, frozenset[str]] = {
-    "Patient": frozenset({"name", "family", "given", "birthdate"}),
+    "Patient": frozenset({"name", "family", "given", "birthdate", "mothersMaidenName"}),
     "Person": frozenset({"name", "birthdate"}),
     "RelatedPerson": frozenset({"name", "birthdate"}),
     "AuditEvent": frozenset({"date"}),
