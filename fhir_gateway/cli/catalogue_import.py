@@ -25,12 +25,14 @@ from fhir_gateway.interactions.lists import (
     today,
 )
 from fhir_gateway.security.actor import SYSTEM_ACCESS
+from fhir_gateway.store.store import Reader
 from fhir_gateway.terminology.catalogue import Catalogue, Kind, is_date, load_catalogue
 from fhir_gateway.terminology.catalogue_columns import find_header
-from fhir_gateway.terminology.catalogue_diff import compare, report
+from fhir_gateway.terminology.catalogue_diff import Change, compare, report
 from fhir_gateway.terminology.catalogue_import import Reading, check_meaning, read_entries
 from fhir_gateway.terminology.catalogue_join import (
     Joined,
+    Joins,
     join_map,
     propose,
     read_joins,
@@ -81,11 +83,14 @@ async def import_(gateway: Gateway, *, file: Path, **options: Any) -> None:
     catalogue = load_catalogue(gateway.settings.terminology)
     async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
         stored = await stored_editions(reader)
+        kept = await _kept_joins(reader, stored, options)
     reading = _read(file, options)
     edition = _edition(reading, options, stored, catalogue)
     same_list = [one for one in stored if one.name == edition.name]
-    check_meaning(reading, same_list, options["confirmed"])
-    joined = _joined(reading, edition, catalogue, options["joins"])
+    check_meaning(reading, same_list, edition.effective, options["confirmed"])
+    _check_joins(reading, edition, catalogue)
+    reading.check()
+    joined = _joined(reading, edition, catalogue, kept, options["joins"])
     plan = plan_import(
         edition, joined.joins, stored, catalogue, day=today(gateway), replaces=options["replaces"]
     )
@@ -119,13 +124,11 @@ def _check_options(options: dict[str, Any]) -> None:
 
 
 def _read(file: Path, options: dict[str, Any]) -> Reading:
-    """The entries of the file. Raises Unprocessable with every fault."""
+    """The entries of the file; faults of rows stay in the Reading."""
     sheet = sheet_of(file, sheet=options["sheet"], encoding=options["encoding"])
     kind: Kind = options["kind"]
     header = find_header(sheet, kind, _mapping(options["pairs"], options["columns"]))
-    reading = read_entries(sheet, header, kind, name=options["name"], edition=options["edition"])
-    reading.check()
-    return reading
+    return read_entries(sheet, header, kind, name=options["name"], edition=options["edition"])
 
 
 def _mapping(pairs: Sequence[str], file: Path | None) -> dict[str, str]:
@@ -148,6 +151,8 @@ def _edition(
 ) -> Edition:
     former = [one for one in stored if one.name == options["name"]]
     last = max(former, key=lambda one: one.effective, default=None)
+    same = next((one for one in former if one.edition == options["edition"]), None)
+    last = same or last
     publisher = options["publisher"] or (last.publisher if last else "")
     if not publisher:
         raise Invalid("--publisher: say who published the list", rule="list-publisher")
@@ -161,7 +166,9 @@ def _edition(
         until=options["until"],
         title=options["title"] or (last.title if last else "") or options["name"],
         publisher=publisher,
-        description=(
+        description=same.description
+        if same is not None and not source
+        else (
             f"List of {publisher}, imported by the operator of this gateway"
             + (f" from: {source}. " if source else ". ")
             + "The operator answers for the copy; the gateway vouches for neither."
@@ -172,16 +179,33 @@ def _edition(
     )
 
 
-def _joined(
-    reading: Reading, edition: Edition, catalogue: Catalogue, accepted: Path | None
-) -> Joined:
-    """What joins the list to the catalogue. Raises Unprocessable by row and column."""
+def _check_joins(reading: Reading, edition: Edition, catalogue: Catalogue) -> None:
     rows = {row.number: row for row in reading.sheet.rows}
-    given = {entry.item.code: entry.joined for entry in reading.entries if entry.joined}
     for entry in reading.entries:
         for sentence in wrong_items(entry.joined, edition.kind, catalogue):
             reading.fault(rows[entry.row], "item", sentence, "join-item")
-    reading.check()
+
+
+async def _kept_joins(reader: Reader, stored: Sequence[Edition], options: dict[str, Any]) -> Joins:
+    """What the edition before this one, or this one itself, was joined to."""
+    same = [
+        one
+        for one in stored
+        if one.name == options["name"] and one.effective <= options["effective"]
+    ]
+    former = max(same, key=lambda one: one.effective, default=None)
+    return (await join_of(reader, former))[0] if former is not None else {}
+
+
+def _joined(
+    reading: Reading, edition: Edition, catalogue: Catalogue, kept: Joins, accepted: Path | None
+) -> Joined:
+    """What joins the list to the catalogue. Raises Unprocessable for the table of joins.
+
+    A code keeps its meaning from edition to edition, and so what it was joined to stays.
+    """
+    given = {code: items for code, items in kept.items() if code in edition.items}
+    given |= {entry.item.code: entry.joined for entry in reading.entries if entry.joined}
     if accepted is not None:
         given |= read_joins(sheet_of(accepted), edition, catalogue)
     return propose(list(edition.items.values()), catalogue, given)
@@ -190,7 +214,9 @@ def _joined(
 def _say(plan: Plan, reading: Reading, joined: Joined, options: dict[str, Any]) -> None:
     edition, dry = plan.edition, options["dry_run"]
     outcome = f"would be {plan.outcome}" if dry and plan.outcome != "unchanged" else plan.outcome
-    changes = compare(plan.former, edition) if plan.former is not None else []
+    changes: list[Change] = []
+    if plan.former is not None and plan.outcome != "unchanged":
+        changes = compare(plan.former, edition, options["confirmed"])
     mapped = sum(1 for items in joined.joins.values() if items)
     if options["as_json"]:
         said = {
@@ -205,7 +231,7 @@ def _say(plan: Plan, reading: Reading, joined: Joined, options: dict[str, Any]) 
         click.echo(f"  {line}")
     for line in reading.notices:
         click.echo(f"note: {line}")
-    if plan.former is not None:
+    if plan.former is not None and plan.outcome != "unchanged":
         click.echo(f"Since edition {plan.former.edition}:")
         click.echo(report(changes, options["language"]), nl=False)
     click.echo(

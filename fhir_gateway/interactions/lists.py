@@ -257,7 +257,8 @@ async def _guards(reader: Reader, plan: Plan) -> list[Any]:
     # another edition that is imported at the same time has other ids, but begins from this state
     prefix = f"{plan.edition.name}-"
     state = []
-    for stored in await _scan(reader, "CodeSystem", deleted=True):
+    deleted = await _scan(reader, "CodeSystem", deleted=True)
+    for stored in [*await _scan(reader, "CodeSystem"), *deleted]:
         if stored.id.startswith(prefix):
             state.append((stored.id, stored.version))
         elif f'"url":"{plan.edition.url}"'.encode() in stored.tail:
@@ -351,7 +352,7 @@ def _check_served(served: Edition, edition: Edition) -> None:
             f"served in edition {one.edition} and keeps its meaning: give the new item another",
             rule="catalogue-meaning",
         )
-        for one in reused(edition.all_items().values(), [served])
+        for one in reused(edition.all_items().values(), [served], edition.effective)
     ]
     if served.edition == edition.edition:
         issues += [

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from fhir_gateway.terminology.catalogue import Item
@@ -54,8 +54,13 @@ SORTS: Mapping[Sort, tuple[str, str]] = {
 }
 
 
-def compare(old: Edition, new: Edition) -> list[Change]:
-    """Every change from the old edition to the new one, sorted as a report shows them."""
+def compare(old: Edition, new: Edition, confirmed: Collection[str] = ()) -> list[Change]:
+    """Every change from the old edition to the new one, sorted as a report shows them.
+
+    `confirmed` are codes of which a person said that only the name is another; of an edition that
+    is stored somebody did.
+    """
+    sure = frozenset(new.items) if new.stored else frozenset(confirmed)
     changes: list[Change] = []
     for code, item in new.items.items():
         before = old.items.get(code) or old.retired.get(code)
@@ -64,7 +69,7 @@ def compare(old: Edition, new: Edition) -> list[Change]:
             continue
         if code not in old.items:
             changes.append(Change("reinstated", code, item.name_zh or item.name_en))
-        changes += _changed(before, item)
+        changes += _changed(before, item, sure=code in sure)
     changes += [
         Change("retired", code, item.name_zh or item.name_en)
         for code, item in old.items.items()
@@ -74,8 +79,8 @@ def compare(old: Edition, new: Edition) -> list[Change]:
     return sorted(changes, key=lambda one: order.index(one.sort))
 
 
-def _changed(old: Item, new: Item) -> Iterator[Change]:
-    refused = {one.column for one in other_meaning(old, new)}
+def _changed(old: Item, new: Item, *, sure: bool) -> Iterator[Change]:
+    refused = {one.column for one in other_meaning(old, new)} - ({"name_zh"} if sure else set())
     name = new.name_zh or new.name_en
     for one in differences(old, new):
         if one.column == "validity_source" and not (one.old and one.new):
@@ -139,9 +144,12 @@ def _from_to(which: str, column: str, one: Change, language: Language) -> str:
 
 def _meaning(which: str, column: str, one: Change, language: Language) -> str:
     said = _from_to(which, column, one, language)
+    only_name = one.column == "name_zh"
     if language == "zh":
-        return f"{said}，已用代码不得改作他用，请为新项目另编代码"
-    return f"{said}; a code that was used keeps its meaning, give the new item its own"
+        hint = "；若仅名称变更，导入时请以--same-meaning确认" if only_name else ""
+        return f"{said}，已用代码不得改作他用，请为新项目另编代码{hint}"
+    hint = ", or confirm with --same-meaning that only the name is another" if only_name else ""
+    return f"{said}; a code that was used keeps its meaning, give the new item its own{hint}"
 
 
 def _window_words(which: str, column: str, one: Change, language: Language) -> str:

@@ -84,11 +84,15 @@ class Entry(NamedTuple):
 
 @dataclass(slots=True)
 class Reading:
-    """A sheet being read: entries, faults, and what a person should look at."""
+    """A sheet being read: entries, faults, and what a person should look at.
+
+    `codes` are all codes and the first row of each, those of rows with faults too.
+    """
 
     sheet: Sheet
     header: Header
     entries: list[Entry] = field(default_factory=list)
+    codes: dict[str, int] = field(default_factory=dict)
     issues: list[Issue] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
 
@@ -120,7 +124,6 @@ def read_entries(sheet: Sheet, header: Header, kind: Kind, *, name: str, edition
         entry = _entry(reading, row, kind, name, edition)
         if entry is not None:
             reading.entries.append(entry)
-    _check_codes(reading)
     _check_names(reading)
     _relate_loinc(reading)
     if not reading.entries and not reading.issues:
@@ -189,6 +192,10 @@ def _text(reading: Reading, row: Row, name: str) -> str:
 def _check_identity(reading: Reading, row: Row, cells: Mapping[str, str]) -> None:
     """Code and name of an item, and what else has to have a certain form."""
     code = cells["code"]
+    first = reading.codes.setdefault(code, row.number) if code else row.number
+    if first != row.number:
+        sentence = f"the code {code} stands in row {first} already"
+        reading.fault(row, "code", sentence, "list-twice")
     if not cells["name_zh"]:
         reading.fault(row, "name_zh", "the item has no name", "list-name")
     if not code:
@@ -252,16 +259,6 @@ def _days(reading: Reading, row: Row, text: str) -> int:
 # -- the list as a whole ---------------------------------------------------------------------------
 
 
-def _check_codes(reading: Reading) -> None:
-    seen: dict[str, int] = {}
-    rows = {row.number: row for row in reading.sheet.rows}
-    for entry in reading.entries:
-        first = seen.setdefault(entry.item.code, entry.row)
-        if first != entry.row:
-            sentence = f"the code {entry.item.code} stands in row {first} already"
-            reading.fault(rows[entry.row], "code", sentence, "list-twice")
-
-
 def _check_names(reading: Reading) -> None:
     """The same name under two codes may be meant (two specimens), so it is told and no fault."""
     seen: dict[tuple[str, ...], Entry] = {}
@@ -293,14 +290,16 @@ def _relation(code: str, codes: Sequence[str]) -> str:
     return "exact" if codes.count(code) == 1 else "broader"
 
 
-def check_meaning(reading: Reading, editions: Sequence[Edition], confirmed: Sequence[str]) -> None:
-    """Raises Unprocessable, by row and column, for codes that had another meaning in the list.
+def check_meaning(
+    reading: Reading, editions: Sequence[Edition], effective: str, confirmed: Sequence[str]
+) -> None:
+    """Adds a fault by row and column for every code that had another meaning in the list.
 
     `confirmed` are codes of which a person said that only the name is another.
     """
     rows = {entry.item.code: entry.row for entry in reading.entries}
     by_number = {row.number: row for row in reading.sheet.rows}
-    for one in reused((entry.item for entry in reading.entries), editions, confirmed):
+    for one in reused((entry.item for entry in reading.entries), editions, effective, confirmed):
         for difference in one.differences:
             hint = (
                 f", or say --same-meaning {one.code} when only the name is another"
@@ -313,7 +312,6 @@ def check_meaning(reading: Reading, editions: Sequence[Edition], confirmed: Sequ
             )
             reading.fault(by_number[rows[one.code]], difference.column, sentence, "list-meaning")
     for code in confirmed:
-        if code not in rows:
+        if code not in reading.codes:
             sentence = f"--same-meaning {code}: the list has no such code"
             reading.issues.append(reading.sheet.issue("list-code", sentence))
-    reading.check()

@@ -71,6 +71,10 @@ class Edition:
         """Whether it is the project's own catalogue, and no list that somebody imported."""
         return self.url in SYSTEMS
 
+    def has(self, code: str) -> bool:
+        """Whether the code stands on it, or did in an earlier edition."""
+        return code in self.items or code in self.retired
+
     def all_items(self) -> Mapping[str, Item]:
         """The items and the retired ones."""
         return {**self.items, **self.retired}
@@ -186,19 +190,24 @@ class Reused(NamedTuple):
 
 
 def reused(
-    items: Iterable[Item], editions: Iterable[Edition], confirmed: Iterable[str] = ()
+    items: Iterable[Item],
+    editions: Iterable[Edition],
+    effective: str,
+    confirmed: Iterable[str] = (),
 ) -> list[Reused]:
-    """Codes that would change their meaning, with what differs; one line for each code.
+    """Codes that would change their meaning from `effective` on, with what differs.
 
-    `confirmed` are codes of which a person said that only the name is another.
+    Each is compared with the last edition before it and the first after it that have the code:
+    what they mean was accepted step by step. `confirmed` are codes of which a person said that
+    only the name is another.
     """
-    known = sorted(editions, key=lambda one: one.effective, reverse=True)
+    known = sorted(editions, key=lambda one: one.effective)
+    before = [one for one in reversed(known) if one.effective <= effective]
+    after = [one for one in known if one.effective > effective]
     sure, found = frozenset(confirmed), []
     for item in items:
-        for edition in known:
-            former = edition.all_items().get(item.code)
-            if former is None:
-                continue
+        for edition in _next_to(item.code, before, after):
+            former = edition.items.get(item.code) or edition.retired[item.code]
             other = tuple(
                 one
                 for one in other_meaning(former, item)
@@ -208,6 +217,14 @@ def reused(
                 found.append(Reused(item.code, edition.edition, other))
                 break
     return found
+
+
+def _next_to(code: str, *directions: Sequence[Edition]) -> Iterator[Edition]:
+    """In each direction the first edition that has a code."""
+    for editions in directions:
+        nearest = next((one for one in editions if one.has(code)), None)
+        if nearest is not None:
+            yield nearest
 
 
 def deciding_differences(served: Edition, edition: Edition) -> Iterator[tuple[str, Difference]]:
