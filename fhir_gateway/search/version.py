@@ -11,7 +11,8 @@ is brought up to date is in docs/operate.md, section Upgrade.
 from __future__ import annotations
 
 #: 1: every search parameter of R4, with texts of tokens, UCUM base units, pinyin and composites.
-#: 2: identifiers under the preferred name of their system; local codes that no map knows.
+#: 2: identifiers under the preferred name of their system; local codes that no map knows; the
+#: mother's maiden name.
 INDEX_VERSION = 2
 
 _DIGEST, _MADE, _BITS = 32, 16, 0xFFFF
