@@ -22,6 +22,7 @@ from fhir_gateway.context import Gateway
 from fhir_gateway.errors import GatewayError
 from fhir_gateway.interactions.jobs import work
 from fhir_gateway.interactions.reindex import run
+from fhir_gateway.interactions.remap_plan import Watch
 from fhir_gateway.rest.later import WORKS
 from fhir_gateway.settings import Settings, load_settings
 
@@ -43,8 +44,9 @@ _NICENESS = 10
 )
 @click.option("--delay", type=float, default=0.0, hidden=True, help="Seconds to wait before.")
 def command(with_server: bool, delay: float, **chosen: Any) -> None:  # fmt: skip
-    """Do long work until a signal: exports and other answers that come later. After an upgrade
-    it first brings search rows up to date, where that is needed (fhir-gateway reindex).
+    """Do long work until a signal: exports and other answers that come later, and following maps
+    of local codes that have changed (fhir-gateway remap). After an upgrade it first brings search
+    rows up to date, where that is needed (fhir-gateway reindex).
 
     A worker that is killed loses nothing: another one goes on from the last checkpoint, at the
     latest 30 seconds later. On a signal the job under way is given back at once.
@@ -76,7 +78,7 @@ async def _work(settings: Settings, *, with_server: bool, delay: float) -> None:
     watch = asyncio.create_task(_leave_writing(gateway, stop)) if with_server else None
     try:
         await run(gateway, stop)
-        await work(gateway, WORKS, stop)
+        await work(gateway, WORKS, stop, look=Watch(gateway).look)
     finally:
         if watch is not None:
             watch.cancel()

@@ -77,12 +77,23 @@ class Held:
 Work = Callable[[Held], Awaitable[Done]]
 
 
-async def work(gateway: Gateway, works: Mapping[str, Work], stop: asyncio.Event) -> None:
-    """Does jobs until `stop` is set. A store that cannot be reached is tried again."""
+async def work(
+    gateway: Gateway,
+    works: Mapping[str, Work],
+    stop: asyncio.Event,
+    *,
+    look: Callable[[], Awaitable[None]] | None = None,
+) -> None:
+    """Does jobs until `stop` is set. A store that cannot be reached is tried again.
+
+    `look` sees before each look for work what else there is to do, and makes jobs of it.
+    """
     loop = asyncio.get_running_loop()
     tidied = 0.0
     while not stop.is_set():
         try:
+            if look is not None:
+                await look()
             if await work_once(gateway, works, stop):
                 continue
             if loop.time() - tidied > TIDY_SECONDS:

@@ -188,9 +188,11 @@ async def find_all(
     states: Iterable[str] = (),
     kind: str = "",
     owner: str | None = None,
+    prefix: str = "",
     limit: int = 1_000,
 ) -> list[Job]:
-    """Jobs, newest first: in these states, of this kind, of this owner, where given."""
+    """Jobs, newest first: in these states, of this kind, of this owner, with an id that begins so,
+    where given."""
     terms, values = ["1 = 1"], list[Any]()
     if wanted := tuple(states):
         terms.append(f"state IN ({', '.join('?' * len(wanted))})")
@@ -201,6 +203,9 @@ async def find_all(
     if owner is not None:
         terms.append("owner = ?")
         values.append(owner)
+    if prefix:
+        terms.append("id >= ? AND id < ?")
+        values += (prefix, prefix + "\x7f")
     sql = (
         f"SELECT {COLUMNS} FROM job WHERE {' AND '.join(terms)} "  # noqa: S608 - constants
         "ORDER BY created DESC, id DESC LIMIT ?"
