@@ -68,6 +68,10 @@ SEARCHES = [
     "ValueSet?url=http://a.test/x", "ValueSet?url:below=http://a.test/x", "ValueSet?name=one",
     "ValueSet?status=draft,active&version=1", "RiskAssessment?probability=gt0.5",
     "RiskAssessment?probability=0.2",
+    "Patient?gender:in=http://hl7.org/fhir/ValueSet/administrative-gender",
+    "Observation?status:not-in=http://hl7.org/fhir/ValueSet/observation-status",
+    "Observation?status:not-in=http://hl7.org/fhir/ValueSet/publication-status",
+    "Observation?code:below=http://terminology.hl7.org/CodeSystem/v3-ActCode|IMP",
 ]  # fmt: skip
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from running import Running
 
+from fhir_gateway.terminology.catalogue import IMAGING_SYSTEM, LAB_SYSTEM, load_catalogue
+
 Resource = dict[str, Any]
 
+FOLDER = Path(__file__).resolve().parents[2] / "terminology"
 ANIMALS = "http://sets.test/animals"
 PETS = "http://sets.test/ValueSet/pets"
 
@@ -139,9 +143,7 @@ def test_pages_say_what_was_asked(client: Running, farm: dict[str, str]) -> None
     assert len(seen) == len(set(seen)) == 5
 
 
-def test_a_value_set_that_changes_is_asked_as_it_is(
-    client: Running, farm: dict[str, str]
-) -> None:
+def test_a_value_set_that_changes_is_asked_as_it_is(client: Running, farm: dict[str, str]) -> None:
     url = "http://sets.test/ValueSet/changing"
     query = f"Observation?patient={farm['patient']}&code:in={url}"
     assert issue(client, query)["code"] == "not-found"
@@ -172,9 +174,7 @@ def test_a_value_set_that_changes_is_asked_as_it_is(
         ("code:in=", "invalid", "no value"),
     ],
 )
-def test_refusals(
-    client: Running, farm: dict[str, str], query: str, code: str, words: str
-) -> None:
+def test_refusals(client: Running, farm: dict[str, str], query: str, code: str, words: str) -> None:
     told = issue(client, f"Observation?patient={farm['patient']}&{query}")
     assert told["code"] == code
     assert words in told["diagnostics"]
@@ -210,10 +210,25 @@ def test_the_plan_is_explained(client: Running, farm: dict[str, str]) -> None:
     assert entry["resourceType"] == "Parameters"
 
 
+def test_the_catalogue_is_searched_by_class_and_as_a_whole(client: Running) -> None:
+    items = load_catalogue(FOLDER)
+    ct = next(one for one in items.of("imaging") if one.modality == "CT")
+    lab = items.of("lab")[0]
+    patient = client.post("/fhir/Patient", {"resourceType": "Patient"}).json()["id"]
+    names = {"patient": patient} | {
+        name: result(client, patient, {"system": item.system, "code": item.code})
+        for name, item in (("ct", ct), ("lab", lab))
+    }
+    bound = f"Observation?patient={patient}"
+    assert found(client, names, f"{bound}&code:below={IMAGING_SYSTEM}|group:CT") == {"ct"}
+    assert found(client, names, f"{bound}&code:above={ct.system}|{ct.code}") == {"ct"}
+    lab_set = LAB_SYSTEM.replace("CodeSystem", "ValueSet")
+    assert found(client, names, f"{bound}&code:in={lab_set}") == {"lab"}
+    assert found(client, names, f"{bound}&code:not-in={lab_set}") == {"ct"}
+
+
 def test_lastn_and_the_post_of_a_search(client: Running, farm: dict[str, str]) -> None:
-    newest = client.get(
-        f"/fhir/Observation/$lastn?patient={farm['patient']}&code:in={PETS}&max=5"
-    )
+    newest = client.get(f"/fhir/Observation/$lastn?patient={farm['patient']}&code:in={PETS}&max=5")
     assert newest.status_code == 200, newest.text
     assert len(newest.json()["entry"]) == 2
     form = f"patient={farm['patient']}&code:in={quote(PETS)}"
