@@ -37,6 +37,7 @@ from fhir_gateway.terminology.catalogue_diff import told
 from fhir_gateway.terminology.catalogue_join import Joins, join_map, joins_of, list_of
 from fhir_gateway.terminology.catalogue_resource import LIST_KIND, PANEL_SYSTEM
 from fhir_gateway.terminology.edition import (
+    SYSTEM_ROOT,
     Edition,
     deciding_differences,
     edition_of,
@@ -120,7 +121,9 @@ async def join_of(reader: Reader, edition: Edition) -> tuple[Joins, str]:
 
 async def list_maps(reader: Reader) -> list[Resource]:
     """The ConceptMaps that join imported lists to the catalogue."""
-    maps = [parse(stored.whole()) for stored in await _scan(reader, "ConceptMap")]
+    source = f'"source":"{SYSTEM_ROOT}'.encode()  # most maps are of institutions' own codes
+    found = await _scan(reader, "ConceptMap")
+    maps = [parse(stored.whole()) for stored in found if source in stored.tail]
     return [one for one in maps if list_of(one)]
 
 

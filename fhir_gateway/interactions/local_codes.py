@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -18,10 +18,12 @@ from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Forbidden, Issue, Unprocessable
 from fhir_gateway.fhir.wire import parse
 from fhir_gateway.interactions.institutions import institutions_at
+from fhir_gateway.interactions.lists import list_maps
 from fhir_gateway.interactions.steps import Guards, Step
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
 from fhir_gateway.store.changes import Settled
 from fhir_gateway.store.store import Reader, Stored
+from fhir_gateway.terminology.catalogue_join import ListCodes, list_codes
 from fhir_gateway.terminology.local_codes import LocalCodes
 from fhir_gateway.terminology.local_map import LocalMap, Row
 from fhir_gateway.terminology.local_map_check import clash, key_of
@@ -57,8 +59,9 @@ async def catch_up(gateway: Gateway, institution: str | None) -> None:
             if codes.epoch < reader.epoch:
                 before = codes.t
                 changed = await _changed(reader, codes)
+                lists = await _lists(reader, codes, changed)
                 if codes.t == before:  # else another task was faster
-                    codes.turn(epoch=reader.epoch, t=reader.t, changed=changed)
+                    codes.turn(epoch=reader.epoch, t=reader.t, changed=changed, lists=lists)
             mine = sorted(map for map, whose in codes.known.items() if whose == id)
             rows = [row for map in mine for row in await _rows(reader, codes, map, id)]
             if codes.epoch == reader.epoch and codes.t <= reader.t:
@@ -103,6 +106,16 @@ async def _changed(reader: Reader, codes: LocalCodes) -> dict[str, str | None]:
         if len(versions) < _PAGE:
             return changed
         before = (versions[-1].t, versions[-1].n, versions[-1].i)
+
+
+async def _lists(
+    reader: Reader, codes: LocalCodes, changed: Mapping[str, str | None]
+) -> ListCodes | None:
+    """The codes of imported lists, when a map was changed that is no institution's."""
+    others = [id for id, whose in changed.items() if whose is None and id not in codes.known]
+    if codes.t >= 0 and not others:
+        return None
+    return list_codes(await list_maps(reader), codes.catalogue)
 
 
 def _whose(stored: Stored) -> str | None:

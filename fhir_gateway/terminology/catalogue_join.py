@@ -273,8 +273,18 @@ def list_of(concept_map: Mapping[str, Any]) -> str:
 
 # -- for whoever codes -----------------------------------------------------------------------------
 
-#: (system, code) of an entry of a list -> the items of the catalogue that it is.
-ListCodes = Mapping[tuple[str, str], tuple[Item, ...]]
+
+class ListEntry(NamedTuple):
+    """What a code of a list is: items of the catalogue, and the map that says so."""
+
+    items: tuple[Item, ...]
+    source: str
+
+
+#: (system, code) of an entry of a list -> what it is.
+ListCodes = Mapping[tuple[str, str], ListEntry]
+
+NO_LISTS: ListCodes = MappingProxyType({})
 
 
 def list_codes(concept_maps: Iterable[Mapping[str, Any]], catalogue: Catalogue) -> ListCodes:
@@ -282,13 +292,13 @@ def list_codes(concept_maps: Iterable[Mapping[str, Any]], catalogue: Catalogue) 
 
     A code means the same in every edition; a later edition can only have been joined better.
     """
-    found: dict[tuple[str, str], tuple[Item, ...]] = {}
+    found: dict[tuple[str, str], ListEntry] = {}
     for one in sorted(concept_maps, key=lambda one: (one.get("date", ""), one.get("id", ""))):
-        system = list_of(one)
+        system, source = list_of(one), "|".join(filter(None, (one.get("url"), one.get("version"))))
         for code, items in joins_of(one).items() if system else ():
             known = tuple(catalogue.items[item] for item in items if item in catalogue.items)
             if known:
-                found[system, code] = known
+                found[system, code] = ListEntry(known, source)
     return MappingProxyType(found)
 
 
@@ -296,4 +306,5 @@ def items_of_list_coding(
     codes: ListCodes, system: str | None, code: str | None
 ) -> tuple[Item, ...]:
     """The items of the catalogue that a coding of an imported list is; empty when it is none."""
-    return codes.get((system or "", code or ""), ())
+    entry = codes.get((system or "", code or ""))
+    return entry.items if entry is not None else ()

@@ -1,9 +1,10 @@
 """Catalogue codings, added at ingest beside the hospital's own; nothing is ever removed.
 
-What the catalogue already codes is left alone. Else the institution's own map decides, then a
-LOINC code that says exactly one item. What nobody knows is stored, flagged by a tag and told to
-the caller, who counts it. docs/adr/0009 says why in this order. An added coding carries the map
-that it was made by; one that comes back is dropped and made anew.
+What the catalogue already codes is left alone. Else the institution's own map decides, then a code
+of an imported list that is joined to the catalogue, or a LOINC code that says exactly one item.
+What nobody knows is stored, flagged by a tag and told to the caller, who counts it. docs/adr/0009
+says why in this order. An added coding carries the map that it was made by; one that comes back is
+dropped and made anew.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 from fhir_gateway.settings import CANONICAL
 from fhir_gateway.terminology.catalogue import LOINC, SYSTEMS, Catalogue, item_code
+from fhir_gateway.terminology.catalogue_join import NO_LISTS, ListCodes
 from fhir_gateway.terminology.local_map import (
     USES,
     LocalMap,
@@ -41,10 +43,13 @@ _Changes = tuple[list[str], list[str]]
 class Coder:
     """A catalogue and the maps of all institutions. `add` is the context's Coder."""
 
-    __slots__ = ("_by_loinc", "_catalogue", "_maps", "_work")
+    __slots__ = ("_by_loinc", "_catalogue", "_lists", "_maps", "_work")
 
-    def __init__(self, catalogue: Catalogue, maps: Mapping[str, LocalMap]) -> None:
-        """`maps` by the institutions' logical ids."""
+    def __init__(
+        self, catalogue: Catalogue, maps: Mapping[str, LocalMap], lists: ListCodes = NO_LISTS
+    ) -> None:
+        """`maps` by the institutions' logical ids, `lists` what imported lists are joined to."""
+        self._lists = lists
         self._catalogue = catalogue
         self._by_loinc = catalogue.by_loinc
         self._maps = maps
@@ -194,11 +199,25 @@ class Coder:
             if meaning is not None:
                 return meaning
         for coding in concept.get("coding", ()):
+            if meaning := self._listed(use, coding, stated):
+                return meaning
             if coding.get("system") == LOINC:
                 item = self._by_loinc.get(coding.get("code", ""))
                 if item and compare_specimens(stated.specimen, item.specimen) is not False:
                     return Meaning((item,), f"{item.system}|{item.edition}")
         return None
+
+    def _listed(self, use: Use, coding: Mapping[str, Any], stated: Stated) -> Meaning | None:
+        """What a code of an imported list is; a result is one item, in a specimen of that item."""
+        entry = self._lists.get((coding.get("system", ""), coding.get("code", "")))
+        if entry is None:
+            return None
+        first = entry.items[0]
+        if use == "result" and (
+            len(entry.items) > 1 or compare_specimens(stated.specimen, first.specimen) is False
+        ):
+            return None
+        return Meaning(entry.items, entry.source)
 
 
 def _stated(observation: Mapping[str, Any]) -> Stated:

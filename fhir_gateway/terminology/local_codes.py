@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fhir_gateway.terminology.catalogue import Catalogue
+from fhir_gateway.terminology.catalogue_join import NO_LISTS, ListCodes
 from fhir_gateway.terminology.coder import Coder
 from fhir_gateway.terminology.local_map import LocalMap, Row, local_map
 
@@ -31,15 +32,29 @@ class LocalCodes:
         self.known: dict[str, str] = {}
         self.loaded: set[str] = set()
         self._merged: dict[str, LocalMap] = {}
+        self._lists: ListCodes = NO_LISTS
         self._use()
 
     def holds(self, institution: str, epoch: int) -> bool:
         """Whether what is known of an institution is as of this epoch, or newer. Hot."""
         return epoch <= self.epoch and institution in self.loaded
 
-    def turn(self, *, epoch: int, t: int, changed: Mapping[str, str | None]) -> None:
-        """Moves on to an epoch: `changed` are maps that were stored or taken back (None)."""
+    def turn(
+        self,
+        *,
+        epoch: int,
+        t: int,
+        changed: Mapping[str, str | None],
+        lists: ListCodes | None = None,
+    ) -> None:
+        """Moves on to an epoch: `changed` are maps that were stored or taken back (None).
+
+        `lists` are the codes of imported lists, None when they are as they were.
+        """
         self.epoch, self.t = epoch, t
+        if lists is not None and lists != self._lists:
+            self._lists = lists
+            self._use()
         for id, institution in changed.items():
             before = self.known.pop(id, None)
             if institution is not None:
@@ -62,5 +77,5 @@ class LocalCodes:
             self._use()
 
     def _use(self) -> None:
-        self.coder = Coder(self.catalogue, {**self.tables, **self._merged})
+        self.coder = Coder(self.catalogue, {**self.tables, **self._merged}, self._lists)
         self.coders: tuple[Add, ...] = (self.coder.add,)

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from fhir_gateway.terminology.catalogue import SYSTEMS, Item
+from fhir_gateway.settings import CANONICAL
+from fhir_gateway.terminology.catalogue import Item
 from fhir_gateway.terminology.specimen import compare_specimens
 from fhir_gateway.terminology.unit import compare_units
 
@@ -21,6 +22,7 @@ USES: tuple[Use, ...] = ("result", "order")
 _STANDARD = (
     "http://loinc.org", "http://snomed.info", "http://hl7.org/", "http://terminology.hl7.org/",
     "http://dicom.nema.org/", "http://unitsofmeasure.org", "urn:oid:2.16.840.1.113883.6.",
+    f"{CANONICAL}/CodeSystem/",
 )  # fmt: skip
 
 
@@ -121,7 +123,7 @@ def local_map(institution: str, rows: Sequence[Row]) -> LocalMap:
 
 def is_standard(system: str) -> bool:
     """Whether a code system is a published one, so that its codes are nobody's own."""
-    return system in SYSTEMS or system.startswith(_STANDARD)
+    return system.startswith(_STANDARD)
 
 
 def overlap(one: Row, other: Row) -> bool:
