@@ -17,6 +17,9 @@ from fhir_gateway.terminology.service_validate import Coding
 
 Resource = Mapping[str, Any]
 
+#: Codings of one CodeableConcept.
+MOST_CODINGS = 50
+
 
 async def asked_of(gateway: Gateway, call: Call) -> Terminology:
     """The terminology that answers a call: what is in force, and what the call brings along.
@@ -96,6 +99,12 @@ def codings(call: Call, *, system: str, version: str) -> list[Coding]:
     if call.one("coding") is not None:
         return [_coding(one.value, "Coding", call.value("display") or "")]
     listed = one.value.get("coding", ())
+    if len(listed) > MOST_CODINGS:
+        raise Invalid(
+            f"A concept has at most {MOST_CODINGS} codings here",
+            expression=one.expression,
+            rule="parameter",
+        )
     return [
         _coding(value, f"CodeableConcept.coding[{number}]") for number, value in enumerate(listed)
     ]

@@ -181,8 +181,10 @@ async def _in_system(gateway: Gateway, known: Terminology, call: Call) -> Verdic
     given = codings(call, system=url, version=version)
     if not url and any(not one.system for one in given):
         raise Invalid("Say in which code system: give url", expression="url", rule="required")
-    inside = [_inside(one, url, version) for one in given]
-    return known.validate_code(inside, checking=_checking(call))
+    inside, checking = [_inside(one, url, version) for one in given], _checking(call)
+    if not any(one.display for one in inside):
+        return known.validate_code(inside, checking=checking)
+    return await asyncio.to_thread(known.validate_code, inside, checking=checking)
 
 
 def _inside(one: Coding, url: str, version: str) -> Coding:

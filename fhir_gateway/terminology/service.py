@@ -56,6 +56,7 @@ class Terminology:
     def beside(self, resources: Sequence[Resource]) -> Terminology:
         """The same with more CodeSystems, ValueSets and ConceptMaps, which go before what is here:
         for one question alone (tx-resource, an inline codeSystem)."""
+        resources = [one for one in resources if one.get("content") != "supplement"]
         if not resources:
             return self
         of = {type: [one for one in resources if one.get("resourceType") == type]
@@ -138,6 +139,7 @@ class Terminology:
         """Whether a code is in a value set; None when that cannot be known here.
 
         An empty `system` asks for the code in any system, as a FHIR `code` element is bound.
+        Raises Unprocessable for a value set that contradicts itself.
         """
         listing = self._known(value_set)
         if listing is None:

@@ -45,6 +45,8 @@ class Library:
     ) -> None:
         """`today` is the date on which a version must hold that nobody names; "" for any."""
         self.today = today
+        #: Codes by their names, for each system that somebody gave a wrong name in.
+        self.named: dict[int, dict[str, str]] = {}
         self._systems = _by_url((one.url, one.version, one) for one in systems)
         self._value_sets = _by_url(_named(one) for one in value_sets)
         self._concept_maps = _by_url(_named(one) for one in concept_maps)

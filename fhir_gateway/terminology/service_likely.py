@@ -101,7 +101,8 @@ def _spellings(code: str) -> Iterator[str]:
 
 
 def code_named(system: System, display: str, names: dict[str, str]) -> str:
-    """The code that a name belongs to, "" for none. `names` is kept by the caller, for speed."""
+    """The code that a name belongs to, "" for none. `names` is filled at the first question
+    and kept by the caller."""
     if not names:
         listing = system.concepts()
         for number, concept in enumerate(listing if listing is not None else ()):

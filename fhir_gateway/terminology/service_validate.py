@@ -320,7 +320,7 @@ class _Judge:
             f"'{one.value}' ({one.language})" if one.language else f"'{one.value}'"
             for one in wanted[:6]
         )
-        other = code_named(system, given, {})
+        other = code_named(system, given, self.library.named.setdefault(id(system), {}))
         more = self._more("display-of-other", display=given, other=other) if other else ""
         severity: Severity = "warning" if self.checking.lenient_display else "error"
         self._note("invalid", "invalid-display", "display", at="display", more=more,
