@@ -107,8 +107,9 @@ def _rest(open_access: bool, operations: tuple[Offered, ...]) -> bytes:
         "mode": "server",
         "documentation": (
             "Unknown search parameters are refused unless the request says Prefer: "
-            "handling=lenient; Bundle.link[self] tells what was applied. Literal references to "
-            "this server must name stored resources."
+            "handling=lenient; Bundle.link[self] tells what was applied. Coded values are searched "
+            "by value sets and hierarchies too (:in, :not-in, :below, :above). Literal references "
+            "to this server must name stored resources."
         ),
         "security": {"description": OPEN_ACCESS if open_access else _AUTHENTICATION},
         "resource": [
