@@ -13,9 +13,7 @@ from datetime import date, timedelta
 from typing import Any, NamedTuple
 
 from identity_errors import Draft, blunder, draft, slip
-from identity_people import Person, World
-
-from fhir_gateway.terminology.identifier import valid_id_number
+from identity_people import Person, World, with_check
 
 
 class Pair(NamedTuple):
@@ -164,8 +162,7 @@ def _near_numbers(world: World) -> Two:
     one = world.person(kind="card")
     other = world.person(kind="card", born=one.born, sex=one.sex)
     body = one.card[:14] + other.card[14:17]
-    card = next(body + last for last in "0123456789X" if valid_id_number(body + last))
-    return _drafts(world, one, replace(other, card=card))
+    return _drafts(world, one, replace(other, card=with_check(body)))
 
 
 def _same_latin_name(world: World) -> Two:

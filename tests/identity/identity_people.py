@@ -6,9 +6,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
+from itertools import accumulate
 from typing import Any
-
-from fhir_gateway.terminology.identifier import valid_id_number
 
 ID_SYSTEM = "urn:oid:2.16.840.1.113883.2.23.1.19.1"
 SOCIAL_SYSTEM = "urn:oid:2.16.840.1.113883.2.23.1.19.2"
@@ -54,6 +53,12 @@ DISTRICTS = ("东河", "西山", "南湖", "北坡", "中塘", "新港", "长桥
 CITIES = ("示例", "样本", "虚构")
 
 
+def with_check(body: str) -> str:
+    """Seventeen digits and their check digit (GB 11643)."""
+    total = sum(int(digit) * 2 ** (17 - place) for place, digit in enumerate(body))
+    return body + "10X98765432"[total % 11]
+
+
 @dataclass(frozen=True)
 class Person:
     """What is true of an artificial person. `home` numbers the household."""
@@ -90,8 +95,8 @@ class World:
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
         self._number = seed % 1_000 * 1_000_000
-        self._surnames = list(SURNAMES), list(SURNAMES.values())
-        self._common = [1 / (6 + place) for place in range(len(GIVEN))]
+        self._surnames = list(SURNAMES), list(accumulate(SURNAMES.values()))
+        self._common = list(accumulate(1 / (6 + place) for place in range(len(GIVEN))))
 
     def person(self, **known: Any) -> Person:
         """Somebody new; what is known is taken as it is."""
@@ -125,18 +130,19 @@ class World:
     def given(self, exact: int = 0) -> str:
         """A given name of one or two characters."""
         length = exact or self.chance.choices((1, 2), (18, 82))[0]
-        return "".join(self.chance.choices(GIVEN, self._common, k=length))
+        return "".join(self.chance.choices(GIVEN, cum_weights=self._common, k=length))
 
     def surname(self) -> str:
         """A surname."""
-        return self.chance.choices(*self._surnames)[0]
+        names, shares = self._surnames
+        return self.chance.choices(names, cum_weights=shares)[0]
 
     def card(self, born: date, sex: str) -> str:
         """A number with a right check digit under an area code that no region has."""
         chance = self.chance
         order = chance.randrange(500) * 2 + (sex == "male")
         body = f"99{chance.randrange(10_000):04d}{born:%Y%m%d}{order % 1000:03d}"
-        return next(body + last for last in "0123456789X" if valid_id_number(body + last))
+        return with_check(body)
 
     def phone(self) -> str:
         """A number of a series that is given to nobody."""
