@@ -35,13 +35,13 @@ class Looked(NamedTuple):
     display: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # the same is only itself: comparing all of it is no use
 class Terminology:
     """Everything that is known. `today` is the day on which editions must hold, "" for any."""
 
-    systems: Sequence[System] = ()
-    value_sets: Sequence[Resource] = ()
-    concept_maps: Sequence[Resource] = ()
+    systems: Sequence[System] = field(default=(), repr=False)  # a repr of it all takes 100 ms
+    value_sets: Sequence[Resource] = field(default=(), repr=False)
+    concept_maps: Sequence[Resource] = field(default=(), repr=False)
     today: str = ""
     _listings: dict[str, Listing] = field(default_factory=dict, repr=False, compare=False)
     _codes: dict[str, frozenset[tuple[str, str]]] = field(
