@@ -62,7 +62,7 @@ def test_of_ten_thousand_pairs_none_of_two_people_is_linked() -> None:
     """The pairs of two people are chosen because they look alike: precision is among these."""
     found = tally(1, MODEST)
     assert found.wrong == []
-    assert found.linked / found.same > 0.45
+    assert found.linked / found.same > 0.4
     assert found.proposed / found.same > 0.9
     assert found.proposed / (found.proposed + found.wrongly_proposed) > 0.96
 
