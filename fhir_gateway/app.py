@@ -131,14 +131,18 @@ async def open_gateway(
     clock: Clock | None = None,
     audit: bool = True,
     count: Counter = lambda name, by: None,
+    begin: bool = True,
 ) -> Gateway:
-    """The gateway without doors, as commands and jobs use it; its store wants to be closed."""
+    """The gateway without doors, as commands and jobs use it; its store wants to be closed.
+
+    Without `begin` an address that holds no store yet is refused.
+    """
     check_open_access(settings)
     clock = clock or SystemClock()
     vocabulary = load_vocabulary(settings.terminology)
     maps = load_concept_maps(Path(settings.mappings) / "concepts", vocabulary.catalogue)
     naming = load_naming(settings.profiles)
-    store, extractor = await _open_store(settings, clock, naming)
+    store, extractor = await _open_store(settings, clock, naming, begin=begin)
     gateway = Gateway(
         settings=settings,
         store=store,
@@ -179,7 +183,7 @@ def _derivers(settings: Settings, naming: Naming) -> tuple[Deriver, ...]:
 
 
 async def _open_store(
-    settings: Settings, clock: Clock, naming: Naming
+    settings: Settings, clock: Clock, naming: Naming, *, begin: bool
 ) -> tuple[AnyStore, Extractor]:
     """The store and the extractor that is keyed by the store's own secret.
 
@@ -198,6 +202,7 @@ async def _open_store(
         rows=rows,
         search_budget=settings.search_budget,
         index=version_of(naming.digest),
+        begin=begin,
     )
     extractor = Extractor(store.index_key, settings.zone, naming)
     made.append(Recurring(extractor))

@@ -27,6 +27,7 @@ COMMANDS: dict[str, str] = {
     "replay": "Decide again what was decided, and compare.",
     "backup": "Copy a SQLite store into a file while the gateway serves.",
     "copy": "Move a store to another database, SQLite or PostgreSQL.",
+    "remap": "Let what is stored follow a map of local codes that has changed.",
     "reindex": "Bring search rows up to date after an upgrade, while the gateway serves.",
     "check": "Check the installation, the data folders and the store.",
 }

@@ -28,7 +28,7 @@ def with_gateway(function: Callable[..., Awaitable[None]]) -> Callable[..., None
     def run(database: str | None, terminology: str | None, **options: Any) -> None:
         async def opened() -> None:
             settings = load_settings(database=database, terminology=terminology)
-            gateway = await open_gateway(settings)
+            gateway = await open_gateway(settings, begin=False)
             try:
                 await function(gateway, **options)
             finally:

@@ -12,7 +12,7 @@ import apsw
 import click
 
 from fhir_gateway.app import open_gateway, profile_resources
-from fhir_gateway.errors import GatewayError, Unavailable
+from fhir_gateway.errors import GatewayError, Invalid, Unavailable
 from fhir_gateway.fhir.definitions import definitions
 from fhir_gateway.recognition.rules import load_rule_set
 from fhir_gateway.search.registry import searchables
@@ -92,8 +92,17 @@ async def _rule_sets(settings: Settings) -> str:
     return ", ".join(found) or "none"
 
 
+#: A store that is not there is not made by looking at it.
+_NONE_YET = "none there yet: `serve`, `load` and `institution add` begin one"
+
+
 async def _store(settings: Settings) -> str:
-    gateway = await open_gateway(settings)
+    try:
+        gateway = await open_gateway(settings, begin=False)
+    except Invalid as error:
+        if error.issues[0].rule != "no-database":
+            raise
+        return _NONE_YET
     try:
         committed = await gateway.store.commit(ChangeSet(id=gateway.random(16)))
         async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
@@ -108,6 +117,8 @@ async def _integrity(settings: Settings) -> str:
     if not settings.database.startswith(SQLITE):
         return "left to PostgreSQL: see docs/operate.md"
     path = settings.database.removeprefix(SQLITE)
+    if not Path(path).is_file():  # noqa: ASYNC240 - nothing else waits
+        return _NONE_YET
     connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
     try:
         rows: list[Any] = connection.execute("PRAGMA quick_check").fetchall()

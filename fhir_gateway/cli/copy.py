@@ -73,7 +73,7 @@ async def _side(database: str, *, create: bool) -> Any:
     if database.startswith(SQLITE):
         return copying_sqlite.open_side(database.removeprefix(SQLITE), now=now, create=create)
     if database.startswith(POSTGRES):
-        return await copying_postgres.open_side(database, now=now)
+        return await copying_postgres.open_side(database, now=now, create=create)
     raise Invalid("a store is sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME")
 
 

@@ -54,7 +54,7 @@ def import_(file: Path, database: str | None, terminology: str | None, *, dry_ru
 
 
 async def _store(settings: Any, found: list[dict[str, Any]]) -> Counter[str]:
-    gateway = await open_gateway(settings)
+    gateway = await open_gateway(settings, begin=False)
     try:
         entries = [
             BundleEntry(None, "PUT", f"VerificationResult/{one['id']}", render(one))

@@ -86,7 +86,7 @@ async def add(settings: Settings, **options: Any) -> None:
     issues = problems(entry, load_areas(settings.terminology))
     if issues:
         raise Unprocessable(issues=tuple(issues))
-    async with gateway_of(settings) as gateway:
+    async with gateway_of(settings, begin=True) as gateway:
         known = (await institutions(gateway)).get(entry.id)
         entry = replace(entry, validation=mode or (known.validation if known else ""))
         outcome, token = await register(gateway, entry, with_token=not options["no_token"])

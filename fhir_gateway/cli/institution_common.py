@@ -48,8 +48,11 @@ async def _awaited(work: Awaitable[R]) -> R:
 
 
 @asynccontextmanager
-async def gateway_of(settings: Settings) -> AsyncIterator[Gateway]:
-    """The store, opened beside a running server or alone, in the little the registry needs."""
+async def gateway_of(settings: Settings, *, begin: bool = False) -> AsyncIterator[Gateway]:
+    """The store, opened beside a running server or alone, in the little the registry needs.
+
+    One that is not there is made with `begin`, else it is refused.
+    """
     clock, extractors = SystemClock(), list[Extractor]()
 
     def rows(type: str, resource: dict[str, Any]) -> IndexRows:
@@ -58,7 +61,7 @@ async def gateway_of(settings: Settings) -> AsyncIterator[Gateway]:
     naming = load_naming(settings.profiles)
     store = await open_store(
         settings.database, clock=clock, random=os.urandom, rows=rows,
-        index=version_of(naming.digest),
+        index=version_of(naming.digest), begin=begin,
     )  # fmt: skip
     try:
         extractors.append(Extractor(store.index_key, settings.zone, naming))

@@ -52,7 +52,9 @@ def _common(function: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 @asynccontextmanager
 async def _store(settings: Settings) -> AsyncIterator[Store]:
     """The store, without what a server needs beside it."""
-    store = await open_store(settings.database, clock=SystemClock(), random=os.urandom, index=0)
+    store = await open_store(
+        settings.database, clock=SystemClock(), random=os.urandom, index=0, begin=False
+    )
     try:
         yield store
     finally:

@@ -58,7 +58,7 @@ async def _run(settings: Settings, helpers: int, *, quiet: bool) -> bool:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    gateway = await open_gateway(settings)
+    gateway = await open_gateway(settings, begin=False)
     settle()
     began = time.monotonic()
     children: list[subprocess.Popen[bytes]] = []

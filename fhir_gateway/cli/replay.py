@@ -48,7 +48,8 @@ def command(ids: tuple[str, ...], everything: bool, database: str | None, as_jso
 
 
 async def _run(ids: tuple[str, ...], database: str | None, *, quiet: bool) -> dict[str, int]:
-    gateway = await open_gateway(load_settings(database=database, search_budget=_NO_BUDGET))
+    settings = load_settings(database=database, search_budget=_NO_BUDGET)
+    gateway = await open_gateway(settings, begin=False)
     counted = {"decisions": 0, "differ": 0}
     try:
         for id in ids:

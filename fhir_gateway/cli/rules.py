@@ -36,7 +36,7 @@ def _with_gateway(function: Callable[..., Awaitable[None]]) -> Callable[..., Non
     @wraps(function)
     def run(database: str | None, **options: Any) -> None:
         async def opened() -> None:
-            gateway = await open_gateway(load_settings(database=database))
+            gateway = await open_gateway(load_settings(database=database), begin=False)
             try:
                 await function(gateway, **options)
             finally:

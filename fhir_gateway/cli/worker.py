@@ -73,7 +73,7 @@ async def _work(settings: Settings, *, with_server: bool, delay: float) -> None:
         return
     except TimeoutError:
         os.nice(_NICENESS)
-    gateway = await open_gateway(settings)
+    gateway = await open_gateway(settings, begin=False)
     settle()
     watch = asyncio.create_task(_leave_writing(gateway, stop)) if with_server else None
     try:

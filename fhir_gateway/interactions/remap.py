@@ -28,7 +28,7 @@ from fhir_gateway.terminology.coder import Coder
 from fhir_gateway.terminology.local_map import USES, local_map
 from fhir_gateway.terminology.remapping import Changed, keys_of, read_changed
 
-__all__ = ["KIND", "Counts", "State", "rehearse", "told", "work"]
+__all__ = ["KIND", "Counts", "State", "counted", "rehearse", "told", "work"]
 
 #: Resources of a type that one page visits, whosever they are.
 VISIT = 2_000
@@ -118,11 +118,14 @@ async def rehearse(gateway: Gateway, order: Order) -> Counts:
 
 def told(order: Order, state: State) -> str:
     """How far a job is, for people."""
-    counts = state.counts
+    return f"{order.institution}: {state.part:.0%}, {counted(state.counts)}"
+
+
+def counted(counts: Counts) -> str:
+    """The figures of a job, for people."""
     return (
-        f"{order.institution}: {state.part:.0%}, {counts.looked} looked at, {counts.derived} with "
-        f"a changed code: {counts.mapped} became mapped, {counts.unmapped} became unmapped, "
-        f"{counts.other} have another item"
+        f"{counts.looked} looked at, {counts.derived} derived again: {counts.mapped} became "
+        f"mapped, {counts.unmapped} became unmapped, {counts.other} have another item"
     )
 
 

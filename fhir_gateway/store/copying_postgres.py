@@ -13,7 +13,7 @@ import asyncpg
 from fhir_gateway.errors import Conflict, Unavailable
 from fhir_gateway.store.copying import CHUNK, PIECE, Digest, Note, Row
 from fhir_gateway.store.postgres_durable import Address, address_of, connect_to_write
-from fhir_gateway.store.postgres_migrate import migrate
+from fhir_gateway.store.postgres_migrate import check_begun, migrate
 
 _NOTES = """
 CREATE TABLE IF NOT EXISTS copying (
@@ -129,13 +129,16 @@ def _names(columns: tuple[str, ...]) -> str:
     return ", ".join(f'"{name}"' for name in columns)
 
 
-async def open_side(url: str, *, now: int) -> PostgresSide:
+async def open_side(url: str, *, now: int, create: bool) -> PostgresSide:
     """The database as one side of a copy, its schema up to date.
 
-    Raises Unavailable when it cannot be reached, or when a gateway is just committing to it.
+    Raises Invalid when it holds nothing and nothing is to be created, Unavailable when it cannot
+    be reached, or when a gateway is just committing to it.
     """
     address: Address = address_of(url)
     connection = await connect_to_write(address)
+    if not create:
+        await check_begun(connection)
     await connection.execute(_FREE)
     if not await connection.fetchval(_IS_BEGUN):
         await migrate(connection, now=now, random=os.urandom)

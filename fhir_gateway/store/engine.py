@@ -12,6 +12,7 @@ from pathlib import Path
 import apsw
 
 from fhir_gateway.errors import Unavailable
+from fhir_gateway.store.refusals import no_database
 
 _FIXED = (3, 51, 3)
 _BACKPORTED = {(3, 44): 6, (3, 50): 7}
@@ -48,6 +49,12 @@ def create_file(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except FileExistsError:
         return
+
+
+def check_begun(path: Path) -> None:
+    """Raises Invalid when there is no store at a path, where none is to be begun."""
+    if not path.is_file() or not path.stat().st_size:
+        raise no_database(f"at {path}")
 
 
 def open_writer(path: Path) -> apsw.Connection:

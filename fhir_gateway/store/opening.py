@@ -24,11 +24,13 @@ async def open_store(
     rows: RowsOf | None = None,
     search_budget: int = 20_000,
     index: int = INDEX_VERSION,
+    begin: bool = True,
 ) -> AnyStore:
     """The open store, made when it is empty. Closed once.
 
     `index` is the version of the index rows that will be stored and searched for
-    (search/version.py); 0 for a command that does neither.
+    (search/version.py); 0 for a command that does neither. Without `begin` an address that
+    holds no store yet is refused: it was mistyped, or would be answered for as if it were empty.
 
     Raises Invalid for an address of neither kind, Unavailable when the store cannot be opened.
     """
@@ -36,11 +38,12 @@ async def open_store(
         return await open_sqlite(
             database.removeprefix(SQLITE),
             clock=clock, random=random, rows=rows, search_budget=search_budget, index=index,
+            begin=begin,
         )  # fmt: skip
     if database.startswith(POSTGRES):
         return await open_postgres(
             database, clock=clock, random=random, rows=rows, search_budget=search_budget,
-            index=index,
+            index=index, begin=begin,
         )  # fmt: skip
     raise Invalid(
         "database must be sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME", rule="database"

@@ -19,7 +19,7 @@ from fhir_gateway.store.draining import RowsOf
 from fhir_gateway.store.index_version import RAISE, STATE, index_of, raised
 from fhir_gateway.store.jobs import Command, Job
 from fhir_gateway.store.postgres_durable import address_of, connect_to_write
-from fhir_gateway.store.postgres_migrate import migrate
+from fhir_gateway.store.postgres_migrate import check_begun, migrate
 from fhir_gateway.store.postgres_pool import PostgresPool, is_lost, lost
 from fhir_gateway.store.postgres_reader import PostgresReader
 from fhir_gateway.store.postgres_sql import numbered
@@ -96,6 +96,7 @@ async def open_postgres(
     rows: RowsOf | None = None,
     search_budget: int = 20_000,
     index: int = INDEX_VERSION,
+    begin: bool = True,
 ) -> PostgresStore:
     """The store in that database (postgresql://USER:PASSWORD@HOST/NAME), its schema up to date.
 
@@ -107,6 +108,8 @@ async def open_postgres(
     """
     address = address_of(url)
     connection = await connect_to_write(address)
+    if not begin:
+        await check_begun(connection)
     await _prepare(connection, now=clock.now(), random=random, ours=index)
     writer = PostgresWriter(address, connection, now=clock.now, rows_of=rows, index=index)
     store = PostgresStore(writer, PostgresPool(address.url, index), search_budget=search_budget)

@@ -15,6 +15,7 @@ import asyncpg
 
 from fhir_gateway.errors import Unavailable
 from fhir_gateway.store import points
+from fhir_gateway.store.refusals import no_database
 
 #: The key of the advisory lock: "fhgw".
 LOCK = 0x66686777
@@ -71,6 +72,13 @@ async def migrate(
         if not connection.is_closed():
             await connection.execute("SELECT pg_advisory_unlock($1)", LOCK)
     return len(steps)
+
+
+async def check_begun(connection: asyncpg.Connection) -> None:
+    """Raises Invalid when the database holds no store, where none is to be begun."""
+    if await _number(connection) == 0:
+        connection.terminate()
+        raise no_database("in this database of PostgreSQL")
 
 
 async def _number(connection: asyncpg.Connection) -> int:

@@ -5,7 +5,13 @@ from __future__ import annotations
 import msgspec
 
 from fhir_gateway import errors
-from fhir_gateway.errors import GatewayError, Issue, MultipleMatches, PreconditionFailed
+from fhir_gateway.errors import (
+    GatewayError,
+    Invalid,
+    Issue,
+    MultipleMatches,
+    PreconditionFailed,
+)
 
 Match = tuple[str, str]  # (type, logical id)
 
@@ -29,6 +35,15 @@ class Refusal(msgspec.Struct, frozen=True, array_like=True):
     issues: list[tuple[str, str, str | None, str | None]]
     matches: list[Match] = []
     guard: int = -1
+
+
+def no_database(where: str) -> Invalid:
+    """The refusal of a command that looks at a store and was given an address without one."""
+    return Invalid(
+        f"There is no store {where}. Check the address; `fhir-gateway serve`, `load` and "
+        "`institution add` begin a new one",
+        rule="no-database",
+    )
 
 
 def refusal_of(error: GatewayError, *, guard: int = -1) -> Refusal:

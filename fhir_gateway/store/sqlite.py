@@ -22,7 +22,14 @@ from fhir_gateway.security.actor import Access
 from fhir_gateway.store import lock
 from fhir_gateway.store.changes import ChangeSet, Committed
 from fhir_gateway.store.draining import RowsOf
-from fhir_gateway.store.engine import check_engine, create_file, open_reader, open_writer, use_wal
+from fhir_gateway.store.engine import (
+    check_begun,
+    check_engine,
+    create_file,
+    open_reader,
+    open_writer,
+    use_wal,
+)
 from fhir_gateway.store.index_version import (
     RAISE,
     STATE,
@@ -268,8 +275,9 @@ async def open_sqlite(
     rows: RowsOf | None = None,
     search_budget: int = 20_000,
     index: int = INDEX_VERSION,
+    begin: bool = True,
 ) -> SqliteStore:
-    """The store in that file, which is made when missing.
+    """The store in that file, which is made when missing; refused (Invalid) without `begin`.
 
     `rows` derives index rows of journal entries (search.index); a store opened without it cannot
     read or search AuditEvent and GuidanceResponse while it is the writer. `index` is the version
@@ -278,6 +286,8 @@ async def open_sqlite(
     """
     check_engine()
     database = Path(os.path.abspath(path))  # noqa: ASYNC240 - no look at the disk
+    if not begin:
+        check_begun(database)
     create_file(database)
     store = SqliteStore(
         database, clock=clock, random=random, rows=rows, search_budget=search_budget, index=index
