@@ -33,13 +33,24 @@ _URL_SLICING = {
 }  # fmt: skip
 
 
-def snapshot(structure: Mapping[str, Any], resolve: Resolve) -> list[Element]:
-    """The elements of the snapshot of a constraint. `resolve` gives a StructureDefinition by url.
+def snapshot(
+    structure: Mapping[str, Any], resolve: Resolve, *, within: tuple[str, ...] = ()
+) -> list[Element]:
+    """The elements of the snapshot of a constraint. `resolve` gives a StructureDefinition by url;
+    `within` are the urls of those that are being made and need this one.
 
     Raises Unprocessable with every fault of the differential: elements that the base has not, a
-    base or a type that is not known, limits that are wider than the base's.
+    base or a type that is not known, limits that are wider than the base's, a profile that rests
+    on itself.
     """
-    url = str(structure.get("baseDefinition", ""))
+    own, url = str(structure.get("url", "")), str(structure.get("baseDefinition", ""))
+    if own in within:
+        raise Unprocessable(
+            f"{own} rests on itself: {' < '.join((*within, own))}",
+            expression="StructureDefinition.baseDefinition",
+            rule="profile-base",
+        )
+    chain = (*within, own)
     base = resolve(url)
     if base is None:
         raise Unprocessable(
@@ -47,7 +58,7 @@ def snapshot(structure: Mapping[str, Any], resolve: Resolve) -> list[Element]:
             expression="StructureDefinition.baseDefinition",
             rule="profile-base",
         )
-    draft = _Draft(elements_of(base, resolve), resolve, str(structure.get("url", "")))
+    draft = _Draft(elements_of(base, resolve, within=chain), resolve, chain)
     for number, given in enumerate(structure.get("differential", {}).get("element", ())):
         draft.where = f"StructureDefinition.differential.element[{number}]"
         draft.apply(given)
@@ -56,11 +67,13 @@ def snapshot(structure: Mapping[str, Any], resolve: Resolve) -> list[Element]:
     return draft.elements
 
 
-def elements_of(structure: Mapping[str, Any], resolve: Resolve) -> list[Element]:
+def elements_of(
+    structure: Mapping[str, Any], resolve: Resolve, *, within: tuple[str, ...] = ()
+) -> list[Element]:
     """The elements of a definition: its snapshot as copies, generated when it has none."""
     found = structure.get("snapshot", {}).get("element")
     if not found:
-        return snapshot(structure, resolve)
+        return snapshot(structure, resolve, within=within)
     source = structure.get("url", "")
     return [_sourced(_copy(one), str(source)) for one in found]
 
@@ -68,10 +81,10 @@ def elements_of(structure: Mapping[str, Any], resolve: Resolve) -> list[Element]
 class _Draft:
     """A snapshot that is being made. `base` holds every element as it was before this profile."""
 
-    def __init__(self, elements: list[Element], resolve: Resolve, url: str) -> None:
+    def __init__(self, elements: list[Element], resolve: Resolve, chain: tuple[str, ...]) -> None:
         self.elements = elements
         self.base = {one["id"]: _copy(one) for one in elements}
-        self.resolve, self.url, self.where = resolve, url, ""
+        self.resolve, self.chain, self.where = resolve, chain, ""
         self.issues: list[Issue] = []
 
     def apply(self, given: Mapping[str, Any]) -> None:
@@ -83,7 +96,7 @@ class _Draft:
             self.fault(f"There is no element {id}: {name} is not an element of what it stands in")
             return
         self.check(found, given)
-        merge(found, given, self.url)
+        merge(found, given, self.chain[-1])
 
     def fault(self, sentence: str) -> None:
         """Notes a fault of the differential's element."""
@@ -183,7 +196,7 @@ class _Draft:
         for url in (*profiles[:1], BASE + code):
             definition = self.resolve(url)
             if definition is not None:
-                return elements_of(definition, self.resolve)
+                return elements_of(definition, self.resolve, within=self.chain)
         self.fault(f"{element['id']} is a {code}, which is not known here")
         return []
 

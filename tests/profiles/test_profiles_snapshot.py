@@ -161,6 +161,16 @@ def test_a_differential_that_contradicts_its_base_is_refused(
     assert words in caught.value.issues[0].diagnostics
 
 
+def test_profiles_that_rest_on_each_other_are_refused() -> None:
+    one, two = "http://hospital.example/one", "http://hospital.example/two"
+    found = {
+        one: {**_profile(base=two), "url": one},
+        two: {**_profile(base=one), "url": two},
+    }
+    with pytest.raises(Unprocessable, match="rests on itself"):
+        snapshot(found[one], lambda url: found.get(url) or structure(url))
+
+
 def test_all_faults_of_a_differential_are_told_with_their_places() -> None:
     profile = _profile({"id": "Patient.a"}, {"id": "Patient.name"}, {"id": "Patient.b"})
     with pytest.raises(Unprocessable) as caught:
