@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import TooCostly
-from fhir_gateway.identity.names import Name, spelled
+from fhir_gateway.identity.names import Name, spelled, spellings
 from fhir_gateway.identity.record import Record
 from fhir_gateway.search.planner import plan_search
 from fhir_gateway.security.actor import Access
@@ -71,8 +71,8 @@ def _by_name(name: Name, birth: str, dates: str) -> Iterator[Block]:
     yield Block(UNDATED, ((called, ("birthdate:missing", "true")),))
     if sounds:
         yield Block(SOUND, ((("name", sounds), day),))
-    if family := name.family or (name.parts[0] if name.script == "latin" else ""):
-        yield Block(FAMILY, ((("name", _escape(family)), day),))
+    if families := _families(name):
+        yield Block(FAMILY, ((("name", families), day),))
 
 
 def _texts(name: Name) -> str:
@@ -86,12 +86,27 @@ def _texts(name: Name) -> str:
 
 
 def _sounds(name: Name) -> str:
+    """The name in Latin letters, whole for the index of sounds, and what a name that is stored in
+    Latin letters may begin with."""
     if name.script == "latin":
         rotated = (*name.parts[1:], name.parts[0])
         ways = ["".join(name.parts), "".join(rotated)]
     else:
         ways = sorted(spelled(name), key=lambda way: (len(way), way))[:MOST_SPELLINGS]
+        ways += list(spellings(name.given, surname=False))[:2]
     return ",".join(dict.fromkeys(way for way in ways if way.isascii()))
+
+
+def _families(name: Name) -> str:
+    """The surname, as it is written and as it sounds; of a name in Latin letters either end."""
+    if name.script == "latin":
+        texts = [name.parts[0], name.parts[-1]]
+    elif name.family:
+        texts = [name.plain[: len(name.family)], name.family]
+        texts += list(spellings(name.family, surname=len(name.family) == 1))[:4]
+    else:
+        texts = [name.parts[0]]
+    return ",".join(_escape(text) for text in dict.fromkeys(texts))
 
 
 def _numbers(patient: Mapping[str, Any]) -> str:

@@ -165,14 +165,14 @@ def sound_alike(one: str, other: str) -> bool:
 @lru_cache(maxsize=4_096)
 def spelled(name: Name) -> frozenset[str]:
     """A Chinese name in Latin letters, surname first and last; empty when a part has no sound."""
-    firsts = _ways(name.family, surname=len(name.family) == 1)
-    lasts = _ways(name.given, surname=False)
+    firsts = spellings(name.family, surname=len(name.family) == 1)
+    lasts = spellings(name.given, surname=False)
     return frozenset(
         order for first, last in product(firsts, lasts) for order in (first + last, last + first)
     )
 
 
-def _ways(text: str, *, surname: bool) -> list[str]:
+def spellings(text: str, *, surname: bool) -> list[str]:
     """The ways to spell a part of a name; a surname has all readings of its character."""
     readings = [
         [way for way in sounds(*((character, "") if surname else ("", character))) if way]
