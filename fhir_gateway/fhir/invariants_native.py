@@ -1,5 +1,6 @@
-"""Invariants of every resource, written out: as expressions they would be most of the work
-(hl7.org/fhir/R4/domainresource.html#invs).
+"""Invariants that are asked most, written out: as expressions they would be most of the work
+(hl7.org/fhir/R4/domainresource.html#invs, observation.html#invs). A test holds each of them to
+its expression.
 """
 
 from __future__ import annotations
@@ -62,9 +63,37 @@ def _has_text(resource: _Holder) -> bool:
     return "text" in resource
 
 
+def _has_system(quantity: _Holder) -> bool:
+    """qty-3: a code of a unit has a system."""
+    return "code" not in quantity or "system" in quantity or "_system" in quantity
+
+
+def _has_limit(range: _Holder) -> bool:
+    """obs-3: a reference range has a limit or a text."""
+    return not _LIMITS.isdisjoint(range)
+
+
+def _is_absent_or_there(observation: _Holder) -> bool:
+    """obs-6: a result that has a value has no reason for having none."""
+    return "dataAbsentReason" not in observation or _VALUES.isdisjoint(observation)
+
+
+_LIMITS = frozenset({"low", "high", "text", "_text"})
+_VALUES = frozenset(
+    prefix + member
+    for member in (
+        "valueQuantity", "valueCodeableConcept", "valueString", "valueBoolean", "valueInteger",
+        "valueRange", "valueRatio", "valueSampledData", "valueTime", "valueDateTime", "valuePeriod",
+    )
+    for prefix in ("", "_")
+)  # fmt: skip
+
 NATIVE: Mapping[str, Callable[[Any], bool]] = {
     "dom-3": _is_referenced,
     "dom-4": _has_no_version,
     "dom-5": _has_no_labels,
     "dom-6": _has_text,
+    "qty-3": _has_system,
+    "obs-3": _has_limit,
+    "obs-6": _is_absent_or_there,
 }

@@ -70,9 +70,11 @@ def judge_resource(run: Run, resource: Resource, place: Place) -> None:
 
 def judge_value(run: Run, value: Mapping[str, Any], place: Place) -> None:
     """Judges an object of a datatype, backbone element or resource, and all below."""
-    for step in _own(place.type):
+    own, table, names = _compiled(place.type)
+    for step in own:
         step(run, value, None, place)
-    table = _table(place.type)
+    if names.isdisjoint(value):
+        return
     for name, child in value.items():
         entry = table.get(name)
         if entry is not None:
@@ -80,6 +82,12 @@ def judge_value(run: Run, value: Mapping[str, Any], place: Place) -> None:
 
 
 @lru_cache(maxsize=2_048)
+def _compiled(type: str) -> tuple[tuple[Judge, ...], _Table, frozenset[str]]:
+    """What judges a value of a type as a whole, its entries, and their names."""
+    table = _table(type)
+    return _own(type), table, frozenset(table)
+
+
 def _own(type: str) -> tuple[Judge, ...]:
     """What judges a value of a type as a whole: its invariants and those of its bases."""
     made: list[Judge] = []
@@ -122,7 +130,6 @@ _LOOKS: Mapping[str, Judge] = {
 }  # fmt: skip
 
 
-@lru_cache(maxsize=2_048)
 def _table(type: str) -> _Table:
     """The entries of a type by JSON name; none for names under which nothing is judged."""
     definition = definitions().types[type]

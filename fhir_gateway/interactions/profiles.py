@@ -64,9 +64,7 @@ class Judging:
 
         Profiles that are not known are passed over: `unknown` names them.
         """
-        context = replace(self.context, now=now)
-        if resolve is not None:
-            context = replace(context, resolve=resolve)
+        context = replace(self.context, now=now, resolve=resolve or self.context.resolve)
         found = [self.known.profile(url) for url in by if not is_base(url)]
         profiles = tuple(profile for profile in dict.fromkeys(found) if profile is not None)
         return judge(resource, context, profiles, hints=hints)
