@@ -149,7 +149,9 @@ async def _receive(
     mapped = map_oru(message, sender, folder=folder)
     for _ in range(ATTEMPTS):
         async with gateway.store.snapshot(actor.access) as reader:
-            plan = await reconcile(reader, mapped, sender, folder=folder)
+            plan = await reconcile(
+                reader, mapped, sender, folder=folder, naming=gateway.extractor.naming
+            )
         answer = _answer(gateway, sender, header, plan.warnings)
         try:
             outcome = await transaction(

@@ -19,6 +19,7 @@ from fhir_gateway.mapping.v2_oru import Mapped
 from fhir_gateway.mapping.v2_report import Report
 from fhir_gateway.security.institution import Institution
 from fhir_gateway.store.store import Reader
+from fhir_gateway.terminology.naming import Naming
 
 #: Types whose stored elements outlive a message that does not mention them.
 _KEEPING = frozenset({"Patient", "Encounter", "ServiceRequest"})
@@ -31,7 +32,9 @@ class Planned(NamedTuple):
     warnings: list[Issue]
 
 
-async def reconcile(reader: Reader, mapped: Mapped, sender: Institution, *, folder: str) -> Planned:
+async def reconcile(
+    reader: Reader, mapped: Mapped, sender: Institution, *, folder: str, naming: Naming
+) -> Planned:
     """The plan for a mapped message. Raises Conflict when a patient number means two people."""
     warnings = list(mapped.warnings)
     plan: dict[str, tuple[dict[str, Any], int | None]] = {
@@ -39,14 +42,14 @@ async def reconcile(reader: Reader, mapped: Mapped, sender: Institution, *, fold
     }
     for name, (resource, _) in list(plan.items()):
         if resource["resourceType"] in _KEEPING:
-            plan[name] = await _keep(reader, resource, folder)
+            plan[name] = await _keep(reader, resource, folder, naming)
     for report in mapped.reports:
         await _replace(reader, plan, report, mapped, sender.zone, warnings)
     return Planned(list(plan.values()), warnings)
 
 
 async def _keep(
-    reader: Reader, resource: dict[str, Any], folder: str
+    reader: Reader, resource: dict[str, Any], folder: str, naming: Naming
 ) -> tuple[dict[str, Any], int]:
     stored, version = await current(reader, _name(resource))
     if stored is None:
@@ -54,7 +57,7 @@ async def _keep(
     if resource["resourceType"] == "Patient":
         rows = table(folder, "identifier-types", "system").values()
         documents = {row.extra for row in rows if row.code == "document"}
-        merge.check_same_person(stored, resource, documents)
+        merge.check_same_person(stored, resource, documents, naming)
     return merge.update(stored, resource), version
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from fhir_gateway.errors import Conflict
+from fhir_gateway.terminology.naming import NO_NAMES, Naming
 
 Resource = dict[str, Any]
 
@@ -38,14 +39,16 @@ def _identifiers(first: Iterable[Resource], second: Iterable[Resource]) -> list[
     return own + [item for item in second if item.get("system") not in systems]
 
 
-def check_same_person(stored: Resource, new: Resource, documents: Iterable[str]) -> None:
+def check_same_person(
+    stored: Resource, new: Resource, documents: Iterable[str], naming: Naming = NO_NAMES
+) -> None:
     """Raises Conflict when one patient number stands for two people.
 
     That is: another identity document, or, where documents cannot be compared, another name and
-    another birth date. `documents` are the identifier systems of identity documents.
+    another birth date. `documents` are the preferred identifier systems of identity documents.
     """
     systems = frozenset(documents)
-    before, after = _numbers(stored, systems), _numbers(new, systems)
+    before, after = _numbers(stored, systems, naming), _numbers(new, systems, naming)
     if before and after:
         same = bool(before & after)
     else:
@@ -58,12 +61,12 @@ def check_same_person(stored: Resource, new: Resource, documents: Iterable[str])
         )
 
 
-def _numbers(patient: Resource, systems: frozenset[str]) -> set[str]:
-    return {
-        item.get("value", "").upper()
+def _numbers(patient: Resource, systems: frozenset[str], naming: Naming) -> set[str]:
+    named = (
+        naming.normal(item.get("system", ""), item.get("value", ""))
         for item in patient.get("identifier", ())
-        if item.get("system") in systems
-    }
+    )
+    return {value.upper() for system, value in named if system in systems}
 
 
 def _differs(stored: Resource, new: Resource, element: str) -> bool:

@@ -46,7 +46,9 @@ def _numbers(draft: Draft, pid: Segment) -> list[tuple[str, str, dict[str, Any]]
     for raw in [*pid.repetitions(3), *pid.repetitions(2)]:
         parts = pid.parts(raw)
         value, name = parts[0].strip(), (parts[4].strip() if len(parts) > 4 else "")
-        row = look_up(types, name) if name else None
+        authority = _authority(pid, parts)
+        row = look_up(types, authority) if authority else None
+        row = row or (look_up(types, name) if name else None)
         kind = row.code if row else "patient" if not name else "other"
         system = (row.extra if row else "") or _own_system(draft, kind, name)
         if value and kind != "visit":
@@ -57,6 +59,16 @@ def _numbers(draft: Draft, pid: Segment) -> list[tuple[str, str, dict[str, Any]]
     return [(kind, value, identifier) for (kind, value), identifier in found.items()]
 
 
+def _authority(pid: Segment, parts: list[str]) -> str:
+    """The OID of who assigns the number (CX.4, universal id), "" when the message names none.
+
+    Where it is a national one it says more than the code of the type does.
+    """
+    pieces = parts[3].split(pid.delimiters.subcomponent) if len(parts) > 3 else []
+    is_oid = len(pieces) > 2 and pieces[2].strip().upper() == "ISO"
+    return pieces[1].strip() if is_oid else ""
+
+
 def _own_system(draft: Draft, kind: str, name: str) -> str:
     if kind == "patient":
         return draft.institution.system("patient")
@@ -64,7 +76,12 @@ def _own_system(draft: Draft, kind: str, name: str) -> str:
 
 
 def _identifier(kind: str, name: str, system: str, value: str) -> dict[str, Any]:
-    codes = {"document": "NI", "patient": name if name in ("PI", "MR", "PT") else "PI"}
+    codes = {
+        "document": "NI",
+        "passport": "PPN",
+        "health-card": "HC",
+        "patient": name if name in ("PI", "MR", "PT") else "PI",
+    }
     identifier: dict[str, Any] = {"use": "official"} if kind == "document" else {}
     if code := codes.get(kind):
         identifier["type"] = {"coding": [{"system": _TYPES, "code": code}]}

@@ -8,6 +8,7 @@ import pytest
 
 from fhir_gateway.errors import Conflict
 from fhir_gateway.mapping import merge
+from fhir_gateway.terminology.naming import IdentifierSystem, naming_of
 
 DOCUMENT = "urn:oid:2.16.840.1.113883.2.23.1.19.1"
 
@@ -105,3 +106,11 @@ def test_only_a_correction_or_a_void_report_withdraws_results(
     new = {"status": status, "result": [{"reference": "b"}]}
     results, gone = merge.results(stored, new)
     assert ([item["reference"] for item in results], gone) == (kept, withdrawn)
+
+
+def test_documents_are_compared_under_every_name_of_their_system() -> None:
+    naming = naming_of([IdentifierSystem("card", DOCUMENT, ("urn:oid:1.2.3",), "id-number")])
+    stored = person(identifier=[{"system": "1.2.3", "value": "１x"}])
+    merge.check_same_person(stored, person(identifier=[numbered("1X")]), [DOCUMENT], naming)
+    with pytest.raises(Conflict):
+        merge.check_same_person(stored, person(identifier=[numbered("2")]), [DOCUMENT], naming)

@@ -97,6 +97,32 @@ def test_the_identity_number_is_read_from_pid_19_and_from_pid_3() -> None:
 
 
 @pytest.mark.parametrize(
+    ("sent", "system", "code"),
+    [
+        ("E12345678^^^^PPN", f"{CANONICAL}/NamingSystem/passport", "PPN"),
+        ("E12345678^^^^护照", f"{CANONICAL}/NamingSystem/passport", "PPN"),
+        ("E12345678^^^&2.16.840.1.113883.4.330.156&ISO^PPN",
+         "http://hl7.org/fhir/sid/passport-CHN", "PPN"),
+        ("119900195803120010^^^卫健委&2.16.156.10011.1.3&ISO^NI",
+         "urn:oid:2.16.840.1.113883.2.23.1.19.1", "NI"),
+        ("119900195803120010^^^&2.16.156.10011.1.3&ISO",
+         "urn:oid:2.16.840.1.113883.2.23.1.19.1", "NI"),
+        ("H12345678^^^^06", f"{CANONICAL}/NamingSystem/hk-macao-travel-permit", ""),
+        ("7^^^&1.2.3&ISO^居民健康卡", "urn:oid:2.16.156.10011.1.19", "HC"),
+        ("7^^^&2.16.156.10011.1.19&DNS^HC", "urn:oid:2.16.156.10011.1.19", "HC"),
+    ],
+)  # fmt: skip
+def test_a_national_number_has_the_preferred_system_of_its_kind(
+    sent: str, system: str, code: str
+) -> None:
+    listed = PERSON.replace("^PI", f"^PI~{sent}")
+    found = only(mapped(HEADER, listed, ORDER, RESULT).resources, "Patient")["identifier"][1]
+    assert found["system"] == system
+    codes = [coding["code"] for coding in found["type"].get("coding", [])]
+    assert codes == ([code] if code else [])
+
+
+@pytest.mark.parametrize(
     ("sent", "name"),
     [
         ("张示一", {"text": "张示一"}),
