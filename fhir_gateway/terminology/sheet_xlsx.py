@@ -15,6 +15,7 @@ from datetime import date, datetime, time
 from typing import Any
 
 from openpyxl import load_workbook
+from openpyxl.utils import column_index_from_string
 
 from fhir_gateway.errors import GatewayError
 from fhir_gateway.terminology.sheet import (
@@ -33,6 +34,10 @@ MOST_PARTS, MOST_UNPACKED, MOST_CELLS = 1_000, 40_000_000, 400_000
 
 _CELL = re.compile(rb"<(?:[\w.\-]+:)?c[\s/>]")
 _ROW = re.compile(rb"<(?:[\w.\-]+:)?row[\s/>]")
+_MERGE = re.compile(rb"<(?:[\w.\-]+:)?mergeCell[\s/>]")
+_MERGED = re.compile(
+    rb"<(?:[\w.\-]+:)?mergeCell\s+ref=[\"']\$?([A-Z]{1,3})\$?(\d{1,7}):\$?([A-Z]{1,3})\$?(\d{1,7})"
+)
 _PADDED = re.compile(r"0+")
 
 #: Sheets that explain the one beside them.
@@ -75,7 +80,7 @@ def _check_bounds(content: bytes, file: str) -> None:
                 data = archive.read(part)
                 _check_xml(part.filename, data, file)
                 if part.filename.startswith("xl/worksheets/"):
-                    cells += len(_CELL.findall(data))
+                    cells += len(_CELL.findall(data)) + _merged_cells(data, file)
                     rows = max(rows, len(_ROW.findall(data)))
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, zlib.error) as error:
         raise refused(file, f"is a damaged workbook: {error}", "sheet-kind") from None
@@ -84,6 +89,19 @@ def _check_bounds(content: bytes, file: str) -> None:
             file, f"has more than {MOST_ROWS} rows or {MOST_CELLS} cells; this is no list",
             "sheet-size",
         )  # fmt: skip
+
+
+def _merged_cells(data: bytes, file: str) -> int:
+    """How many cells are merged with another: openpyxl makes all of them when it opens a file."""
+    merged = 0
+    for start_column, start_row, end_column, end_row in _MERGED.findall(data):
+        columns = column_index_from_string(end_column.decode()) - column_index_from_string(
+            start_column.decode()
+        )
+        merged += (abs(columns) + 1) * (abs(int(end_row) - int(start_row)) + 1)
+    if len(_MERGE.findall(data)) != len(_MERGED.findall(data)):
+        raise refused(file, "has merged cells that cannot be read", "sheet-kind")
+    return merged
 
 
 def _check_xml(name: str, data: bytes, file: str) -> None:
@@ -138,7 +156,7 @@ def _read(sheet: Any, file: str) -> Sheet:
             f"and {MOST_COLUMNS} columns",
             "sheet-size",
         )
-    merged = _merged(sheet, by_row, file)
+    merged = _merged(sheet, by_row)
     for (row, column), shown in merged.items():
         if row in by_row:  # a row with merged cells alone is blank
             by_row[row].setdefault(column, shown)
@@ -163,15 +181,10 @@ def _notices(sheet: Any, merged: bool, hidden: list[int]) -> list[str]:
     return notices
 
 
-def _merged(
-    sheet: Any, by_row: dict[int, dict[int, Cell]], file: str
-) -> dict[tuple[int, int], Cell]:
+def _merged(sheet: Any, by_row: dict[int, dict[int, Cell]]) -> dict[tuple[int, int], Cell]:
     """The cells that show the text of the cell they are merged with."""
-    spans = list(sheet.merged_cells.ranges)
-    if sum(span.size["rows"] * span.size["columns"] for span in spans) > MOST_CELLS:
-        raise refused(file, f"has more than {MOST_CELLS} merged cells", "sheet-size")
     filled: dict[tuple[int, int], Cell] = {}
-    for span in spans:
+    for span in sheet.merged_cells.ranges:
         shown = by_row.get(span.min_row, {}).get(span.min_col, EMPTY)
         for place in span.cells:
             if shown.text and place != (span.min_row, span.min_col):
