@@ -3,9 +3,11 @@ and how much is found is what docs/identity.md says."""
 
 from __future__ import annotations
 
+import json
 import os
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -18,6 +20,7 @@ from fhir_gateway.settings import load_settings
 from fhir_gateway.terminology.naming import Naming
 from fhir_gateway.terminology.naming_files import load_naming
 
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "identity.md"
 MODEST, FULL, PIECE = 10_000, 1_000_000, 10_000
 
 
@@ -87,3 +90,24 @@ def test_numbers_are_clearly_made_up() -> None:
     world = World(11)
     for person in (world.person() for _ in range(200)):
         assert (person.card[:2], person.phone[:4]) == ("99", "1999")
+
+
+@pytest.mark.torture
+def test_the_weights_and_the_page_are_what_the_program_makes() -> None:
+    from bench.identity import (
+        MATCHED,
+        PEOPLE,
+        SEED,
+        WEIGHTS,
+        by_threshold,
+        fit,
+        judge,
+        read_weights,
+    )
+
+    fitted = fit(_naming(), matched=MATCHED, people=PEOPLE, seed=SEED)
+    assert fitted == json.loads(WEIGHTS.read_text(encoding="utf-8"))
+    judged = judge(pairs(SEED + 1, 20_000), _naming(), read_weights(fitted))
+    page = PAGE.read_text(encoding="utf-8")
+    for row in by_threshold(judged):
+        assert f"| {row.threshold:.2f} | {row.precision:.4f} | {row.recall:.4f} |" in page
