@@ -141,11 +141,7 @@ def test_other_aliases_ask_for_a_reindex_and_back_again(
     database: Databases, tmp_path: Path
 ) -> None:
     """A table that has changed is never searched with rows of the one before."""
-    from shutil import copytree
-
-    from fhir_gateway.interactions.reindex import run
-
-    profiles = copytree("profiles", tmp_path / "profiles")
+    profiles = copytree(PROFILES, tmp_path / "profiles")
     card = profiles / "NamingSystem" / "resident-id-card.json"
     shipped = card.read_text(encoding="utf-8")
     alias = '{"type": "uri", "value": "http://city.example/card"},'
