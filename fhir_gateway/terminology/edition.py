@@ -150,6 +150,7 @@ def editions_of(catalogue: Catalogue) -> list[Edition]:
             until=catalogue.until,
             publisher=catalogue.publisher,
             description=catalogue.statement,
+            notice="\n\n".join(catalogue.notices),
             status=catalogue.status,
             experimental=catalogue.experimental,
             items={one.code: one for one in catalogue.of(kind)},
