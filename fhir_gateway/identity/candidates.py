@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import TooCostly
+from fhir_gateway.fhir.datatypes import fold
 from fhir_gateway.identity.names import Name, spelled, spellings
 from fhir_gateway.identity.record import Record
 from fhir_gateway.search.planner import plan_search
@@ -54,14 +55,16 @@ def blocks(patient: Mapping[str, Any], record: Record) -> list[Block]:
     for name in [one for one in record.names if one.script != "other"][:MOST_NAMES]:
         found += _by_name(name, record.birth, dates)
     if dates and record.mothers and not record.names:
-        mothers = [("name", ",".join(map(_escape, sorted(record.mothers))))]
-        found.append(Block(NAME, ((*mothers, ("birthdate", dates)),)))
+        mothers = _joined(sorted(record.mothers))
+        found.append(Block(NAME, ((("name", mothers), ("birthdate", dates)),)))
     return found
 
 
 def _by_name(name: Name, birth: str, dates: str) -> Iterator[Block]:
     texts = _texts(name)
     sounds = _sounds(name)
+    if not texts:
+        return
     called = ("name", texts)
     if not dates:
         yield Block(NAME, ((called,), (called, ("birthdate", birth))) if birth else ((called,),))
@@ -82,7 +85,13 @@ def _texts(name: Name) -> str:
         texts += [" ".join(name.parts), " ".join((name.parts[-1], *name.parts[:-1]))]
     elif len(name.parts) > 1:
         texts += ["·".join(name.parts), "•".join(name.parts), name.parts[0]]
-    return ",".join(_escape(text) for text in dict.fromkeys(texts) if text)
+    return _joined(texts)
+
+
+def _joined(texts: Iterable[str]) -> str:
+    """The texts as alternatives of one search parameter."""
+    asked = [text for text in dict.fromkeys(texts) if fold(text)]
+    return ",".join(map(_escape, asked))
 
 
 def _sounds(name: Name) -> str:
@@ -106,7 +115,7 @@ def _families(name: Name) -> str:
         texts += list(spellings(name.family, surname=len(name.family) == 1))[:4]
     else:
         texts = [name.parts[0]]
-    return ",".join(_escape(text) for text in dict.fromkeys(texts))
+    return _joined(texts)
 
 
 def _numbers(patient: Mapping[str, Any]) -> str:
