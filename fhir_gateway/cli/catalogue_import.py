@@ -104,10 +104,12 @@ async def import_(gateway: Gateway, *, file: Path, **options: Any) -> None:
 
 def _check_options(options: dict[str, Any]) -> None:
     name, edition = options["name"], options["edition"]
-    if not _NAME.fullmatch(name) or len(name) > _LONGEST or name.startswith(_OURS):
+    reserved = name.startswith(_OURS) or name.endswith(LOCAL_SUFFIX)
+    if not _NAME.fullmatch(name) or len(name) > _LONGEST or reserved:
         raise Invalid(
             f"--list: {name} must be up to {_LONGEST} small letters, digits and -, and not begin "
-            f"with {_OURS}, which is the project's own",
+            f"with {_OURS}, which is the project's own, nor end with {LOCAL_SUFFIX}, as the codes "
+            f"of institutions do",
             rule="list-name",
         )
     if not _EDITION.fullmatch(edition) or len(edition) > _LONGEST:

@@ -12,6 +12,7 @@ from fhir_gateway.mapping.v2 import Segment, wrong
 from fhir_gateway.mapping.v2_time import Moment, read_time
 from fhir_gateway.security.institution import Institution
 from fhir_gateway.settings import CANONICAL
+from fhir_gateway.terminology.local_map import LOCAL_SUFFIX
 
 #: Tags of this system say what intake could not read as more than text.
 INTAKE_SYSTEM = f"{CANONICAL}/CodeSystem/intake"
@@ -120,7 +121,7 @@ class Draft:
 
 def local_system(institution: Institution) -> str:
     """The code system of an institution's own item codes."""
-    return f"{CANONICAL}/CodeSystem/{institution.id}-items"
+    return f"{CANONICAL}/CodeSystem/{institution.id}{LOCAL_SUFFIX}"
 
 
 def notes_of(notes: list[Segment]) -> list[dict[str, str]]:

@@ -26,6 +26,10 @@ _STANDARD = (
 )  # fmt: skip
 
 
+#: Ends the url of the system of an institution's own codes, where it has named none.
+LOCAL_SUFFIX = "-items"
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One row. No items: the code is known and stands for nothing in the catalogue.
@@ -123,7 +127,7 @@ def local_map(institution: str, rows: Sequence[Row]) -> LocalMap:
 
 def is_standard(system: str) -> bool:
     """Whether a code system is a published one, so that its codes are nobody's own."""
-    return system.startswith(_STANDARD)
+    return system.startswith(_STANDARD) and not system.endswith(LOCAL_SUFFIX)
 
 
 def overlap(one: Row, other: Row) -> bool:
