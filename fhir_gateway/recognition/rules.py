@@ -4,36 +4,56 @@ An action's `code` names one criterion with its version; its parameters stand in
 (StructureDefinition/criterion-parameter), what it rests on in `documentation`. A rule set with a
 criterion or a parameter that this gateway does not know is refused with all its faults, because a
 rule that is silently left out would be a wider permission.
-hl7.org/fhir/R4/plandefinition.html, docs/adr/0012-rule-sets-are-plan-definitions.md
+hl7.org/fhir/R4/plandefinition.html, docs/adr/0012-rule-sets-are-plan-definitions.md and 0025
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple
 
 import msgspec
 
-from fhir_gateway.errors import Issue, Unprocessable
+from fhir_gateway.errors import Invalid, Issue, Unprocessable
+from fhir_gateway.recognition import rules_condition as conditions
 from fhir_gateway.recognition.criteria import CRITERIA, Check, Criterion
 from fhir_gateway.recognition.model import Effect, Line
 from fhir_gateway.recognition.parameters import WindowRule
+from fhir_gateway.recognition.rules_parameters import (
+    PARAMETER_URL,
+    SEVERITY_URL,
+    Given,
+    fault,
+    read_parameters,
+)
+from fhir_gateway.recognition.rules_scope import NATIONAL, Scope, read_scope
+from fhir_gateway.recognition.rules_texts import UNSAID, Said, clause, said
 from fhir_gateway.recognition.situation import Window, period
 from fhir_gateway.settings import CANONICAL
 from fhir_gateway.terminology.catalogue import Item
 from fhir_gateway.terminology.edition import SYSTEM_ROOT
 
 CRITERION_SYSTEM = f"{CANONICAL}/CodeSystem/criterion"
-PARAMETER_URL = f"{CANONICAL}/StructureDefinition/criterion-parameter"
 NO_WINDOW = Window(None, "")
+
+#: What a rule set's status may be: FHIR's `unknown` says nothing that could be decided by.
+STATUSES = ("draft", "active", "retired")
 
 #: How far an effect lowers the outcome; 2 does not.
 RANK: Mapping[Effect, int] = MappingProxyType(
     {"not-recognizable": 0, "view-only": 1, "no-suggestion": 2, "information": 2}
 )
+
+#: What a rule does when it is not met, in the words of a committee, from the strictest.
+SEVERITIES: Mapping[str, Effect] = MappingProxyType(
+    {"decides": "not-recognizable", "lowers": "view-only", "informs": "information"}
+)
+
+#: Criteria by which a result is this person's and is one at all: no rule set may make less of them.
+NEVER_LESS = frozenset({"identity-certain", "times-plausible", "report-final"})
 
 _sorted = msgspec.json.Encoder(order="deterministic", decimal_format="string", enc_hook=str)
 
@@ -42,7 +62,9 @@ _sorted = msgspec.json.Encoder(order="deterministic", decimal_format="string", e
 class Rule:
     """One action: a criterion, its parameters and the clause that it rests on.
 
-    `passed` and `not_applicable` are its lines where it has nothing more to say.
+    `criterion.effect` is the rule set's own where it states a severity. `passed` and
+    `not_applicable` are its lines where it has nothing more to say. `stated` names the parameters
+    that the action gives, `layer` the canonical of the rule set that it stands in.
     """
 
     name: str
@@ -51,6 +73,20 @@ class Rule:
     clause: str
     passed: Line
     not_applicable: Line
+    title: Said = UNSAID
+    explanation: Said = UNSAID
+    stated: frozenset[str] = frozenset()
+    layer: str = ""
+
+    @property
+    def severity(self) -> str:
+        """Whether it decides, lowers or informs."""
+        return severity_of(self.criterion.effect)
+
+
+def severity_of(effect: Effect) -> str:
+    """The severity that stands for an effect."""
+    return next((name for name, one in SEVERITIES.items() if one == effect), "informs")
 
 
 #: Position in the rule set, check, parameters.
@@ -72,7 +108,9 @@ class RuleSet:
     """One version of the rules. `digest` is SHA-256 of the PlanDefinition's actions and head.
 
     `lists` are the lists of items that it speaks of: canonicals of CodeSystems, with an edition or
-    without; none means the catalogue alone.
+    without; none means the catalogue alone. `scope` says where it holds. One that was resolved
+    from several (rules_resolve.py) has their canonicals in `layers`, the nation's first, and in
+    `windows` those of the nearer levels.
     """
 
     url: str
@@ -85,6 +123,10 @@ class RuleSet:
     window_rule: WindowRule | None
     by_kind: Mapping[str, Plan]
     lists: tuple[str, ...] = ()
+    scope: Scope = NATIONAL
+    experimental: bool = False
+    layers: tuple[str, ...] = ()
+    windows: Mapping[str, Window] = field(default_factory=dict)
 
     @property
     def canonical(self) -> str:
@@ -92,9 +134,12 @@ class RuleSet:
         return f"{self.url}|{self.version}"
 
     def window(self, entry: Item | None) -> Window:
-        """The window of an item: the rule set's own, else the catalogue's; days None without."""
+        """The window of an item: the nearest level's own, else the catalogue's; days None without
+        one."""
         if self.window_rule is None or entry is None:
             return NO_WINDOW
+        if self.windows and (own := self.windows.get(entry.code)) is not None:
+            return own
         return _window(self.window_rule, entry)
 
     def in_force(self, as_of_us: int, zone: str) -> bool:
@@ -117,41 +162,86 @@ def _window(parameters: WindowRule, entry: Item) -> Window:
 def choose(rule_sets: Iterable[RuleSet], as_of_us: int, zone: str) -> RuleSet | None:
     """The one in force: the latest start, then the highest version; None when there is a gap."""
     valid = [rule_set for rule_set in rule_sets if rule_set.in_force(as_of_us, zone)]
-    return max(valid, key=lambda r: (r.start, _version_key(r.version), r.url), default=None)
+    return max(valid, key=lambda r: (r.start, version_key(r.version), r.url), default=None)
 
 
-def _version_key(version: str) -> tuple[tuple[int, str], ...]:
+def version_key(version: str) -> tuple[tuple[int, str], ...]:
+    """What versions are ordered by: 1.9 comes before 1.10."""
     return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in version.split("."))
+
+
+def is_rule_set(plan_definition: Mapping[str, Any]) -> bool:
+    """Whether a PlanDefinition names a criterion: others are none of recognition's business."""
+    return any(
+        coding.get("system") == CRITERION_SYSTEM
+        for action in plan_definition.get("action") or ()
+        for concept in action.get("code") or ()
+        for coding in concept.get("coding") or ()
+    )
 
 
 def load_rule_set(plan_definition: Mapping[str, Any]) -> RuleSet:
     """The rule set in a PlanDefinition. Raises Unprocessable with every fault and its element."""
-    issues: list[Issue] = []
-    for name in ("url", "version", "status"):
-        if not plan_definition.get(name):
-            issues.append(_fault(f"PlanDefinition.{name}", "A rule set needs one", "required"))
+    issues = list(_head_faults(plan_definition))
+    scope = read_scope(plan_definition, issues)
     actions = plan_definition.get("action") or []
     if not actions:
-        issues.append(_fault("PlanDefinition.action", "A rule set needs rules", "required"))
+        issues.append(fault("PlanDefinition.action", "A rule set needs rules", "required"))
     rules = [rule for n, action in enumerate(actions) if (rule := _rule(n, action, issues))]
     issues += _repeated(rules)
     if issues:
         raise Unprocessable(issues=tuple(issues))
-    period = plan_definition.get("effectivePeriod") or {}
-    return RuleSet(
+    days = plan_definition.get("effectivePeriod") or {}
+    canonical = f"{plan_definition['url']}|{plan_definition['version']}"
+    return rule_set_of(
+        [_placed(rule, canonical) for rule in rules],
         url=plan_definition["url"],
         version=plan_definition["version"],
         status=plan_definition["status"],
-        start=period.get("start", ""),
-        end=period.get("end", ""),
+        start=days.get("start", ""),
+        end=days.get("end", ""),
+        digest=_digest(plan_definition, scope),
+        lists=_lists(plan_definition),
+        scope=scope,
+        experimental=bool(plan_definition.get("experimental")),
+    )
+
+
+def rule_set_of(rules: Sequence[Rule], **head: Any) -> RuleSet:
+    """A rule set of these rules, laid out for the loops of decide."""
+    return RuleSet(
         rules=tuple(rules),
-        digest=_digest(plan_definition),
         window_rule=next(
             (r.parameters for r in rules if isinstance(r.parameters, WindowRule)), None
         ),
         by_kind=MappingProxyType({kind: _plan(rules, kind) for kind in ("lab", "imaging")}),
-        lists=_lists(plan_definition),
+        **head,
     )
+
+
+def _head_faults(plan_definition: Mapping[str, Any]) -> Iterable[Issue]:
+    for name in ("url", "version", "status"):
+        if not plan_definition.get(name):
+            yield fault(f"PlanDefinition.{name}", "A rule set needs one", "required")
+    status = plan_definition.get("status")
+    if status and status not in STATUSES:
+        text = f"A rule set is {', '.join(STATUSES)}, never {status}"
+        yield fault("PlanDefinition.status", text, "rule-set-status")
+    if "|" in (plan_definition.get("version") or ""):
+        yield fault("PlanDefinition.version", "A version has no |", "rule-set-version")
+
+
+def _placed(rule: Rule, canonical: str) -> Rule:
+    return replace_rule(rule, layer=canonical)
+
+
+def replace_rule(rule: Rule, **changes: Any) -> Rule:
+    """The rule with other members; its lines follow an effect that is another."""
+    members = {name: getattr(rule, name) for name in Rule.__slots__} | changes
+    criterion: Criterion = members["criterion"]
+    passed = msgspec.structs.replace(rule.passed, effect=criterion.effect)
+    idle = msgspec.structs.replace(rule.not_applicable, effect=criterion.effect)
+    return Rule(**(members | {"passed": passed, "not_applicable": idle}))
 
 
 def _lists(plan_definition: Mapping[str, Any]) -> tuple[str, ...]:
@@ -182,29 +272,37 @@ def _plan(rules: Sequence[Rule], kind: str) -> Plan:
 
 def _rule(number: int, action: Mapping[str, Any], issues: list[Issue]) -> Rule | None:
     path = f"PlanDefinition.action[{number}]"
-    name = _criterion_name(action)
-    criterion = CRITERIA.get(name)
+    name = criterion_name(action)
+    criterion = conditions.CONDITION if name == conditions.NAME else CRITERIA.get(name)
     if criterion is None:
         text = f"{name or 'Nothing'} is not a criterion of this gateway"
-        issues.append(_fault(f"{path}.code", text, "unknown-criterion"))
+        issues.append(fault(f"{path}.code", text, "unknown-criterion"))
         return None
-    clause = _clause(action)
-    if not clause:
+    cited = clause(action)
+    if not cited:
         text = "A rule cites what it rests on, in documentation.label"
-        issues.append(_fault(f"{path}.documentation", text, "clause-missing"))
-    parameters = _parameters(criterion.parameters, action, path, issues)
-    passed = Line(name, "pass", "", criterion.effect, "", clause)
+        issues.append(fault(f"{path}.documentation", text, "clause-missing"))
+    criterion = _as_severe(criterion, name, action, path, issues)
+    title = said(action, "title")
+    if name == conditions.NAME:
+        name, given = _condition(action, title, path, issues)
+    else:
+        given = read_parameters(criterion.parameters, action, path, issues)
+        _refuse_condition(action, path, issues)
+    if given is None:
+        return None
+    values: dict[str, str | int] = {}
+    if "#" in name:
+        values = {"title": title.zh, "title_en": title.en or title.zh}
+    passed = Line(name, "pass", "", criterion.effect, "", cited, values)
+    idle = msgspec.structs.replace(passed, verdict="not-applicable")
+    explanation = said(action, "description")
     return Rule(
-        name,
-        criterion,
-        parameters,
-        clause,
-        passed,
-        msgspec.structs.replace(passed, verdict="not-applicable"),
+        name, criterion, given.parameters, cited, passed, idle, title, explanation, given.stated
     )
 
 
-def _criterion_name(action: Mapping[str, Any]) -> str:
+def criterion_name(action: Mapping[str, Any]) -> str:
     """`code@version` of the coding of the criterion system; "" when the action has none."""
     for concept in action.get("code", ()):
         for coding in concept.get("coding", ()):
@@ -213,91 +311,86 @@ def _criterion_name(action: Mapping[str, Any]) -> str:
     return ""
 
 
-def _clause(action: Mapping[str, Any]) -> str:
-    labels = (document.get("label", "") for document in action.get("documentation", ()))
-    return "; ".join(label for label in labels if label)
+def _as_severe(
+    criterion: Criterion, name: str, action: Mapping[str, Any], path: str, issues: list[Issue]
+) -> Criterion:
+    """The criterion with the effect that the action's severity states, if it states one."""
+    stated = [
+        (n, one) for n, one in enumerate(action.get("extension") or ())
+        if one.get("url") == SEVERITY_URL
+    ]  # fmt: skip
+    if not stated:
+        return criterion
+    number, extension = stated[0]
+    where, severity = f"{path}.extension[{number}]", extension.get("valueCode", "")
+    effect = SEVERITIES.get(severity)
+    if effect is None or len(stated) > 1:
+        text = f"A rule has one severity of {', '.join(SEVERITIES)}"
+        issues.append(fault(where, text, "rule-severity"))
+        return criterion
+    if severity == severity_of(criterion.effect):
+        return criterion  # no-suggestion informs, and withholds the offer all the same
+    if name.partition("@")[0] in NEVER_LESS and RANK[effect] > RANK[criterion.effect]:
+        text = f"{name} cannot be made less severe: it says whose result it is, or that it is one"
+        issues.append(fault(where, text, "rule-severity"))
+        return criterion
+    return criterion._replace(effect=effect)
+
+
+def _condition(
+    action: Mapping[str, Any], title: Said, path: str, issues: list[Issue]
+) -> tuple[str, Given | None]:
+    """The name and the compiled condition of an action; faults are added to `issues`."""
+    id = action.get("id") or ""
+    if not id:
+        text = "An action with a condition has an id: its lines are told by it"
+        issues.append(fault(f"{path}.id", text, "condition"))
+    given = action.get("condition") or []
+    one: Mapping[str, Any] = given[0] if len(given) == 1 else {}
+    expression = one.get("expression") or {}
+    text = expression.get("expression") or ""
+    if one.get("kind") != "applicability" or expression.get("language") != conditions.LANGUAGE:
+        wanted = f"one condition of kind applicability, its language {conditions.LANGUAGE}"
+        issues.append(fault(f"{path}.condition", f"{conditions.NAME} has {wanted}", "condition"))
+        return "", None
+    for number, extension in enumerate(action.get("extension") or ()):
+        if extension.get("url") != SEVERITY_URL:
+            known = extension.get("url") == PARAMETER_URL
+            words = "A condition takes no parameters: they stand in its expression"
+            rule = "unknown-parameter" if known else "unknown-extension"
+            issues.append(fault(f"{path}.extension[{number}]", words, rule))
+    try:
+        test = conditions.compile_condition(text)
+    except Invalid as error:
+        where = f"{path}.condition[0].expression.expression"
+        issues.append(fault(where, error.issues[0].diagnostics, "condition"))
+        return "", None
+    parameters = conditions.Condition(text, test, title.zh, title.en or title.zh)
+    return f"{conditions.NAME}#{id}", Given(parameters, frozenset())
+
+
+def _refuse_condition(action: Mapping[str, Any], path: str, issues: list[Issue]) -> None:
+    if action.get("condition"):
+        text = f"A condition stands in an action of its own, whose code is {conditions.NAME}"
+        issues.append(fault(f"{path}.condition", text, "condition"))
 
 
 def _repeated(rules: Sequence[Rule]) -> list[Issue]:
     """A criterion may stand once: two windows would leave it open which one counts."""
     names = [rule.name for rule in rules]
     return [
-        _fault("PlanDefinition.action", f"{name} stands more than once", "criterion-repeated")
+        fault("PlanDefinition.action", f"{name} stands more than once", "criterion-repeated")
         for name in dict.fromkeys(names)
         if names.count(name) > 1
     ]
 
 
-def _parameters(
-    model: type[msgspec.Struct], action: Mapping[str, Any], path: str, issues: list[Issue]
-) -> msgspec.Struct:
-    """The parameter value of an action; faults are added to `issues`."""
-    types = get_type_hints(model, include_extras=True)
-    given: dict[str, list[tuple[str, Any]]] = {}
-    for number, extension in enumerate(action.get("extension", ())):
-        where = f"{path}.extension[{number}]"
-        if extension.get("url") != PARAMETER_URL:
-            issues.append(_fault(where, "This extension is not known here", "unknown-extension"))
-            continue
-        name, key, value = _parts(extension)
-        if name in types:
-            given.setdefault(name, []).append((key, value))
-        else:
-            text = f"{name or 'Nothing'} is not a parameter of this criterion"
-            issues.append(_fault(where, text, "unknown-parameter"))
-    values: dict[str, Any] = {}
-    for name, pairs in given.items():
-        try:
-            values[name] = msgspec.convert(_shape(types[name], pairs), types[name])
-        except (msgspec.ValidationError, ValueError) as error:
-            text = f"Parameter {name} has a wrong value: {error}"
-            issues.append(_fault(f"{path}.extension", text, "parameter-type"))
-    return model(**values)
-
-
-def _parts(extension: Mapping[str, Any]) -> tuple[str, str, Any]:
-    """Name, key and value of one criterion-parameter extension."""
-    name = key = ""
-    value: Any = None
-    for part in extension.get("extension", ()):
-        content = next((part[k] for k in part if k.startswith("value")), None)
-        if part.get("url") == "name":
-            name = str(content)
-        elif part.get("url") == "key":
-            key = str(content)
-        elif part.get("url") == "value":
-            value = content
-    return name, key, value
-
-
-def _shape(type_: Any, pairs: list[tuple[str, Any]]) -> Any:
-    """Repeated (key, value) pairs as the one value that a parameter's type wants."""
-    origin = get_origin(type_)
-    if origin is dict:
-        if get_origin(get_args(type_)[1]) is frozenset:
-            grouped: dict[str, list[Any]] = {}
-            for key, value in pairs:
-                grouped.setdefault(key, []).append(value)
-            return grouped
-        if len({key for key, _ in pairs}) < len(pairs):
-            raise ValueError("a key stands more than once")
-        return dict(pairs)
-    values = [value for _, value in pairs]
-    if origin in (frozenset, tuple):
-        return values
-    if len(values) > 1:
-        raise ValueError("it stands more than once")
-    return values[0]
-
-
-def _digest(plan_definition: Mapping[str, Any]) -> str:
+def _digest(plan_definition: Mapping[str, Any], scope: Scope) -> str:
     """What binds a recorded decision to these very rules; narrative and status are left out."""
     names = ("url", "version", "effectivePeriod", "action")
     head = {name: plan_definition[name] for name in names if name in plan_definition}
     if lists := _lists(plan_definition):
         head["lists"] = lists
+    if scope != NATIONAL:
+        head["scope"] = list(scope)
     return hashlib.sha256(_sorted.encode(head)).hexdigest()
-
-
-def _fault(expression: str, text: str, rule: str) -> Issue:
-    return Issue("invalid", text, expression, rule)
