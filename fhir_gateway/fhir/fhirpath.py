@@ -23,10 +23,6 @@ from fhir_gateway.fhir.fhirpath_values import (
     Trouble,
     boolean,
     children,
-    compare,
-    equal,
-    equivalent,
-    key_of,
     number_of,
     single,
     spellings,
@@ -35,6 +31,10 @@ from fhir_gateway.fhir.fhirpath_values import (
 from fhir_gateway.fhir.profile_context import Library, Run
 
 UCUM = "http://unitsofmeasure.org"
+#: Operators whose result is true or false (fhir.fhirpath_logic).
+LOGIC = frozenset(
+    {"and", "or", "xor", "implies", "=", "!=", "~", "!~", "<", "<=", ">", ">=", "in", "contains"}
+)
 BUDGET = 300_000  # items that one evaluation may look at
 
 
@@ -95,7 +95,7 @@ def _guarded(node: Node, compiled: Callable[[Node], Any]) -> Any:
 def as_items(node: Node) -> Step:
     """The Step of a node."""
     kind = node[0]
-    if kind == "op" and node[1] in _TESTS:
+    if kind == "op" and node[1] in LOGIC:
         return _from_test(as_test(node))
     if kind == "member":
         return _member(as_items(node[1]), node[2])
@@ -107,8 +107,8 @@ def as_items(node: Node) -> Step:
 
 def as_test(node: Node) -> Test:
     """The Test of a node."""
-    if node[0] == "op" and node[1] in _TESTS:
-        return _TESTS[node[1]](node[2], node[3])
+    if node[0] == "op" and node[1] in LOGIC:
+        return _logic(node)
     if node[0] == "literal" and node[1] == "boolean":
         value: bool = node[2]
         return lambda env, focus: value
@@ -117,8 +117,24 @@ def as_test(node: Node) -> Test:
         if call[1] in ("exists", "empty"):
             return _presence(left, call[1] == "exists")
         if call[1] == "not":
-            return _not(as_test(left) if left is not None else _truth_of(_this))
+            return negated(as_test(left) if left is not None else _truth_of(_this))
     return _truth_of(as_items(node))
+
+
+def _logic(node: Node) -> Test:
+    from fhir_gateway.fhir.fhirpath_logic import TESTS  # noqa: PLC0415  # it compiles too
+
+    return TESTS[node[1]](node[2], node[3])
+
+
+def negated(test: Test) -> Test:
+    """True for false, false for true, nothing for nothing."""
+
+    def inverse(env: Env, focus: Items) -> bool | None:
+        value = test(env, focus)
+        return None if value is None else not value
+
+    return inverse
 
 
 def _called(node: Node) -> tuple[Node | None, Node | None]:
@@ -327,132 +343,4 @@ _STEPS: dict[str, Callable[[Node], Step]] = {
     "as": lambda node: of_type(as_items(node[1]), node[2]),
     "minus": _minus,
     "op": _operator,
-}
-
-
-# -- tests ---------------------------------------------------------------------------------------
-
-
-def _not(test: Test) -> Test:
-    def negated(env: Env, focus: Items) -> bool | None:
-        value = test(env, focus)
-        return None if value is None else not value
-
-    return negated
-
-
-def _and(left: Node, right: Node) -> Test:
-    first, second = as_test(left), as_test(right)
-
-    def test(env: Env, focus: Items) -> bool | None:
-        mine = first(env, focus)
-        if mine is False:
-            return False
-        other = second(env, focus)
-        return False if other is False else None if None in (mine, other) else True
-
-    return test
-
-
-def _or(left: Node, right: Node) -> Test:
-    first, second = as_test(left), as_test(right)
-
-    def test(env: Env, focus: Items) -> bool | None:
-        mine = first(env, focus)
-        if mine is True:
-            return True
-        other = second(env, focus)
-        return True if other is True else None if None in (mine, other) else False
-
-    return test
-
-
-def _xor(left: Node, right: Node) -> Test:
-    first, second = as_test(left), as_test(right)
-
-    def test(env: Env, focus: Items) -> bool | None:
-        mine, other = first(env, focus), second(env, focus)
-        return None if mine is None or other is None else mine is not other
-
-    return test
-
-
-def _implies(left: Node, right: Node) -> Test:
-    first, second = as_test(left), as_test(right)
-
-    def test(env: Env, focus: Items) -> bool | None:
-        mine = first(env, focus)
-        if mine is False:
-            return True
-        other = second(env, focus)
-        return True if other is True else None if mine is None else other
-
-    return test
-
-
-def _equality(negated: bool) -> Callable[[Node, Node], Test]:
-    def make(left: Node, right: Node) -> Test:
-        first, second = as_items(left), as_items(right)
-
-        def test(env: Env, focus: Items) -> bool | None:
-            same = equal(first(env, focus), second(env, focus))
-            return None if same is None else same != negated
-
-        return test
-
-    return make
-
-
-def _equivalence(negated: bool) -> Callable[[Node, Node], Test]:
-    def make(left: Node, right: Node) -> Test:
-        first, second = as_items(left), as_items(right)
-        return lambda env, focus: equivalent(first(env, focus), second(env, focus)) != negated
-
-    return make
-
-
-def _order(holds: Callable[[int], bool]) -> Callable[[Node, Node], Test]:
-    def make(left: Node, right: Node) -> Test:
-        first, second = as_items(left), as_items(right)
-
-        def test(env: Env, focus: Items) -> bool | None:
-            order = compare(first(env, focus), second(env, focus))
-            return None if order is None else holds(order)
-
-        return test
-
-    return make
-
-
-def _membership(left: Node, right: Node) -> Test:
-    """`in`: whether the one item is among the others."""
-    first, second = as_items(left), as_items(right)
-
-    def test(env: Env, focus: Items) -> bool | None:
-        one = single(first(env, focus))
-        if one is None:
-            return None
-        others = second(env, focus)
-        env.spend(len(others))
-        wanted = key_of(one)
-        return any(key_of(other) == wanted for other in others)
-
-    return test
-
-
-_TESTS: dict[str, Callable[[Node, Node], Test]] = {
-    "and": _and,
-    "or": _or,
-    "xor": _xor,
-    "implies": _implies,
-    "=": _equality(False),
-    "!=": _equality(True),
-    "~": _equivalence(False),
-    "!~": _equivalence(True),
-    "<": _order(lambda order: order < 0),
-    "<=": _order(lambda order: order <= 0),
-    ">": _order(lambda order: order > 0),
-    ">=": _order(lambda order: order >= 0),
-    "in": _membership,
-    "contains": lambda left, right: _membership(right, left),
 }

@@ -1,7 +1,8 @@
 """Validation on write: what a resource breaks of R4 and of profiles, and what becomes of it.
 
 By the mode of the institution that writes (docs/validation.md): `refuse` refuses it with all that
-is wrong, `accept-and-flag` stores it with a tag, `learn` stores it as it is. Who has chosen none is
+is wrong, `accept-and-flag` stores it with a tag, `learn` stores it as it is. Definitions never get
+the tag, which would travel with them. Who has chosen none is
 served as by accept-and-flag, and judged by R4 and by the profiles that the resource claims.
 Structure and required bindings of R4 are refused long before, in every mode.
 """
@@ -18,6 +19,7 @@ from fhir_gateway.fhir.profile_context import Resource
 from fhir_gateway.interactions.pace import unhurried
 from fhir_gateway.interactions.profiles import Judging, claimed, profiles
 from fhir_gateway.interactions.steps import Step
+from fhir_gateway.interactions.types import GOVERNED_TYPES
 from fhir_gateway.security.actor import Actor
 from fhir_gateway.security.institution import VALIDATION_MODES
 from fhir_gateway.terminology.coder import DATA_QUALITY
@@ -51,7 +53,7 @@ async def check_profiles(gateway: Gateway, actor: Actor, steps: Sequence[Step], 
         step.issues = tuple(found)
         if wrong:
             gateway.count("profile_issues", 1)
-            if mode != LEARN:
+            if mode != LEARN and step.type not in GOVERNED_TYPES:
                 flag(step.resource)
     if refused:
         raise Unprocessable(issues=tuple(refused))
