@@ -102,7 +102,7 @@ async def ask(gateway: Gateway, actor: Actor, question: Question) -> Answer:
     # to the millisecond, as FHIR instants are spelled: what is recorded is what was decided by
     as_of = gateway.clock.now() // 1000 * 1000
     async with gateway.store.snapshot(actor.access) as reader:
-        facts = await known(gateway, reader, as_of)
+        facts = await known(gateway, reader, as_of, question.receiver)
         inputs = await _inputs(gateway, reader, question, facts, as_of, actor.access)
         seen = await read_candidates(reader, inputs, facts.register)
     rule_set = facts.rules.rule_set if facts.rules else None
@@ -191,7 +191,8 @@ def conclude(
         ItemOutcome(line.key, line.item, "cannot-decide", inputs.unknown) for line in query.items
     )
     name = rule_set.canonical if rule_set else ""
-    return Decision(outcomes, name, query.as_of_us, query.t, catalogue.edition)
+    layers = rule_set.layers if rule_set else ()
+    return Decision(outcomes, name, query.as_of_us, query.t, catalogue.edition, layers)
 
 
 async def _record(

@@ -77,8 +77,8 @@ def decide(
             for line in query.items
         ]
     )
-    name = rule_set.canonical if rule_set is not None else ""
-    return Decision(items, name, query.as_of_us, query.t, catalogue.edition)
+    name, layers = (rule_set.canonical, rule_set.layers) if rule_set is not None else ("", ())
+    return Decision(items, name, query.as_of_us, query.t, catalogue.edition, layers)
 
 
 def _decide_line(

@@ -98,6 +98,7 @@ RECOGNIZE = Definition(
     gives=(
         P("decision", "Reference", "The recorded decision", 1),
         P("rule-set", "canonical", "The rule set in force"),
+        P("layer", "canonical", "The rule sets of all levels, where there are several", 0, MANY),
         P("item", "", "The answer for one ordered item", 1, MANY, parts=_ITEM),
         P("source", "", "An institution that the answer could have come from", 0, MANY, _SOURCE),
     ),

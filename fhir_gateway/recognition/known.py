@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -18,9 +19,9 @@ from fhir_gateway.interactions.institutions import institutions_at
 from fhir_gateway.interactions.sources import Source, sources
 from fhir_gateway.recognition.candidates import Register
 from fhir_gateway.recognition.lists import View, Views
-from fhir_gateway.recognition.rules import CRITERION_SYSTEM, RuleSet, choose, load_rule_set
-from fhir_gateway.recognition.vocabulary import catalogue_of
-from fhir_gateway.search.plan import SearchPlan
+from fhir_gateway.recognition.rules import CRITERION_SYSTEM, RuleSet, load_rule_set
+from fhir_gateway.recognition.rules_resolve import applicable, in_order, resolve
+from fhir_gateway.recognition.vocabulary import areas_within, catalogue_of
 from fhir_gateway.security.institution import Institution
 from fhir_gateway.store.store import Reader, Store, Stored
 
@@ -28,7 +29,8 @@ _log = logging.getLogger(__name__)
 
 
 class InForce(NamedTuple):
-    """A rule set and the version of its PlanDefinition, "PlanDefinition/x/_history/3"."""
+    """A rule set and the version of its PlanDefinition, "PlanDefinition/x/_history/3"; of one that
+    was resolved from several levels all of theirs, the nation's first."""
 
     rule_set: RuleSet
     version: str
@@ -58,7 +60,12 @@ class _Kept(NamedTuple):
     active: list[InForce]
     register: Register
     views: Views
+    resolved: dict[tuple[str, ...], InForce]  # by the versions of the levels
 
+
+_PAGE = 100
+#: What every stored rule set has in its bytes.
+MARKER = CRITERION_SYSTEM.encode()
 
 #: Most pairs of the register that are kept: 500 institutions with all items of the catalogue.
 MOST_PAIRS = 100_000
@@ -68,15 +75,16 @@ _kept: WeakKeyDictionary[Store, _Kept] = WeakKeyDictionary()
 _stale: WeakKeyDictionary[Store, tuple[Sequence[Source], Sequence[Source]]] = WeakKeyDictionary()
 
 
-async def known(gateway: Gateway, reader: Reader, now: int) -> Known:
-    """What holds in this snapshot at this moment."""
+async def known(gateway: Gateway, reader: Reader, now: int, institution: str = "") -> Known:
+    """What holds in this snapshot at this moment, for an institution with rules of its own."""
     kept = _kept.get(gateway.store)
     if kept is None or kept.epoch != reader.epoch:
-        kept = _kept[gateway.store] = _Kept(reader.epoch, await _active(reader), {}, Views())
+        kept = _kept[gateway.store] = _Kept(reader.epoch, await _active(reader), {}, Views(), {})
     elif len(kept.register) > MOST_PAIRS:
         kept.register.clear()
     all_sources = await sources(gateway, reader)
-    rules = _choose(kept.active, now, gateway.settings.zone)
+    institutions = await institutions_at(gateway, reader)
+    rules = _rules_for(gateway, kept, institutions, institution, now)
     view: View | None = View(catalogue_of(gateway))
     if rules is not None:
         view = await kept.views.view(gateway, reader, rules.rule_set, now)
@@ -87,7 +95,7 @@ async def known(gateway: Gateway, reader: Reader, now: int) -> Known:
     return Known(
         rules,
         all_sources,
-        await institutions_at(gateway, reader),
+        institutions,
         kept.register,
         _stale_of(gateway.store, all_sources),
         view,
@@ -102,11 +110,56 @@ def _stale_of(store: Store, all_sources: Sequence[Source]) -> Sequence[Source]:
     return known[1]
 
 
-def _choose(rule_sets: list[InForce], now: int, zone: str) -> InForce | None:
-    if len(rule_sets) == 1:
-        return rule_sets[0] if rule_sets[0].rule_set.in_force(now, zone) else None
-    chosen = choose([one.rule_set for one in rule_sets], now, zone)
-    return next((one for one in rule_sets if one.rule_set is chosen), None) if chosen else None
+def _rules_for(
+    gateway: Gateway,
+    kept: _Kept,
+    institutions: Mapping[str, Institution],
+    institution: str,
+    now: int,
+) -> InForce | None:
+    """The rules of all levels for an institution, resolved once per epoch."""
+    zone = gateway.settings.zone
+    active = kept.active
+    if len(active) == 1 and not active[0].rule_set.scope.is_overlay:
+        return active[0] if active[0].rule_set.in_force(now, zone) else None
+    entry = institutions.get(institution)
+    area = entry.area if entry else gateway.settings.area
+    levels = levels_in_force(active, areas_within(gateway, area), institution, now, zone)
+    if levels is None:
+        return None
+    key = tuple(one.version for one in levels)
+    if key not in kept.resolved:
+        kept.resolved[key] = resolved(gateway, levels)
+    return kept.resolved[key]
+
+
+def levels_in_force(
+    active: Sequence[InForce], within: Sequence[str], institution: str, now: int, zone: str
+) -> list[InForce] | None:
+    """The rule sets of all levels that hold, the nation's first; None in a gap."""
+    by_id = {id(one.rule_set): one for one in active}
+    found = applicable([one.rule_set for one in active], within, institution, now, zone)
+    if found is None:
+        return None
+    base, overlays = found
+    return [by_id[id(one)] for one in (base, *overlays)]
+
+
+def resolved(gateway: Gateway, levels: Sequence[InForce]) -> InForce:
+    """One rule set from a base and its overlays, and the versions of all, in their order."""
+    base, *overlays = levels
+    if not overlays:
+        return base
+    depth = partial(area_depth, gateway)
+    versions = {id(one.rule_set): one.version for one in levels}
+    layers = in_order([one.rule_set for one in overlays], depth)
+    rule_set = resolve(base.rule_set, layers, depth)
+    return InForce(rule_set, " ".join([base.version, *(versions[id(one)] for one in layers)]))
+
+
+def area_depth(gateway: Gateway, area: str) -> int:
+    """How many areas contain an area, itself among them."""
+    return len(areas_within(gateway, area))
 
 
 async def _active(reader: Reader) -> list[InForce]:
@@ -128,9 +181,14 @@ async def _active(reader: Reader) -> list[InForce]:
 
 async def stored_rule_sets(reader: Reader) -> list[tuple[Stored, dict[str, Any]]]:
     """Every PlanDefinition that names a criterion, whatever its status, by url and version."""
-    page = await reader.search(SearchPlan(type="PlanDefinition", home=0, count=500))
-    marker = CRITERION_SYSTEM.encode()
-    found = [(stored, parse(stored.whole())) for stored in page.matches if marker in stored.tail]
+    found: list[tuple[Stored, dict[str, Any]]] = []
+    after = 0
+    while True:
+        page = await reader.scan("PlanDefinition", until_t=reader.t, after_rid=after, limit=_PAGE)
+        found += [(one, parse(one.whole())) for one in page if MARKER in one.tail]
+        if len(page) < _PAGE:
+            break
+        after = page[-1].rid
     return sorted(found, key=lambda pair: (pair[1].get("url", ""), pair[1].get("version", "")))
 
 

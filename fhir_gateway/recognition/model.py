@@ -170,10 +170,12 @@ class ItemOutcome(msgspec.Struct, frozen=True):
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """The answer to a Query. `rule_set` is "url|version", "" when none was in force."""
+    """The answer to a Query. `rule_set` is "url|version", "" when none was in force; `layers` are
+    those of all levels where the rules of several were resolved, the nation's first."""
 
     items: tuple[ItemOutcome, ...]
     rule_set: str
     as_of_us: int
     t: int
     catalogue: str = ""  # edition
+    layers: tuple[str, ...] = ()

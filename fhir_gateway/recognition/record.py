@@ -36,8 +36,9 @@ MAX_LINES = 1_000
 class Inputs(msgspec.Struct, frozen=True, omit_defaults=True):
     """Everything that `decide` was given, or by which it can be read again at commit `query.t`.
 
-    `rule_set` is the version of the PlanDefinition ("PlanDefinition/x/_history/3"), `digest` the
-    hash of its rules; `max_class` and `owners` are the caller's Access.
+    `rule_set` is the version of the PlanDefinition ("PlanDefinition/x/_history/3"), or those of all
+    levels with a space between them; `digest` the hash of its rules; `max_class` and `owners` are
+    the caller's Access.
     """
 
     query: Query
@@ -152,6 +153,7 @@ def render_items(decision: Decision) -> bytes:
 
 def _items(decision: Decision) -> str:
     parameters = [_string("catalogue", decision.catalogue)] if decision.catalogue else []
+    parameters += [_string("layer", layer) for layer in decision.layers]
     parameters += map(_item, decision.items)
     return ",".join(parameters)
 

@@ -14,6 +14,7 @@ from fhir_gateway.errors import GatewayError
 from fhir_gateway.fhir.wire import parse
 from fhir_gateway.interactions.audit import call_of, disclose, entry
 from fhir_gateway.recognition.ask import conclude, read_candidates
+from fhir_gateway.recognition.known import InForce, resolved
 from fhir_gateway.recognition.lists import view_then
 from fhir_gateway.recognition.model import Decision
 from fhir_gateway.recognition.record import Inputs, render_items
@@ -58,7 +59,7 @@ async def replay_recorded(gateway: Gateway, recorded: Recorded) -> Replayed:
     inputs = recorded.inputs
     differences: list[str] = []
     async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
-        rule_set = await _rule_set(reader, inputs, differences)
+        rule_set = await _rule_set(gateway, reader, inputs, differences)
         catalogue = await view_then(gateway, reader, recorded)
     owners = frozenset(inputs.owners) if inputs.owners is not None else None
     async with gateway.store.snapshot(Access(inputs.max_class, owners)) as reader:
@@ -68,20 +69,25 @@ async def replay_recorded(gateway: Gateway, recorded: Recorded) -> Replayed:
     return Replayed(recorded.stored.id, recorded.rule_set, tuple(differences))
 
 
-async def _rule_set(reader: Reader, inputs: Inputs, differences: list[str]) -> RuleSet | None:
+async def _rule_set(
+    gateway: Gateway, reader: Reader, inputs: Inputs, differences: list[str]
+) -> RuleSet | None:
     """The recorded version of the rule set; what is wrong with it is noted."""
     if not inputs.rule_set:
         return None
-    type, id, _, version = inputs.rule_set.split("/")
-    stored = await reader.vread(type, id, int(version))
-    if stored is None or stored.deleted:
-        differences.append(f"rule set {inputs.rule_set} is not in the store")
-        return None
-    try:
-        rule_set = load_rule_set(parse(stored.whole()))
-    except GatewayError:
-        differences.append(f"rule set {inputs.rule_set} can no longer be read")
-        return None
+    levels = []
+    for named in inputs.rule_set.split():
+        type, id, _, version = named.split("/")
+        stored = await reader.vread(type, id, int(version))
+        if stored is None or stored.deleted:
+            differences.append(f"rule set {named} is not in the store")
+            return None
+        try:
+            levels.append(InForce(load_rule_set(parse(stored.whole())), named))
+        except GatewayError:
+            differences.append(f"rule set {named} can no longer be read")
+            return None
+    rule_set = resolved(gateway, levels).rule_set
     if rule_set.digest != inputs.digest:
         differences.append(f"rule set {inputs.rule_set} has other rules than it had")
     return rule_set

@@ -258,6 +258,16 @@ LINES: Mapping[tuple[str, str], Texts] = {
         "结果为危急值，照常显示，不建议替代。",
         "The result is a critical value; it is shown and no replacement is offered.",
     ),
+    ("condition@1", ""): ("{title}：符合。", "{title_en}: met."),
+    ("condition@1", "condition-not-met"): ("{title}：不符合。", "{title_en}: not met."),
+    ("condition@1", "condition-unknown"): (
+        "{title}：所需信息不全，无法判断。",
+        "{title_en}: cannot be judged, what it looks at is not known.",
+    ),
+    ("condition@1", "condition-trouble"): (
+        "{title}：条件表达式无法对该结果求值。",
+        "{title_en}: the condition cannot be evaluated on this result.",
+    ),
     ("newest-first@1", ""): ("没有更新的结果。", "There is no newer result."),
     ("newest-first@1", "newer-result"): (
         "该项目有更新的结果（含未出报告或未合格者），请先查看。",
@@ -299,7 +309,7 @@ def _sentence(
 ) -> str:
     if verdict == "not-applicable":
         return _NOT_APPLICABLE[_INDEX[language]]
-    texts = LINES.get((rule, reason))
+    texts = LINES.get((rule.partition("#")[0], reason))
     if texts is None:
         return f"{rule} {verdict} {reason}".rstrip()
     stated = _Values((key, value) for key, value in values if value != "")

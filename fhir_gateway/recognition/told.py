@@ -27,6 +27,8 @@ def told(answer: Answer, catalogue: Catalogue) -> dict[str, Any]:
     ]
     if answer.decision.rule_set:
         parameters.append({"name": "rule-set", "valueCanonical": answer.decision.rule_set})
+    for layer in answer.decision.layers:
+        parameters.append({"name": "layer", "valueCanonical": layer})
     for item in answer.decision.items:
         parameters.append({"name": "item", "part": list(_item(answer, item, catalogue))})
     parameters += [_source(source) for source in answer.sources]
