@@ -40,6 +40,7 @@ from fhir_gateway.terminology.catalogue_join import (
     wrong_items,
 )
 from fhir_gateway.terminology.edition import Edition
+from fhir_gateway.terminology.local_map import LOCAL_SUFFIX
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 _EDITION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.\-]*")
