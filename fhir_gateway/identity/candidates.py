@@ -103,7 +103,7 @@ def _sounds(name: Name) -> str:
     else:
         ways = sorted(spelled(name), key=lambda way: (len(way), way))[:MOST_SPELLINGS]
         ways += list(spellings(name.given, surname=False))[:2]
-    return ",".join(dict.fromkeys(way for way in ways if way.isascii()))
+    return ",".join(dict.fromkeys(way for way in ways if way and way.isascii()))
 
 
 def _families(name: Name) -> str:
