@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import NamedTuple
 
+from bench import matching
 from bench.cases import REPORT_RESULTS, Cases
 from bench.machine import bare_call_ns, describe, measure_fdatasync
 from bench.measure import HEAD, OUT, Row, measure, per_answer, served
@@ -81,6 +82,7 @@ def main() -> int:
                     continue
                 rows = _table(place, scale, arguments)
                 failed |= any(row.load.failures for row in rows)
+    print("\nproposals for local codes (bench/matching.py)", *matching.lines(), sep="\n")
     if left_out:
         print(f"\nleft out for want of time: {', '.join(left_out)} (--minutes, make bench-large)")
     return 1 if failed else 0
