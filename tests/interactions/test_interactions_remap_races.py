@@ -16,7 +16,7 @@ from remap_cases import LAB_SYSTEM, Mapped, concept_map
 from running import BASE, Running
 
 from fhir_gateway.app import Application, build
-from fhir_gateway.interactions import remap
+from fhir_gateway.interactions import remap, write
 from fhir_gateway.interactions.jobs import work_once
 from fhir_gateway.interactions.reindex import run
 from fhir_gateway.interactions.remap_plan import Watch
@@ -112,6 +112,76 @@ def test_what_was_coded_before_a_map_and_commits_after_it_is_coded_again(
     assert items(mapped, database) == {id: {POTASSIUM}}
     coded = mapped.running.get(f"/fhir/Observation/{id}", headers=mapped.city.sender).json()
     assert [coding["code"] for coding in coded["code"]["coding"]] == ["K", POTASSIUM]
+
+
+def test_what_waits_while_another_request_reads_a_new_map_is_coded_by_it(
+    mapped: Mapped, monkeypatch: pytest.MonkeyPatch, database: Databases
+) -> None:
+    """In one process: the maps are up to date, what was coded a moment ago is not."""
+    patient, real = mapped.city.patient(), write.plan_write
+    waiting, go = asyncio.Event(), asyncio.Event()
+
+    async def waits(*given: Any, **more: Any) -> Any:
+        if given[2][0].type == "Observation" and not waiting.is_set():
+            waiting.set()
+            await go.wait()
+        return await real(*given, **more)
+
+    async def send(resource: dict[str, Any]) -> str:
+        body = httpx.Request("POST", BASE, json=resource).content
+        headers = {**HEADERS, **mapped.city.sender}
+        path = f"/fhir/{resource['resourceType']}"
+        answer = await mapped.running.http.post(path, content=body, headers=headers)
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["id"])
+
+    async def race() -> list[str]:
+        late = asyncio.create_task(send(result(patient)))
+        await waiting.wait()
+        await send(concept_map({"K": POTASSIUM}))
+        soon = await send(result(patient))
+        go.set()
+        return [soon, await late]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(write, "plan_write", waits)
+        ids = mapped.running.run(race())
+    assert items(mapped, database) == {id: {POTASSIUM} for id in ids}
+
+
+def test_a_job_that_was_overtaken_does_not_bring_back_what_its_map_said(
+    mapped: Mapped, other: Application, monkeypatch: pytest.MonkeyPatch, database: Databases
+) -> None:
+    """The rows by the older map are on their way while a newer map is stored and followed."""
+    id = mapped.result(mapped.city.patient(), report="").partition("/")[2]
+    mapped.store({"K": SODIUM})
+    store = type(mapped.gateway.store)
+    real, waiting, go = store.commit, asyncio.Event(), asyncio.Event()
+
+    async def waits(self: Any, change_set: Any) -> Any:
+        if change_set.reindex and not waiting.is_set():
+            waiting.set()
+            await go.wait()
+        return await real(self, change_set)
+
+    async def race() -> None:
+        works = {remap.KIND: remap.work}
+        await mapped.watch.look()
+        first = asyncio.create_task(work_once(mapped.gateway, works))
+        await waiting.wait()
+        body = httpx.Request("PUT", BASE, json=concept_map({"K": POTASSIUM})).content
+        path, headers = "/fhir/ConceptMap/sender-map", {**HEADERS, **mapped.city.sender}
+        assert (await mapped.running.http.put(path, content=body, headers=headers)).is_success
+        await Watch(other.gateway).look()
+        while await work_once(other.gateway, works):
+            pass
+        go.set()
+        await first
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "commit", waits)
+        mapped.running.run(race())
+    assert items(mapped, database) == {id: {POTASSIUM}}
 
 
 def test_results_maps_and_jobs_at_once_end_at_the_last_map(
