@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fhir_gateway.cli.catalogue_frame import sheet_of
@@ -45,6 +46,8 @@ def _of_file(path: Path, kind: Kind | None, encoding: str) -> Edition:
     reading = read_entries(sheet, header, kind, name=path.stem, edition="")
     reading.check()
     items = {entry.item.code: entry.item for entry in reading.entries}
+    if "validity_source" not in header.columns:  # read_entries named the file, for want of a list
+        items = {code: replace(one, validity_source="") for code, one in items.items()}
     return Edition(
         name=path.name,
         kind=kind,

@@ -74,23 +74,27 @@ _STANDARD_PROPERTIES: Properties = (
     ("status", "code", "retired when it is no longer on the list"),
     ("deprecationDate", "dateTime", "The day from which it is no longer on the list"),
 )
-_TITLES: Mapping[Kind, tuple[str, str]] = MappingProxyType({
-    "lab": ("检验项目参考目录", "Reference catalogue of laboratory items"),
-    "imaging": ("影像检查项目参考目录", "Reference catalogue of imaging items"),
+_TITLES: Mapping[Kind, str] = MappingProxyType({
+    "lab": "Reference catalogue of laboratory items",
+    "imaging": "Reference catalogue of imaging items",
 })  # fmt: skip
 _FILTERED = frozenset({"item_class", "specimen", "body_part_zh", "laterality", "panel", "covers"})
 _FIELDS = frozenset(field.name for field in fields(Item))
 
 
+def title_of(kind: Kind) -> str:
+    """The title of the catalogue's list of a kind."""
+    return _TITLES[kind]
+
+
 def catalogue_system(catalogue: Catalogue, kind: Kind, *, id: str = "") -> dict[str, Any]:
     """The CodeSystem of the catalogue's items of a kind; `id` when it is not the current one."""
-    title = _TITLES[kind][1]
     described = head(
         type="CodeSystem",
         url=SYSTEM_OF[kind],
         id=id,
         version=catalogue.edition,
-        title=title,
+        title=title_of(kind),
         status=catalogue.status,
         experimental=catalogue.experimental,
         date=catalogue.date,

@@ -26,6 +26,7 @@ from fhir_gateway.terminology.catalogue_resource import (
     extensions,
     items_of,
     items_system,
+    title_of,
 )
 from fhir_gateway.terminology.resource import head
 from fhir_gateway.terminology.value_set import value_set
@@ -148,6 +149,7 @@ def editions_of(catalogue: Catalogue) -> list[Edition]:
             edition=catalogue.edition,
             effective=catalogue.effective,
             until=catalogue.until,
+            title=title_of(kind),
             publisher=catalogue.publisher,
             description=catalogue.statement,
             notice="\n\n".join(catalogue.notices),
