@@ -326,11 +326,13 @@ async def with_former(
     for edition in editions_of(catalogue):
         async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
             stored = await reader.read("CodeSystem", edition.name)
-        served = _edition(stored) if stored is not None and not stored.deleted else None
         place = next((n for n, one in enumerate(seeded) if one.get("url") == edition.url), None)
-        if stored is None or served is None or place is None:
+        if stored is None or stored.deleted or place is None:
             continue
-        if stored.tail == tail(seeded[place]):
+        if stored.tail == tail(seeded[place]):  # as at nearly every start
+            continue
+        served = _edition(stored)
+        if served is None:
             continue
         _check_served(served, edition)
         complete = with_retired(edition, [served])
