@@ -8,7 +8,7 @@ evaluated at all a warning says so.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from fhir_gateway.errors import Invalid, Severity
 from fhir_gateway.fhir.fhirpath import Env, Test, compile_test
@@ -26,14 +26,23 @@ BY_WALKER = frozenset({"ele-1", "ext-1", "dom-2", "per-1", "ref-1", "txt-1", "tx
 GOOD_PRACTICE = frozenset({"dom-6"})
 
 
-def invariant(constraint: Mapping[str, Any], type: str, known: Library) -> Judge | str | None:
-    """What judges a value by a constraint of a profile; a sentence that says why it cannot, or
-    None for one of R4's own that is judged elsewhere."""
+class NotJudged(NamedTuple):
+    """Why an invariant cannot be judged, and the rule that says so."""
+
+    says: str
+    rule: str
+
+
+def invariant(constraint: Mapping[str, Any], type: str, known: Library) -> Judge | NotJudged | None:
+    """What judges a value by a constraint of a profile; why it cannot, or None for one of R4's own
+    that is judged elsewhere."""
     key, expression = constraint.get("key"), constraint.get("expression")
-    if not isinstance(key, str) or key in BY_WALKER or key in NATIVE:
-        return None if isinstance(key, str) else "has no key"
+    if not isinstance(key, str):
+        return NotJudged("has no key", "profile-definition")
+    if key in BY_WALKER or key in NATIVE:
+        return None
     if not isinstance(expression, str):
-        return f"{key} has no FHIRPath expression, so it cannot be judged"
+        return NotJudged(f"{key} has no FHIRPath expression to judge by", "fhirpath-missing")
     severity = constraint.get("severity")
     human = constraint.get("human")
     stated = Stated(
@@ -45,7 +54,8 @@ def invariant(constraint: Mapping[str, Any], type: str, known: Library) -> Judge
     try:
         return judge_of(stated, type, known)
     except Invalid as error:
-        return f"{key} cannot be judged. {error.issues[0].diagnostics}"
+        why = error.issues[0]
+        return NotJudged(f"{key} cannot be judged: {why.diagnostics}", why.rule or "fhirpath")
 
 
 def judge_of(stated: Stated, type: str, known: Library) -> Judge:

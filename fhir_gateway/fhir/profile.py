@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from fhir_gateway.errors import Issue
 from fhir_gateway.fhir.definitions import UNBOUNDED, Element, definitions
-from fhir_gateway.fhir.invariant import invariant
+from fhir_gateway.fhir.invariant import NotJudged, invariant
 from fhir_gateway.fhir.primitives import PRIMITIVES
 from fhir_gateway.fhir.profile_context import (
     Context,
@@ -100,19 +100,20 @@ class _Compiler:
         self.known = known
         self.doubts = doubts
 
-    def doubt(self, node: Node, says: str) -> None:
+    def doubt(self, node: Node, says: str, rule: str = "profile-definition") -> None:
         """Notes what of the definition cannot be judged."""
         if len(self.doubts) < 50:
             at = node.at or "StructureDefinition"
-            self.doubts.append(Issue("invalid", f"{at} {says}", at, "profile-definition"))
+            self.doubts.append(Issue("invalid", f"{at} {says}", at, rule))
 
     def value(self, node: Node, type: str, element: Element | None) -> Judge | None:
         """What judges one value of a type at a node; None when there is nothing to judge."""
-        if type == "Resource":
-            return self.resource(node)
         judges = list(value_judges(node, type, element, self.known))
-        judges += self.invariants(node, type)
-        inner = self.children(node, type)
+        if type == "Resource":
+            inner = self.resource(node)
+        else:
+            judges += self.invariants(node, type)
+            inner = self.children(node, type)
         if inner is not None:
             judges.append(inner)
         if not judges:
@@ -129,13 +130,14 @@ class _Compiler:
 
     def resource(self, node: Node) -> Judge | None:
         """What judges a resource inside of another one, by the type that it turns out to be."""
-        if not node.children and not node.facts.get("constraint") and not node.facts.get("type"):
+        if not node.children and not node.facts.get("constraint"):
             return None
+        plain = replace(node, facts={"constraint": node.facts.get("constraint", ())})
         made: dict[str, Judge | None] = {}
 
         def judge(run: Run, value: Any, sibling: Any, place: Place) -> None:
             if place.type not in made:
-                made[place.type] = self.value(node, place.type, None)
+                made[place.type] = self.value(plain, place.type, None)
             inner, outer = made[place.type], run.resource
             if inner is not None:
                 run.resource = value
@@ -148,8 +150,8 @@ class _Compiler:
         """The constraints of a node."""
         for constraint in node.facts.get("constraint", ()):
             made = invariant(constraint, type, self.known)
-            if isinstance(made, str):
-                self.doubt(Node("", constraint.get("at", node.at)), made)
+            if isinstance(made, NotJudged):
+                self.doubt(Node("", constraint.get("at", node.at)), made.says, made.rule)
             elif made is not None:
                 yield made
 
@@ -177,7 +179,7 @@ class _Compiler:
             return None
         element, members = spelled
         chosen = self._chosen(node, element, parent)
-        judges = {type: self.value(node, type, element) for _, type in members}
+        judges = self._by_type(node, [type for _, type in members], element)
         steps = {type: judge for type, judge in judges.items() if judge is not None}
         low, high = node.low(), node.high()
         base_high = None if element.high == UNBOUNDED else element.high
@@ -189,6 +191,18 @@ class _Compiler:
             return None
         count = _Count(element.name, low, high)
         return _element(_gatherer(element, members), steps, count, slicing, chosen)
+
+    def _by_type(self, node: Node, types: list[str], element: Element) -> dict[str, Judge | None]:
+        """What judges a value, by type. An element that some types of a choice have is no fault."""
+        doubts, judges, found = self.doubts, {}, list[list[Issue]]()
+        for type in types:
+            self.doubts = []
+            judges[type] = self.value(node, type, element)
+            found.append(self.doubts)
+        everywhere = set.intersection(*({doubt.expression for doubt in one} for one in found))
+        self.doubts = doubts
+        doubts += [doubt for doubt in found[0] if doubt.expression in everywhere]
+        return judges
 
     def _chosen(self, node: Node, element: Element, parent: str) -> list[ElementJudge]:
         """Slices of a choice that are one type each (value[x]:valueQuantity)."""

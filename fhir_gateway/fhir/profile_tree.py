@@ -86,7 +86,9 @@ def _chain(structure: Resource, known: Library, doubts: list[Issue]) -> list[Res
         where = "StructureDefinition.baseDefinition"
         if found is None:
             if "snapshot" not in chain[-1]:
-                doubts.append(_doubt(where, "names a definition that is not known here"))
+                doubts.append(
+                    _doubt(where, "names a definition that is not known here", "profile-base")
+                )
             break
         if found.get("url") in seen or len(chain) >= MAX_CHAIN:
             doubts.append(_doubt(where, "leads back to itself, or through too many definitions"))
@@ -195,5 +197,5 @@ def _merge(node: Node, element: Mapping[str, Any], at: str) -> None:
         node.facts["constraint"] = list(constraints.values())
 
 
-def _doubt(at: str, says: str) -> Issue:
-    return Issue("invalid", f"{at} {says}", at, "profile-definition", "error")
+def _doubt(at: str, says: str, rule: str = "profile-definition") -> Issue:
+    return Issue("invalid", f"{at} {says}", at, rule)

@@ -144,11 +144,9 @@ def _types(types: Sequence[Any], type: str, element: Element, known: Library) ->
     if element.choice and codes and type not in codes:
         yield _wrong_type(sorted(codes))
         return
-    mine = [one for one in left if one["code"] == type]
-    if type == "Resource":
-        if codes and "Resource" not in codes:
-            yield _resource_type(sorted(codes))
-        return
+    mine = [one for one in left if type in (one["code"], "Resource")]
+    if type == "Resource" and codes and "Resource" not in codes:
+        yield _resource_type(sorted(codes))
     targets = [url for one in mine for url in _urls(one, "targetProfile")]
     if targets and type in ("Reference", "canonical"):
         yield target_judge(targets, type, known)
