@@ -112,16 +112,17 @@ class Deriver:
                 await asyncio.sleep(0)
         return ChangeSet(id=b"", guards=[*guards], reindex=wanted)
 
-    async def follow(self, owners: Iterable[int]) -> int:
-        """Returns when the maps of those who own these are known as they stand at a commit, which
-        it says."""
+    async def follow(self, owners: Iterable[int] | None = None) -> int:
+        """Returns when the maps of those who own these, or of all, are known as they stand at a
+        commit, which it says."""
         gateway, codes = self._gateway, self._gateway.local_codes
         while True:
             async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
                 t, epoch = reader.t, reader.epoch
             if codes is None:
                 return t
-            names = {self._names.get(owner, "") for owner in owners} | {""}
+            wanted = self._names if owners is None else owners
+            names = {self._names.get(owner, "") for owner in wanted} | {""}
             behind = [name for name in names if not codes.holds(name, epoch)]
             for name in behind:
                 await catch_up(gateway, name)

@@ -13,7 +13,7 @@ from typing import Any
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import NotSupported
 from fhir_gateway.fhir.home import home_of
-from fhir_gateway.fhir.wire import parse
+from fhir_gateway.interactions.deriving import Deriver
 from fhir_gateway.interactions.search_codes import codes_for
 from fhir_gateway.search.params import parse_name, shown
 from fhir_gateway.search.plan import (
@@ -74,7 +74,9 @@ async def filter_of(
     )
     for condition in plan.conditions:
         _check(condition)
-    return lambda stored: _meets(gateway, plan, stored)
+    deriver = Deriver(gateway)
+    await deriver.follow()
+    return lambda stored: _meets(gateway, deriver, plan, stored)
 
 
 def _check(condition: Condition) -> None:
@@ -88,8 +90,8 @@ def _check(condition: Condition) -> None:
         )
 
 
-def _meets(gateway: Gateway, plan: SearchPlan, stored: Stored) -> bool:
-    resource = parse(stored.whole())
+def _meets(gateway: Gateway, deriver: Deriver, plan: SearchPlan, stored: Stored) -> bool:
+    resource = deriver.recoded(stored)  # what a search would find it by
     if plan.by_patient and home_of(resource).patient not in plan.patients:
         return False
     found = gateway.extractor.rows(stored.type, resource)
