@@ -59,9 +59,11 @@ async def _make(folder: Path, database: str, mappings: Path, people: int) -> dic
         tokens[id] = (await register(gateway, one, with_token=True)).token
     await gateway.store.close()
     table = folder / "evaluations.csv"
-    rows = "".join(f"{id},*,110000,2020-01-01,2040-12-31,true,bench,1\n" for id in ISSUERS)
+    rows = "".join(f"{id},*,110000,2020-01-01,2040-12-31,true,bench-body,1\n" for id in ISSUERS)
     table.write_text("institution,item,area,start,end,passed,evaluator,round\n" + rows)
     where = ["--database", database]
+    body = ["bench-body", "bench", "--level", "city", "--area", "110000"]
+    await asyncio.to_thread(_command, ["evaluations", "body", "add", *body, *where])
     await asyncio.to_thread(_command, ["evaluations", "import", str(table), *where])
     await asyncio.to_thread(_command, ["rules", "activate", "1.0.0", *where])
     resources = await seed(gateway, sink_of(database), people, _progress)

@@ -91,6 +91,7 @@ def build(database: Path, running: Running) -> dict[str, str]:
     tell.chapter("The city")
     tokens = {row["id"]: register(database, row) for row in rows}
     tell.institutions(rows)
+    command(database, "evaluations", "body", "import", str(city.CITY / "bodies.csv"))
     said = command(database, "evaluations", "import", str(city.CITY / "evaluations.csv"))
     tell.said(f"the register of quality evaluations: {said.strip()}")
     command(database, "rules", "activate", "1.0.0")

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Login
+from fhir_gateway.fhir.keys import key64
+from fhir_gateway.interactions.evaluations import bodies_at
 from fhir_gateway.interactions.institutions import institution
-from fhir_gateway.security.actor import OPEN, SYSTEM_ACCESS, Actor
+from fhir_gateway.security.actor import OPEN, SYSTEM_ACCESS, Access, Actor
 from fhir_gateway.security.tokens import bearer, hash_token
 
 REMEMBERED_US = 5_000_000
@@ -40,9 +42,13 @@ async def authenticate(gateway: Gateway, headers: Mapping[str, str]) -> Actor:
 async def _look_up(gateway: Gateway, hashed: bytes) -> Actor:
     async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
         owner = await reader.credential(hashed)
+        body = (await bodies_at(gateway, reader)).get(owner) if owner is not None else None
     if owner is None:
         gateway.tokens.pop(hashed, None)
         raise Login("This token is not known or was revoked", rule="credential")
+    if body is not None and body.active:  # sees its own evaluations, and no patient's rows
+        own = frozenset({key64(f"Organization/{body.id}")})
+        return Actor("institution", body.name, body.id, Access(owners=own))
     known = await institution(gateway, owner)
     if known is None:
         raise Login("The institution of this token has left the registry", rule="credential")

@@ -16,15 +16,17 @@ from fhir_gateway.interactions.references import local
 from fhir_gateway.interactions.steps import Step
 from fhir_gateway.interactions.types import owner_of
 from fhir_gateway.security.actor import Actor
+from fhir_gateway.security.evaluating_body import body_of
 from fhir_gateway.security.institution import Institution, institution_of
 from fhir_gateway.store.store import Reader
 
+_MARKERS = (b"/StructureDefinition/institution-", b"/StructureDefinition/evaluating-body")
 _REGISTRY = "An institution of the registry is changed by the gateway's operator"
 
 
 def check_registry(actor: Actor, tail: bytes, step: Step) -> None:
     """Raises Forbidden when an institution would change a stored entry of the registry."""
-    if actor.role == "institution" and b"/StructureDefinition/institution-" in tail:
+    if actor.role == "institution" and any(marker in tail for marker in _MARKERS):
         raise Forbidden(_REGISTRY, expression=step.root, rule="governed")
 
 
@@ -38,7 +40,9 @@ async def check_claims(
     for step in steps:
         if step.resource is None or step.matched:
             continue
-        if step.type == "Organization" and institution_of(step.resource) is not None:
+        if step.type == "Organization" and (
+            institution_of(step.resource) is not None or body_of(step.resource) is not None
+        ):
             raise Forbidden(_REGISTRY, expression=step.root, rule="governed")
         _check_performers(actor, step, registry)
         if step.type == "DiagnosticReport":

@@ -19,6 +19,7 @@ from fhir_gateway.audit.events import create_event, credential_event, update_eve
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import NotFound
 from fhir_gateway.interactions.audit import call_of, entry
+from fhir_gateway.interactions.evaluations import bodies_at
 from fhir_gateway.interactions.prepare import prepare
 from fhir_gateway.search.planner import plan_search
 from fhir_gateway.security.actor import GATEWAY, SYSTEM_ACCESS
@@ -113,7 +114,8 @@ async def register(
 async def issue_token(gateway: Gateway, id: str) -> str:
     """A new token of the institution; only its hash is kept. Raises NotFound."""
     async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
-        if id not in await institutions_at(gateway, reader):
+        known = id in await institutions_at(gateway, reader)
+        if not known and id not in await bodies_at(gateway, reader):
             raise NotFound(f"No institution {id} is registered", rule="institution")
         issued = await reader.once(_ISSUED, id.encode()) is not None
     token = new_token(gateway.random(32))

@@ -25,6 +25,9 @@ GOVERNED_TYPES = frozenset({
     "ValueSet", "VerificationResult",
 })  # fmt: skip
 
+#: Governed, and yet an institution may write some of them.
+_LOOKED_AT = frozenset({"ConceptMap", "VerificationResult"})
+
 #: Commits to these bump the epoch, so that every process reloads before it answers: by type, since
 #: a version that no longer says anything, and a deletion, take back what an earlier one said.
 EPOCH_TYPES = GOVERNED_TYPES | {"Consent", "Organization"}
@@ -62,9 +65,10 @@ def check_owner(actor: Actor, owner: int) -> None:
 def check_may_write(actor: Actor, type: str) -> None:
     """Raises Forbidden when an institution would write what the gateway decides by.
 
-    A ConceptMap may be one of its own codes: interactions.local_codes looks at what it says.
+    A ConceptMap may be one of its own codes, a VerificationResult an assertion of its own or the
+    word of an evaluating body: interactions.local_codes and .evaluations look at what they say.
     """
-    if actor.role == "institution" and type in GOVERNED_TYPES and type != "ConceptMap":
+    if actor.role == "institution" and type in GOVERNED_TYPES - _LOOKED_AT:
         raise Forbidden(f"{type} is published by the gateway's operator", rule="governed")
 
 

@@ -28,6 +28,7 @@ from fhir_gateway.interactions.claims import check_claims, check_registry
 from fhir_gateway.interactions.conditional import match, none_meets
 from fhir_gateway.interactions.deriving import CODED_TYPES, maps_stay
 from fhir_gateway.interactions.etag import ANY_VERSION
+from fhir_gateway.interactions.evaluations import check_evaluations
 from fhir_gateway.interactions.link import link
 from fhir_gateway.interactions.local_codes import catch_up, check_maps, is_behind
 from fhir_gateway.interactions.outcome import Kind, Outcome, found, outcome_of
@@ -208,6 +209,7 @@ async def _look_up(
         _check_overlap(steps)
         await link(gateway, reader, steps, guards, base=extras.base)
         await check_claims(gateway, reader, actor, steps)
+        await check_evaluations(gateway, reader, actor, steps)
         await check_maps(gateway, reader, actor, steps, guards)
         if actor.institution and any(_is_coded(step) for step in steps):
             guards.add(maps_stay(reader.t), ours=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from fhir_gateway.security.evaluating_body import BODY_CODE
 from fhir_gateway.security.institution import (
     LEVEL_SYSTEM,
     LEVELS,
@@ -122,6 +123,10 @@ def _of_flags(vocabulary: Vocabulary) -> dict[str, Any]:
 
 
 def _of_registry(catalogue: Catalogue) -> dict[str, Any]:
-    text = "Marks the Organizations that the operator registered as senders and receivers."
+    text = "Marks the Organizations that the operator registered: senders, receivers, judges."
     described = frame(catalogue, "CodeSystem", REGISTRY_SYSTEM, "Registry of the gateway", text)
-    return code_system(described, [named(REGISTRY_CODE, "登记机构", "Registered institution")])
+    concepts = [
+        named(REGISTRY_CODE, "登记机构", "Registered institution"),
+        named(BODY_CODE, "评价机构", "Registered evaluating body"),
+    ]
+    return code_system(described, concepts)

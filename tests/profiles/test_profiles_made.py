@@ -21,11 +21,14 @@ from fhir_gateway.fhir.wire import parse as parse_json
 from fhir_gateway.mapping.dicom import read_image
 from fhir_gateway.mapping.v2 import parse
 from fhir_gateway.mapping.v2_oru import map_oru
-from fhir_gateway.recognition.register import load_evaluations_csv
+from fhir_gateway.recognition.register_import import Reading, Registered
+from fhir_gateway.recognition.register_plan import plan_import
+from fhir_gateway.security.evaluating_body import EvaluatingBody, organization_of_body
 from fhir_gateway.security.institution import Institution, organization_of
 from fhir_gateway.settings import CANONICAL, load_settings
 from fhir_gateway.terminology.coder import Coder
 from fhir_gateway.terminology.concept_map import load_concept_maps
+from fhir_gateway.terminology.sheet import read_sheet
 from fhir_gateway.terminology.value_set import load_vocabulary
 
 SETTINGS = load_settings({})
@@ -144,11 +147,19 @@ def test_what_is_read_from_images_conforms(tmp_path_factory: pytest.TempPathFact
 def test_institutions_and_evaluations_conform() -> None:
     for institution in institutions().values():
         assert wrong(organization_of(institution)) == []
-    catalogue = load_vocabulary(SETTINGS.terminology).catalogue
-    rounds = load_evaluations_csv(demo.CITY / "evaluations.csv", catalogue)
-    assert rounds
-    for evaluation in rounds:
-        assert wrong(evaluation) == []
+    vocabulary = load_vocabulary(SETTINGS.terminology)
+    bodies = {row["id"]: EvaluatingBody(**row) for row in demo.table("bodies.csv")}
+    for body in bodies.values():
+        assert wrong(organization_of_body(body)) == []
+    path = demo.CITY / "evaluations.csv"
+    known = Registered(vocabulary.catalogue, vocabulary.areas, institutions(), bodies)
+    reading = Reading(read_sheet(path.read_bytes(), path.name), known)
+    reading.read()
+    changes = plan_import(reading, []).changes
+    assert changes
+    for change in changes:
+        assert change.resource is not None
+        assert wrong(change.resource) == []
 
 
 def test_decisions_and_answers_conform(start: Callable[..., Running]) -> None:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from recognition_cases import CATALOGUE, RULE_SET, candidate, cases, query, rule_set
 
-from fhir_gateway.errors import Invalid, Unprocessable
 from fhir_gateway.fhir import wire
 from fhir_gateway.fhir.datatypes import date_range
 from fhir_gateway.fhir.keys import key64
-from fhir_gateway.fhir.validate import read_resource
-from fhir_gateway.recognition import facts, register, texts
+from fhir_gateway.recognition import facts, texts
 from fhir_gateway.recognition.candidates import (
     Register,
     add_rows,
@@ -379,91 +376,6 @@ def _row(**fields: Any) -> Evaluation:
     usual: dict[str, Any] = {"institution": "hospital", "item": "K", "area": "110000"}
     usual |= {"start": "2026-01-01", "end": "2026-12-31", "passed": True, "evaluator": "QC"}
     return Evaluation(**(usual | {"round": "1"} | fields))
-
-
-# --- the register -----------------------------------------------------------------------------
-
-ROUND = register.Round("hospital", "110000", "2026-01-01", "2026-12-31", True, "QC", "1")
-
-
-def _evaluations(resource: dict[str, Any]) -> list[Evaluation]:
-    rows = Derived()
-    register.derive(resource, rows)
-    return rows.evaluations
-
-
-def test_a_round_built_stored_and_derived_is_the_same_round() -> None:
-    built = register.verification_result(ROUND, [CATALOGUE.items["K"], CATALOGUE.items["KNEE"]])
-    read = read_resource(wire.render(built))
-    assert _evaluations(read) == [_row(), _row(item="KNEE")]
-
-
-def test_a_failed_round_and_one_without_end() -> None:
-    failed = ROUND._replace(passed=False, end="")
-    built = register.verification_result(failed, [CATALOGUE.items["K"]])
-    assert _evaluations(read_resource(wire.render(built))) == [_row(passed=False, end="")]
-
-
-@pytest.mark.parametrize("status", ["in-process", "attested", "req-revalid"])
-def test_a_round_without_an_outcome_gives_no_row(status: str) -> None:
-    built = register.verification_result(ROUND, [CATALOGUE.items["K"]])
-    assert _evaluations(built | {"status": status}) == []
-
-
-def test_the_same_round_always_gets_the_same_id() -> None:
-    one, two = (register.verification_result(ROUND, [CATALOGUE.items["K"]]) for _ in range(2))
-    other = register.verification_result(ROUND._replace(round="2"), [CATALOGUE.items["K"]])
-    assert (one["id"] == two["id"], one["id"] == other["id"]) == (True, False)
-
-
-HEADER = ",".join(register.COLUMNS)
-
-
-def _table(folder: Path, *rows: str, header: str = HEADER) -> Path:
-    path = folder / "evaluations.csv"
-    path.write_text("\n".join((header, *rows)) + "\n", encoding="utf-8")
-    return path
-
-
-def test_a_table_names_items_classes_or_all(tmp_path: Path) -> None:
-    path = _table(
-        tmp_path,
-        "h1,K,110000,2026-01-01,2026-12-31,true,QC,1",
-        "h1,K-COMPILED,110000,2026-01-01,2026-12-31,true,QC,1",
-        "h2,放射,110105,2026-01-01,,未通过,QC,1",
-        "h3,*,100000,2026-01-01,,通过,QC,1",
-    )
-    first, second, third = register.load_evaluations_csv(path, CATALOGUE)
-    assert [row.item for row in _evaluations(first)] == ["K", "K-COMPILED"]
-    assert {(row.item, row.passed) for row in _evaluations(second)} == {
-        (item.code, False) for item in CATALOGUE.items.values() if item.item_class == "放射"
-    }
-    assert {row.item for row in _evaluations(third)} == set(CATALOGUE.items)
-
-
-def test_every_fault_of_a_table_is_told_with_its_line_and_column(tmp_path: Path) -> None:
-    path = _table(
-        tmp_path,
-        "h1,K,110000,2026-01-01,2026-12-31,true,QC,1",
-        ",X,110000,2026-02-30,,maybe,QC,1",
-        "h1,K,110000,2026-01-01,2025-12-31,true,,1",
-    )
-    with pytest.raises(Unprocessable) as caught:
-        register.load_evaluations_csv(path, CATALOGUE)
-    places = [issue.diagnostics.split(":")[0] for issue in caught.value.issues]
-    assert places == [
-        "evaluations.csv line 3, institution",
-        "evaluations.csv line 3, start",
-        "evaluations.csv line 3, passed",
-        "evaluations.csv line 3, item",
-        "evaluations.csv line 4, evaluator",
-        "evaluations.csv line 4, end",
-    ]
-
-
-def test_a_table_with_other_columns_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Invalid):
-        register.load_evaluations_csv(_table(tmp_path, header="institution,item"), CATALOGUE)
 
 
 # --- the sentences ----------------------------------------------------------------------------
