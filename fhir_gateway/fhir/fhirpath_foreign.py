@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from functools import lru_cache
-from typing import Any
+from importlib import import_module
+from typing import Any, NamedTuple
 
 from fhir_gateway.errors import Invalid
 from fhir_gateway.fhir.fhirpath import Env
@@ -58,12 +59,9 @@ def _functions(node: Any) -> list[str]:
 
 
 def _compiled(expression: str, type: str) -> Callable[[Env, Items], bool | None]:
-    # slow to load, and needed by few profiles
-    from fhirpathpy import compile as compiled  # noqa: PLC0415
-    from fhirpathpy.models import models  # noqa: PLC0415
-
+    library = _library()
     try:
-        run: Any = compiled({"base": type, "expression": expression}, models["r4"])  # type: ignore[arg-type]  # it takes a base, though it says not
+        tree = library.parse(expression)
     except Exception:  # the library raises what it likes
         raise Invalid("It is not understood", rule="fhirpath") from None
 
@@ -73,7 +71,9 @@ def _compiled(expression: str, type: str) -> Callable[[Env, Items], bool | None]
         if _size(value) + _size(root) > MAX_SHOWN:
             raise Trouble("there is too much to look at")
         try:
-            answer = run(deepcopy(value), {"resource": deepcopy(root), "ucum": _UCUM})
+            node = library.node(deepcopy(value), type)
+            asked = {"resource": deepcopy(root), "ucum": _UCUM}
+            answer = library.apply(node, tree, asked, library.model)
         except Exception:  # the same; a fault of an expression is no fault of the resource
             raise Trouble("it fails on this value") from None
         if len(answer) > 1:
@@ -81,6 +81,28 @@ def _compiled(expression: str, type: str) -> Callable[[Env, Items], bool | None]
         return (answer[0] if isinstance(answer[0], bool) else True) if answer else None
 
     return test
+
+
+class _Library(NamedTuple):
+    """The parts of the library that are used."""
+
+    parse: Callable[[str], Any]
+    node: Callable[[Any, str], Any]
+    apply: Callable[..., list[Any]]
+    model: Any
+
+
+@lru_cache(maxsize=1)
+def _library() -> _Library:
+    """The library. It is slow to load, and few profiles need it."""
+    fhirpathpy: Any = import_module("fhirpathpy")
+    nodes: Any = import_module("fhirpathpy.engine.nodes")
+    return _Library(
+        import_module("fhirpathpy.parser").parse,
+        nodes.ResourceNode.create_node,
+        fhirpathpy.apply_parsed_path,
+        import_module("fhirpathpy.models").models["r4"],
+    )
 
 
 _UCUM = "http://unitsofmeasure.org"

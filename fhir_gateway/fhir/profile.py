@@ -215,8 +215,13 @@ class _Compiler:
         return chosen
 
     def _slicing(self, node: Node, element: Element, parent: str) -> Slicing | None:
-        names = {member for member, _ in element.members()} if element.choice else ()
-        left = {name: slice for name, slice in node.slices.items() if name not in names}
+        spelled = dict(element.members()) if element.choice else {}
+        left = {name: slice for name, slice in node.slices.items() if name not in spelled}
+        if node.facts.get("slicing", {}).get("rules") == "closed":  # to other types too
+            left |= {
+                name: Node(name, facts={"type": [{"code": spelled[name]}]})
+                for name in node.slices.keys() & spelled.keys()
+            }
         if not left and "slicing" not in node.facts:
             return None
         node = replace(node, slices=left)

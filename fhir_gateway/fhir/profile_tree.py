@@ -26,6 +26,10 @@ _SEGMENT = re.compile(r"([A-Za-z][A-Za-z0-9]*(?:\[x\])?)(?::([^.]+))?")
 _PROSE = frozenset(
     {"short", "definition", "comment", "requirements", "alias", "mapping", "example", "label"}
 )
+#: What JSON shows of the parts that are read.
+_SHAPES: Mapping[str, type] = {
+    "min": int, "max": str, "maxLength": int, "slicing": dict, "binding": dict, "sliceName": str,
+}  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -79,7 +83,7 @@ def tree_of(structure: Resource, known: Library) -> Tree:
 
 def _chain(structure: Resource, known: Library, doubts: list[Issue]) -> list[Resource]:
     """The profile and its bases, the most general first."""
-    chain, seen = [structure], {structure.get("url")}
+    chain, seen = [structure], {str(structure.get("url"))}
     base = structure.get("baseDefinition")
     while isinstance(base, str) and not is_base(base):
         found = known.find(base)
@@ -90,10 +94,10 @@ def _chain(structure: Resource, known: Library, doubts: list[Issue]) -> list[Res
                     _doubt(where, "names a definition that is not known here", "profile-base")
                 )
             break
-        if found.get("url") in seen or len(chain) >= MAX_CHAIN:
+        if str(found.get("url")) in seen or len(chain) >= MAX_CHAIN:
             doubts.append(_doubt(where, "leads back to itself, or through too many definitions"))
             break
-        seen.add(found.get("url"))
+        seen.add(str(found.get("url")))
         chain.append(found)
         base = found.get("baseDefinition")
     return chain[::-1]
@@ -185,16 +189,26 @@ def _reach(node: Node, steps: Sequence[tuple[str, str]]) -> Node:
 
 
 def _merge(node: Node, element: Mapping[str, Any], at: str) -> None:
-    """What an ElementDefinition says replaces what its base said; constraints are added."""
-    constraints = {one.get("key"): one for one in node.facts.get("constraint", ())}
-    mine = element.get("constraint")
-    for number, one in enumerate(mine if isinstance(mine, list) else ()):
-        if isinstance(one, dict):
-            constraints[one.get("key")] = {**one, "at": f"{at}.constraint[{number}]"}
+    """What an ElementDefinition says replaces what its base said; constraints are added. A part
+    of another shape than R4 gives it says nothing."""
+    facts = {name: value for name, value in element.items() if _is_shaped(name, value)}
+    constraints = {one["key"]: one for one in node.facts.get("constraint", ())}
+    for number, one in enumerate(facts.pop("constraint", ())):
+        if isinstance(one.get("key"), str):
+            constraints[one["key"]] = {**one, "at": f"{at}.constraint[{number}]"}
     node.at = at
-    node.facts.update({k: v for k, v in element.items() if k not in _PROSE})
+    node.facts.update(facts)
     if constraints:
         node.facts["constraint"] = list(constraints.values())
+
+
+def _is_shaped(name: str, value: Any) -> bool:
+    if name in _PROSE:
+        return False
+    if name in ("type", "constraint"):
+        return isinstance(value, list) and all(isinstance(one, dict) for one in value)
+    shape = _SHAPES.get(name)
+    return shape is None or (isinstance(value, shape) and not isinstance(value, bool))
 
 
 def _doubt(at: str, says: str, rule: str = "profile-definition") -> Issue:

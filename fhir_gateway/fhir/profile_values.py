@@ -147,20 +147,20 @@ def _types(types: Sequence[Any], type: str, element: Element, known: Library) ->
     mine = [one for one in left if type in (one["code"], "Resource")]
     if type == "Resource" and codes and "Resource" not in codes:
         yield _resource_type(sorted(codes))
-    targets = [url for one in mine for url in _urls(one, "targetProfile")]
+    targets = [url for one in mine for url in _texts(one, "targetProfile")]
     if targets and type in ("Reference", "canonical"):
         yield target_judge(targets, type, known)
-    kinds = {kind for one in mine for kind in one.get("aggregation", ())}
+    kinds = {kind for one in mine for kind in _texts(one, "aggregation")}
     if kinds and type == "Reference":
         yield aggregation_judge(kinds)
-    profiles = [url for one in mine for url in _urls(one, "profile") if not is_base(url)]
+    profiles = [url for one in mine for url in _texts(one, "profile") if not is_base(url)]
     if profiles:
         yield _any_profile(profiles, known)
 
 
-def _urls(type: Mapping[str, Any], name: str) -> list[str]:
-    urls = type.get(name)
-    return [url for url in urls if isinstance(url, str)] if isinstance(urls, list) else []
+def _texts(type: Mapping[str, Any], name: str) -> list[str]:
+    texts = type.get(name)
+    return [text for text in texts if isinstance(text, str)] if isinstance(texts, list) else []
 
 
 def _wrong_type(codes: Sequence[str]) -> Judge:
