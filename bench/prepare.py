@@ -65,7 +65,7 @@ async def _make(folder: Path, database: str, mappings: Path, people: int) -> dic
     body = ["bench-body", "bench", "--level", "city", "--area", "110000"]
     await asyncio.to_thread(_command, ["evaluations", "body", "add", *body, *where])
     await asyncio.to_thread(_command, ["evaluations", "import", str(table), *where])
-    await asyncio.to_thread(_command, ["rules", "activate", "1.0.0", *where])
+    await asyncio.to_thread(_command, ["rules", "activate", "1.0.0", "--demonstration", *where])
     resources = await seed(gateway, sink_of(database), people, _progress)
     return {
         "tokens": {"receiver": tokens[RECEIVER], "issuer": tokens[ISSUERS[0]]},

@@ -94,7 +94,7 @@ def build(database: Path, running: Running) -> dict[str, str]:
     command(database, "evaluations", "body", "import", str(city.CITY / "bodies.csv"))
     said = command(database, "evaluations", "import", str(city.CITY / "evaluations.csv"))
     tell.said(f"the register of quality evaluations: {said.strip()}")
-    command(database, "rules", "activate", "1.0.0")
+    command(database, "rules", "activate", "1.0.0", "--demonstration")
     tell.said("rule set 1.0.0 (draft, experimental) is in force in this demonstration")
     tell.chapter("What the hospitals send")
     send(database, running, tokens, today)

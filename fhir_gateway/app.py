@@ -37,6 +37,8 @@ from fhir_gateway.identity import cross_reference
 from fhir_gateway.interactions.lists import with_former
 from fhir_gateway.interactions.seed import seed
 from fhir_gateway.recognition import facts, register
+from fhir_gateway.recognition.publish import unpublished
+from fhir_gateway.recognition.rules_govern import govern
 from fhir_gateway.rest.errors import fault, refusal
 from fhir_gateway.rest.health import health_routes
 from fhir_gateway.rest.metrics import Metrics
@@ -149,6 +151,7 @@ async def open_gateway(
         extractor=extractor,
         clock=clock,
         derivers=_derivers(settings, naming),
+        governors=(govern,),
         local_codes=LocalCodes(vocabulary.catalogue, maps),
         random=PooledRandom(),
         audit=audit,
@@ -166,7 +169,8 @@ async def open_gateway(
         *operation_resources(),
     ]
     try:
-        await seed(gateway, await with_former(gateway, resources, vocabulary.catalogue))
+        resources = await with_former(gateway, resources, vocabulary.catalogue)
+        await seed(gateway, await unpublished(gateway, resources))
     except BaseException:
         await store.close()
         raise

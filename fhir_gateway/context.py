@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -22,6 +22,10 @@ Deriver = Callable[[dict[str, Any], Derived], None]
 #: Adds catalogue codings to a resource of an institution, in place. Pure. Returns the elements
 #: that were coded and those that no map knows, as FHIRPath expressions.
 Coder = Callable[[dict[str, Any], str], tuple[list[str], list[str]]]
+
+#: Judges what a write would store of what the gateway decides by, on its snapshot:
+#: (gateway, reader, actor, steps, guards). Raises what refuses it, adds guards that keep it true.
+Governor = Callable[..., Awaitable[None]]
 
 #: Counts events by name (unmapped, commits …) for the operator's metrics.
 Counter = Callable[[str, int], None]
@@ -91,6 +95,7 @@ class Gateway:
     extractor: Extractor
     clock: Clock
     derivers: tuple[Deriver, ...] = ()
+    governors: tuple[Governor, ...] = ()
     local_codes: LocalCodes | None = None
     random: Callable[[int], bytes] = os.urandom
     audit: bool = True

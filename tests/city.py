@@ -53,7 +53,7 @@ class City:
         self.sender = running.institution("sender", "检验医院")
         self.evaluate("sender", EVALUATED)
         if rules:
-            running.run(publish.activate(self.gateway, "1.0.0"))
+            running.run(publish.activate(self.gateway, "1.0.0", demonstration=True))
 
     def put(self, resource: Json) -> None:
         """Stores a resource as the operator would."""

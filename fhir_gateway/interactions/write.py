@@ -211,6 +211,8 @@ async def _look_up(
         await check_claims(gateway, reader, actor, steps)
         await check_evaluations(gateway, reader, actor, steps)
         await check_maps(gateway, reader, actor, steps, guards)
+        for governor in gateway.governors:
+            await governor(gateway, reader, actor, steps, guards)
         if actor.institution and any(_is_coded(step) for step in steps):
             guards.add(maps_stay(reader.t), ours=True)
         await check_targets(reader, steps)

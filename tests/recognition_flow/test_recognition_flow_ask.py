@@ -144,7 +144,7 @@ def test_without_a_rule_set_in_force_nothing_is_decided(start: Callable[..., Any
     answer = bare.recognize(patient, POTASSIUM)
     assert outcomes(answer) == [("cannot-decide", "no-rule-set-in-force")]
     assert said(answer, "rule-set") is None
-    bare.running.run(publish.activate(bare.gateway, "1.0.0"))
+    bare.running.run(publish.activate(bare.gateway, "1.0.0", demonstration=True))
     assert outcomes(bare.recognize(patient, POTASSIUM)) == [("recognize", "usable")]
     bare.running.run(publish.retire(bare.gateway, "1.0.0"))
     assert outcomes(bare.recognize(patient, POTASSIUM)) == [

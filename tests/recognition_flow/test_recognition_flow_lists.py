@@ -60,7 +60,7 @@ def speak_of(town: City, *lists: str) -> None:
     artifacts = [{"type": "depends-on", "resource": one} for one in lists]
     rules["relatedArtifact"] = [*rules.get("relatedArtifact", ()), *artifacts]
     town.put(json.loads(json.dumps(rules, default=str)))
-    town.running.run(publish.activate(town.gateway, "9.0.0"))
+    town.running.run(publish.activate(town.gateway, "9.0.0", demonstration=True))
 
 
 @pytest.fixture
