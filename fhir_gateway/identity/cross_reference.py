@@ -19,6 +19,7 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from fhir_gateway.fhir.datatypes import fold
+from fhir_gateway.identity.names import read_name
 from fhir_gateway.store.changes import Derived
 from fhir_gateway.terminology.identifier import birth_date, normalise_id_number, valid_id_number
 from fhir_gateway.terminology.naming import Naming
@@ -75,6 +76,8 @@ def derive(resource: dict[str, Any], derived: Derived, *, naming: Naming) -> Non
     """Adds the identity keys of a Patient to `derived`; other types add nothing."""
     if resource.get("resourceType") != "Patient":
         return
+    if _is_newborn(resource):
+        return  # the card is the mother's, and her other child has the same name on it
     names = normalised_names(resource)
     found = dict.fromkeys(documents(resource, naming))
     borne = [one for one in found if not _contradicts(one, resource)]
@@ -117,6 +120,13 @@ def _names_by_use(patient: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     order = {"official": 0, None: 1, "usual": 2}
     names = [name for name in patient.get("name", ()) if name.get("use") in order]
     return sorted(names, key=lambda name: order[name.get("use")])
+
+
+def _is_newborn(patient: Mapping[str, Any]) -> bool:
+    """Whether a name in use names a child by its mother, as 王芳之子 does."""
+    texts = (name.get("text") or _joined(name) for name in _names_by_use(patient))
+    read = (read_name(text) for text in texts)
+    return any(name is not None and name.is_newborn for name in read)
 
 
 def _joined(name: Mapping[str, Any]) -> str:
