@@ -33,12 +33,7 @@ from fhir_gateway.interactions.link import link
 from fhir_gateway.interactions.local_codes import catch_up, check_maps, is_behind
 from fhir_gateway.interactions.outcome import Kind, Outcome, found, outcome_of
 from fhir_gateway.interactions.pace import unhurried
-from fhir_gateway.interactions.places import (
-    check_person,
-    check_subject,
-    check_targets,
-    place_home,
-)
+from fhir_gateway.interactions.places import check_person, check_subject, check_targets, place_home
 from fhir_gateway.interactions.prepare import Coding, add_codings, put_of
 from fhir_gateway.interactions.profile_check import check_profiles
 from fhir_gateway.interactions.provenance import provenances
