@@ -81,21 +81,27 @@ async def linted(gateway: Gateway, what: str) -> list[Issue]:
     async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
         stored = await stored_rule_sets(reader)
     others = [one for _, one in stored if one.get("id") != definition.get("id")]
-    return lint(
+    catalogue = await _catalogue(gateway, definition)
+    issues = lint(
         definition,
-        await _catalogue(gateway, definition),
+        catalogue or catalogue_of(gateway),
         others,
         depth=partial(area_depth, gateway),
         contexts=vocabulary_of(gateway),
     )
+    if catalogue is None:
+        text = "A list that the rule set speaks of is not in force today: nothing could be decided"
+        path = "PlanDefinition.relatedArtifact"
+        issues.append(Issue("business-rule", text, path, "lint-list", "warning"))
+    return issues
 
 
-async def _catalogue(gateway: Gateway, definition: dict[str, Any]) -> Catalogue:
-    """The catalogue as the rule set sees it; as it is where that cannot be said."""
+async def _catalogue(gateway: Gateway, definition: dict[str, Any]) -> Catalogue | None:
+    """The catalogue as the rule set sees it today; None when a list is not in force."""
     try:
         rule_set = load_rule_set(definition)
     except GatewayError:
         return catalogue_of(gateway)
     async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
         view = await Views().view(gateway, reader, rule_set, gateway.clock.now())
-    return view.catalogue if view else catalogue_of(gateway)
+    return view.catalogue if view else None

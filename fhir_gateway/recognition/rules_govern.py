@@ -128,9 +128,6 @@ async def _check_activation(
         depth=partial(area_depth, gateway),
         contexts=vocabulary_of(gateway),
     )
-    if view is None:
-        text = "A list that the rule set speaks of is not in force today"
-        errors.append(Issue("invalid", text, "PlanDefinition.relatedArtifact", "rule-set-list"))
     if errors:
         raise Unprocessable(issues=tuple(errors))
     _check_place(rule_set, others)
