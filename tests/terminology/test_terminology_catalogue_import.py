@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from effort import examples
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from openpyxl import load_workbook
 
 from fhir_gateway.errors import Unprocessable
@@ -172,6 +176,31 @@ def test_a_loinc_code_is_exact_where_the_list_has_it_once() -> None:
     assert [entry.item.loinc_relation for entry in found.entries] == [
         "exact", "broader", "broader", "none",
     ]  # fmt: skip
+
+
+CELLS = st.text(st.sampled_from("A1 钾,;=+-@'7天月小时注：\t\n\"|/（平扫）"), max_size=8)
+
+
+@settings(max_examples=examples(150))
+@given(
+    st.lists(st.lists(CELLS, min_size=6, max_size=6), max_size=6),
+    st.sampled_from(["lab", "imaging"]),
+)
+def test_whatever_stands_in_the_cells_is_an_item_or_a_fault_by_row(
+    rows: list[list[str]], kind: Kind
+) -> None:
+    written = io.StringIO()
+    table = csv.writer(written)
+    table.writerow(["编码", "名称", "互认时限", "单位", "扫描方式", "item"])
+    table.writerows(rows)
+    found = reading(written.getvalue(), kind)
+    for issue in found.issues:
+        assert issue.diagnostics.startswith("list.csv")
+    codes = [entry.item.code for entry in found.entries]
+    assert found.issues or len(set(codes)) == len(codes)
+    for entry in found.entries:
+        assert entry.item.name_zh
+        assert " " not in entry.item.code
 
 
 # -- there and back --------------------------------------------------------------------------------
