@@ -73,7 +73,7 @@ def _judge(raw: list[_Raw], definition: Definition, whole: str | None) -> Given:
         found = given.parameters[row.name]
         found.append(taken)
         most = _MOST if row.high == MANY else row.high
-        if len(found) > most:
+        if len(found) == most + 1:  # said once, however many there are
             text = f"{row.name} may stand {most} times"
             issues.append(Issue("invalid", text, one.where, "parameter-repeated"))
     issues += _missing(given, rows.values(), whole)
@@ -121,8 +121,9 @@ def _with_parts(one: _Raw, row: Parameter, members: Mapping[str, Any]) -> Taken 
             return taken
         found[raw.name].append(taken)
     for name, part in rows.items():
-        if not part.low <= len(found[name]) <= part.high:
-            text = f"{row.name} has {part.low} to {part.high} of its part {name}"
+        most = _MOST if part.high == MANY else part.high
+        if not part.low <= len(found[name]) <= most:
+            text = f"{row.name} has {part.low} to {most} of its part {name}"
             return Issue("invalid", text, one.where, "required")
     return Taken(one.where, "part", found)
 

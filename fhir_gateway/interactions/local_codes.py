@@ -20,14 +20,14 @@ from fhir_gateway.fhir.wire import parse
 from fhir_gateway.interactions.institutions import institutions_at
 from fhir_gateway.interactions.lists import list_maps
 from fhir_gateway.interactions.steps import Guards, Step
-from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
+from fhir_gateway.security.actor import SYSTEM_ACCESS, Access, Actor
 from fhir_gateway.store.changes import Settled
 from fhir_gateway.store.store import Reader, Stored
 from fhir_gateway.terminology.catalogue_join import ListCodes, list_codes
 from fhir_gateway.terminology.local_codes import LocalCodes
 from fhir_gateway.terminology.local_map import LocalMap, Row
 from fhir_gateway.terminology.local_map_check import clash, key_of
-from fhir_gateway.terminology.local_map_reading import About, about, misnamed, read_map
+from fhir_gateway.terminology.local_map_reading import About, Rejected, about, misnamed, read_map
 
 LOG = logging.getLogger("fhir_gateway")
 _PAGE = 100
@@ -83,6 +83,21 @@ async def map_at(gateway: Gateway, institution: str) -> LocalMap | None:
     """The map of an institution as it stands now, of both layers; None when it has none."""
     await follow(gateway, institution)
     return gateway.local_codes.map_of(institution) if gateway.local_codes is not None else None
+
+
+async def rejections(gateway: Gateway, institution: str, access: Access) -> list[Rejected]:
+    """Items that a person looked at for a code of the institution, and found not to be meant."""
+    await follow(gateway, institution)
+    codes = gateway.local_codes
+    if codes is None:
+        return []
+    found: list[Rejected] = []
+    async with gateway.store.snapshot(access) as reader:
+        for id in sorted(id for id, whose in codes.known.items() if whose == institution):
+            stored = await reader.read("ConceptMap", id)
+            if stored is not None and not stored.deleted:
+                found += read_map(parse(stored.whole()), codes.catalogue).rejected
+    return found
 
 
 async def _changed(reader: Reader, codes: LocalCodes) -> dict[str, str | None]:
@@ -179,11 +194,8 @@ async def _check_map(
         issues.append(Issue("not-found", text, "ConceptMap.useContext", "map-institution"))
     elif told.status == "active":
         others = [one for one in judged if one[0] == told.institution]
-        for id, whose in codes.known.items():
-            if whose == told.institution and id != step.id:
-                rows = await _rows(reader, codes, id, whose)
-                others.append((whose, f"ConceptMap/{id}", rows))
         issues += _contradictions(read.rows, others)
+        issues += await contradictions_at(reader, codes, told.institution, step.id, read.rows)
         judged.append((told.institution, step.name, read.rows))
     if issues:
         raise step.placed(Unprocessable(issues=tuple(issues)))
@@ -203,6 +215,21 @@ def _check_own(actor: Actor, step: Step, told: About | None) -> None:
             expression=f"{step.root}.useContext",
             rule="owner",
         )
+
+
+async def contradictions_at(
+    reader: Reader, codes: LocalCodes, institution: str, id: str, rows: Sequence[Row]
+) -> list[Issue]:
+    """What other active maps of the institution say otherwise than these rows of the map `id`.
+
+    `codes` must be as of this snapshot.
+    """
+    others = []
+    for other, whose in sorted(codes.known.items()):
+        if whose == institution and other != id:
+            theirs = await _rows(reader, codes, other, whose)
+            others.append((whose, f"ConceptMap/{other}", theirs))
+    return list(_contradictions(rows, others))
 
 
 def _contradictions(

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from fhir_gateway.errors import NotFound
 from fhir_gateway.identity.match import MATCH, match_patient
 from fhir_gateway.identity.pix import PIX, ihe_pix
+from fhir_gateway.interactions import local_codes_operations as local_codes
 from fhir_gateway.interactions.capabilities import Offered
 from fhir_gateway.interactions.everything import EVERYTHING, everything
 from fhir_gateway.interactions.export import DEFINITION as EXPORT
@@ -85,6 +86,9 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation(EXPAND, expand),
     Operation(SUBSUMES, subsumes),
     Operation(TRANSLATE, translate),
+    Operation(local_codes.UNMAPPED, local_codes.unmapped),
+    Operation(local_codes.MAP, local_codes.map_codes),
+    Operation(local_codes.COVERAGE, local_codes.code_coverage),
     Operation(recognition.RECOGNIZE, recognize),
     Operation(recognition.ANSWER, answer),
     Operation(recognition.REPLAY, replay),

@@ -7,12 +7,15 @@ of the snapshot at hand. What is coded in between is coded by the Coder of the m
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fhir_gateway.terminology.catalogue import Catalogue
 from fhir_gateway.terminology.catalogue_join import NO_LISTS, ListCodes
 from fhir_gateway.terminology.coder import Coder
 from fhir_gateway.terminology.local_map import LocalMap, Row, local_map
+
+if TYPE_CHECKING:
+    from fhir_gateway.terminology.matcher import Matcher
 
 Add = Callable[[dict[str, Any], str], tuple[list[str], list[str]]]
 
@@ -33,6 +36,7 @@ class LocalCodes:
         self.loaded: set[str] = set()
         self._merged: dict[str, LocalMap] = {}
         self._lists: ListCodes = NO_LISTS
+        self.matcher: Matcher | None = None  # made when proposals are asked for first
         self._use()
 
     def holds(self, institution: str, epoch: int) -> bool:

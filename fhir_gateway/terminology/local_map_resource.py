@@ -119,43 +119,45 @@ def groups_of(rows: Sequence[Row]) -> list[dict[str, Any]]:
                 "display": row.name,
                 "target": targets or [_nothing(row)],
             }
-            groups.setdefault((row.system, SYSTEM_OF[kind]), []).append(_filled(element))
+            groups.setdefault((row.system, SYSTEM_OF[kind]), []).append(filled(element))
     return [
-        _filled({"source": source, "target": target, "element": elements})
+        filled({"source": source, "target": target, "element": elements})
         for (source, target), elements in groups.items()
     ]
 
 
 def _target(row: Row, item: Item) -> dict[str, Any]:
-    return _filled(
+    return filled(
         {
-            "extension": _period(row),
+            "extension": period_of(row),
             "code": item.code,
             "display": item.name_zh,
             "equivalence": "equivalent" if len(row.items) == 1 else "narrower",
             "comment": row.note,
-            "dependsOn": _conditions(row),
+            "dependsOn": conditions_of(row),
         }
     )
 
 
 def _nothing(row: Row) -> dict[str, Any]:
-    return _filled(
+    return filled(
         {
-            "extension": _period(row),
+            "extension": period_of(row),
             "equivalence": "unmatched",
             "comment": row.note,
-            "dependsOn": _conditions(row),
+            "dependsOn": conditions_of(row),
         }
     )
 
 
-def _period(row: Row) -> list[dict[str, Any]]:
+def period_of(row: Row) -> list[dict[str, Any]]:
+    """The extension that says when a target holds; none when it always does."""
     period = {key: day for key, day in (("start", row.start), ("end", row.end)) if day}
     return [{"url": PERIOD_URL, "valuePeriod": period}] if period else []
 
 
-def _conditions(row: Row) -> list[dict[str, str]]:
+def conditions_of(row: Row) -> list[dict[str, str]]:
+    """What a target asks for beside the code, as dependsOn."""
     values = (row.specimen, row.unit, row.method)
     return [
         {"property": f"{PROPERTY}#{name}", "value": value}
@@ -164,6 +166,6 @@ def _conditions(row: Row) -> list[dict[str, str]]:
     ]
 
 
-def _filled(element: dict[str, Any]) -> dict[str, Any]:
+def filled(element: dict[str, Any]) -> dict[str, Any]:
     """Without what is empty: FHIR has no empty texts and lists."""
     return {key: value for key, value in element.items() if value not in ("", [])}

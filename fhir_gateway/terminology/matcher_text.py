@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import NamedTuple
 
-from pypinyin import Style, lazy_pinyin
 from rapidfuzz.distance import Levenshtein
+
+from fhir_gateway.errors import Internal
 
 #: Longer names are cut: nobody's item needs more, and comparing costs the square of it.
 LONGEST = 120
@@ -18,6 +22,7 @@ _GREEK = str.maketrans({"α": "a", "β": "b", "γ": "g", "δ": "d", "μ": "u", "
 #: Characters that never tell two names apart.
 _DROPPED = re.compile(r"[\s·•★☆*＊※▲△●◆_'\"“”‘’、,，。.;；:：|\\?？!！<>《》~～^`]+")
 _BRACKETS = str.maketrans("[]{}【】〔〕", "()()()()")
+_UMLAUT = "\u0308"
 _CHINESE = re.compile(r"[\u3400-\u9fff]+")
 _RUNS = re.compile(r"[\u3400-\u9fff]+|[^\u3400-\u9fff()]+")
 
@@ -131,12 +136,25 @@ def difference(one: str, other: str) -> Difference:
     return Difference("".join(more), "".join(less), tuple(turned))
 
 
+@lru_cache(maxsize=1)
+def _readings() -> dict[str, str]:
+    """pypinyin's table of characters. The file alone: the package would load its phrases too."""
+    spec = find_spec("pypinyin")
+    if spec is None or not spec.submodule_search_locations:
+        raise Internal("The table of pinyin readings is missing: install pypinyin")
+    file = Path(spec.submodule_search_locations[0]) / "pinyin_dict.json"
+    table: dict[str, str] = json.loads(file.read_bytes())
+    return table
+
+
 @lru_cache(maxsize=8_192)
 def sound(character: str) -> str:
-    """The pinyin of a character, without its tone."""
-    return "".join(lazy_pinyin(character, style=Style.NORMAL))
+    """The usual reading of a character, without its tone; "" when it has none."""
+    first = _readings().get(str(ord(character)), "").partition(",")[0]
+    plain = unicodedata.normalize("NFD", first)
+    return "".join(c for c in plain if not unicodedata.combining(c) or c == _UMLAUT)
 
 
 def sounds_alike(one: str, other: str) -> bool:
     """Whether two Chinese characters are typed alike: the commonest slip of all."""
-    return is_chinese(one) and is_chinese(other) and sound(one) == sound(other)
+    return is_chinese(one) and is_chinese(other) and sound(one) == sound(other) != ""
