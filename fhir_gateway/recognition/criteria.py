@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from fhir_gateway.recognition import criteria_mark, findings
 from fhir_gateway.recognition.model import (
     CRITICAL,
     DATA_ABSENT,
@@ -63,8 +64,8 @@ Finding = tuple[Verdict, str, Effect | None]
 Check = Callable[[Situation, Candidate, Any], Finding]
 Explain = Callable[[Situation, Candidate, Any], Values]
 
-PASSED: Finding = ("pass", "", None)
-NOT_APPLICABLE: Finding = ("not-applicable", "", None)
+PASSED: Finding = findings.PASSED
+NOT_APPLICABLE: Finding = findings.NOT_APPLICABLE
 LAB, IMAGING = frozenset({"lab"}), frozenset({"imaging"})
 
 
@@ -328,6 +329,16 @@ CRITERIA: Mapping[str, Criterion] = {
         quality_evaluation, NoParameters, _VIEW, explain=mark_values, explain_passed=True
     ),
     "printed-mark@1": Criterion(printed_mark, PrintedMark, "information", explain=printed_values),
+    "quality-evaluation@2": Criterion(
+        criteria_mark.quality_evaluation_2,
+        NoParameters,
+        _VIEW,
+        explain=criteria_mark.mark_values_2,
+        explain_passed=True,
+    ),
+    "printed-mark@2": Criterion(
+        criteria_mark.printed_mark_2, PrintedMark, "information", explain=printed_values
+    ),
     "within-window@1": Criterion(
         within_window, WindowRule, _VIEW, explain=window_values, explain_passed=True
     ),

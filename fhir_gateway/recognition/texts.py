@@ -282,6 +282,19 @@ LINES: Mapping[tuple[str, str], Texts] = {
         "A newer result that can be recognised was chosen.",
     ),
 }
+#: What the second versions say in the words of the first, beside what is their own.
+LINES = {
+    **LINES,
+    **{
+        (rule.replace("@1", "@2"), reason): texts
+        for (rule, reason), texts in LINES.items()
+        if rule in ("quality-evaluation@1", "printed-mark@1")
+    },
+    ("printed-mark@2", "exam-day-unknown"): (
+        "报告印有“{mark}”，检查日期不完整，无法与登记核对。",
+        "The report carries the mark {mark}; the day is not exactly known, so it is not compared.",
+    ),
+}
 
 _NOT_APPLICABLE: Texts = ("不适用。", "Does not apply.")
 

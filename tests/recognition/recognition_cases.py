@@ -6,6 +6,7 @@ Cases name only what differs from a plain lab result (or imaging report) that ca
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -62,6 +63,14 @@ def plan_definition() -> dict[str, Any]:
     """Rule set 1.0.0 as shipped."""
     text = (PROFILES / "PlanDefinition" / "recognition-1.0.0.json").read_text(encoding="utf-8")
     return json.loads(text.replace("{CANONICAL}", CANONICAL))
+
+
+def newest(names: Iterable[str]) -> set[str]:
+    """Of each criterion the version that no other has followed."""
+    found: dict[str, int] = {}
+    for name, _, version in (one.partition("@") for one in names):
+        found[name] = max(int(version), found.get(name, 0))
+    return {f"{name}@{version}" for name, version in found.items()}
 
 
 def parameter(name: str, value: Any, key: str | None = None) -> dict[str, Any]:

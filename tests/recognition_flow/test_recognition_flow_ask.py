@@ -57,7 +57,7 @@ def test_every_line_of_the_chosen_result_is_told_with_clause_and_evidence(city: 
     observation = city.result(patient)
     (item,) = parts(city.recognize(patient, POTASSIUM), "item")
     lines = {said(line, "rule"): line for line in parts(item, "line")}
-    mark = lines["quality-evaluation@1"]
+    mark = lines["quality-evaluation@2"]
     assert said(mark, "verdict") == "pass"
     assert said(mark, "evidence") == {"reference": f"{observation}/_history/1"}
     assert said(mark, "clause").startswith("国卫医发〔2022〕6号")

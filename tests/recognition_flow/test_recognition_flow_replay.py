@@ -184,7 +184,7 @@ def test_the_command_line_checks_and_shows_a_rule_set(decisions: str, tmp_path: 
     code, output = command("rules", "check", "1.0.0", "--database", decisions)
     assert (code, output.rpartition(": ")[2]) == (0, f"{_rules(decisions)} rules, nothing wrong\n")
     shown = command("rules", "show", "1.0.0", "--database", decisions)[1]
-    assert "quality-evaluation@1" in shown
+    assert "quality-evaluation@2" in shown
     source = Path(__file__).parents[2] / "profiles/PlanDefinition/recognition-1.0.0.json"
     broken = parse(source.read_bytes())
     broken["action"][0].pop("documentation")
