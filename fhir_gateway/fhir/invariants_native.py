@@ -5,10 +5,10 @@ its expression.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
-from fhir_gateway.fhir.fhirpath_values import Item, all_children
+from fhir_gateway.fhir.fhirpath_values import Item, all_children, key_of
 
 _Holder = Mapping[str, Any]
 
@@ -78,6 +78,23 @@ def _is_absent_or_there(observation: _Holder) -> bool:
     return "dataAbsentReason" not in observation or _VALUES.isdisjoint(observation)
 
 
+def _has_no_part_like_itself(observation: _Holder) -> bool:
+    """obs-7: where the result has a value, no component has a code of the result itself."""
+    parts = observation.get("component")
+    if not parts or _VALUES.isdisjoint(observation):
+        return True
+    own = {_coding_key(coding) for coding in observation.get("code", {}).get("coding", ())}
+    return not any(
+        _coding_key(coding) in own
+        for part in parts
+        for coding in part.get("code", {}).get("coding", ())
+    )
+
+
+def _coding_key(coding: _Holder) -> Hashable:
+    return key_of(("Coding", coding, None))
+
+
 _LIMITS = frozenset({"low", "high", "text", "_text"})
 _VALUES = frozenset(
     prefix + member
@@ -96,4 +113,5 @@ NATIVE: Mapping[str, Callable[[Any], bool]] = {
     "qty-3": _has_system,
     "obs-3": _has_limit,
     "obs-6": _is_absent_or_there,
+    "obs-7": _has_no_part_like_itself,
 }

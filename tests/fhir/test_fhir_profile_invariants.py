@@ -159,6 +159,10 @@ def variants() -> list[tuple[str, dict[str, Any]]]:
     found.append(("Observation.referenceRange", {}))
     for meta in ({}, {"versionId": "1"}, {"security": [{"code": "x"}]}, {"tag": [{"code": "x"}]}):
         found.append(("Patient", holding(contained=[{**ORG, "meta": meta}])))
+    for code in (LOINC, {"text": "x"}, concept("http://loinc.org", "1-8")):
+        for value in ({}, {"valueString": "x"}):
+            part = {"code": code, "valueString": "y"}
+            found.append(("Observation", observation(component=[part], **value)))
     found += [("Patient", PATIENT), ("Patient", holding()), ("Patient", {
         **PATIENT, "contained": [ORG]}), ("Patient", {**PATIENT, "text": {"status": "empty"}}),
         ("Patient", {**PATIENT, "text": {"status": "empty", "div": "<div>x</div>"}})]  # fmt: skip
