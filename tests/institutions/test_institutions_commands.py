@@ -50,7 +50,8 @@ def test_adding_tells_everything_that_is_wrong_and_stores_nothing(operator: Oper
     )
     assert refused.exit_code == 1
     assert len(refused.output.splitlines()) == 3
-    assert json.loads(operator("list", "--json").output) == []
+    operator("add", *SECOND)
+    assert [one["id"] for one in json.loads(operator("list", "--json").output)] == ["demo-second"]
 
 
 def test_the_list_counts_what_the_code_map_knows(operator: Operator, tmp_path: Path) -> None:
@@ -121,6 +122,7 @@ def test_a_token_is_made_and_ended(operator: Operator) -> None:
 
 
 def test_unknown_institutions_are_named(operator: Operator) -> None:
+    operator("add", *SECOND)
     assert operator("check", "nobody").output == "Error: No institution nobody is registered\n"
     assert operator("token", "nobody").output == "Error: No institution nobody is registered\n"
     assert operator("token").output == "Error: Say for which institution\n"
