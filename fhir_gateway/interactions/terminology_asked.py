@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -27,8 +28,13 @@ async def asked_of(gateway: Gateway, call: Call) -> Terminology:
     Raises Unprocessable for a resource that is broken, Invalid for one of another type.
     """
     known = await terminology(gateway)
-    brought = [judged(taken, TYPES) for taken in call.parameters.get("tx-resource", ())]
+    brought = [await sound(taken, TYPES) for taken in call.parameters.get("tx-resource", ())]
     return known.beside(brought)
+
+
+async def sound(taken: Taken, types: tuple[str, ...]) -> Resource:
+    """What `judged` answers, found in a thread: a resource may be large."""
+    return await asyncio.to_thread(judged, taken, types)
 
 
 def judged(taken: Taken, types: tuple[str, ...]) -> Resource:
@@ -69,7 +75,7 @@ async def subject(gateway: Gateway, call: Call, inline: str, version: str) -> Re
         return ""
     if isinstance(named[0].value, str):
         return versioned(named[0].value, call.value(version) or "")
-    return judged(named[0], (call.type,))
+    return await sound(named[0], (call.type,))
 
 
 def versioned(url: str, version: str) -> str:

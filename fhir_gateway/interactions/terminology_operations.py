@@ -16,12 +16,15 @@ from fhir_gateway.errors import GatewayError, Invalid
 from fhir_gateway.fhir.outcome import outcome_resource
 from fhir_gateway.interactions.given import take
 from fhir_gateway.interactions.operation_definitions import Call
+from fhir_gateway.interactions.pace import unhurried
+from fhir_gateway.interactions.terminology import TYPES
 from fhir_gateway.interactions.terminology_asked import (
     asked_of,
     coding_of,
     codings,
     judged,
     pins,
+    sound,
     subject,
     versioned,
 )
@@ -137,12 +140,12 @@ async def batch_validate_code(gateway: Gateway, actor: Actor, call: Call) -> Jso
     """Whether codes are right, one answer for each question; a bad question spoils no other."""
     known = await asked_of(gateway, call)
     answers = []
-    for taken in call.parameters["validation"]:
+    async for taken in unhurried(call.parameters["validation"]):
         try:
             given = take(judged(taken, ("Parameters",)), VALIDATE_CODE.taken_on(call.type))
             one = call._replace(parameters=given.parameters)
-            brought = [judged(taken, ("CodeSystem", "ValueSet", "ConceptMap"))
-                       for taken in given.parameters["tx-resource"]]  # fmt: skip
+            brought = [await sound(resource, TYPES)
+                       for resource in given.parameters["tx-resource"]]  # fmt: skip
             answer = await _validated(gateway, known.beside(brought), one)
         except GatewayError as error:
             answer = outcome_resource(error.issues)

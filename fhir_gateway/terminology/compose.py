@@ -6,13 +6,17 @@ followed. What contradicts itself is refused here, before anything is asked of i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from fhir_gateway.errors import NotFound, TooCostly, Unprocessable
-from fhir_gateway.terminology.compose_filters import Filter, Test, compile_filter
+from fhir_gateway.terminology import compose_budget
+from fhir_gateway.terminology.compose_budget import Purse
+from fhir_gateway.terminology.compose_expansion import of_expansion
+from fhir_gateway.terminology.compose_filters import Filter, Test, compile_filter, unrooted
+from fhir_gateway.terminology.compose_parts import Composed, Part, listed_codes
 from fhir_gateway.terminology.service_library import Canonical, Library, Resource, canonical
-from fhir_gateway.terminology.system import Concept, Designation, System
+from fhir_gateway.terminology.system import System
 
 #: Value sets that import one another: in a row, and all that one code may have to be asked of.
 _DEEPEST, _HEAVIEST = 50, 2_000
@@ -35,41 +39,6 @@ class Pins(NamedTuple):
 NO_PINS = Pins()
 
 
-class Part(NamedTuple):
-    """One include or exclude. `found` is the system, None when it is not here.
-
-    `listed` are the codes that it lists, by key; None when it lists none. `tests` are its filters.
-    `within` are the value sets that a code has to be in too, None for one that is not here.
-    """
-
-    system: str
-    version: str
-    found: System | None
-    listed: Mapping[str, Concept] | None
-    filters: tuple[Filter, ...]
-    tests: tuple[Test, ...]
-    within: tuple[Composed | None, ...]
-    imports: tuple[str, ...]
-    expression: str
-
-
-class Composed(NamedTuple):
-    """A compiled value set. `inactive` False leaves retired codes out; `weight` is how many parts
-    one code may have to be asked of, those of imported value sets included."""
-
-    resource: Resource
-    includes: tuple[Part, ...]
-    excludes: tuple[Part, ...]
-    inactive: bool
-    weight: int = 1
-
-    @property
-    def url(self) -> str:
-        """Its url, "" for one that has none."""
-        url: str = self.resource.get("url", "")
-        return url
-
-
 def compile_value_set(resource: Resource, library: Library, pins: Pins = NO_PINS) -> Composed:
     """The value set, ready to be asked. Raises Unprocessable for one that contradicts itself:
     imports in a circle, a filter that means nothing, a version that the pins refuse; NotFound for a
@@ -82,27 +51,29 @@ class _Compiler:
         self._library = library
         self._pins = pins
         self._done: dict[str, Composed] = {}
+        self._tests: dict[tuple[str, ...], Test] = {}
+        self._related = Purse(compose_budget.MOST_RELATED)
+        self._parts_and_filters = 0
 
     def compile(self, resource: Resource, trail: tuple[str, ...]) -> Composed:
         compose = resource.get("compose")
         if not compose:
-            return Composed(resource, tuple(_of_expansion(resource, self._library)), (), True)
+            return Composed(resource, of_expansion(resource, self._library), (), True)
         locked = compose.get("lockedDate", "")
         includes = tuple(self._parts(resource, compose, "include", trail, locked))
         excludes = tuple(self._parts(resource, compose, "exclude", trail, locked))
         weight = sum(_weight(part) for part in (*includes, *excludes))
         if weight > _HEAVIEST:
-            raise TooCostly(
-                f"The value set consists of over {_HEAVIEST} parts, imports included",
-                expression="ValueSet.compose",
-                rule="vs-size",
-            )
+            raise _heavy()
         return Composed(resource, includes, excludes, compose.get("inactive", True), weight)
 
     def _parts(
         self, resource: Resource, compose: Resource, kind: str, trail: tuple[str, ...], date: str
     ) -> Iterator[Part]:
         for number, raw in enumerate(compose.get(kind, ())):
+            self._parts_and_filters += 1 + len(raw.get("filter", ()))
+            if self._parts_and_filters > _HEAVIEST:
+                raise _heavy()
             where = f"ValueSet.compose.{kind}[{number}]"
             if not self._is_excluded(raw):
                 yield self._part(resource, raw, where, trail, date)
@@ -132,18 +103,27 @@ class _Compiler:
                    f"{where}.filter[{number}]")
             for number, one in enumerate(raw.get("filter", ()))
         )  # fmt: skip
-        if (filters or raw.get("concept")) and not url:
+        if not url and (filters or raw.get("concept") or not raw.get("valueSet")):
             raise Unprocessable("This needs a system", expression=where, rule="vs-invalid")
         if filters and raw.get("concept"):
             raise Unprocessable(
                 "Codes are listed or filtered, not both", expression=where, rule="vs-invalid"
             )
-        tests = tuple(compile_filter(one, found) for one in filters) if found else ()
+        tests = tuple(self._test(one, found) for one in filters) if found else ()
+        lacks = next(filter(None, (unrooted(one, found) for one in filters)), "") if found else ""
         imports = tuple(raw.get("valueSet", ()))
         within = tuple(self._imported(resource, one, where, trail) for one in imports)
-        listed = _listed(raw["concept"], found) if raw.get("concept") else None
+        listed = listed_codes(raw["concept"], found) if raw.get("concept") else None
         shown = version or (found.version if found else "")
-        return Part(url, shown, found, listed, filters, tests, within, imports, where)
+        return Part(url, shown, found, listed, filters, tests, within, imports, where, lacks)
+
+    def _test(self, one: Filter, system: System) -> Test:
+        """A filter as a question, made once however often the value set repeats it."""
+        key = (system.url, system.version, one.property, one.op, one.value)
+        found = self._tests.get(key)
+        if found is None:
+            found = self._tests[key] = compile_filter(one, system, self._related)
+        return found
 
     def _version(self, url: str, version: str, where: str) -> str:
         for one in self._pins.force:
@@ -192,69 +172,17 @@ class _Compiler:
         return self._done[key]
 
 
+def _heavy() -> TooCostly:
+    return TooCostly(
+        f"The value set consists of over {_HEAVIEST} parts and filters, imports included",
+        expression="ValueSet.compose",
+        rule="vs-size",
+    )
+
+
 def _weight(part: Part) -> int:
-    return 1 + sum(one.weight for one in part.within if one is not None)
+    return 1 + len(part.filters) + sum(one.weight for one in part.within if one is not None)
 
 
 def _agree(version: str, wanted: str) -> bool:
     return version == wanted or version.startswith(f"{wanted.removesuffix('.x')}.")
-
-
-def key_of(found: System | None, code: str) -> str:
-    """A code as it is compared: without case where the system has none."""
-    return code if found is None or found.case_sensitive else code.casefold()
-
-
-def _listed(raw: Sequence[Resource], found: System | None) -> dict[str, Concept]:
-    """The codes of a list, with what the system says of them. A code that a complete system does
-    not have is none, whatever the list says."""
-    listed: dict[str, Concept] = {}
-    for one in raw:
-        code = one.get("code", "")
-        known = found.find(code) if found is not None else None
-        if known is None and found is not None and found.content == "complete":
-            continue
-        listed.setdefault(key_of(found, code), _merged(one, known, found))
-    return listed
-
-
-def _merged(raw: Resource, known: Concept | None, found: System | None) -> Concept:
-    """A listed code: the list's own name is shown, all the other names stay known."""
-    own = tuple(
-        Designation(one.get("language", ""), one.get("value", ""), _use(one))
-        for one in raw.get("designation", ())
-    )
-    if known is None:
-        return Concept(raw.get("code", ""), raw.get("display", ""), designations=own)
-    display = raw.get("display") or known.display
-    if display == known.display:
-        return known._replace(designations=(*own, *known.designations)) if own else known
-    language = found.language if found is not None else ""
-    system_name = Designation(language, known.display)
-    return known._replace(display=display, designations=(*own, system_name, *known.designations))
-
-
-def _use(raw: Resource) -> tuple[str, str] | None:
-    use = raw.get("use", {})
-    return (use.get("system", ""), use.get("code", "")) if use.get("code") else None
-
-
-def _of_expansion(resource: Resource, library: Library) -> Iterator[Part]:
-    """A value set that has nothing but an expansion is the codes of that."""
-    found: dict[tuple[str, str], dict[str, Resource]] = {}
-    stack = list(reversed(resource.get("expansion", {}).get("contains", ())))
-    while stack:
-        one = stack.pop()
-        stack.extend(reversed(one.get("contains", ())))
-        if one.get("code"):
-            codes = found.setdefault((one.get("system", ""), one.get("version", "")), {})
-            codes.setdefault(one["code"], one)
-    for (url, version), codes in found.items():
-        system = library.system(url, version)
-        listed = _listed(list(codes.values()), system)
-        if system is None:
-            for key, raw in codes.items():
-                listed[key] = listed[key]._replace(
-                    abstract=raw.get("abstract", False), inactive=raw.get("inactive", False)
-                )
-        yield Part(url, version, system, listed, (), (), (), (), "ValueSet.expansion")

@@ -11,12 +11,14 @@ from typing import Any, NamedTuple
 
 import re2
 
-from fhir_gateway.errors import Unprocessable
+from fhir_gateway.errors import TooCostly, Unprocessable
+from fhir_gateway.terminology.compose_budget import Spend
 from fhir_gateway.terminology.service_names import names_of
 from fhir_gateway.terminology.system import Concept, PropertyValue, System
 
-#: Characters of a pattern, and bytes of the machine that RE2 may build for it.
-LONGEST_PATTERN, _PATTERN_MEMORY = 500, 1 << 20
+#: Characters of a pattern and of a text that it is held against, and bytes of the machine that RE2
+#: may build for it.
+LONGEST_PATTERN, LONGEST_TEXT, _PATTERN_MEMORY = 500, 2_000, 1 << 20
 
 #: Properties that every system has.
 BASIC = frozenset({
@@ -36,21 +38,47 @@ class Filter(NamedTuple):
     expression: str = ""
 
 
-def compile_filter(one: Filter, system: System) -> Test:
-    """The filter as a question. Raises Unprocessable for one that means nothing in this system."""
+def compile_filter(one: Filter, system: System, spend: Spend = lambda price: None) -> Test:
+    """The filter as a question. Raises Unprocessable for one that means nothing in this system.
+
+    `spend` is told how many codes were looked at to make it.
+    """
+    if one.op in _HIERARCHICAL:
+        return _related(one, system, spend)
     make = _OPERATORS.get(one.op)
     if make is None:
-        known = ", ".join(_OPERATORS)
+        known = ", ".join(OPERATORS)
         raise _invalid(one, f"The filter operator {one.op[:40]} is unknown; known are {known}")
     declared = getattr(system, "property_codes", None)
-    hierarchical = one.op in _HIERARCHICAL
-    if not hierarchical and declared is not None and one.property not in BASIC | declared:
+    if declared is not None and one.property not in BASIC | declared:
         known = ", ".join(sorted(declared)) or "none"
         raise _invalid(
             one,
             f"{system.url} has no property {one.property[:80]} to filter by; it declares {known}",
         )
     return make(one, system)
+
+
+def unrooted(one: Filter, system: System) -> str:
+    """Why nobody can tell what is below or above a code, as it is not in the part of a system that
+    is here; "" when it can be told. Raises Unprocessable when the whole system has no such code."""
+    if one.op not in _HIERARCHICAL or system.find(one.value) is not None:
+        return ""
+    if system.content == "complete":
+        raise _invalid(one, f"{system.url} has no code {one.value[:80]} to filter by")
+    return f"The code {one.value[:80]} is not in the part of {system.url[:300]} that is here"
+
+
+def _related(one: Filter, system: System, spend: Spend) -> Test:
+    """Filters by the hierarchy."""
+    related = (ancestors if one.op == "generalizes" else subsumed)(system, one.value)
+    spend(len(related))
+    if one.op == "descendent-of":
+        top = system.find(one.value)
+        related -= {top.code} if top is not None else set()
+    if one.op == "is-not-a":
+        return lambda concept: concept.code not in related
+    return lambda concept: concept.code in related
 
 
 def _invalid(one: Filter, sentence: str) -> Unprocessable:
@@ -113,27 +141,6 @@ def _closure(system: System, code: str, step: Callable[[str], Any]) -> frozenset
     return frozenset(seen)
 
 
-def _is_a(one: Filter, system: System) -> Test:
-    below = subsumed(system, one.value)
-    return lambda concept: concept.code in below
-
-
-def _descends(one: Filter, system: System) -> Test:
-    top = system.find(one.value)
-    below = subsumed(system, one.value) - ({top.code} if top is not None else set())
-    return lambda concept: concept.code in below
-
-
-def _is_not_a(one: Filter, system: System) -> Test:
-    below = subsumed(system, one.value)
-    return lambda concept: concept.code not in below
-
-
-def _generalizes(one: Filter, system: System) -> Test:
-    above = ancestors(system, one.value)
-    return lambda concept: concept.code in above
-
-
 def _equals(one: Filter, system: System) -> Test:
     wanted = _spelled(one, system, one.value)
     return lambda concept: any(
@@ -174,9 +181,20 @@ def _exists(one: Filter, system: System) -> Test:
 def _matches(one: Filter, system: System) -> Test:
     pattern = compile_pattern(one)
     return lambda concept: any(
-        pattern.fullmatch(_text(value)) is not None
+        pattern.fullmatch(_bounded(one, _text(value))) is not None
         for value in values_of(concept, one.property, system)
     )
+
+
+def _bounded(one: Filter, text: str) -> str:
+    if len(text) > LONGEST_TEXT:
+        raise TooCostly(
+            f"A code has a {one.property[:80]} of over {LONGEST_TEXT} characters, too long for a "
+            "pattern",
+            expression=one.expression or None,
+            rule="vs-size",
+        )
+    return text
 
 
 def compile_pattern(one: Filter) -> Any:
@@ -197,11 +215,9 @@ def compile_pattern(one: Filter) -> Any:
 
 
 _OPERATORS: Mapping[str, Callable[[Filter, System], Test]] = {
-    "=": _equals, "is-a": _is_a, "descendent-of": _descends, "is-not-a": _is_not_a,
-    "regex": _matches, "in": _in, "not-in": _not_in, "generalizes": _generalizes,
-    "exists": _exists,
+    "=": _equals, "regex": _matches, "in": _in, "not-in": _not_in, "exists": _exists,
 }  # fmt: skip
-_HIERARCHICAL = frozenset({"is-a", "descendent-of", "is-not-a", "generalizes"})
+_HIERARCHICAL = ("is-a", "descendent-of", "is-not-a", "generalizes")
 
 #: The filters that a client may rely on, for TerminologyCapabilities.
-OPERATORS = tuple(_OPERATORS)
+OPERATORS = (*_OPERATORS, *_HIERARCHICAL)

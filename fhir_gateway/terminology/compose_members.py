@@ -6,11 +6,12 @@ set is not here; it never becomes a yes or a no on the way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from fhir_gateway.errors import NotFound
-from fhir_gateway.terminology.compose import Composed, Part, key_of
+from fhir_gateway.terminology.compose_budget import Spend
+from fhir_gateway.terminology.compose_parts import Composed, Part, key_of
 from fhir_gateway.terminology.system import Concept, System
 
 
@@ -90,6 +91,8 @@ def _own(part: Part, code: str) -> bool | None:
     concept = part.found.find(code)
     if concept is None:
         return False if part.found.content == "complete" else None
+    if part.lacks:
+        return None
     return all(test(concept) for test in part.tests)
 
 
@@ -109,7 +112,7 @@ def _all(answers: Sequence[bool | None]) -> bool | None:
     return None if None in answers else True
 
 
-def members(composed: Composed, spend: Callable[[int], None]) -> Iterator[Member]:
+def members(composed: Composed, spend: Spend) -> Iterator[Member]:
     """Every code, in the order of the definition, each once.
 
     `spend` is told how many concepts are looked at and raises TooCostly. Raises NotFound when a
@@ -135,7 +138,7 @@ def _is_left_out(composed: Composed, member: Member) -> bool:
     return False
 
 
-def _of_part(part: Part, spend: Callable[[int], None]) -> Iterator[Member]:
+def _of_part(part: Part, spend: Spend) -> Iterator[Member]:
     if None in part.within:
         raise missing(part)
     if not part.system:
@@ -162,6 +165,12 @@ def _in_all(others: Sequence[Composed | None], member: Member, part: Part) -> bo
 
 def missing(part: Part) -> NotFound:
     """What to say of a part whose codes cannot be told."""
+    if part.lacks:
+        return NotFound(
+            f"{part.lacks}, so its codes cannot be told",
+            expression=part.expression,
+            rule="vs-unknown" if not part.system else "cs-unknown",
+        )
     for number, other in enumerate(part.within):
         if other is None:
             return NotFound(
@@ -179,24 +188,25 @@ def missing(part: Part) -> NotFound:
     )
 
 
-def _concepts(part: Part, spend: Callable[[int], None]) -> Iterator[Concept]:
+def _concepts(part: Part, spend: Spend) -> Iterator[Concept]:
     if part.listed is not None:
         spend(len(part.listed))
         yield from part.listed.values()
         return
-    if part.found is None or part.found.content == "not-present":
+    if part.found is None or part.found.content == "not-present" or part.lacks:
         raise missing(part)
     listing = part.found.concepts()
     if listing is None:
         yield from _of_grammar(part, spend)
         return
+    price = max(1, len(part.tests))
     for concept in listing:
-        spend(1)
+        spend(price)
         if all(test(concept) for test in part.tests):
             yield concept
 
 
-def _of_grammar(part: Part, spend: Callable[[int], None]) -> Iterator[Concept]:
+def _of_grammar(part: Part, spend: Spend) -> Iterator[Concept]:
     """A system that cannot be listed gives codes only where a filter names them."""
     found = part.found
     named = [
@@ -212,3 +222,15 @@ def _of_grammar(part: Part, spend: Callable[[int], None]) -> Iterator[Concept]:
         if concept is not None and all(test(concept) for test in part.tests):
             spend(1)
             yield concept
+
+
+def is_open(composed: Composed) -> bool:
+    """Whether there may be codes that nobody can name here: a system of which only a part is here
+    is taken from by more than a list."""
+    stack = [composed]
+    while stack:
+        for part in stack.pop().includes:
+            if part.found is not None and part.listed is None and part.found.content != "complete":
+                return True
+            stack.extend(one for one in part.within if one is not None)
+    return False

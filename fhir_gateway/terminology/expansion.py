@@ -7,20 +7,26 @@ nested as their system nests them, but for a page, a filter and excludeNested, w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 from fhir_gateway.errors import TooCostly
 from fhir_gateway.terminology.compose import NO_PINS, Pins
 from fhir_gateway.terminology.compose_filters import values_of
-from fhir_gateway.terminology.compose_members import Member
+from fhir_gateway.terminology.compose_members import Member, is_open
 from fhir_gateway.terminology.expansion_members import Listing
 from fhir_gateway.terminology.service_names import display_of, names_of, speaks
 from fhir_gateway.terminology.system import PropertyValue, System
 
 #: Codes in one answer.
 MOST_ANSWERED = 10_000
+
+#: Codes below one another in an answer; a deeper one is flat. An object in a body may lie 64 deep.
+MOST_NESTED = 25
+
+#: Codes above one that are looked at to find the next one that is shown.
+_MOST_ABOVE = 200
 
 _R5 = "http://hl7.org/fhir/5.0/StructureDefinition/extension-ValueSet.expansion."
 _UNCLOSED = "http://hl7.org/fhir/StructureDefinition/valueset-unclosed"
@@ -30,6 +36,7 @@ _DEFINITION = ("compose", "contained")
 _OUTSIDE = ("id", "meta", "text", "expansion", "implicitRules")
 
 Json = dict[str, Any]
+Key = tuple[str, str]
 
 
 class Expanding(NamedTuple):
@@ -109,7 +116,7 @@ def _notices(listing: Listing) -> Iterator[str]:
 def _extensions(listing: Listing, asked: Expanding) -> list[Json]:
     found: list[Json] = []
     systems = [one for one in listing.systems().values() if one is not None]
-    if any(one.content != "complete" for one in systems):
+    if is_open(listing.composed) or any(one.content != "complete" for one in systems):
         found.append({"url": _UNCLOSED, "valueBoolean": True})
     for name in asked.properties:
         inner = [{"url": "code", "valueCode": name}]
@@ -167,37 +174,37 @@ def _contains(shown: Sequence[Member], asked: Expanding) -> list[Json]:
 
 
 def _nested(shown: Sequence[Member], asked: Expanding) -> list[Json]:
-    """Each code below the nearest one above it that is shown too; each code once."""
+    """Each code below the nearest one above it that is shown too; each code once. Flat when the
+    codes lie too deep, which those of a hierarchy in a circle do without end."""
     told = {one.key: _told(one, asked) for one in shown}
+    above = {one.key: key for one in shown if (key := _above(one, told)) is not None}
+    if above and not _is_shallow(above):
+        return list(told.values())
     tops: list[Json] = []
-    above: dict[tuple[str, str], tuple[str, str]] = {}
-    for one in shown:
-        key = _above(one, told)
-        if key is None or _leads_to(key, one.key, above):
-            tops.append(told[one.key])
+    for key, one in told.items():
+        if key in above:
+            told[above[key]].setdefault("contains", []).append(one)
         else:
-            above[one.key] = key
-            told[key].setdefault("contains", []).append(told[one.key])
+            tops.append(one)
     return tops
 
 
-def _leads_to(
-    key: tuple[str, str], end: tuple[str, str], above: dict[tuple[str, str], tuple[str, str]]
-) -> bool:
-    """Whether a code lies below another already: a hierarchy in a circle must not lose codes."""
-    at: tuple[str, str] | None = key
-    while at is not None:
-        if at == end:
-            return True
-        at = above.get(at)
-    return False
+def _is_shallow(above: Mapping[Key, Key]) -> bool:
+    """Whether no code lies deeper than may be told."""
+    for key in above:
+        at: Key | None = key
+        for _ in range(MOST_NESTED):
+            at = above.get(at) if at is not None else None
+        if at is not None:
+            return False
+    return True
 
 
-def _above(one: Member, shown: Iterable[tuple[str, str]]) -> tuple[str, str] | None:
+def _above(one: Member, shown: Container[Key]) -> Key | None:
     if one.found is None:
         return None
     seen, level = {one.concept.code}, [one.concept.code]
-    while level:
+    while level and len(seen) <= _MOST_ABOVE:
         parents = [up for code in level for up in one.found.parents(code) if up not in seen]
         for parent in parents:
             if (one.system, parent) in shown:

@@ -1,21 +1,19 @@
 """The codes of a value set in a list, made once and searched often.
 
-What is not bounded is refused: a value set that looks at more than MOST_SEEN concepts, and one of
-a system that cannot be listed (a grammar such as UCUM), is too costly.
+What is not bounded is refused: a value set that looks at too many concepts, and one of a system
+that cannot be listed (a grammar such as UCUM), is too costly.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from fhir_gateway.errors import TooCostly
-from fhir_gateway.terminology.compose import Composed
+from fhir_gateway.terminology import compose_budget
+from fhir_gateway.terminology.compose_budget import Purse
 from fhir_gateway.terminology.compose_members import Member, members
+from fhir_gateway.terminology.compose_parts import Composed
 from fhir_gateway.terminology.service_text import Haystack, haystack, rank, words_of
 from fhir_gateway.terminology.system import System
-
-#: Concepts that are looked at for one value set, those of imported ones included.
-MOST_SEEN = 200_000
 
 #: Codes whose texts are made in a few milliseconds.
 _FEW = 1_000
@@ -44,7 +42,7 @@ class Listing:
         No cached_property here: its lock would have all value sets wait for the largest one.
         """
         if self._members is None:
-            self._members = list(members(self.composed, _Purse()))
+            self._members = list(members(self.composed, Purse(compose_budget.MOST_SEEN)))
         return self._members
 
     def _haystacks(self) -> Sequence[Haystack]:
@@ -71,24 +69,3 @@ class Listing:
                 found.setdefault((one.system, one.version), one.found)
             self._systems = found
         return self._systems
-
-
-class _Purse:
-    """Counts what is looked at. A negative price is more than anybody has."""
-
-    def __init__(self) -> None:
-        self._left = MOST_SEEN
-
-    def __call__(self, price: int) -> None:
-        if price < 0:
-            raise TooCostly(
-                "The value set takes codes of a system that cannot be listed, such as a grammar; "
-                "ask $validate-code about one code",
-                rule="vs-infinite",
-            )
-        self._left -= price
-        if self._left < 0:
-            raise TooCostly(
-                f"Over {MOST_SEEN} concepts would have to be looked at for this value set",
-                rule="vs-size",
-            )

@@ -12,9 +12,10 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from fhir_gateway.errors import NotFound
-from fhir_gateway.terminology.compose import NO_PINS, Composed, compile_value_set
+from fhir_gateway.terminology.compose import NO_PINS, compile_value_set
 from fhir_gateway.terminology.compose_filters import subsumed
-from fhir_gateway.terminology.compose_members import contains
+from fhir_gateway.terminology.compose_members import contains, is_open
+from fhir_gateway.terminology.compose_parts import Composed
 from fhir_gateway.terminology.expansion import PLAIN, Expanding, expansion
 from fhir_gateway.terminology.expansion_members import Listing
 from fhir_gateway.terminology.resource_system import ResourceSystem
@@ -43,6 +44,7 @@ class Terminology:
     value_sets: Sequence[Resource] = field(default=(), repr=False)
     concept_maps: Sequence[Resource] = field(default=(), repr=False)
     today: str = ""
+    brought: Sequence[Any] = field(default=(), repr=False)
     _listings: dict[str, Listing] = field(default_factory=dict, repr=False, compare=False)
     _codes: dict[str, frozenset[tuple[str, str]]] = field(
         default_factory=dict, repr=False, compare=False
@@ -51,21 +53,24 @@ class Terminology:
     @cached_property
     def library(self) -> Library:
         """The same, by canonical url and version."""
-        return Library(self.systems, self.value_sets, self.concept_maps, today=self.today)
+        return Library(self.systems, self.value_sets, self.concept_maps,
+                       today=self.today, brought=self.brought)  # fmt: skip
 
     def beside(self, resources: Sequence[Resource]) -> Terminology:
-        """The same with more CodeSystems, ValueSets and ConceptMaps, which go before what is here:
-        for one question alone (tx-resource, an inline codeSystem)."""
+        """The same with more CodeSystems, ValueSets and ConceptMaps, which go before what is here
+        wherever no other version is named: for one question alone (tx-resource, codeSystem)."""
         resources = [one for one in resources if one.get("content") != "supplement"]
         if not resources:
             return self
         of = {type: [one for one in resources if one.get("resourceType") == type]
               for type in ("CodeSystem", "ValueSet", "ConceptMap")}  # fmt: skip
+        systems = list(map(ResourceSystem, of["CodeSystem"]))
         return Terminology(
-            [*self.systems, *map(ResourceSystem, of["CodeSystem"])],
+            [*self.systems, *systems],
             [*self.value_sets, *of["ValueSet"]],
             [*self.concept_maps, *of["ConceptMap"]],
             self.today,
+            (*self.brought, *systems, *of["ValueSet"], *of["ConceptMap"]),
         )
 
     def system(self, url: str, version: str = "", *, date: str = "") -> System:
@@ -74,7 +79,7 @@ class Terminology:
         if found is None:
             known = self.library.versions(url)
             raise NotFound(
-                f"Version {version[:80]} of {url[:300]} is not here; known: {', '.join(known)}"
+                f"Version {version[:80]} of {url[:300]} is not here; known: {_told(known)}"
                 if known
                 else f"The code system {url[:300]} is not known here",
                 expression="system",
@@ -128,11 +133,18 @@ class Terminology:
         return expansion(self._listing(value_set, expanding), expanding)
 
     def codes_of(self, value_set: str) -> frozenset[tuple[str, str]]:
-        """Every (system, code) of a value set. Raises NotFound, Unprocessable, TooCostly."""
+        """Every (system, code) of a value set. Raises NotFound, also when there may be more than
+        those that are here, Unprocessable, TooCostly."""
         found = self._codes.get(value_set)
         if found is None:
-            members = self._listing(value_set, PLAIN).members
-            found = self._codes[value_set] = frozenset(one.key for one in members)
+            listing = self._listing(value_set, PLAIN)
+            if is_open(listing.composed):
+                raise NotFound(
+                    f"Only a part of the codes of {value_set[:300]} is here",
+                    expression="url",
+                    rule="cs-unknown",
+                )
+            found = self._codes[value_set] = frozenset(one.key for one in listing.members)
         return found
 
     def is_member(self, value_set: str, system: str, code: str) -> bool | None:
@@ -201,6 +213,10 @@ class Terminology:
                 return found
         resource = self.value_set(named, date=asked.date)
         return Listing(compile_value_set(resource, self.library, asked.pins))
+
+
+def _told(versions: Sequence[str]) -> str:
+    return ", ".join(one or "one without a version" for one in versions)
 
 
 def systems_of(composed: Composed) -> Sequence[str]:

@@ -42,9 +42,12 @@ class Library:
         concept_maps: Iterable[Resource] = (),
         *,
         today: str = "",
+        brought: Iterable[Any] = (),
     ) -> None:
-        """`today` is the date on which a version must hold that nobody names; "" for any."""
+        """`today` is the date on which a version must hold that nobody names; "" for any.
+        `brought` are those of all these that go before the others where nobody names a version."""
         self.today = today
+        self._brought = frozenset(map(id, brought))
         #: Codes by their names, for each system that somebody gave a wrong name in.
         self.named: dict[int, dict[str, str]] = {}
         self._systems = _by_url((one.url, one.version, one) for one in systems)
@@ -108,6 +111,8 @@ class Library:
         if version:
             return versions.get(version) or _by_prefix(versions, version, rank)
         found = list(versions.values())
+        if self._brought:
+            found = [one for one in found if id(one) in self._brought] or found
         if len(found) == 1:
             return found[0]
         day = (date or self.today)[:10]

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from fhir_gateway.errors import Issue, Severity
-from fhir_gateway.terminology.compose import NO_PINS, Composed, Part, Pins
+from fhir_gateway.terminology.compose import NO_PINS, Pins
 from fhir_gateway.terminology.compose_members import Member, contains, find, member_of
+from fhir_gateway.terminology.compose_parts import Composed, Part
 from fhir_gateway.terminology.service_library import Library
 from fhir_gateway.terminology.service_likely import (
     code_named,

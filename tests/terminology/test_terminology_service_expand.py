@@ -21,7 +21,7 @@ from service_cases import (
 
 from fhir_gateway.errors import GatewayError, NotFound, TooCostly, Unprocessable
 from fhir_gateway.fhir.validate import issues
-from fhir_gateway.terminology import expansion_members
+from fhir_gateway.terminology import compose_budget
 from fhir_gateway.terminology.compose import Pins
 from fhir_gateway.terminology.expansion import MOST_ANSWERED, Expanding
 from fhir_gateway.terminology.service_library import Canonical
@@ -369,7 +369,7 @@ def test_a_hundred_thousand_codes_are_answered_in_pages():
 
 
 def test_more_than_the_bound_is_not_even_listed(monkeypatch):
-    monkeypatch.setattr(expansion_members, "MOST_SEEN", 1_000)
+    monkeypatch.setattr(compose_budget, "MOST_SEEN", 1_000)
     system = code_system(f"{ROOT}/endless", *({"code": f"{n}"} for n in range(1_001)))
     terminology = known(system)
     with pytest.raises(TooCostly):

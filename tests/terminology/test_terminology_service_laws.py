@@ -42,7 +42,12 @@ def _filter() -> st.SearchStrategy[dict[str, str]]:
     return st.one_of(
         st.builds(
             lambda op, value: {"property": "concept", "op": op, "value": value},
-            st.sampled_from(["is-a", "descendent-of", "is-not-a", "generalizes", "=", "in"]),
+            st.sampled_from(["is-a", "descendent-of", "is-not-a", "generalizes"]),
+            st.sampled_from([*CODES[:3], "C1"]),
+        ),
+        st.builds(
+            lambda op, value: {"property": "concept", "op": op, "value": value},
+            st.sampled_from(["=", "in"]),
             st.sampled_from([*CODES, "C1", "c1,c2", "nothing"]),
         ),
         st.builds(
@@ -93,7 +98,7 @@ def test_what_is_expanded_validates_and_what_validates_is_expanded(world):
         try:
             expanded = world.codes_of(url)
         except Unprocessable as error:
-            assert error.issues[0].rule == "vs-circular"
+            assert error.issues[0].rule in ("vs-circular", "vs-invalid")
             continue
         shown = world.expand(url)
         assert shown["expansion"]["total"] == len(expanded) == len(codes(shown))
