@@ -30,7 +30,9 @@ MAX_VALUE_SETS = 20
 
 _ASKS = re.compile(r":(?:in|not-in|above|below)$")
 _NAMES_SETS = re.compile(r":(?:not-)?in$")
-_REFERENCE = re.compile(r"ValueSet/(?P<id>[A-Za-z0-9\-.]{1,64})(?:/_history/[0-9]{1,9})?")
+_REFERENCE = re.compile(
+    r"ValueSet/(?P<id>[A-Za-z0-9\-.]{1,64})(?:/_history/(?P<version>[0-9]{1,9}))?"
+)
 
 
 async def codes_for(gateway: Gateway, pairs: Pairs, *, base: str = "") -> SearchCodes | None:
@@ -74,12 +76,12 @@ async def _members(
 
 
 def _of_resource(known: Terminology, resource: Mapping[str, Any]) -> Members:
-    """The codes of a resource that was named by its id: that version of it, with a url or none."""
-    url = resource.get("url", "")
-    if not url:
-        url = f"ValueSet/{resource['id']}"
-        return known.beside([{**resource, "url": url}]).codes_of(url)
+    """The codes of a resource that was named by its id: its own, with a url or without, and when
+    another resource has the same url and version."""
+    url = resource.get("url") or f"ValueSet/{resource['id']}"
     version = resource.get("version", "")
+    if known.library.value_set(url, version) is not resource:
+        known = known.beside([{**resource, "url": url}])
     return known.codes_of(f"{url}|{version}" if version else url)
 
 
@@ -92,11 +94,15 @@ async def _stored(gateway: Gateway, value: str, bases: tuple[str, ...]) -> Mappi
     if match is None:
         return None
     try:
-        return await stored_resource(gateway, "ValueSet", match["id"])
+        found = await stored_resource(gateway, "ValueSet", match["id"])
     except NotFound:
         if relative != value:  # a canonical url may begin like the base
             return None
         raise NotFound(f"There is no {relative}", rule="unknown-id") from None
+    if match["version"] not in (None, found["meta"]["versionId"]):
+        text = f"Searches take the current version of a value set; {relative} is another"
+        raise NotFound(text, rule="unknown-id")
+    return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)

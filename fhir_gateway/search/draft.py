@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from hashlib import blake2b
 from typing import Literal
+
+import msgspec
 
 from fhir_gateway.errors import Invalid, NotSupported
 from fhir_gateway.search.context import Context
@@ -85,6 +88,7 @@ class Draft:
             summary=self.summary,
             compartment=self.compartment,
             dropped=tuple(self.dropped),
+            meant=_digest(conditions) if self.context.codes is not None else b"",
         )
 
     def _check(self) -> None:
@@ -114,6 +118,10 @@ def _says(draft: Draft, what: str) -> bool:
         given.partition(":")[0] == name and (not equals or text == value)
         for given, text in draft.applied
     )
+
+
+def _digest(conditions: tuple[Condition, ...]) -> bytes:
+    return blake2b(msgspec.msgpack.encode(conditions), digest_size=16).digest()
 
 
 def _by_rank(ranked: tuple[int, Condition]) -> int:

@@ -1,8 +1,10 @@
 """Paging: links that say what was applied, and cursors that need no memory of the server.
 
 A cursor is the keyset values of the last match and a MAC over them, the type, the applied
-parameters and the caller's name. It is no credential: every page is authorised anew. It stays good
-as long as the store keeps its index key. Implements hl7.org/fhir/R4/http.html#paging.
+parameters, what the value sets and codes among them stood for, and the caller's name: a value set
+that changes between two pages would leave results out that nobody misses. It is no credential:
+every page is authorised anew. It stays good as long as the store keeps its index key.
+Implements hl7.org/fhir/R4/http.html#paging.
 """
 
 from __future__ import annotations
@@ -80,7 +82,8 @@ def resume(plan: SearchPlan, *, secret: bytes, caller: str) -> SearchPlan:
             raise ValueError("spelling")
     except (ValueError, msgspec.DecodeError):
         raise Invalid(
-            "This page link is not of this search and this caller; start from the first page",
+            "This page link is not of this search and this caller, or a value set that the search "
+            "names has changed since; start from the first page",
             expression=CURSOR,
             rule="cursor",
         ) from None
@@ -89,5 +92,5 @@ def resume(plan: SearchPlan, *, secret: bytes, caller: str) -> SearchPlan:
 
 def _mac(plan: SearchPlan, values: bytes, secret: bytes, caller: str) -> bytes:
     where = (plan.type, *(plan.compartment or ()))
-    bound = msgspec.msgpack.encode((where, plan.applied, caller, values))
+    bound = msgspec.msgpack.encode((where, plan.applied, plan.meant, caller, values))
     return blake2b(bound, digest_size=_MAC, key=secret, person=b"search-cursor").digest()

@@ -187,6 +187,8 @@ class SearchPlan(msgspec.Struct, frozen=True):
 
     `compartment` is the (type, id) in whose compartment the search runs, `explain` asks for the
     plan and its cost beside the answer; `summary` and `elements` shape the resources of the answer.
+    `meant` is a digest of the conditions of a search that asks what codes mean, which may change
+    from one page to the next.
     """
 
     type: str
@@ -210,3 +212,4 @@ class SearchPlan(msgspec.Struct, frozen=True):
     summary: Literal["", "true", "text", "data", "count", "false"] = ""
     compartment: tuple[str, str] | None = None
     dropped: tuple[str, ...] = ()
+    meant: bytes = b""

@@ -42,7 +42,7 @@ def condition(searchable: Searchable, parameter: Parameter, context: Context) ->
         pairs.update(dict.fromkeys(meant(parameter, value, context.codes)))
     if len(pairs) > MAX_CODES:
         raise too_many(f"{name.base}:{name.modifier}", f"{len(pairs):,} codes")
-    keys = tuple(dict.fromkeys(_keys(searchable, pairs, context)))
+    keys = tuple(sorted(set(_keys(searchable, pairs, context))))  # the same in every process
     nothing = (key64("", context.secret),) * 2  # no row has neither code nor system
     return Token(searchable.number, keys or (nothing,), name.modifier == "not-in")
 
