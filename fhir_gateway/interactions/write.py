@@ -35,6 +35,7 @@ from fhir_gateway.interactions.outcome import Kind, Outcome, found, outcome_of
 from fhir_gateway.interactions.pace import unhurried
 from fhir_gateway.interactions.places import check_person, check_subject, check_targets, place_home
 from fhir_gateway.interactions.prepare import Coding, add_codings, put_of
+from fhir_gateway.interactions.printed_marks import flag_marks
 from fhir_gateway.interactions.profile_check import check_profiles
 from fhir_gateway.interactions.provenance import provenances
 from fhir_gateway.interactions.references import slots
@@ -162,6 +163,7 @@ async def plan_write(
             if step.resource is not None:
                 _read_in(gateway, actor, step)
     await check_profiles(gateway, actor, steps, guards.epoch)
+    await flag_marks(gateway, steps)
     async for step in unhurried(steps):
         if step.op == "delete":
             _delete(step)

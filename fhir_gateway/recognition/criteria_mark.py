@@ -160,3 +160,16 @@ def mark_values_2(s: Situation, c: Candidate, p: Any) -> dict[str, str | int]:
     if row is None:
         return {"receiver_area": s.query.receiver_area}
     return {"area": row.area, "evaluator": row.evaluator, "round": row.round}
+
+
+def marks_at(rows: Iterable[Evaluation], moment: int, zone: str) -> list[Evaluation]:
+    """For each area in which these rows make the mark at a moment, the round that makes it."""
+    areas: dict[str, list[tuple[int, int, Evaluation]]] = {}
+    for row in rows:
+        areas.setdefault(row.area, []).append((*period(row.start, row.end, zone), row))
+    found = []
+    for area in sorted(areas):
+        if _at(areas[area], moment) == "passed":
+            held = [one for one in areas[area] if one[0] <= moment <= one[1] and one[2].passed]
+            found.append(max(held, key=lambda one: (one[0], one[2].evaluator, one[2].round))[2])
+    return found

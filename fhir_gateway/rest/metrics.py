@@ -118,6 +118,6 @@ class Metrics:
 
 
 #: Shown from the start, so that a rate can be taken before the first of them.
-_EVENTS = ("commits", "disclosures", "profile_issues", "unmapped")
+_EVENTS = ("commits", "disclosures", "marks_unregistered", "profile_issues", "unmapped")
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})

@@ -49,6 +49,7 @@ from fhir_gateway.interactions.terminology_operations import (
 from fhir_gateway.interactions.validate_operation import VALIDATE, validate
 from fhir_gateway.recognition import definitions as recognition
 from fhir_gateway.recognition.operation import answer, recognize, replay
+from fhir_gateway.recognition.register_read import REGISTER, read_register
 from fhir_gateway.rest.exchange import Answer
 from fhir_gateway.rest.handlers_async import export
 
@@ -92,6 +93,7 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation(recognition.RECOGNIZE, recognize),
     Operation(recognition.ANSWER, answer),
     Operation(recognition.REPLAY, replay),
+    Operation(REGISTER, read_register),
 )
 
 #: Methods by which an operation may be called at all.
