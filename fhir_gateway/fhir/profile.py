@@ -100,11 +100,11 @@ class _Compiler:
         self.known = known
         self.doubts = doubts
 
-    def doubt(self, node: Node, says: str, rule: str = "profile-definition") -> None:
+    def doubt(self, node: Node, says: str, rule: str = "") -> None:
         """Notes what of the definition cannot be judged."""
         if len(self.doubts) < 50:
             at = node.at or "StructureDefinition"
-            self.doubts.append(Issue("invalid", f"{at} {says}", at, rule))
+            self.doubts.append(Issue("invalid", f"{at} {says}", at, rule or "profile-definition"))
 
     def value(self, node: Node, type: str, element: Element | None) -> Judge | None:
         """What judges one value of a type at a node; None when there is nothing to judge."""

@@ -19,6 +19,7 @@ from fhir_gateway.fhir.slicing_tests import Compile, Test, test_of
 
 _RULES = ("open", "closed", "openAtEnd")
 DEFAULT = "@default"
+SLICING = "slicing"  # rule of a slice that cannot be judged
 
 
 class Found(NamedTuple):
@@ -34,7 +35,7 @@ class Doubts(Protocol):
 
     known: Library
 
-    def doubt(self, node: Node, says: str) -> None:
+    def doubt(self, node: Node, says: str, rule: str = "") -> None:
         """Notes what of a definition cannot be judged."""
 
 
@@ -175,12 +176,13 @@ def _test(
     tests = []
     for kind, steps in discriminators:
         if steps is None:
-            doubts.doubt(slice, f"slice {name}: the path of its discriminator is not understood")
+            says = f"slice {name}: the path of its discriminator is not understood"
+            doubts.doubt(slice, says, SLICING)
             return None
         test = test_of(kind, steps, slice, doubts.known, compile)
         if test is None:
             says = f"slice {name} says nothing at the path of its discriminator of type {kind}"
-            doubts.doubt(slice, says)
+            doubts.doubt(slice, says, SLICING)
             return None
         tests.append(test)
     if len(tests) == 1:
