@@ -78,7 +78,7 @@ def check_not_newer(index: Index) -> None:
 def check_ours(index: Index) -> None:
     """Raises Unavailable when another program has opened the store since, whose rows differ."""
     check_not_newer(index)
-    if not index.is_ours:
+    if not index.is_ours and program_of(index.indexing) == program_of(index.ours):
         raise Unavailable(
             "Another process has opened the database with other identifier systems "
             "(profiles/NamingSystem); start this one again with the same",

@@ -65,6 +65,8 @@ MISTAKES = (
     (("evaluations", "import", "{folder}/nothing"), 2, "does not exist"),
     (("rules", "activate", "9.9.9"), 1, "There is no rule set 9.9.9; known: 1.0.0"),
     (("rules", "retire", "9.9.9"), 1, "There is no rule set 9.9.9"),
+    (("remap",), 2, "Missing argument"),
+    (("remap", "nope"), 2, "cannot remap: No institution nope is registered"),
     (("replay",), 2, "Name decisions, or say --all"),
     (("replay", "nope"), 1, "There is no such decision"),
     (("backup", "{folder}/a", "--database", "sqlite:///{folder}/none"), 1, "there is no store"),
@@ -79,8 +81,11 @@ MISTAKES = (
 def test_a_mistaken_command_says_so(mistake, tmp_path_factory, monkeypatch) -> None:
     words, code, said = mistake
     folder = tmp_path_factory.getbasetemp() / "mistakes"
-    folder.mkdir(exist_ok=True)
     monkeypatch.setenv("FHIR_GATEWAY_DATABASE", f"sqlite:///{folder}/gateway.sqlite")
+    if not folder.exists():
+        folder.mkdir()
+        begun = CliRunner().invoke(main, ["institution", "add", "h1", "医院", "--area", "110105"])
+        assert begun.exit_code == 0, begun.output
     done = CliRunner().invoke(main, [word.format(folder=folder) for word in words])
     assert isinstance(done.exception, SystemExit), done.exception
     assert done.exit_code == code
