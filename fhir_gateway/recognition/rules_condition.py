@@ -25,7 +25,7 @@ from fhir_gateway.fhir.fhirpath_syntax import Node, parse_fhirpath
 from fhir_gateway.fhir.fhirpath_values import Trouble
 from fhir_gateway.fhir.profile_context import Context, Judgement, Run
 from fhir_gateway.fhir.wire import instant
-from fhir_gateway.recognition.criteria import Criterion, Finding
+from fhir_gateway.recognition.criteria import PASSED, Criterion, Finding
 from fhir_gateway.recognition.model import CRITICAL, Candidate
 from fhir_gateway.recognition.situation import Situation
 from fhir_gateway.recognition.values import Values
@@ -42,7 +42,6 @@ REFUSED = frozenset(
     {"now", "today", "timeOfDay", "resolve", "memberOf", "conformsTo", "htmlChecks", "trace"}
 )
 
-_PASS: Finding = ("pass", "", None)
 _FAIL: Finding = ("fail", "condition-not-met", None)
 _NOTHING: Finding = ("unknown", "condition-unknown", None)
 _TROUBLE: Finding = ("unknown", "condition-trouble", None)
@@ -121,7 +120,7 @@ def holds(s: Situation, c: Candidate, p: Condition) -> Finding:
         return _TROUBLE  # whatever an expression does to itself, the question is answered
     if met is None:
         return _NOTHING
-    return _PASS if met else _FAIL
+    return PASSED if met else _FAIL
 
 
 def order_of(s: Situation) -> dict[str, Any]:

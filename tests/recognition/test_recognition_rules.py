@@ -19,6 +19,7 @@ from fhir_gateway.fhir.datatypes import date_range
 from fhir_gateway.fhir.validate import read_resource
 from fhir_gateway.recognition.criteria import CRITERIA
 from fhir_gateway.recognition.rules import RuleSet, choose, load_rule_set
+from fhir_gateway.recognition.rules_condition import NAME as CONDITION
 from fhir_gateway.settings import CANONICAL
 from fhir_gateway.terminology.catalogue import load_catalogue
 
@@ -61,7 +62,7 @@ def test_shipped_profiles_are_valid_fhir(path: Any) -> None:
 
 def test_the_code_system_of_criteria_is_the_table_of_criteria() -> None:
     system = json.loads((PROFILES / "CodeSystem" / "criterion.json").read_text(encoding="utf-8"))
-    named = {name.partition("@")[0] for name in CRITERIA}
+    named = {name.partition("@")[0] for name in (*CRITERIA, CONDITION)}
     assert {concept["code"] for concept in system["concept"]} == named
 
 
