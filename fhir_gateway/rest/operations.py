@@ -50,6 +50,7 @@ from fhir_gateway.interactions.validate_operation import VALIDATE, validate
 from fhir_gateway.recognition import definitions as recognition
 from fhir_gateway.recognition.operation import answer, recognize, replay
 from fhir_gateway.recognition.register_read import REGISTER, read_register
+from fhir_gateway.recognition.rules_in_force import IN_FORCE, LINT, in_force, lint_operation
 from fhir_gateway.rest.exchange import Answer
 from fhir_gateway.rest.handlers_async import export
 
@@ -93,6 +94,8 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation(recognition.RECOGNIZE, recognize),
     Operation(recognition.ANSWER, answer),
     Operation(recognition.REPLAY, replay),
+    Operation(IN_FORCE, in_force),
+    Operation(LINT, lint_operation),
     Operation(REGISTER, read_register),
 )
 
