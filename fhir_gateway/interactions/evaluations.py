@@ -172,7 +172,7 @@ def _check_actor(actor: Actor, body: EvaluatingBody | None, step: Step) -> None:
     if step.type != _TYPE:
         return
     current = step.current
-    stands = _status.decode(current.tail).status if current and not current.deleted else ""
+    stands = _status.decode(current.whole()).status if current and not current.deleted else ""
     if body is None:
         if stands not in ("", ASSERTED):
             raise Forbidden(
