@@ -6,7 +6,7 @@ Compiled once for each type: a table of the JSON names under which there is some
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -29,6 +29,7 @@ from fhir_gateway.fhir.profile_extension import judge_extension
 from fhir_gateway.fhir.profile_known import Known
 
 _NO_PROFILES = Known()
+#: What holds resources that are roots of their own.
 _HOLDERS = frozenset({"Bundle.entry", "Parameters.parameter", "Bundle.entry.response"})
 
 #: Judges the values of one JSON name: the run, the values, the parent's place, the parent.
@@ -48,15 +49,26 @@ def judge(
     Without `hints` what is only information is left out, which is faster.
     """
     run = Run(resource, context, hints=hints)
-    type = str(resource.get("resourceType"))
-    place = Place(None, type, -1, type)
+    for _ in pieces(run, profiles):
+        pass
+    return run.issues()
+
+
+def pieces(run: Run, profiles: tuple[Judgement, ...] = ()) -> Iterator[None]:
+    """Judges in pieces: the resource of the run, then each resource that Bundles in it hold."""
+    type = str(run.root.get("resourceType"))
+    place, whole = Place(None, type, -1, type), run.root
     try:
-        judge_resource(run, resource, place)
+        judge_resource(run, whole, place)
         for profile in profiles:
-            profile.judge(run, resource, None, place)
+            profile.judge(run, whole, None, place)
+        while run.waiting:
+            yield
+            held, where = run.waiting.pop(0)
+            run.resource = run.root = held
+            judge_resource(run, held, where)
     except Enough:
         run.cut = True
-    return run.issues()
 
 
 def judge_resource(run: Run, resource: Resource, place: Place) -> None:
@@ -218,18 +230,18 @@ def _complex(element: Element, kind: str, path: str, definition: TypeDefinition)
 
 
 def _inner(element: Element, held: bool) -> _Entry:
-    """Resources inside: contained, or `held` by a Bundle or Parameters, each its own root."""
+    """Resources inside: contained ones, or one `held` by a Bundle or Parameters, its own root."""
     name = element.name
 
     def entry(run: Run, child: Any, place: Place, parent: Mapping[str, Any]) -> None:
-        outer = run.resource, run.root
-        for number, one in enumerate(child if isinstance(child, list) else (child,)):
-            here = Place(place, name, number if isinstance(child, list) else -1, _type(one))
+        if held:
+            run.waiting.append((child, Place(place, name, -1, _type(child))))
+            return
+        outer = run.resource
+        for number, one in enumerate(child):
             run.resource = one
-            if held:
-                run.root = one
-            judge_resource(run, one, here)
-        run.resource, run.root = outer
+            judge_resource(run, one, Place(place, name, number, _type(one)))
+        run.resource = outer
 
     return entry
 

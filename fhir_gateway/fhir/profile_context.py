@@ -114,6 +114,7 @@ class Run:
 
     __slots__ = (
         "active", "context", "counts", "cut", "found", "hints", "limit", "resource", "root", "seen",
+        "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -128,6 +129,8 @@ class Run:
         self.counts = [0, 0]  # of all else, of errors
         self.cut = False
         self.hints = hints  # whether what is only information is told
+        #: Resources that Bundles hold, and which are judged one after the other.
+        self.waiting: list[tuple[Resource, Place]] = []
         self.active: set[tuple[int, str]] = set()  # values under judgement, by which profile
 
     def add(

@@ -18,11 +18,12 @@ from msgspec.json import decode
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import GatewayError, Issue
 from fhir_gateway.fhir.profile import Profile
-from fhir_gateway.fhir.profile_base import judge
-from fhir_gateway.fhir.profile_context import Context, Resource
+from fhir_gateway.fhir.profile_base import judge, pieces
+from fhir_gateway.fhir.profile_context import Context, Resource, Run
 from fhir_gateway.fhir.profile_known import Known
 from fhir_gateway.fhir.profile_tree import is_base
 from fhir_gateway.interactions.institutions import institutions
+from fhir_gateway.interactions.pace import unhurried
 from fhir_gateway.interactions.terminology import terminology
 from fhir_gateway.security.actor import SYSTEM_ACCESS
 from fhir_gateway.store.store import Store
@@ -65,9 +66,26 @@ class Judging:
         Profiles that are not known are passed over: `unknown` names them.
         """
         context = replace(self.context, now=now, resolve=resolve or self.context.resolve)
+        return judge(resource, context, self._profiles(by), hints=hints)
+
+    async def issues_unhurried(
+        self,
+        resource: Resource,
+        *,
+        by: Sequence[str] = (),
+        resolve: Callable[[str], Resource | None] | None = None,
+        now: int = 0,
+    ) -> list[Issue]:
+        """The same, hints too, with turns of the event loop between the resources of a Bundle."""
+        context = replace(self.context, now=now, resolve=resolve or self.context.resolve)
+        run = Run(resource, context)
+        async for _ in unhurried(pieces(run, self._profiles(by))):
+            pass
+        return run.issues()
+
+    def _profiles(self, by: Sequence[str]) -> tuple[Profile, ...]:
         found = [self.known.profile(url) for url in by if not is_base(url)]
-        profiles = tuple(profile for profile in dict.fromkeys(found) if profile is not None)
-        return judge(resource, context, profiles, hints=hints)
+        return tuple(profile for profile in dict.fromkeys(found) if profile is not None)
 
     def unknown(self, urls: Sequence[str]) -> list[str]:
         """Those of some profiles that are not known here."""

@@ -94,7 +94,7 @@ async def validate(gateway: Gateway, actor: Actor, call: Call) -> bytes:
         found += await _rehearsed(gateway, actor, call, "delete", None)
     if gateway.audit and (question.mode or call.id):
         await _disclose(gateway, actor, call, question)
-    return operation_outcome(found)
+    return operation_outcome(list(dict.fromkeys(found)))
 
 
 async def _question(gateway: Gateway, actor: Actor, call: Call) -> _Question:
@@ -133,7 +133,8 @@ async def _judged(
         return [_NOT_JUDGED] if asked else []
     by = [*([named] if named else []), *claimed(resource), *judging.applies.of(resource)]
     resolve = _in_bundle(resource) if call.type == "Bundle" else None
-    more = judging.issues(resource, by=by, resolve=resolve, now=gateway.clock.now())
+    now = gateway.clock.now()
+    more = await judging.issues_unhurried(resource, by=by, resolve=resolve, now=now)
     told = {(issue.rule, issue.expression) for issue in found}
     return [
         *_unknown(judging, call, named, resource),

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from fhir_gateway.cli import main
 from fhir_gateway.interactions.institutions import institutions, register
+from fhir_gateway.interactions.prepare import derived_of
 from fhir_gateway.interactions.profile_issues import issue_table
 from fhir_gateway.settings import CANONICAL
 from fhir_gateway.terminology.coder import DATA_QUALITY
@@ -217,6 +218,33 @@ def test_a_profile_with_a_function_that_is_not_known_is_stored_and_said(client) 
     assert rules(answer) == [
         ("cardinality", "Observation.method"), ("profile-definition", "Observation"),
     ]  # fmt: skip
+
+
+def test_a_flagged_result_gives_the_same_facts(client) -> None:
+    item = {"coding": [{"system": f"{CANONICAL}/CodeSystem/catalogue-lab", "code": "L001"}]}
+    sent = observation(id="f", code=item, subject={"reference": "Patient/p"},
+                       effectiveDateTime="2026-11-01T08:00:00+08:00")  # fmt: skip
+    gateway = client.gateway
+    plain = derived_of(gateway, sent, 0)
+    flagged = derived_of(gateway, {**sent, "meta": {"tag": [TAG]}}, 0)
+    assert plain.facts
+    assert plain.facts == flagged.facts
+
+
+def test_the_rehearsal_of_a_refusal_tells_each_issue_once(start) -> None:
+    server = start()
+    headers = server.institution("strict")
+    choose(server, "strict", "refuse")
+    answer = server.post("/fhir/Observation/$validate?mode=create", absent(), headers=headers)
+    assert rules(answer) == [("obs-6", "Observation")]
+
+
+def test_every_resource_of_a_large_bundle_is_judged(client) -> None:
+    entry = [{"fullUrl": f"urn:x:{number}", "resource": absent()} for number in range(90)]
+    bundle = {"resourceType": "Bundle", "type": "collection", "entry": entry}
+    answer = client.post("/fhir/Bundle/$validate", bundle)
+    places = {place for rule, place in rules(answer) if rule == "obs-6"}
+    assert places == {f"Bundle.entry[{number}].resource" for number in range(90)}
 
 
 def test_a_definition_never_gets_the_flag(client) -> None:
