@@ -1,7 +1,7 @@
 """The tables of mappings/: one CSV file each, read once, looked up by what was received.
 
-Every file has the columns `received,code,display`, one has a fourth. What Chinese systems add to a
-table of HL7 stands in the same file, because a sender does not say whose table it uses.
+Every file has the columns `received,code,display`, some have a fourth. What Chinese systems add to
+a table of HL7 stands in the same file, because a sender does not say whose table it uses.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from fhir_gateway.mapping.tables import look_up, normal
+from fhir_gateway.mapping.tables import Row, look_up, normal
 from fhir_gateway.mapping.v2 import Segment, missing
 from fhir_gateway.mapping.v2_draft import TABLE_SYSTEM, Draft, clean, named, notes_of
 from fhir_gateway.mapping.v2_result import Frame, document, is_document, observation
@@ -118,7 +118,7 @@ def _frame(
     collected = draft.time(obr, 7) or (draft.time(spm, 17) if spm else None)
     received = draft.loose_time(obr, 14) or (draft.loose_time(spm, 18) if spm else None)
     specimen = _specimen(draft, order, key, patient, collected, received)
-    row = look_up(draft.rows("sections"), obr.text(24)) if obr.text(24) else None
+    row = _section(draft, obr)
     kind = row.code if row else ("lab" if specimen else "")
     return Frame(
         key=key,
@@ -279,14 +279,19 @@ def _performer(draft: Draft) -> dict[str, str]:
 
 
 def _category(draft: Draft, obr: Segment) -> list[dict[str, Any]]:
-    """OBR-24 in table 0074; a section that Chinese systems call by name keeps that name."""
+    """OBR-24 by table 0074, in whatever spelling it came, which stays as the text."""
     section = obr.text(24)
-    row = look_up(draft.rows("sections"), section) if section else None
+    row = _section(draft, obr)
     if row is None:
         return [{"text": section}] if section else []
-    code = section if section.isascii() else {"lab": "LAB", "imaging": "RAD"}[row.code]
-    coding = {"system": f"{TABLE_SYSTEM}0074", "code": code.upper(), "display": row.display}
+    coding = {"system": f"{TABLE_SYSTEM}0074", "code": row.extra, "display": row.display}
     return [{"coding": [coding], "text": section}]
+
+
+def _section(draft: Draft, obr: Segment) -> Row | None:
+    """What sections.csv says of OBR-24."""
+    section = obr.text(24)
+    return look_up(draft.rows("sections", "section"), section) if section else None
 
 
 def _interpreter(obr: Segment) -> list[dict[str, str]]:

@@ -36,7 +36,7 @@ SEX = "urn:oid:2.16.156.10011.2.3.3.4"
         ("urn:oid:2.16.156.10011.2.3.3.3", "04", "藏族", "Tibetan"),
         ("urn:oid:2.16.156.10011.2.3.1.271", "2", "急诊", "Emergency"),
         ("urn:oid:2.16.156.10011.2.3.2.38", "2", "异常", "Abnormal"),
-        (f"{CANONICAL}/CodeSystem/id-document", "03", "护照", "Passport"),
+        (f"{CANONICAL}/CodeSystem/CV02.01.101", "03", "护照", "Passport"),
         (f"{CANONICAL}/CodeSystem/referral-direction", "2", "下转", "Down-referral"),
         (f"{CANONICAL}/CodeSystem/body-part", "CHEST", "胸部", "Chest"),
     ],
