@@ -98,6 +98,19 @@ class LocalMap:
         """The rows that are about a code, whatever else they ask for."""
         return list(self._named(use, {"coding": [{"system": system, "code": code}]}))
 
+    def effective(self) -> list[Row]:
+        """The rows that count: those of the table only where no stored row goes before them."""
+        return [
+            row
+            for row in self.rows
+            if row.stored
+            or not any(
+                _replaces(newer, row, "") and newer.system in ("", row.system)
+                for newer in self._index.get((row.use, row.code or f"={row.name}"), ())
+                if newer.stored
+            )
+        ]
+
     def _named(self, use: Use, concept: Mapping[str, Any]) -> Iterable[Row]:
         codings = concept.get("coding", ())
         for coding in codings:
