@@ -27,6 +27,7 @@ REASONS = {
     "interactions/audit.py": "it writes AuditEvents",
     "interactions/care_dates.py": "the table of care dates: data, and every other type is kept",
     "interactions/claims.py": "in whose name a result may be sent, for the three kinds of result",
+    "interactions/deriving.py": "the four types whose codes are mapped",
     "interactions/entries.py": "a patch in a Bundle stands in a Binary",
     "interactions/export.py": "an export holds AuditEvents when they are named, not else",
     "interactions/intake_dicom.py": "a DICOM file becomes an ImagingStudy",

@@ -142,7 +142,9 @@ def test_a_misspelt_setting_stops_the_start():
 
 
 def test_check_says_what_it_found(tmp_path):
-    done = _run("check", "--database", f"sqlite:///{tmp_path}/g.sqlite", "--json")
+    database = ("--database", f"sqlite:///{tmp_path}/g.sqlite")
+    assert _run("institution", "add", "h1", "x", "--area", "110105", *database).returncode == 0
+    done = _run("check", *database, "--json")
     assert done.returncode == 0
     found = json.loads(done.stdout)
     assert all(one["ok"] for one in found.values())
