@@ -18,7 +18,7 @@ from fhir_gateway.terminology.catalogue import SYSTEM_OF, Catalogue, Item, Kind
 from fhir_gateway.terminology.local_map import USES, LocalMap, Row, Use
 
 #: Names of what a row asks for beside the code, as ConceptMap…dependsOn.property.
-PROPERTY = f"{CANONICAL}/StructureDefinition/mapping-condition"
+PROPERTY = f"{CANONICAL}/CodeSystem/mapping-condition"
 CONDITIONS = ("specimen", "unit", "method")
 
 #: UsageContext.code: whose codes a map is about (valueReference), and which (valueCodeableConcept).
