@@ -18,7 +18,8 @@ TRANSLATION_URL = "http://hl7.org/fhir/StructureDefinition/translation"
 
 #: 第11条, ≈第12条、≈第13条, Art. 18: with what leads to them.
 _ARTICLES = re.compile(
-    r"[\s,、，;；]*≈?\s*(?:第[0-9一二三四五六七八九十百零]{1,9}[条款项]"
+    r"[\s,、，;；]*≈?\s*(?:(?:第[0-9一二三四五六七八九十百零]{1,9}[条款项])+"
+    r"(?:[至、和及]?（[一二三四五六七八九十]{1,3}）)*"
     r"|\b(?:Art(?:icle|\.)|§)\s*[0-9]{1,4})"
 )
 _ABOUT = re.compile(r"≈\s*")
