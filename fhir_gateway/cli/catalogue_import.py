@@ -85,6 +85,9 @@ async def import_(gateway: Gateway, *, file: Path, **options: Any) -> None:
     async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
         stored = await stored_editions(reader)
         kept = await _kept_joins(reader, stored, options)
+        same = [one for one in stored
+                if (one.name, one.edition) == (options["name"], options["edition"])]  # fmt: skip
+        join = (await join_of(reader, same[0]))[1] if same else ""
     reading = _read(file, options)
     edition = _edition(reading, options, stored, catalogue)
     same_list = [one for one in stored if one.name == edition.name]
@@ -93,8 +96,9 @@ async def import_(gateway: Gateway, *, file: Path, **options: Any) -> None:
     reading.check()
     joined = _joined(reading, edition, catalogue, kept, options["joins"])
     plan = plan_import(
-        edition, joined.joins, stored, catalogue, day=today(gateway), replaces=options["replaces"]
-    )
+        edition, joined.joins, stored, catalogue,
+        day=today(gateway), replaces=options["replaces"], join=join,
+    )  # fmt: skip
     if not options["dry_run"] and plan.outcome != "unchanged":
         await commit_plan(gateway, plan)
     if options["review"]:
@@ -267,12 +271,12 @@ async def join(
         chosen = max(editions, key=lambda one: one.effective)
         if chosen.is_catalogue:
             raise Invalid(f"{name} is the catalogue itself", rule="list-name")
-        joins, _ = await join_of(reader, chosen)
+        joins, seen = await join_of(reader, chosen)
     accepted = read_joins(sheet_of(file, encoding=encoding), chosen, catalogue)
     joins = {code: items for code, items in {**joins, **accepted}.items() if items}
     changed = False
     if not dry_run:
-        changed = await commit_join(gateway, chosen, join_map(chosen, joins, catalogue))
+        changed = await commit_join(gateway, chosen, join_map(chosen, joins, catalogue), seen=seen)
     click.echo(
         f"{name} {chosen.edition}: {len(accepted)} accepted, {len(joins)} of "
         f"{len(chosen.items)} joined{'' if changed else ', nothing stored'}"

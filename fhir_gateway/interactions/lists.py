@@ -56,12 +56,14 @@ Resource = dict[str, Any]
 
 
 class Plan(NamedTuple):
-    """What an import would store: `outcome` is created, replaced or unchanged."""
+    """What an import would store: `outcome` is created, replaced or unchanged. `seen` are the
+    versions of the editions and of the join that it was planned by."""
 
     edition: Edition
     former: Edition | None
     resources: tuple[Resource, ...]
     outcome: str
+    seen: frozenset[str] = frozenset()
 
 
 def today(gateway: Gateway) -> str:
@@ -174,9 +176,11 @@ def plan_import(
     *,
     day: str,
     replaces: bool = False,
+    join: str = "",
 ) -> Plan:
     """What importing an edition would store. Pure.
 
+    `join` is the version of the join that the edition has already, "" without one.
     An edition that is in force stays as it is; one whose first day is still to come may be
     replaced when `replaces` says so. Raises Conflict, with what to do.
     """
@@ -187,8 +191,9 @@ def plan_import(
     same = next((one for one in others if one.edition == edition.edition), None)
     edition = with_retired(edition, before)
     resources = (*edition_resources(edition, catalogue), join_map(edition, joins, catalogue))
+    seen = frozenset([*(one.stored for one in others), *([join] if join else [])])
     if same is None:
-        return Plan(edition, former, resources, "created")
+        return Plan(edition, former, resources, "created", seen)
     if replace(same, stored="") == replace(edition, stored=""):
         return Plan(edition, former, resources, "unchanged")
     if same.effective <= day:
@@ -203,7 +208,7 @@ def plan_import(
             f"--replace, which is possible until {same.effective}",
             rule="list-exists",
         )
-    return Plan(edition, former, resources, "replaced")
+    return Plan(edition, former, resources, "replaced", seen)
 
 
 def _check_place(edition: Edition, others: Iterable[Edition]) -> None:
@@ -243,14 +248,15 @@ async def commit_plan(gateway: Gateway, plan: Plan) -> None:
     try:
         await gateway.store.commit(change_set)
     except (Duplicate, PreconditionFailed):
-        raise Conflict(
-            f"{plan.edition.name} was changed by somebody else meanwhile: import again",
-            rule="list-changed",
-        ) from None
+        raise _changed(plan.edition.name, "import") from None
 
 
 async def _guards(reader: Reader, plan: Plan) -> list[Any]:
     """The list is as it was read: its resources, and the set of its editions."""
+    seen = {one.stored for one in await stored_editions(reader) if one.name == plan.edition.name}
+    _, join = await join_of(reader, plan.edition)
+    if seen | ({join} if join else set()) != plan.seen:
+        raise _changed(plan.edition.name, "import")
     guards: list[Any] = []
     for one in plan.resources:
         stored = await reader.read(one["resourceType"], one["id"])
@@ -276,6 +282,11 @@ def _check_own(resource: Resource, stored: Resource) -> None:
         raise _taken(resource["id"])
 
 
+def _changed(what: str, do: str) -> Conflict:
+    text = f"{what} was changed by somebody else meanwhile: {do} again"
+    return Conflict(text, rule="list-changed")
+
+
 def _taken(name: str) -> Conflict:
     return Conflict(
         f"{name} is the name of something else in the store: choose another for the list",
@@ -283,10 +294,18 @@ def _taken(name: str) -> Conflict:
     )
 
 
-async def commit_join(gateway: Gateway, edition: Edition, resource: Resource) -> bool:
-    """Stores another join of an edition; False when it says what was there. Raises Conflict."""
+async def commit_join(
+    gateway: Gateway, edition: Edition, resource: Resource, *, seen: str | None = None
+) -> bool:
+    """Stores another join of an edition; False when it says what was there.
+
+    `seen` is the version that it was made from, None for the one that is there now. Raises
+    Conflict when somebody else changed it since.
+    """
     async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
         stored = await reader.read("ConceptMap", edition.id)
+        if seen not in (None, (await join_of(reader, edition))[1]):
+            raise _changed("The join", "do it")
     if stored is not None and not stored.deleted and stored.tail == tail(resource):
         return False
     version = stored.version if stored is not None else 0
@@ -304,9 +323,7 @@ async def commit_join(gateway: Gateway, edition: Edition, resource: Resource) ->
     try:
         await gateway.store.commit(change_set)
     except PreconditionFailed:
-        raise Conflict(
-            "The join was changed by somebody else meanwhile: do it again", rule="list-changed"
-        ) from None
+        raise _changed("The join", "do it") from None
     return True
 
 

@@ -75,6 +75,26 @@ def test_of_two_imports_from_the_same_state_one_is_stored(client: Running) -> No
 DAYS = ("2027-01-01", "2027-02-01", "2027-03-01")
 
 
+def test_an_import_that_was_planned_before_another_does_not_overwrite_it(client: Running) -> None:
+    """Both said "created", and the second had replaced the first without --replace."""
+    gateway, one = client.gateway, edition("late", "2027-01-01")
+    early = client.run(planned(gateway, one))
+    client.run(commit_plan(gateway, client.run(planned(gateway, one))))
+    with pytest.raises(Conflict, match="import again"):
+        client.run(commit_plan(gateway, early))
+    assert client.get("/fhir/CodeSystem/late-2027-01-01").json()["meta"]["versionId"] == "1"
+
+
+def test_joins_that_were_read_before_another_do_not_drop_it(client: Running) -> None:
+    gateway, one = client.gateway, edition("lost", "2027-01-01")
+    client.run(commit_plan(gateway, client.run(planned(gateway, one))))
+    catalogue, seen = catalogue_of(gateway), "ConceptMap/lost-2027-01-01/_history/1"
+    first, second = (join_map(one, {"B1": (code,)}, catalogue) for code in ("L001", "L002"))
+    assert client.run(commit_join(gateway, one, first, seen=seen)) is True
+    with pytest.raises(Conflict, match="do it again"):
+        client.run(commit_join(gateway, one, second, seen=seen))
+
+
 def test_an_edition_that_was_deleted_may_come_again(client: Running) -> None:
     gateway = client.gateway
     for _ in range(2):
