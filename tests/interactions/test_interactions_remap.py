@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from city import POTASSIUM, SODIUM, said
-from remap_cases import LAB_SYSTEM, Mapped, counts
+from remap_cases import LAB_SYSTEM, Mapped, concept_map, counts
 from running import Running
 
 Start = Callable[..., Running]
@@ -65,3 +65,36 @@ def test_a_wrong_mapping_that_is_taken_back_is_no_longer_believed(mapped: Mapped
     assert mapped.city.operate(f"{wrongly}/$replay").content == replayed
     body = mapped.running.get(f"/fhir/Observation/{id}", headers=mapped.city.sender).json()
     assert [coding["code"] for coding in body["code"]["coding"]] == ["K", SODIUM]
+
+
+def test_an_order_that_could_not_be_decided_is_decided_after_its_map(mapped: Mapped) -> None:
+    """The same stored order; what was said before is replayed as it was said."""
+    city, receiver = mapped.city, mapped.city.receiver
+    patient = city.patient()
+    city.result(patient)
+    order = {
+        "resourceType": "ServiceRequest", "id": "o1", "status": "active", "intent": "order",
+        "code": {"coding": [{"system": "urn:receiver:his", "code": "YZ-K"}]},
+        "subject": {"reference": f"Patient/{patient}"},
+    }  # fmt: skip
+    headers = receiver
+    assert mapped.running.put("/fhir/ServiceRequest/o1", order, headers=headers).status_code == 201
+
+    def asked() -> tuple[str, str]:
+        answer = city.operate("ServiceRequest/o1/$recognize").json()
+        (item,) = [one["part"] for one in answer["parameter"] if one["name"] == "item"]
+        outcome = next(part["valueCode"] for part in item if part["name"] == "outcome")
+        return outcome, said(answer, "decision")["reference"]
+
+    outcome, decision = asked()
+    assert outcome == "cannot-decide"
+    replayed = city.operate(f"{decision}/$replay").content
+    resource = concept_map({"YZ-K": POTASSIUM}, id="orders", use="order", institution="receiver")
+    resource["group"][0]["source"] = "urn:receiver:his"
+    assert mapped.running.put("/fhir/ConceptMap/orders", resource, headers=headers).is_success
+    mapped.follow()
+    assert asked()[0] == "recognize"
+    assert mapped.found(f"ServiceRequest?code={LAB_SYSTEM}|{POTASSIUM}") == {"o1"}
+    assert city.operate(f"{decision}/$replay").content == replayed
+    read = mapped.running.get("/fhir/ServiceRequest/o1", headers=headers)
+    assert read.headers["etag"] == 'W/"1"'
