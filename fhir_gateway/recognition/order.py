@@ -175,7 +175,7 @@ def _meaning(coders: tuple[Coder, ...], institution: str, read: bytes, day: str)
     unknown = any(
         tag.system == DATA_QUALITY and tag.code == UNMAPPED_ORDER for tag in draft.meta.tag
     )
-    if not codes and not draft.doNotPerform:
+    if (unknown or not codes) and not draft.doNotPerform:
         unknown = any([coder(resource, institution)[1] for coder in coders])
         codes = [*ordered_items(resource)]
     if codes and unknown:
