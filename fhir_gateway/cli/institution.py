@@ -24,6 +24,7 @@ from fhir_gateway.interactions.institutions import (
     register,
     revoke_token,
 )
+from fhir_gateway.interactions.local_codes import stored_rows
 from fhir_gateway.security.actor import SYSTEM_ACCESS
 from fhir_gateway.security.institution import (
     DEFAULT_CHARSET,
@@ -37,7 +38,7 @@ from fhir_gateway.settings import Settings
 from fhir_gateway.terminology.area import Areas, load_areas
 from fhir_gateway.terminology.catalogue import Catalogue, load_catalogue
 from fhir_gateway.terminology.concept_map import load_concept_map
-from fhir_gateway.terminology.local_map import LocalMap
+from fhir_gateway.terminology.local_map import LocalMap, Row, local_map
 from fhir_gateway.terminology.local_map_check import doubts
 from fhir_gateway.terminology.registry import problems
 
@@ -107,9 +108,10 @@ async def list_(settings: Settings, *, as_json: bool) -> None:
     async with gateway_of(settings) as gateway, gateway.store.snapshot(SYSTEM_ACCESS) as reader:
         found = sorted((await institutions_at(gateway, reader)).values(), key=lambda one: one.id)
         received = await reader.last_received()
+        rows = await stored_rows(reader, catalogue)
     zone = ZoneInfo(settings.zone)
     lines = [
-        _line(one, areas, received.get(one.id), zone, _map_of(settings, one.id, catalogue)[0])
+        _line(one, areas, received.get(one.id), zone, _map_of(settings, one.id, catalogue, rows)[0])
         for one in found
     ]
     if as_json:
@@ -130,6 +132,7 @@ async def check(settings: Settings, *, ids: tuple[str, ...]) -> None:
     async with gateway_of(settings) as gateway, gateway.store.snapshot(SYSTEM_ACCESS) as reader:
         found = await institutions_at(gateway, reader)
         armed = {id: await has_token(reader, id) for id in found}
+        rows = await stored_rows(reader, catalogue)
     if unknown := [id for id in ids if id not in found]:
         raise Invalid(f"No institution {', '.join(unknown)} is registered", rule="institution")
     wrong = 0
@@ -137,7 +140,7 @@ async def check(settings: Settings, *, ids: tuple[str, ...]) -> None:
         to_do = [issue.diagnostics for issue in problems(found[id], areas)]
         if not armed[id]:
             to_do.append(f"It has no token: fhir-gateway institution token {id}")
-        to_do += _map_of(settings, id, catalogue)[1]
+        to_do += _map_of(settings, id, catalogue, rows)[1]
         wrong += len(to_do)
         click.echo(f"{id} {found[id].name}: {'to do' if to_do else 'ok'}")
         for line in to_do:
@@ -196,16 +199,24 @@ def _entry(options: dict[str, Any]) -> Institution:
     )
 
 
-def _map_of(settings: Settings, id: str, catalogue: Catalogue) -> tuple[LocalMap | None, list[str]]:
-    """The institution's code map, and what has to be done about it."""
+def _map_of(
+    settings: Settings, id: str, catalogue: Catalogue, stored: dict[str, list[Row]]
+) -> tuple[LocalMap | None, list[str]]:
+    """The institution's code map, of its table and of the store, and what has to be done."""
     path = Path(settings.mappings) / "concepts" / f"{id}.csv"
+    rows = stored.get(id, [])
     if not path.exists():
-        return None, [f"It has no code map: write {path.name} into {path.parent}"]
+        if rows:
+            return local_map(id, rows), doubts(rows)
+        return None, [
+            f"It has no code map: write {path.name} into {path.parent}, or begin with "
+            f"fhir-gateway codes worklist {id}"
+        ]
     try:
-        found = load_concept_map(path, catalogue)
+        rows = [*rows, *load_concept_map(path, catalogue).rows]
     except GatewayError as error:
         return None, [issue.diagnostics for issue in error.issues]
-    return found, doubts(found.rows)
+    return local_map(id, rows), doubts(rows)
 
 
 def _line(

@@ -20,14 +20,18 @@ from fhir_gateway.fhir.wire import parse
 from fhir_gateway.interactions.institutions import institutions_at
 from fhir_gateway.interactions.lists import list_maps
 from fhir_gateway.interactions.steps import Guards, Step
+from fhir_gateway.search.planner import plan_search
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Access, Actor
+from fhir_gateway.settings import CANONICAL
 from fhir_gateway.store.changes import Settled
 from fhir_gateway.store.store import Reader, Stored
+from fhir_gateway.terminology.catalogue import Catalogue
 from fhir_gateway.terminology.catalogue_join import ListCodes, list_codes
 from fhir_gateway.terminology.local_codes import LocalCodes
 from fhir_gateway.terminology.local_map import LocalMap, Row
 from fhir_gateway.terminology.local_map_check import clash, key_of
 from fhir_gateway.terminology.local_map_reading import About, Rejected, about, misnamed, read_map
+from fhir_gateway.terminology.local_map_resource import addresses
 
 LOG = logging.getLogger("fhir_gateway")
 _PAGE = 100
@@ -83,6 +87,19 @@ async def map_at(gateway: Gateway, institution: str) -> LocalMap | None:
     """The map of an institution as it stands now, of both layers; None when it has none."""
     await follow(gateway, institution)
     return gateway.local_codes.map_of(institution) if gateway.local_codes is not None else None
+
+
+async def stored_rows(reader: Reader, catalogue: Catalogue) -> dict[str, list[Row]]:
+    """The rows of all active maps in the store, by institution: for those who have no Gateway that
+    knows them."""
+    found: dict[str, list[Row]] = {}
+    after = 0
+    while page := await reader.scan("ConceptMap", until_t=reader.t, after_rid=after, limit=_PAGE):
+        for stored in page:
+            if whose := _whose(stored):
+                found.setdefault(whose, []).extend(read_map(parse(stored.whole()), catalogue).rows)
+        after = page[-1].rid
+    return found
 
 
 async def rejections(gateway: Gateway, institution: str, access: Access) -> list[Rejected]:
@@ -188,6 +205,9 @@ async def _check_map(
         return
     read = read_map(resource, codes.catalogue)
     issues = [*read.issues, *misnamed(resource, codes.catalogue)]
+    if await _is_anothers(gateway, reader, step, told):
+        text = "Another map has this address: give the map one of your own"
+        issues.append(Issue("duplicate", text, "ConceptMap.url", "map-url"))
     registered = await institutions_at(gateway, reader)
     if told.institution and told.institution not in registered:
         text = f"No institution {told.institution} is registered here"
@@ -199,6 +219,24 @@ async def _check_map(
         judged.append((told.institution, step.name, read.rows))
     if issues:
         raise step.placed(Unprocessable(issues=tuple(issues)))
+
+
+async def _is_anothers(gateway: Gateway, reader: Reader, step: Step, told: About) -> bool:
+    """Whether the address of a map is that of a map of others, who would be answered by it."""
+    url = str((step.resource or {}).get("url", ""))
+    if not url:
+        return False
+    if url.startswith(f"{CANONICAL}/") and url not in addresses(told.institution):
+        return True
+    plan = plan_search("ConceptMap", [("url", url)], secret=gateway.store.index_key)
+    found = (await reader.search(plan)).matches
+    return any(one.id != step.id and _owner(one) != told.institution for one in found)
+
+
+def _owner(stored: Stored) -> str:
+    """The institution whose codes a map is about, in force or not; "" for any other map."""
+    told = about({"useContext": _head.decode(stored.whole()).useContext})
+    return told.institution if told is not None else ""
 
 
 def _check_own(actor: Actor, step: Step, told: About | None) -> None:

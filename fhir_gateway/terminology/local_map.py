@@ -124,9 +124,10 @@ class LocalMap:
                 yield from self._index.get((use, f"={name}"), ())
 
     def counts(self) -> tuple[int, int]:
-        """(rows with an item, rows without)."""
-        mapped = sum(1 for row in self.rows if row.items)
-        return mapped, len(self.rows) - mapped
+        """(rows that count and have an item, those without)."""
+        rows = self.effective()
+        mapped = sum(1 for row in rows if row.items)
+        return mapped, len(rows) - mapped
 
 
 def local_map(institution: str, rows: Sequence[Row]) -> LocalMap:

@@ -93,7 +93,8 @@ def test_checking_says_what_to_do(operator: Operator, tmp_path: Path) -> None:
     assert found.output.splitlines() == [
         "demo-second 示范市第二医院: to do",
         "  - It has no token: fhir-gateway institution token demo-second",
-        f"  - It has no code map: write demo-second.csv into {tmp_path}/mappings/concepts",
+        f"  - It has no code map: write demo-second.csv into {tmp_path}/mappings/concepts, "
+        "or begin with fhir-gateway codes worklist demo-second",
     ]
 
 

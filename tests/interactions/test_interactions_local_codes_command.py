@@ -217,6 +217,18 @@ def test_the_map_is_exported_as_a_table_that_can_be_loaded(run: Run, tmp_path: P
     assert "'=1+1" in path.read_text("utf-8-sig")
 
 
+def test_a_stored_map_is_a_map_to_those_who_look_after_institutions(
+    run: Run, hospital: Hospital
+) -> None:
+    checked = CliRunner().invoke(main, ["institution", "check", "first"])
+    assert "fhir-gateway codes worklist first" in checked.output
+    run("accept", "first", "A1", "L016", *PERSON)
+    checked = CliRunner().invoke(main, ["institution", "check", "first"])
+    assert (checked.exit_code, checked.output) == (0, "first 第一医院: ok\n")
+    listed = CliRunner().invoke(main, ["institution", "list", "--json"])
+    assert [one["mapped"] for one in json.loads(listed.output)] == [1]
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
