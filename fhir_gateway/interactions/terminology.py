@@ -8,7 +8,7 @@ read again, and large resources are read in a thread, so that other requests go 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -26,6 +26,7 @@ from fhir_gateway.terminology.builtin import (
     builtin_systems,
     builtin_value_sets,
 )
+from fhir_gateway.terminology.local_map_reading import about
 from fhir_gateway.terminology.resource_system import ResourceSystem
 from fhir_gateway.terminology.service import Terminology
 from fhir_gateway.terminology.system import System
@@ -194,11 +195,23 @@ def _assembled(read: Mapping[Key, _Read], folder: str, day: str) -> Terminology:
     made = Terminology(
         [*_builtin(folder).systems, *stored],
         [*builtin_value_sets(), *of["ValueSet"]],
-        [*_builtin(folder).concept_maps, *of["ConceptMap"]],
+        list(_maps(_builtin(folder).concept_maps, of["ConceptMap"])),
         day,
     )
     made.library.systems()  # makes the library here, in the thread
     return made
+
+
+def _maps(
+    builtin: Sequence[Mapping[str, Any]], stored: Sequence[Mapping[str, Any]]
+) -> Iterator[Mapping[str, Any]]:
+    """The concept maps. An institution's map of its own codes never stands at the address of
+    another map: that would answer everybody's questions in its place."""
+    local = [one for one in stored if about(one) is not None]
+    ours = [*builtin, *(one for one in stored if about(one) is None)]
+    taken = {one.get("url") for one in ours}
+    yield from (one for one in local if one.get("url") not in taken)
+    yield from ours
 
 
 @lru_cache(maxsize=4)

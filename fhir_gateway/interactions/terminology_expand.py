@@ -93,7 +93,7 @@ async def translate(gateway: Gateway, actor: Actor, call: Call) -> Json:
         raise Invalid(
             "A code is translated with its system: give both", expression="system", rule="required"
         )
-    translating = _translating(call, named)
+    translating = _translating(actor, call, named)
     if not named and not (translating.target or translating.target_system or translating.source):
         raise Invalid(
             "Say by which map, or to what: give url, conceptMap, target or targetsystem",
@@ -104,7 +104,7 @@ async def translate(gateway: Gateway, actor: Actor, call: Call) -> Json:
     return parameters([*_told(_joined(found))])
 
 
-def _translating(call: Call, named: Mapping[str, Any] | str) -> Translating:
+def _translating(actor: Actor, call: Call, named: Mapping[str, Any] | str) -> Translating:
     return Translating(
         map=None if isinstance(named, str) else named,
         url=named if isinstance(named, str) else "",
@@ -114,6 +114,7 @@ def _translating(call: Call, named: Mapping[str, Any] | str) -> Translating:
         dependencies=tuple(_dependency(one) for one in call.parameters["dependency"]),
         reverse=bool(call.value("reverse")),
         language=call.value("displayLanguage") or "",
+        institution=actor.institution if actor.role == "institution" else None,
     )
 
 

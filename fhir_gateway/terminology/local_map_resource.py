@@ -34,6 +34,10 @@ _NO_KIND: tuple[Kind, ...] = ("lab",)  # where a code that means nothing is list
 _ID_LENGTH = 64
 
 
+#: Maps of one use: that of the table, and that of the decisions of the work list.
+_PARTS = ("", "accepted")
+
+
 def map_id(institution: str, use: Use, part: str = "") -> str:
     """The logical id of an institution's map of a use; a digest where its own id is long."""
     ending = f"-{part}-{use}" if part else f"-{use}"
@@ -71,6 +75,13 @@ def concept_maps_of(local_map: LocalMap, name: str, catalogue: Catalogue) -> lis
         for use in USES
         if any(row.use == use for row in local_map.rows)
     ]
+
+
+def addresses(institution: str) -> frozenset[str]:
+    """The urls that the gateway gives the maps of an institution: of its table, and of what was
+    accepted from its work list."""
+    root = f"{CANONICAL}/ConceptMap/"
+    return frozenset(root + map_id(institution, use, part) for use in USES for part in _PARTS)
 
 
 def _url(institution: str, use: Use) -> str:

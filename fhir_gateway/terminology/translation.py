@@ -1,7 +1,9 @@
 """$translate: what a code is in another system (FHIR R4 conceptmap-operation-translate.html).
 
 A target that depends on other elements (specimen, unit, method) is a match only when these were
-given and fit; what could have matched with more said is told, and never guessed. What a map says
+given and fit; what could have matched with more said is told, and never guessed. A target that
+does not hold today (mapping-period) is none. An institution's map of its own codes speaks for that
+institution: where no map is named, others' are left out. What a map says
 of codes that it does not list (unmapped) is followed, through other maps as far as it leads.
 """
 
@@ -11,6 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fhir_gateway.errors import NotFound, TooCostly, Unprocessable
+from fhir_gateway.terminology.local_map_reading import about
+from fhir_gateway.terminology.local_map_resource import PERIOD_URL
 from fhir_gateway.terminology.service_library import Library, Resource, canonical
 from fhir_gateway.terminology.service_names import display_of
 from fhir_gateway.terminology.service_validate import Coding
@@ -35,7 +39,8 @@ class Dependency(NamedTuple):
 
 class Translating(NamedTuple):
     """What is asked. `map` is one map; without it all maps count that `source` and `target` (value
-    sets) and `target_system` let through."""
+    sets) and `target_system` let through. Of maps of local codes those of `institution` count,
+    with None those of all."""
 
     map: Resource | None = None
     url: str = ""
@@ -46,6 +51,7 @@ class Translating(NamedTuple):
     dependencies: tuple[Dependency, ...] = ()
     reverse: bool = False
     language: str = ""
+    institution: str | None = None
 
 
 class Product(NamedTuple):
@@ -101,8 +107,17 @@ def _maps(asked: Translating, library: Library) -> Iterator[Resource]:
         return
     source, target = ("target", "source") if asked.reverse else ("source", "target")
     for one in library.concept_maps():
+        if not _is_for(asked.institution, one):
+            continue
         if _speaks_of(one, source, asked.source) and _speaks_of(one, target, asked.target):
             yield one
+
+
+def _is_for(institution: str | None, map: Resource) -> bool:
+    told = about(map)
+    if told is None:
+        return True
+    return told.status == "active" and institution in (None, told.institution)
 
 
 def _speaks_of(map: Resource, side: str, value_set: str) -> bool:
@@ -177,8 +192,17 @@ class _Finder:
         for element in elements:
             self.listed = True
             for target in element.get("target", ()):
-                if self._fits(target.get("dependsOn", ())):
+                if self._holds(target) and self._fits(target.get("dependsOn", ())):
                     self._match(map, group, target)
+
+    def _holds(self, target: Resource) -> bool:
+        """Whether a target holds today; a map whose targets do not say when holds always."""
+        today = self._library.today
+        return not today or all(
+            said.get("start", "")[:10] <= today <= (said.get("end", "")[:10] or today)
+            for one in target.get("extension", ())
+            if one.get("url") == PERIOD_URL and (said := one.get("valuePeriod", {}))
+        )
 
     def _is_same(self, system: str, code: Any, other: str) -> bool:
         if code == other:
@@ -231,7 +255,7 @@ class _Finder:
                 if not self._is_same(system, target.get("code"), coding.code):
                     continue
                 self.listed = True
-                if self._fits(target.get("product", ())):
+                if self._holds(target) and self._fits(target.get("product", ())):
                     equivalence = target.get("equivalence", "equivalent")
                     products = tuple(_product(one) for one in target.get("dependsOn", ()))
                     named = self._named(
