@@ -55,8 +55,12 @@ torture: setup   ## crash, concurrency and fuzz tests at full size; prints their
 	    TMPDIR=$(SCRATCH) GATEWAY_TORTURE=1 $(BIN)/python -m pytest -m "not torture" $(PYTEST_ARGS) \
 	    --hypothesis-seed=$$seed $$(grep -lr "from effort import" tests --include="test_*.py")
 
-bench: setup     ## the tables of docs/performance.md, at most 8 minutes
+bench: setup     ## the tables of docs/performance.md, some ten minutes
 	$(BIN)/python -m bench.run
+	$(BIN)/python -m bench.terminology
+	$(BIN)/python -m bench.matching
+	$(BIN)/python -m bench.validation
+	$(BIN)/python -m bench.identity
 
 bench-large: setup  ## all scales up to 64x on both stores; takes an hour or more
 	$(BIN)/python -m bench.run --scales 1 4 16 64 --seconds 5 --minutes 240

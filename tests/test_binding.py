@@ -29,6 +29,7 @@ REASONS = {
     "interactions/claims.py": "in whose name a result may be sent, for the three kinds of result",
     "interactions/deriving.py": "the four types whose codes are mapped",
     "interactions/entries.py": "a patch in a Bundle stands in a Binary",
+    "interactions/evaluations.py": "who may write the register, which is of one type",
     "interactions/export.py": "an export holds AuditEvents when they are named, not else",
     "interactions/intake_dicom.py": "a DICOM file becomes an ImagingStudy",
     "interactions/lastn.py": "$lastn is an operation on Observation",

@@ -62,7 +62,7 @@ MISTAKES = (
     (("load", "{folder}/nothing"), 1, "This is neither a file nor a folder"),
     (("institution", "token", "nope"), 1, "No institution nope is registered"),
     (("institution", "add", "bad id!", "x", "--area", "1"), 1, "The id must be 1 to 64"),
-    (("evaluations", "import", "{folder}/nothing"), 2, "does not exist"),
+    (("evaluations", "import", "{folder}/nothing"), 1, "No such file"),
     (("rules", "activate", "9.9.9"), 1, "There is no rule set 9.9.9; known: 1.0.0"),
     (("rules", "retire", "9.9.9"), 1, "There is no rule set 9.9.9"),
     (("remap",), 2, "Missing argument"),

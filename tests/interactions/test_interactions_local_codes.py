@@ -41,7 +41,8 @@ class Hospital(NamedTuple):
 
     def put(self, resource: dict[str, Any]) -> httpx.Response:
         """Stores a map, under an id and an address that are this institution's."""
-        resource = resource | {"id": f"{self.id}-{resource['id']}"}
+        named = {"id": f"{self.id}-{resource['id']}", "url": f"{resource['url']}:{self.id}"}
+        resource = resource | named
         resource["useContext"] = [
             context | ({"valueReference": {"reference": f"Organization/{self.id}"}}
                        if context.get("valueReference") == FIRST else {})
@@ -151,7 +152,7 @@ def test_a_map_counts_from_its_commit_on_and_no_longer_than_it_stands(hospital: 
     hospital.store(concept_map(element("K1", target("L001"))))
     found = hospital.send(observation("K1"))
     assert (items(found), tags(found)) == (["L001"], [])
-    assert mapped_by(found["code"]["coding"][1]) == "urn:hospital:mine|3"
+    assert mapped_by(found["code"]["coding"][1]) == f"urn:hospital:mine:{hospital.id}|3"
     hospital.store(concept_map(element("K1", target("L001")), status="retired"))
     assert items(hospital.send(observation("K1"))) == []
     hospital.store(concept_map(element("K1", target("L002"))))

@@ -11,7 +11,9 @@ from databases import Databases
 from issue_cases import rule_of
 from running import Running
 
+from fhir_gateway.errors import Conflict
 from fhir_gateway.interactions.delete import delete
+from fhir_gateway.recognition.publish import retire
 from fhir_gateway.security.actor import GATEWAY, SYSTEM_ACCESS
 
 
@@ -30,14 +32,16 @@ def epoch(city: Any) -> int:
     return int(city.running.run(read()))
 
 
-def test_a_deleted_rule_set_decides_no_more(city: Any) -> None:
+def test_a_rule_set_that_is_retired_decides_no_more(city: Any) -> None:
     patient = city.patient()
     city.result(patient)
     assert CITY.outcomes(city.recognize(patient, CITY.POTASSIUM))[0][0] == "recognize"
     (rules,) = (
         one for one in city.search("PlanDefinition?status=active") if one["status"] == "active"
     )
-    city.running.run(delete(city.gateway, GATEWAY, type="PlanDefinition", id=rules["id"]))
+    with pytest.raises(Conflict):
+        city.running.run(delete(city.gateway, GATEWAY, type="PlanDefinition", id=rules["id"]))
+    city.running.run(retire(city.gateway, rules["version"]))
     assert CITY.outcomes(city.recognize(patient, CITY.POTASSIUM))[0][0] == "cannot-decide"
 
 
