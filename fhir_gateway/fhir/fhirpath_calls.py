@@ -236,8 +236,8 @@ def _html(env: Env, items: Items) -> Items:
 
 def _clock(type: str, form: str) -> Callable[[Env, Items], Items]:
     def call(env: Env, items: Items) -> Items:
-        now = _EPOCH + timedelta(microseconds=env.run.context.now)
-        return ((type, now.strftime(form), None),) if env.run.context.now else NOTHING
+        now = _EPOCH + timedelta(microseconds=env.run.now)
+        return ((type, now.strftime(form), None),) if env.run.now else NOTHING
 
     return call
 

@@ -113,8 +113,8 @@ class Run:
     """The judging of one resource: what is asked, what was found."""
 
     __slots__ = (
-        "active", "context", "counts", "cut", "found", "hints", "limit", "resource", "root", "seen",
-        "waiting",
+        "active", "context", "counts", "cut", "found", "hints", "limit", "now", "resolve",
+        "resource", "root", "seen", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -123,6 +123,7 @@ class Run:
         self.root = root  # %rootResource: what contains all
         self.resource = root  # %resource: the nearest resource
         self.context = context
+        self.resolve, self.now = context.resolve, context.now  # a request may have others
         self.found: list[Issue] = []
         self.seen: set[tuple[str, str | None, str | None, str]] = set()
         self.limit = limit
@@ -187,6 +188,7 @@ class Probe(Run):
 def passes(run: Run, judge: Judge, value: Any, sibling: Any, place: Place) -> bool:
     """Whether a judge finds no error in a value."""
     probe = Probe(run.root, run.context)
+    probe.resolve, probe.now = run.resolve, run.now
     probe.resource, probe.active = run.resource, run.active
     try:
         judge(probe, value, sibling, place)

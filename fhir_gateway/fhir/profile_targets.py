@@ -32,7 +32,7 @@ def target_of(run: Run, reference: Any) -> Resource | None:
     if not isinstance(text, str):
         return None
     if not text.startswith("#"):
-        return run.context.resolve(text)
+        return run.resolve(text)
     for holder in (run.resource, run.root):
         if text == "#":
             return run.root

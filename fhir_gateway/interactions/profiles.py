@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from weakref import WeakKeyDictionary
 
@@ -18,7 +18,7 @@ from msgspec.json import decode
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import GatewayError, Issue
 from fhir_gateway.fhir.profile import Profile
-from fhir_gateway.fhir.profile_base import judge, pieces
+from fhir_gateway.fhir.profile_base import pieces
 from fhir_gateway.fhir.profile_context import Context, Resource, Run
 from fhir_gateway.fhir.profile_known import Known
 from fhir_gateway.fhir.profile_tree import is_base
@@ -65,8 +65,10 @@ class Judging:
 
         Profiles that are not known are passed over: `unknown` names them.
         """
-        context = replace(self.context, now=now, resolve=resolve or self.context.resolve)
-        return judge(resource, context, self._profiles(by), hints=hints)
+        run = self._run(resource, resolve, now, hints=hints)
+        for _ in pieces(run, self._profiles(by)):
+            pass
+        return run.issues()
 
     async def issues_unhurried(
         self,
@@ -77,13 +79,28 @@ class Judging:
         now: int = 0,
     ) -> list[Issue]:
         """The same, hints too, with turns of the event loop between the resources of a Bundle."""
-        context = replace(self.context, now=now, resolve=resolve or self.context.resolve)
-        run = Run(resource, context)
+        run = self._run(resource, resolve, now)
         async for _ in unhurried(pieces(run, self._profiles(by))):
             pass
         return run.issues()
 
+    def _run(
+        self,
+        resource: Resource,
+        resolve: Callable[[str], Resource | None] | None,
+        now: int,
+        *,
+        hints: bool = True,
+    ) -> Run:
+        run = Run(resource, self.context, hints=hints)
+        run.now = now
+        if resolve is not None:
+            run.resolve = resolve
+        return run
+
     def _profiles(self, by: Sequence[str]) -> tuple[Profile, ...]:
+        if not by:
+            return ()
         found = [self.known.profile(url) for url in by if not is_base(url)]
         return tuple(profile for profile in dict.fromkeys(found) if profile is not None)
 
