@@ -58,7 +58,6 @@ torture: setup   ## crash, concurrency and fuzz tests at full size; prints their
 bench: setup     ## the tables of docs/performance.md, some ten minutes
 	$(BIN)/python -m bench.run
 	$(BIN)/python -m bench.terminology
-	$(BIN)/python -m bench.matching
 	$(BIN)/python -m bench.validation
 	$(BIN)/python -m bench.identity
 
