@@ -18,6 +18,7 @@ from fhir_gateway.settings import CANONICAL
 from fhir_gateway.terminology.catalogue import SYSTEM_OF, SYSTEMS, Catalogue, Item, Kind
 from fhir_gateway.terminology.catalogue_meaning import folded
 from fhir_gateway.terminology.edition import SYSTEM_ROOT, Edition
+from fhir_gateway.terminology.local_map import PART_OF_PANEL
 from fhir_gateway.terminology.resource import head
 from fhir_gateway.terminology.sheet import Sheet
 from fhir_gateway.terminology.sheet_text import guarded
@@ -238,9 +239,11 @@ def _value_set_of(system: str) -> str:
 
 def _targets(codes: Sequence[str], catalogue: Catalogue) -> list[dict[str, Any]]:
     """One item is what the entry is; several are parts of it, and each is narrower."""
-    equivalence = "equivalent" if len(codes) == 1 else "narrower"
+    kind = {"equivalence": "equivalent"}
+    if len(codes) > 1:
+        kind = {"equivalence": "narrower", "comment": PART_OF_PANEL}
     targets = [
-        {"code": code, "display": catalogue.items[code].name_zh, "equivalence": equivalence}
+        {"code": code, "display": catalogue.items[code].name_zh} | kind
         for code in codes
         if code in catalogue.items
     ]

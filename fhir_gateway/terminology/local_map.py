@@ -30,6 +30,10 @@ _STANDARD = (
 LOCAL_SUFFIX = "-items"
 
 
+#: What is said of each item of a panel where nobody has said more.
+PART_OF_PANEL = "One item of the panel"
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One row. No items: the code is known and stands for nothing in the catalogue.
@@ -142,6 +146,16 @@ def local_map(institution: str, rows: Sequence[Row]) -> LocalMap:
 def is_standard(system: str) -> bool:
     """Whether a code system is a published one, so that its codes are nobody's own."""
     return system.startswith(_STANDARD) and not system.endswith(LOCAL_SUFFIX)
+
+
+def comment_of(row: Row) -> str:
+    """The note of a row; R4 wants one where a target is but a part (cmd-1)."""
+    return row.note or (PART_OF_PANEL if len(row.items) > 1 else "")
+
+
+def note_in(comment: str) -> str:
+    """What somebody noted; "" for what `comment_of` says by itself."""
+    return "" if comment == PART_OF_PANEL else comment
 
 
 def overlap(one: Row, other: Row) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from fhir_gateway.settings import CANONICAL
 from fhir_gateway.terminology.catalogue import SYSTEM_OF, Catalogue, Item
-from fhir_gateway.terminology.local_map import Row, Use
+from fhir_gateway.terminology.local_map import Row, Use, comment_of
 from fhir_gateway.terminology.local_map_resource import (
     conditions_of,
     contexts,
@@ -158,7 +158,7 @@ def _target(decision: Decision, item: Item | None, by: By) -> Json:
             "code": item.code if item else "",
             "display": item.name_zh if item else "",
             "equivalence": equivalence,
-            "comment": row.note,
+            "comment": comment_of(row),
             "dependsOn": conditions_of(row),
         }
     )

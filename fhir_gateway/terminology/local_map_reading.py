@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from fhir_gateway.errors import Issue
 from fhir_gateway.terminology.catalogue import SYSTEMS, Catalogue
-from fhir_gateway.terminology.local_map import Row, is_standard
+from fhir_gateway.terminology.local_map import Row, is_standard, note_in
 from fhir_gateway.terminology.local_map_check import Cells, Fault, clash, faults, key_of, row_of
 from fhir_gateway.terminology.local_map_resource import (
     CODES,
@@ -172,7 +172,7 @@ def _element(
                 local_code=code,
                 local_name=name,
                 item=(item,) if item else (),
-                note=target.get("comment", ""),
+                note=note_in(target.get("comment", "")),
                 **conditions,
             )
             places |= {"item": f"{at}.code", "local_code": where}

@@ -15,7 +15,7 @@ from typing import Any
 from fhir_gateway.fhir.wire import render
 from fhir_gateway.settings import CANONICAL
 from fhir_gateway.terminology.catalogue import SYSTEM_OF, Catalogue, Item, Kind
-from fhir_gateway.terminology.local_map import USES, LocalMap, Row, Use
+from fhir_gateway.terminology.local_map import USES, LocalMap, Row, Use, comment_of
 
 #: Names of what a row asks for beside the code, as ConceptMap…dependsOn.property.
 PROPERTY = f"{CANONICAL}/CodeSystem/mapping-condition"
@@ -144,7 +144,7 @@ def _target(row: Row, item: Item) -> dict[str, Any]:
             "code": item.code,
             "display": item.name_zh,
             "equivalence": "equivalent" if len(row.items) == 1 else "narrower",
-            "comment": row.note,
+            "comment": comment_of(row),
             "dependsOn": conditions_of(row),
         }
     )
