@@ -228,7 +228,12 @@ async def _is_anothers(gateway: Gateway, reader: Reader, step: Step, told: About
         return False
     if url.startswith(f"{CANONICAL}/") and url not in addresses(told.institution):
         return True
-    plan = plan_search("ConceptMap", [("url", url)], secret=gateway.store.index_key)
+    plan = plan_search(
+        "ConceptMap",
+        [("url", url)],
+        secret=gateway.store.index_key,
+        naming=gateway.extractor.naming,
+    )
     found = (await reader.search(plan)).matches
     return any(one.id != step.id and _owner(one) != told.institution for one in found)
 
