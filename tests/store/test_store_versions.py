@@ -426,7 +426,7 @@ def test_a_large_change_set_is_one_commit_and_gives_the_loop_its_turns(play):
 
     committed, turns = play(scenario)
     assert len(committed.results) == 1_501
-    assert turns > 15  # about one for each 25 resources, whatever each takes
+    assert turns > 8  # about one for each 25 resources, whatever each takes
 
 
 def test_counts_are_of_what_is_there(play):
