@@ -209,20 +209,7 @@ def always_repeat(s: Situation, c: Candidate, p: AlwaysRepeat) -> Finding:
 
 def quality_evaluation(s: Situation, c: Candidate, p: NoParameters) -> Finding:
     """The issuer passed an evaluation for the item that covers the receiver's area on that day."""
-    return _STANDINGS[standing(s, c)]
-
-
-_STANDINGS: Mapping[str, Finding] = {
-    "evaluated": PASSED,
-    "issuer-unknown": ("unknown", "issuer-unknown", None),
-    "receiver-area-unknown": ("unknown", "receiver-area-unknown", None),
-    "exam-day-unknown": ("unknown", "exam-day-unknown", None),
-    "evaluation-contradictory": ("unknown", "evaluation-contradictory", None),
-    "not-evaluated": ("fail", "not-evaluated", None),
-    "evaluation-failed": ("fail", "evaluation-failed", None),
-    "evaluation-not-in-period": ("fail", "evaluation-not-in-period", None),
-    "area-not-covered": ("fail", "area-not-covered", None),
-}
+    return criteria_mark.FINDINGS[standing(s, c)]
 
 
 def printed_mark(s: Situation, c: Candidate, p: PrintedMark) -> Finding:

@@ -126,10 +126,11 @@ def _judges(row: Evaluation) -> tuple[str, str]:
 
 def quality_evaluation_2(s: Situation, c: Candidate, p: Any) -> Finding:
     """The issuer held an evaluation for the item that covers the receiver's area on that day."""
-    return _FINDINGS[standing_2(s, c)]
+    return FINDINGS[standing_2(s, c)]
 
 
-_FINDINGS: Mapping[Standing, Finding] = {
+#: What each standing is, for either version of the criterion.
+FINDINGS: Mapping[str, Finding] = {
     "evaluated": PASSED,
     "issuer-unknown": ("unknown", "issuer-unknown", None),
     "receiver-area-unknown": ("unknown", "receiver-area-unknown", None),
