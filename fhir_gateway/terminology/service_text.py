@@ -7,15 +7,12 @@ reading that differs from it in one character.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import NamedTuple
 
-from fhir_gateway.errors import Internal
 from fhir_gateway.fhir.datatypes import fold
+from fhir_gateway.terminology.pinyin_table import pinyin_table
 from fhir_gateway.terminology.service_names import folded, is_chinese, names_of
 from fhir_gateway.terminology.system import Concept, System
 
@@ -64,23 +61,12 @@ def words_of(text: str) -> tuple[list[str], str]:
     return whole.split(), whole
 
 
-@lru_cache(maxsize=1)
-def _table() -> dict[str, str]:
-    """pypinyin's table of characters. The file alone: the package would load its phrases too."""
-    spec = find_spec("pypinyin")
-    if spec is None or not spec.submodule_search_locations:
-        raise Internal("The table of pinyin readings is missing: install pypinyin")
-    file = Path(spec.submodule_search_locations[0]) / "pinyin_dict.json"
-    table: dict[str, str] = json.loads(file.read_bytes())
-    return table
-
-
 @lru_cache(maxsize=16_384)
 def _readings(character: str) -> tuple[str, ...]:
     """How a character is read, without tones, the usual reading first; a letter is itself."""
     if character.isascii():
         return (character.lower(),) if character.isalnum() else ()
-    found = _table().get(str(ord(character)), "")
+    found = pinyin_table().get(str(ord(character)), "")
     plain = [fold(one).replace("ü", "v") for one in found.split(",") if one]
     return tuple(dict.fromkeys(plain))
 

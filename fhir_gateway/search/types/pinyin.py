@@ -8,18 +8,15 @@ These texts stand under a parameter of their own, so that :exact and :contains n
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from importlib.util import find_spec
 from itertools import product
-from pathlib import Path
 from typing import Any
 
-from fhir_gateway.errors import Internal
 from fhir_gateway.fhir.datatypes import fold
+from fhir_gateway.terminology.pinyin_table import pinyin_table
 
 #: Longer texts are no names; more ways to read one than this are cut to the usual one.
 _LONGEST, _MOST_READINGS = 24, 16
@@ -41,17 +38,6 @@ _ASKED = re.compile(r"[\s'’\-·]+|(?<=[a-z])[1-5]")
 _LETTERS = re.compile(r"[a-z]{1,96}")
 
 
-@lru_cache(maxsize=1)
-def _table() -> dict[str, str]:
-    """pypinyin's table of characters. The file alone: the package would load its phrases too."""
-    spec = find_spec("pypinyin")
-    if spec is None or not spec.submodule_search_locations:
-        raise Internal("The table of pinyin readings is missing: install pypinyin")
-    file = Path(spec.submodule_search_locations[0]) / "pinyin_dict.json"
-    table: dict[str, str] = json.loads(file.read_bytes())
-    return table
-
-
 @lru_cache(maxsize=16_384)
 def _readings(character: str) -> tuple[str, ...]:
     """How a character is read, without tones, the usual reading first; none when it has no sound.
@@ -60,7 +46,7 @@ def _readings(character: str) -> tuple[str, ...]:
     """
     if character.isascii():
         return (character.lower(),) if character.isalpha() else ()
-    found = _table().get(str(ord(character)))
+    found = pinyin_table().get(str(ord(character)))
     extra = [_SURNAMES[character]] if character in _SURNAMES else []
     return tuple(dict.fromkeys([*(found.split(",") if found else ()), *extra]))
 
