@@ -118,6 +118,17 @@ class Candidate(msgspec.Struct, frozen=True):
     images: bool | None = None  # retrievable; None when nobody knows
     evaluations: tuple[Evaluation, ...] = ()  # the issuer's rows of the register for the item
     t_from: int = 0
+    time_of: str = ""  # which time `time` is: collected, performed, started, issued or ""
+    zone_known: bool = True  # False: the stamp had no zone and its source has none registered
+    quantity: str = ""  # value in the catalogue's UCUM unit, as spelled decimal; "" if not exact
+    instrument: str = ""
+    region: str = ""  # DICOM body part, upper case
+    contrast: str = ""  # none, with, without-with or ""
+    accession: str = ""
+    panel: str = ""  # catalogue item of the panel whose report carries it
+    interval: str = ""  # kind of the reference interval
+    door: str = ""  # fhir, v2, dicom, cda or ""
+    retrievable: bool | None = None  # an active Endpoint whose last check passed; None unknown
 
 
 class Line(msgspec.Struct, frozen=True):
