@@ -51,6 +51,29 @@ class Settings:
     open_access: bool = _setting(
         False, "No authentication at all. Only for demonstrations; binds to loopback only."
     )
+    outbound_origins: str = _setting(
+        "",
+        "Servers that the gateway may call by itself, e.g. https://pacs.example, separated by "
+        "commas; http only for this machine. Servers of CDS clients stand in cds_clients.",
+    )
+    outbound_networks: str = _setting(
+        "",
+        "Networks that are not public and may be called all the same, e.g. 10.20.0.0/16, separated "
+        "by commas.",
+    )
+    outbound_ca: str = _setting(
+        "", "File of certificates (PEM) that are trusted for those servers beside the public ones."
+    )
+    cds_clients: str = _setting(
+        "",
+        "File (TOML) of the CDS clients that sign their calls and of the FHIR servers that may be "
+        "asked for what a call did not send; docs/cds-hooks.md.",
+    )
+    hook_deadline_ms: int = _setting(
+        500,
+        "Milliseconds after which a hook call is answered with a card that nothing was decided.",
+        least=10,
+    )
     zone: str = _setting("Asia/Shanghai", "Time zone of calendar days and of times without a zone.")
     area: str = _setting("110000", "Area code (GB/T 2260) that the gateway serves.")
     mappings: str = _setting(
