@@ -68,14 +68,16 @@ class OrderedItem(msgspec.Struct, frozen=True):
     method: str = ""
 
 
-class Identity(msgspec.Struct, frozen=True):
+class Identity(msgspec.Struct, frozen=True, omit_defaults=True):
     """How sure it is who the patient is; see store.Person."""
 
     documented: bool = False
     contested: bool = False
+    #: An open proposal names a record of another person, who has a result of an ordered item.
+    doubtful: bool = False
 
 
-class Query(msgspec.Struct, frozen=True):
+class Query(msgspec.Struct, frozen=True, omit_defaults=True):
     """One question of one workstation about one patient."""
 
     patient: str  # logical id of the Patient the order names
@@ -90,6 +92,7 @@ class Query(msgspec.Struct, frozen=True):
     t: int = 0  # commit number of the snapshot that the candidates were read from
     #: `Areas.within(receiver_area)`, sorted: all areas whose mark reaches the receiver.
     receiver_within: tuple[str, ...] = ()
+    homes: tuple[int, ...] = ()  # all homes of the person when there are several, else empty
 
 
 class Candidate(msgspec.Struct, frozen=True):

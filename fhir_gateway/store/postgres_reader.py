@@ -29,6 +29,7 @@ from fhir_gateway.store.extent import may_meet
 from fhir_gateway.store.history_sql import Seen
 from fhir_gateway.store.index_version import Index, check_current, rests_on_index
 from fhir_gateway.store.lookups import Place
+from fhir_gateway.store.postgres_person import facts
 from fhir_gateway.store.postgres_pool import (
     DEADLINE_SECONDS,
     PLACES,
@@ -125,6 +126,10 @@ class PostgresReader:
     async def _row(self, statement: str, *values: Any) -> Any:
         rows = await self._fetch(statement, *values)
         return rows[0] if rows else None
+
+    async def _value(self, statement: str, *values: Any) -> Any:
+        row = await self._row(statement, *values)
+        return row[0] if row else None
 
     async def _walk(self, steps: Steps[_T], *, seconds: float = DEADLINE_SECONDS) -> _T:
         """As `_drive`, for statements that follow an index until they have a page."""
@@ -328,21 +333,20 @@ class PostgresReader:
 
     # -- one person --------------------------------------------------------------------------
 
-    async def person(self, patient: str) -> Person | None:
+    async def person(self, patient: str, as_of: int | None = None) -> Person | None:
         """The identity behind a Patient's logical id; None when deleted or not visible."""
         row = await self._at(self._see.person, "Patient", patient)
-        return Person(row[0], row[1], row[1] and row[2]) if row else None
+        return Person(row[0], row[1], row[1] and row[2], (row[0],)) if row else None
 
-    async def facts(self, home: int, items: Sequence[str], as_of: int) -> list[StoredFact]:
-        """Facts of a person for these items that were valid at commit `as_of`, newest first.
+    async def person_records(self, homes: Sequence[int]) -> list[str]:
+        """Logical ids of the Patients of these homes that are current and visible."""
+        return await self._drive(record_sql.patients(Seen(POSTGRES, self._access), homes))
 
-        Of several reports that carry a result, the one that was issued last gives the status.
-        """
-        distinct = list(dict.fromkeys(items))
-        rows = await self._fetch(self._see.facts, home, distinct, as_of, *self._bound)
-        results = list({row[19] for row in rows})
-        reports = await self._fetch(sql.REPORTS, home, results, as_of) if rows else []
-        return sql.facts_of(rows, reports)
+    async def facts(
+        self, homes: int | Sequence[int], items: Sequence[str], as_of: int
+    ) -> list[StoredFact]:
+        """Facts of a person for these items that were valid at commit `as_of`, newest first."""
+        return await facts(self._fetch, self._see.facts, homes, items, as_of, self._bound)
 
     async def evaluations(self, pairs: Sequence[tuple[str, str]], as_of: int) -> list[Evaluation]:
         """Rows of the register for (institution, item) pairs, valid at commit `as_of`."""
@@ -354,10 +358,6 @@ class PostgresReader:
         return [Evaluation(a, b, c, d, e, bool(f), g, h) for a, b, c, d, e, f, g, h in rows]
 
     # -- the rest ----------------------------------------------------------------------------
-
-    async def _value(self, statement: str, *values: Any) -> Any:
-        row = await self._row(statement, *values)
-        return row[0] if row else None
 
     async def once(self, kind: str, key: bytes) -> bytes | None:
         """The stored answer of an earlier request with this key."""

@@ -283,7 +283,7 @@ class SqliteReader:
 
     # -- one person --------------------------------------------------------------------------
 
-    async def person(self, patient: str) -> Person | None:
+    async def person(self, patient: str, as_of: int | None = None) -> Person | None:
         """The identity behind a Patient's logical id; None when deleted or not visible."""
         execute = self._connection.execute
         row = execute(self._see.person, (type_key("Patient"), patient, *self._bound)).fetchone()
@@ -292,9 +292,16 @@ class SqliteReader:
         home, rid = row
         documented = bool(execute(visible.DOCUMENTED, (rid,)).get)
         contested = documented and bool(execute(visible.CONTESTED, (rid,)).get)
-        return Person(home, documented, contested)
+        return Person(home, documented, contested, (home,))
 
-    async def facts(self, home: int, items: Sequence[str], as_of: int) -> list[StoredFact]:
+    async def person_records(self, homes: Sequence[int]) -> list[str]:
+        """Logical ids of the Patients of these homes that are current and visible."""
+        steps = record_sql.patients(history_sql.Seen(SQLITE, self._access), homes)
+        return run(steps, self._connection)
+
+    async def facts(
+        self, homes: int | Sequence[int], items: Sequence[str], as_of: int
+    ) -> list[StoredFact]:
         """Facts of a person for these items that were valid at commit `as_of`, newest first.
 
         Of several reports that carry a result, the one that was issued last gives the status.
@@ -302,18 +309,20 @@ class SqliteReader:
         found: dict[tuple[int, int], tuple[Any, ...]] = {}
         bound = self._bound if len(self._bound) == 2 else (*self._bound, None)
         distinct = list(dict.fromkeys(items))
+        wanted = (homes,) if isinstance(homes, int) else homes
         while distinct:
             chunk, distinct = distinct[: FACT_SHAPES[-1]], distinct[FACT_SHAPES[-1] :]
             shape = next(size for size in FACT_SHAPES if size >= len(chunk))
             padding = chunk[-1:] * (shape - len(chunk))
-            rows = self._connection.execute(
-                self._see.facts[shape], (home, as_of, *bound, *chunk, *padding)
-            )
-            for row in rows:
-                key = (row[15], row[19])
-                other = found.get(key)
-                if other is None or row[22:] > other[22:]:
-                    found[key] = row
+            for home in wanted:
+                rows = self._connection.execute(
+                    self._see.facts[shape], (home, as_of, *bound, *chunk, *padding)
+                )
+                for row in rows:
+                    key = (row[15], row[19])
+                    other = found.get(key)
+                    if other is None or row[22:] > other[22:]:
+                        found[key] = row
         facts = [
             StoredFact(Fact(*row[:15]), row[15], row[16], row[17], row[18],
                        row[20] or "", row[21] or "")

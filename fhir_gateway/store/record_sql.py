@@ -88,6 +88,18 @@ def shared(seen: Seen, names: Sequence[tuple[str, str]]) -> Steps[list[Stored]]:
     return sorted((_stored(row) for row in rows), key=lambda one: (one.type, one.id))
 
 
+def patients(seen: Seen, homes: Sequence[int]) -> Steps[list[str]]:
+    """The Patients of these homes, see `Reader.person_records`."""
+    rule, shown = seen.of("r")
+    among, bound = seen.dialect.among("r.home", homes)
+    rows = yield Query(
+        f"SELECT r.id FROM resource r WHERE {among} AND r.type = ?"  # noqa: S608 - constants
+        f" AND r.deleted = 0 AND {rule} ORDER BY r.home, r.rid",
+        (*bound, type_key("Patient"), *shown),
+    )
+    return [id for (id,) in rows]
+
+
 def _stored(row: Row) -> Stored:
     return stored(_names()[row[0]], row[1], row[2:])
 

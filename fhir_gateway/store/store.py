@@ -95,11 +95,16 @@ class Person(NamedTuple):
 
     `contested` is true when the same identity document is used under another name elsewhere;
     `documented` is false when the Patient carries no identity document that could be checked.
+    `homes` are all homes of the person, in rising order; `doubtful` is true when a proposal of
+    grade probable is open, by which the records of `rivals` (homes) may be this person's too.
     """
 
     home: int
     documented: bool
     contested: bool
+    homes: tuple[int, ...] = ()
+    doubtful: bool = False
+    rivals: tuple[int, ...] = ()
 
 
 class Dates(NamedTuple):
@@ -222,11 +227,19 @@ class Reader(Protocol):
     async def home(self, type: str, id: str) -> int | None:
         """The home of a stored resource."""
 
-    async def person(self, patient: str) -> Person | None:
-        """The identity behind a Patient's logical id."""
+    async def person(self, patient: str, as_of: int | None = None) -> Person | None:
+        """The identity behind a Patient's logical id; `homes`, `doubtful` and `rivals` as they
+        were at commit `as_of`, by default that of the snapshot."""
 
-    async def facts(self, home: int, items: Sequence[str], as_of: int) -> list[StoredFact]:
-        """Facts of a person for these items that were valid at commit `as_of`, newest first."""
+    async def person_records(self, homes: Sequence[int]) -> list[str]:
+        """Logical ids of the Patients of these homes that are current and visible, in the order of
+        the homes and within them of their numbers."""
+
+    async def facts(
+        self, homes: int | Sequence[int], items: Sequence[str], as_of: int
+    ) -> list[StoredFact]:
+        """Facts of a person, of one home or several, for these items that were valid at commit
+        `as_of`, newest first."""
 
     async def evaluations(self, pairs: Sequence[tuple[str, str]], as_of: int) -> list[Evaluation]:
         """Rows of the register for (institution, item) pairs, valid at commit `as_of`."""
