@@ -65,7 +65,9 @@ class Question(NamedTuple):
 
     `contradictory` says that the caller's identifiers belong to different persons. `kept` are the
     bytes of the call, kept by hash so that it can be looked at again. `unless_known` is raised,
-    before anything is recorded, when nobody here is the patient.
+    before anything is recorded, when nobody here is the patient. `encounter` is a reference to the
+    visit that the order belongs to: "Encounter/id" of ours, or an absolute address. `as_of` (µs)
+    asks what would have been said then: from what was stored then, by the rules of then.
     """
 
     patient: str
@@ -76,6 +78,8 @@ class Question(NamedTuple):
     contradictory: bool = False
     kept: bytes = b""
     unless_known: GatewayError | None = None
+    encounter: str = ""
+    as_of: int = 0
 
 
 class Answer(NamedTuple):
