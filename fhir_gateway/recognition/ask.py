@@ -68,6 +68,8 @@ class Question(NamedTuple):
     before anything is recorded, when nobody here is the patient. `encounter` is a reference to the
     visit that the order belongs to: "Encounter/id" of ours, or an absolute address. `as_of` (µs)
     asks what would have been said then: from what was stored then, by the rules of then.
+    `context_known` False says that nothing was said of the patient's situation; `born` is the
+    patient's date of birth, where the door knows it.
     """
 
     patient: str
@@ -80,6 +82,8 @@ class Question(NamedTuple):
     unless_known: GatewayError | None = None
     encounter: str = ""
     as_of: int = 0
+    context_known: bool = True
+    born: str = ""
 
 
 class Answer(NamedTuple):
@@ -108,8 +112,8 @@ async def ask(gateway: Gateway, actor: Actor, question: Question) -> Answer:
     async with gateway.store.snapshot(actor.access) as reader:
         facts = await known(gateway, reader, as_of, question.receiver)
         inputs = await _inputs(gateway, reader, question, facts, as_of, actor.access)
-        seen = await read_candidates(reader, inputs, facts.register)
-    rule_set = facts.rules.rule_set if facts.rules else None
+        rule_set = facts.rules.rule_set if facts.rules else None
+        seen = await read_candidates(reader, inputs, facts.register, rule_set)
     decision = conclude(inputs, seen, rule_set, facts.view.catalogue)
     number = decision_number(gateway)
     answer = Answer(
@@ -152,6 +156,8 @@ async def _inputs(
         identity=Identity(person.documented, person.contested) if person else Identity(),
         t=reader.t,
         receiver_within=areas_within(gateway, area),
+        context_known=question.context_known,
+        born=question.born,
     )
     unknown = "" if person else UNKNOWN
     return Inputs(
@@ -165,13 +171,17 @@ async def _inputs(
     )
 
 
-async def read_candidates(reader: Reader, inputs: Inputs, register: Register) -> list[Candidate]:
-    """The person's results of the ordered items, as they were at commit `query.t`.
+async def read_candidates(
+    reader: Reader, inputs: Inputs, register: Register, rule_set: RuleSet | None
+) -> list[Candidate]:
+    """The person's results of the ordered items, as they were at commit `query.t`, and of the
+    wider examinations that the rule set lets answer for them.
 
     `register` holds rows that were true then; what it lacks is read and added.
     """
     query = inputs.query
-    items = [] if inputs.unknown else items_to_read(query)
+    wider = rule_set.wider if rule_set is not None else {}
+    items = [] if inputs.unknown else items_to_read(query, wider)
     if not items:
         return []
     stored = await reader.facts(query.home, items, query.t)
@@ -203,7 +213,7 @@ async def _record(
     gateway: Gateway, actor: Actor, question: Question, inputs: Inputs, answer: Answer
 ) -> None:
     """One commit: the GuidanceResponse, its AuditEvent, the kept call. Durable on return."""
-    occasion, received = question.occasion, []
+    occasion, received = question.occasion._replace(encounter=question.encounter), []
     if question.kept:
         digest = sha256(question.kept).digest()
         occasion = occasion._replace(received=digest.hex())

@@ -6,7 +6,8 @@ side and time. Nothing is read here; `recognition.ask` reads what these function
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal, cast
 
 from fhir_gateway.recognition.model import (
@@ -20,11 +21,18 @@ from fhir_gateway.store.store import StoredFact
 
 #: Studies without a catalogue coding stand under this item; they lend reports their images.
 UNCODED = ""
+#: No item is answered for by another.
+NOTHING_WIDER: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
-def items_to_read(query: Query) -> list[str]:
-    """The items whose facts a Query needs: the ordered ones, each once, and uncoded studies."""
+def items_to_read(query: Query, wider: Mapping[str, Sequence[str]] = NOTHING_WIDER) -> list[str]:
+    """The items whose facts a Query needs: the ordered ones, each once, and uncoded studies.
+
+    `wider` names the examinations that answer for an item, where the rule set has any.
+    """
     items = dict.fromkeys(line.item for line in query.items if line.item)
+    for item in list(items) if wider else ():
+        items.update(dict.fromkeys(wider.get(item, ())))
     return [*items, UNCODED] if items else []
 
 

@@ -93,6 +93,8 @@ class Query(msgspec.Struct, frozen=True, omit_defaults=True):
     #: `Areas.within(receiver_area)`, sorted: all areas whose mark reaches the receiver.
     receiver_within: tuple[str, ...] = ()
     homes: tuple[int, ...] = ()  # all homes of the person when there are several, else empty
+    context_known: bool = True  # whether the caller said anything of the patient's situation
+    born: str = ""  # date of birth as far as it is known, a FHIR date
 
 
 class Candidate(msgspec.Struct, frozen=True):

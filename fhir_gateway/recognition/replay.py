@@ -63,7 +63,7 @@ async def replay_recorded(gateway: Gateway, recorded: Recorded) -> Replayed:
         catalogue = await view_then(gateway, reader, recorded)
     owners = frozenset(inputs.owners) if inputs.owners is not None else None
     async with gateway.store.snapshot(Access(inputs.max_class, owners)) as reader:
-        seen = await read_candidates(reader, inputs, {})
+        seen = await read_candidates(reader, inputs, {}, rule_set)
     decision = conclude(inputs, seen, rule_set, catalogue)
     differences += _compare(recorded, decision)
     return Replayed(recorded.stored.id, recorded.rule_set, tuple(differences))

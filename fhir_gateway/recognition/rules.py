@@ -127,6 +127,7 @@ class RuleSet:
     experimental: bool = False
     layers: tuple[str, ...] = ()
     windows: Mapping[str, Window] = field(default_factory=dict)
+    wider: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def canonical(self) -> str:

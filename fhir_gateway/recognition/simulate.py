@@ -159,7 +159,7 @@ class Simulation:
                 rules, catalogue = (rules, view.catalogue) if view else (None, catalogue)
         owners = frozenset(inputs.owners) if inputs.owners is not None else None
         async with gateway.store.snapshot(Access(inputs.max_class, owners)) as reader:
-            seen = await read_candidates(reader, inputs, {})
+            seen = await read_candidates(reader, inputs, {}, rules)
         there = {candidate.source for candidate in seen}
         before = [item for line in recorded.lines for item in line.items]
         if any(item.result and item.result not in there for item in before):
