@@ -20,6 +20,7 @@ from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Invalid
 from fhir_gateway.fhir.wire import instant
 from fhir_gateway.recognition.model import Decision, ItemOutcome, Line, Query
+from fhir_gateway.recognition.record_needs import needed
 from fhir_gateway.settings import CANONICAL
 
 #: What stands as module when no rule set was in force.
@@ -51,12 +52,14 @@ class Inputs(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Occasion(NamedTuple):
-    """Where a question came from: what was called, by whom, and the hash of the kept call."""
+    """Where a question came from: what was called, by whom, in which visit (a reference), and the
+    hash of the kept call."""
 
     operation: str  # order-sign, order-select, $recognize
     instance: str = ""
     user: str = ""
     received: str = ""  # hex of SHA-256
+    encounter: str = ""
 
 
 class Sources(NamedTuple):
@@ -130,20 +133,19 @@ def render_tail(inputs: Inputs, decision: Decision, occasion: Occasion, sources:
         parts.append(f',"moduleCanonical":{_quoted(decision.rule_set)}')
     else:
         parts.append(f',"moduleUri":"{RECOGNIZE_URL}"')
-    parts.append(f',"status":"{_status(decision)}"')
+    # R4 has one status for all items: one that lacks data makes the whole call lack them
+    lacking = needed(decision)
+    parts.append(f',"status":"{"data-required" if lacking else "success"}"')
     if query.patient:
         parts.append(f',"subject":{{"reference":"Patient/{query.patient}"}}')
+    if occasion.encounter:
+        parts.append(f',"encounter":{{"reference":{_quoted(occasion.encounter)}}}')
     parts.append(
         f',"occurrenceDateTime":"{instant(decision.as_of_us)}",'
-        '"performer":{"display":"fhir-gateway"},"outputParameters":{"reference":"#out"}}'
+        '"performer":{"display":"fhir-gateway"},"outputParameters":{"reference":"#out"}'
     )
-    return "".join(parts).encode()
-
-
-def _status(decision: Decision) -> str:
-    """`data-required` when nothing at all could be decided."""
-    decided = any(item.outcome != "cannot-decide" for item in decision.items)
-    return "success" if decided or not decision.items else "data-required"
+    parts.append(lacking)
+    return "".join(parts).encode() + b"}"
 
 
 def render_items(decision: Decision) -> bytes:
