@@ -295,25 +295,18 @@ class PostgresReader:
     # -- a patient's record --------------------------------------------------------------------
 
     async def record(
-        self,
-        home: int,
-        patient: str,
-        *,
-        after: tuple[str, int] | None = None,
-        limit: int,
-        types: Sequence[str] | None = None,
-        since: int | None = None,
-        dates: Dates | None = None,
+        self, home: int, patient: str, *, dates: Dates | None = None, **page: Any
     ) -> list[Stored]:
         """Current resources of a home that name this Patient, after a place of (type, rid)."""
         if dates is not None:
             check_current(self.index)
-        steps = record_sql.record(
-            Seen(POSTGRES, self._access),
-            home=home, patient=patient, after=after, limit=limit,
-            types=types, since=since, dates=dates,
-        )  # fmt: skip
-        return await self._drive(steps)
+        return await self.steps(
+            lambda seen: record_sql.record(seen, home=home, patient=patient, dates=dates, **page)
+        )
+
+    async def steps(self, make: Callable[[Seen], Steps[_T]]) -> _T:
+        """What statements return that are written once for every store (query.py)."""
+        return await self._drive(make(Seen(POSTGRES, self._access)))
 
     async def shared(self, names: Sequence[tuple[str, str]]) -> list[Stored]:
         """Those of these ("Type", id) that are current and in no person's home."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import apsw
 
@@ -27,13 +27,15 @@ from fhir_gateway.store.extent import is_quick, may_meet
 from fhir_gateway.store.index_version import Index, check_current, index_of, rests_on_index
 from fhir_gateway.store.lookups import Place
 from fhir_gateway.store.pool import Pool
-from fhir_gateway.store.query import run
+from fhir_gateway.store.query import Steps, run
 from fhir_gateway.store.scan_sql import scan
 from fhir_gateway.store.search_sql import search
 from fhir_gateway.store.statements import IS_UNDRAINED
 from fhir_gateway.store.store import Change, Dates, Listed, Page, Person, Stored, StoredFact
 from fhir_gateway.store.visible import FACT_SHAPES, SEE_ALL, SEE_OWN
 from fhir_gateway.store.walk_sql import owned, walk
+
+_T = TypeVar("_T")
 
 #: Counting every resource reads whole tables; it is asked for by operators only.
 COUNT_SECONDS = 30.0
@@ -218,30 +220,21 @@ class SqliteReader:
     # -- a patient's record --------------------------------------------------------------------
 
     async def record(
-        self,
-        home: int,
-        patient: str,
-        *,
-        after: tuple[str, int] | None = None,
-        limit: int,
-        types: Sequence[str] | None = None,
-        since: int | None = None,
-        dates: Dates | None = None,
+        self, home: int, patient: str, *, dates: Dates | None = None, **page: Any
     ) -> list[Stored]:
         """Current resources of a home that name this Patient, after a place of (type, rid)."""
         if dates is not None:
             check_current(self.index)
-        steps = record_sql.record(
-            history_sql.Seen(SQLITE, self._access),
-            home=home,
-            patient=patient,
-            after=after,
-            limit=limit,
-            types=types,
-            since=since,
-            dates=dates,
+        return await self.steps(
+            lambda seen: record_sql.record(seen, home=home, patient=patient, dates=dates, **page)
         )
-        return run(steps, self._connection)
+
+    async def steps(self, make: Callable[[history_sql.Seen], Steps[_T]]) -> _T:
+        """What statements return that are written once for every store (query.py).
+
+        They run in the event loop: they must stay within a few homes.
+        """
+        return run(make(history_sql.Seen(SQLITE, self._access)), self._connection)
 
     async def shared(self, names: Sequence[tuple[str, str]]) -> list[Stored]:
         """Those of these ("Type", id) that are current and in no person's home."""

@@ -26,11 +26,11 @@ def record(
     *,
     home: int,
     patient: str,
-    after: tuple[str, int] | None,
     limit: int,
-    types: Sequence[str] | None,
-    since: int | None,
-    dates: Dates | None,
+    after: tuple[str, int] | None = None,
+    types: Sequence[str] | None = None,
+    since: int | None = None,
+    dates: Dates | None = None,
 ) -> Steps[list[Stored]]:
     """Current resources that name the Patient, see `Reader.record`."""
     dialect = seen.dialect

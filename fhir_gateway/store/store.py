@@ -6,9 +6,9 @@ set is durable, or raises what its guards say. Section 5 of docs/architecture.md
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from fhir_gateway.fhir.wire import splice
 from fhir_gateway.security.actor import Access
@@ -18,9 +18,12 @@ from fhir_gateway.store.lookups import Place
 
 if TYPE_CHECKING:
     from fhir_gateway.search.plan import SearchPlan
+    from fhir_gateway.store.history_sql import Seen
     from fhir_gateway.store.jobs import Command, Job
-    from fhir_gateway.store.query import Query
+    from fhir_gateway.store.query import Query, Steps
     from fhir_gateway.store.search_explain import Explanation
+
+_T = TypeVar("_T")
 
 
 class Stored(NamedTuple):
@@ -208,6 +211,10 @@ class Reader(Protocol):
         `dates` leaves out what lies wholly outside of the range; what has no such date is kept.
         It rests on the index: Unavailable as for `search`.
         """
+
+    async def steps(self, make: Callable[[Seen], Steps[_T]]) -> _T:
+        """What statements return that are written once for every store (query.py), in this
+        snapshot and under its Access. They must stay within a few homes."""
 
     async def shared(self, names: Sequence[tuple[str, str]]) -> list[Stored]:
         """Those of these ("Type", id) that are current and in no person's home, by type and id."""
