@@ -14,6 +14,7 @@ from typing import Literal
 import msgspec
 
 from fhir_gateway.errors import Internal
+from fhir_gateway.settings import CANONICAL
 
 FOLDER = Path(__file__).resolve().parent / "r4"
 
@@ -87,9 +88,60 @@ class SearchParameter(msgspec.Struct, frozen=True, array_like=True):
     description: str = ""
 
 
-#: Search parameters that implementation guides ask for beside HL7's registry: that of PDQm ITI-78,
-#: on the extension that R4 defines (R4's own draft of it names an extension that is none).
-_OF_GUIDES = {
+def _of_decisions(
+    code: str, type: str, expression: str, description: str, *targets: str
+) -> SearchParameter:
+    """One of ours on recorded decisions."""
+    return SearchParameter(
+        code=code,
+        type=type,
+        expression=expression,
+        url=f"{CANONICAL}/SearchParameter/decision-{code}",
+        base="GuidanceResponse",
+        targets=targets,
+        description=description,
+    )
+
+
+_OUT = "GuidanceResponse.contained.ofType(Parameters).parameter.where(name = 'item').part"
+
+#: Search parameters beside HL7's registry: that of PDQm ITI-78, on the extension that R4 defines
+#: (R4's own draft of it names an extension that is none), and ours on decisions, whose definitions
+#: are in profiles/SearchParameter.
+_BESIDE = {
+    "GuidanceResponse": {
+        one.code: one
+        for one in (
+            _of_decisions(
+                "date", "date", "GuidanceResponse.occurrenceDateTime", "When it was decided"
+            ),
+            _of_decisions(
+                "encounter",
+                "reference",
+                "GuidanceResponse.encounter",
+                "The visit that the order belongs to",
+                "Encounter",
+            ),
+            _of_decisions(
+                "item",
+                "token",
+                f"{_OUT}.where(name = 'code').value.ofType(string)",
+                "An item of the catalogue that was asked about",
+            ),
+            _of_decisions(
+                "outcome",
+                "token",
+                f"{_OUT}.where(name = 'outcome').value.ofType(code)",
+                "An outcome that one of the items has",
+            ),
+            _of_decisions(
+                "module",
+                "uri",
+                "(GuidanceResponse.module as canonical) | (GuidanceResponse.module as uri)",
+                "The rule set, with its version or without",
+            ),
+        )
+    },
     "Patient": {
         "mothersMaidenName": SearchParameter(
             code="mothersMaidenName",
@@ -149,7 +201,7 @@ class Definitions(msgspec.Struct, frozen=True, dict=True):
                 **own["Resource"],
                 **(own["DomainResource"] if self.is_a(type, "DomainResource") else {}),
                 **own.get(type, {}),
-                **_OF_GUIDES.get(type, {}),
+                **_BESIDE.get(type, {}),
             }
             for type in self.resource_types
         }

@@ -41,6 +41,7 @@ GLOBAL_CODES: Mapping[str, frozenset[str]] = {
     "Person": frozenset({"name", "birthdate"}),
     "RelatedPerson": frozenset({"name", "birthdate"}),
     "AuditEvent": frozenset({"date"}),
+    "GuidanceResponse": frozenset({"date"}),
 }
 
 #: Records that the gateway itself writes once per home: what they name is searched in the homes
