@@ -20,6 +20,7 @@ from fhir_gateway.errors import Issue, Unprocessable
 from fhir_gateway.fhir.wire import instant
 from fhir_gateway.interactions.audit import call_of, entry
 from fhir_gateway.interactions.prepare import prepare
+from fhir_gateway.recognition.answered import AnsweredLine, answered_lines, answers_of
 from fhir_gateway.recognition.record import logical_id
 from fhir_gateway.recognition.recorded import Recorded, RecordedLine, read_decision
 from fhir_gateway.recognition.vocabulary import catalogue_of, coding_of, vocabulary_of
@@ -27,6 +28,8 @@ from fhir_gateway.security.actor import Actor
 from fhir_gateway.settings import CANONICAL
 from fhir_gateway.store.changes import ChangeSet, Entry, Put
 from fhir_gateway.terminology.reason import REASON_SYSTEM, Reason
+
+__all__ = ["AnsweredLine", "Reply", "answered_lines", "answers_of", "record_answers"]
 
 ANSWER_SYSTEM = f"{CANONICAL}/CodeSystem/recognition-answer"
 LINE_SYSTEM = f"{CANONICAL}/NamingSystem/decision-line"

@@ -1,0 +1,119 @@
+"""Answers as they are read: those of a decision, of a person's order lines, on a result.
+
+Every function takes a Reader, so that what it says is of one instant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from fhir_gateway.fhir.keys import key64, parameter_key
+from fhir_gateway.fhir.wire import parse
+from fhir_gateway.recognition.answer_model import DoctorAnswer
+from fhir_gateway.recognition.answer_rows import CHOSEN_AT, RELIED, moment
+from fhir_gateway.recognition.answer_task import answer_of
+from fhir_gateway.search.plan import Condition, Range, Ref, SearchPlan
+from fhir_gateway.store.store import Reader, Stored
+
+_PAGE = 200
+_FOCUS = parameter_key("Task", "focus")
+_BASED_ON = parameter_key("Communication", "based-on")
+
+
+class AnsweredLine(NamedTuple):
+    """An item that was answered: how, where, by whom, when (µs), and by which decision and line."""
+
+    item: str
+    state: str  # accepted, repeated
+    institution: str
+    user: str
+    encounter: str
+    decision: str
+    line: int
+    key: str
+    at: int
+
+
+async def answers_of(reader: Reader, decision_id: str) -> list[DoctorAnswer]:
+    """All answers to a decision, by order line; empty when there are none, or no such decision.
+
+    Those of an earlier release, kept as Communications, come first and have `former`.
+    """
+    stored = await reader.read("GuidanceResponse", decision_id)
+    if stored is None:
+        return []
+    key = (key64(f"GuidanceResponse/{decision_id}"),)
+    found = await _all(reader, "Communication", stored.home, Ref(_BASED_ON, key))
+    found += await _all(reader, "Task", stored.home, Ref(_FOCUS, key))
+    answers = [one for one in map(read_answer, found) if one is not None]
+    mine = [one for one in answers if one.decision == decision_id]
+    return sorted(mine, key=lambda one: (not one.former, one.line, one.kind, one.authored, one.id))
+
+
+async def answered_lines(
+    reader: Reader, homes: Sequence[int] | int, items: Collection[str], since: int
+) -> Mapping[str, AnsweredLine]:
+    """Which of these items of a person were recognised or repeated at or after `since` (µs).
+
+    The newest answer of each item, whichever institution gave it; one that was revoked is none.
+    """
+    wanted, found = frozenset(items), dict[str, AnsweredLine]()
+    for home in [homes] if isinstance(homes, int) else homes:
+        for stored in await _all(reader, "Task", home, _at_or_after(since)):
+            answer = read_answer(stored)
+            if answer is None or answer.state not in ("accepted", "repeated"):
+                continue
+            at = moment(answer.authored)
+            for item in wanted.intersection(answer.items):
+                if item not in found or found[item].at <= at:
+                    found[item] = _line(answer, item, at)
+    return found
+
+
+def _line(answer: DoctorAnswer, item: str, at: int) -> AnsweredLine:
+    return AnsweredLine(
+        item,
+        answer.state,
+        answer.institution,
+        answer.user,
+        answer.encounter,
+        answer.decision,
+        answer.line,
+        answer.key,
+        at,
+    )
+
+
+def _at_or_after(since: int) -> Range:
+    return Range(CHOSEN_AT, (("ge", since, since),), 0)
+
+
+async def relying_on(reader: Reader, reference: str) -> list[tuple[Stored, DoctorAnswer]]:
+    """The answers that rely on a result or report ("Observation/id"), whosever they are."""
+    condition = Ref(RELIED, (key64(reference),))
+    found = await _all(reader, "Task", None, condition)
+    found += await _all(reader, "Communication", None, condition)
+    return [(one, answer) for one in found if (answer := read_answer(one)) is not None]
+
+
+def read_answer(stored: Stored) -> DoctorAnswer | None:
+    """The answer that a stored version keeps; None for a deletion, or what is none of ours."""
+    return None if stored.deleted else answer_of(parse(stored.whole()))
+
+
+async def _all(reader: Reader, type: str, home: int | None, condition: Condition) -> list[Stored]:
+    """Every match of one condition in a home, or anywhere by the global index."""
+    everywhere = frozenset[int]()
+    if home is None and isinstance(condition, Ref):
+        everywhere = frozenset({condition.parameter})
+    plan = SearchPlan(type, (condition,), home=home, global_parameters=everywhere, count=_PAGE)
+    found: list[Stored] = []
+    while True:
+        page = await reader.search(plan)
+        found += page.matches
+        if page.next is None:
+            return found
+        plan = replace(plan, after=page.next)
