@@ -14,6 +14,7 @@ import click
 from fhir_gateway.app import open_gateway, profile_resources
 from fhir_gateway.errors import GatewayError, Invalid, Unavailable
 from fhir_gateway.fhir.definitions import definitions
+from fhir_gateway.recognition.model import CONTEXTS
 from fhir_gateway.recognition.rules import load_rule_set
 from fhir_gateway.search.registry import searchables
 from fhir_gateway.security.actor import SYSTEM_ACCESS
@@ -21,6 +22,7 @@ from fhir_gateway.settings import Settings, load_settings
 from fhir_gateway.store.changes import ChangeSet
 from fhir_gateway.store.opening import SQLITE
 from fhir_gateway.terminology.concept_map import load_concept_maps
+from fhir_gateway.terminology.context_table import load_contexts
 from fhir_gateway.terminology.value_set import load_vocabulary
 
 
@@ -73,6 +75,7 @@ async def _definitions(settings: Settings) -> str:
 
 async def _terminology(settings: Settings) -> str:
     vocabulary = load_vocabulary(settings.terminology)
+    load_contexts(settings.terminology, CONTEXTS)
     return f"{len(vocabulary.catalogue.items)} catalogue items"
 
 

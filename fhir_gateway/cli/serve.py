@@ -28,7 +28,7 @@ import uvloop
 from fhir_gateway.app import build, check_open_access
 from fhir_gateway.cli.worker_child import WorkerChild
 from fhir_gateway.errors import GatewayError
-from fhir_gateway.rest.origin import FHIR_PATH
+from fhir_gateway.security.origin import FHIR_PATH
 from fhir_gateway.settings import Settings, load_settings
 
 #: Seconds that running requests have to finish after SIGTERM.

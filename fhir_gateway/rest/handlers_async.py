@@ -26,8 +26,8 @@ from fhir_gateway.interactions.operation_definitions import Call
 from fhir_gateway.rest.errors import refusal
 from fhir_gateway.rest.exchange import Answer, Exchange
 from fhir_gateway.rest.negotiation import http_date, prefer
-from fhir_gateway.rest.origin import FHIR_PATH
 from fhir_gateway.security.actor import Actor
+from fhir_gateway.security.origin import FHIR_PATH
 from fhir_gateway.store.jobs import Job
 
 #: Seconds after which a client should ask again: a part of what the work took so far.

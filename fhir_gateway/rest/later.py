@@ -22,8 +22,8 @@ from fhir_gateway.interactions.export_job import OUTPUT, State
 from fhir_gateway.interactions.jobs import Done, Held, Work
 from fhir_gateway.rest.exchange import Answer, Exchange
 from fhir_gateway.rest.handlers_async import Wanted, below
-from fhir_gateway.rest.origin import FHIR_PATH
 from fhir_gateway.rest.routes import route
+from fhir_gateway.security.origin import FHIR_PATH
 
 
 async def work(held: Held) -> Done:

@@ -26,7 +26,7 @@ from fhir_gateway.rest.exchange import (
 from fhir_gateway.rest.handlers import HANDLERS, Handler
 from fhir_gateway.rest.handlers_async import OWN_MEDIA, is_for_later, later
 from fhir_gateway.rest.operations import METHODS, OPERATIONS
-from fhir_gateway.rest.origin import (
+from fhir_gateway.security.origin import (
     FHIR_PATH,
     base_of,
     check_origins,

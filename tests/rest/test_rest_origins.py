@@ -6,7 +6,7 @@ import pytest
 from rest_samples import patient
 
 from fhir_gateway.errors import Invalid
-from fhir_gateway.rest.origin import base_of
+from fhir_gateway.security.origin import base_of
 from fhir_gateway.settings import Settings
 
 PROXY, STRANGER = ("10.1.2.3", 4711), ("192.0.2.9", 4711)

@@ -1,0 +1,136 @@
+"""What visit, diagnoses and planned procedures say of the patient's situation (Query.context).
+
+Only codes of terminology/contexts.csv count, and only of what is so: a diagnosis that is refuted,
+inactive or resolved says nothing, nor does a visit or a plan that is over. Free text is not
+interpreted. The resources come from a workstation and may have any shape; what has another shape
+than FHIR's says nothing. hl7.org/fhir/R4/encounter.html, condition.html, procedure.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date
+from typing import Any
+
+from fhir_gateway.context import Gateway
+from fhir_gateway.errors import Invalid
+from fhir_gateway.fhir.datatypes import date_range, local_day
+from fhir_gateway.recognition.model import CONTEXTS
+from fhir_gateway.terminology.context_table import ContextRow, load_contexts
+
+#: A newborn is one in the first 28 days of life.
+NEWBORN_DAYS = 28
+
+_OVER = {
+    "Encounter": frozenset({"finished", "cancelled", "entered-in-error"}),
+    "Procedure": frozenset({"not-done", "stopped", "completed", "entered-in-error"}),
+    "ServiceRequest": frozenset({"revoked", "completed", "entered-in-error"}),
+}
+_NO_CONDITION = frozenset(
+    {"inactive", "remission", "resolved", "refuted", "entered-in-error"}
+)  # codes of clinicalStatus and verificationStatus
+
+
+def contexts_of(gateway: Gateway, resources: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """The contexts that these resources stand for."""
+    rows = load_contexts(gateway.settings.terminology, CONTEXTS)
+    zone = gateway.settings.zone
+    today = local_day(gateway.clock.now(), zone)
+    found: set[str] = set()
+    for resource in resources:
+        if resource.get("resourceType") == "Patient":
+            found.update(_of_age(resource, today))
+        elif _holds(resource):
+            found.update(_of_codes(resource, rows, today, zone))
+    return frozenset(found)
+
+
+def _of_codes(
+    resource: Mapping[str, Any], rows: Iterable[ContextRow], today: date, zone: str
+) -> Iterator[str]:
+    codings: dict[str, list[tuple[str, str]]] = {}
+    for row in rows:
+        if row.resource != resource.get("resourceType"):
+            continue
+        if row.element not in codings:
+            codings[row.element] = list(_codings(resource, row.element))
+        if any(row.matches(system, code) for system, code in codings[row.element]) and (
+            row.days is None or _began(resource, row.days, today, zone)
+        ):
+            yield row.context
+
+
+def _holds(resource: Mapping[str, Any]) -> bool:
+    """Whether what the resource says is so, or is planned."""
+    kind = str(resource.get("resourceType"))
+    if resource.get("doNotPerform") is True:
+        return False
+    if kind != "Condition":
+        return resource.get("status") not in _OVER.get(kind, frozenset())
+    statuses = (*_concept(resource.get("clinicalStatus")),)
+    verified = (*_concept(resource.get("verificationStatus")),)
+    return not any(code in _NO_CONDITION for _, code in statuses + verified)
+
+
+def _codings(resource: Mapping[str, Any], element: str) -> Iterator[tuple[str, str]]:
+    value = resource.get(element)
+    if element == "location":
+        yield from _units(resource)
+    elif element == "class":
+        yield from _coding(value)
+    else:
+        for concept in value if isinstance(value, list) else [value]:
+            yield from _concept(concept)
+
+
+def _units(encounter: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The types of the contained Locations where the patient is."""
+    contained = {}
+    for one in _objects(encounter.get("contained")):
+        contained[f"#{one.get('id')}"] = one
+    for stay in _objects(encounter.get("location")):
+        place = stay.get("location")
+        reference = place.get("reference") if isinstance(place, dict) else None
+        if stay.get("status") != "completed" and reference in contained:
+            for concept in _objects(contained[str(reference)].get("type")):
+                yield from _concept(concept)
+
+
+def _concept(value: Any) -> Iterator[tuple[str, str]]:
+    for coding in _objects(value.get("coding")) if isinstance(value, dict) else ():
+        yield from _coding(coding)
+
+
+def _coding(value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        system, code = value.get("system"), value.get("code")
+        if isinstance(system, str) and isinstance(code, str):
+            yield system, code
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def _began(encounter: Mapping[str, Any], days: int, today: date, zone: str) -> bool:
+    """Whether a visit began so many days ago at the most; one without a beginning did not."""
+    period = encounter.get("period")
+    start = period.get("start") if isinstance(period, dict) else None
+    began = _day(start, zone)
+    return began is not None and 0 <= (today - began).days <= days
+
+
+def _of_age(patient: Mapping[str, Any], today: date) -> Iterator[str]:
+    born = _day(patient.get("birthDate"), "UTC")
+    if born is not None and 0 <= (today - born).days < NEWBORN_DAYS:
+        yield "newborn"
+
+
+def _day(value: Any, zone: str) -> date | None:
+    """The calendar day of a FHIR date or time, None where it is none or only partly known."""
+    if not isinstance(value, str) or len(value) < len("2000-01-01"):
+        return None
+    try:
+        return local_day(date_range(value, zone)[0], zone)
+    except Invalid:
+        return None
