@@ -24,6 +24,7 @@ class RecordedItem(NamedTuple):
     reason: str
     result: str  # the chosen result, "" when there is none
     named: frozenset[str]  # every result that was weighed
+    report: str = ""  # the report that carries the chosen result
 
 
 class RecordedLine(NamedTuple):
@@ -42,6 +43,7 @@ class Recorded(NamedTuple):
     rule_set: str
     catalogue: str
     user: str  # who asked, as the workstation names them
+    encounter: str = ""  # a reference to the visit, as it was asked
 
 
 async def read_decision(reader: Reader, actor: Actor, id: str) -> Recorded:
@@ -79,6 +81,7 @@ def recorded_of(stored: Stored) -> Recorded | None:
         resource.get("moduleCanonical", ""),
         texts.get("catalogue", ""),
         texts.get("user", ""),
+        resource.get("encounter", {}).get("reference", ""),
     )
 
 
@@ -100,6 +103,7 @@ def _item(parts: list[dict[str, Any]]) -> tuple[str, RecordedItem]:
         single["reason"]["valueCode"],
         _unversioned(result),
         frozenset(named),
+        single.get("report", {}).get("valueReference", {}).get("reference", ""),
     )
 
 
