@@ -196,12 +196,14 @@ def decision_event(
     summary: str = "",
     resources: Sequence[str] = (),
 ) -> bytes:
-    """The gateway decided on an order and said so; `id` is the GuidanceResponse's.
+    """The gateway decided on an order and said so; `id` is the GuidanceResponse's, "" where none
+    was recorded.
 
     `operation` is what was called ($recognize, order-sign), `summary` the number of items by
     outcome, `resources` the earlier results that the answer names.
     """
-    entities = [_patient(patient), _resource(f"GuidanceResponse/{id}"), *map(_resource, resources)]
+    decision = _resource(f"GuidanceResponse/{id}") if id else b""
+    entities = [_patient(patient), decision, *map(_resource, resources)]
     head = _operation_head(operation)
     return _event(head, call, "0", "query", entities, summary or None)
 

@@ -16,7 +16,8 @@ from fhir_gateway.audit.events import decision_event
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import GatewayError
 from fhir_gateway.fhir.keys import key64
-from fhir_gateway.interactions.audit import call_of, entry
+from fhir_gateway.fhir.wire import instant
+from fhir_gateway.interactions.audit import call_of, disclose, entry
 from fhir_gateway.interactions.sources import Source
 from fhir_gateway.recognition.candidates import (
     Register,
@@ -35,6 +36,7 @@ from fhir_gateway.recognition.model import (
     OrderedItem,
     Query,
 )
+from fhir_gateway.recognition.past import commit_at, known_then
 from fhir_gateway.recognition.record import (
     Inputs,
     Occasion,
@@ -89,7 +91,8 @@ class Question(NamedTuple):
 class Answer(NamedTuple):
     """What was decided and is on record.
 
-    `id` is the logical id of the GuidanceResponse; its `number` makes the uuids of cards.
+    `id` is the logical id of the GuidanceResponse; its `number` makes the uuids of cards. The
+    answer of a moment of the past is not recorded: its id is "" and `as_of` (µs) is not 0.
     """
 
     id: str
@@ -99,33 +102,44 @@ class Answer(NamedTuple):
     sources: Sequence[Source]
     stale: Sequence[Source]
     institutions: Mapping[str, Institution]
+    as_of: int = 0
 
 
 async def ask(gateway: Gateway, actor: Actor, question: Question) -> Answer:
-    """The recorded answer to a question.
+    """The recorded answer to a question; one of a moment of the past is audited and no reminder.
 
-    Raises `unless_known` for somebody unknown, and Unavailable when it cannot be recorded: an
-    answer that is not on record is not given.
+    Raises `unless_known` for somebody unknown, Invalid for a moment that is to come or lies before
+    the first commit, and Unavailable when it cannot be recorded: an answer that is not on record
+    is not given.
     """
     # to the millisecond, as FHIR instants are spelled: what is recorded is what was decided by
-    as_of = gateway.clock.now() // 1000 * 1000
+    as_of = question.as_of or gateway.clock.now() // 1000 * 1000
     async with gateway.store.snapshot(actor.access) as reader:
-        facts = await known(gateway, reader, as_of, question.receiver)
-        inputs = await _inputs(gateway, reader, question, facts, as_of, actor.access)
+        if question.as_of:
+            t = await commit_at(gateway, reader, as_of, "Parameters.parameter.asOf")
+            facts = await known_then(gateway, reader, as_of, question.receiver)
+        else:
+            t = reader.t
+            facts = await known(gateway, reader, as_of, question.receiver)
+        inputs = await _inputs(gateway, reader, question, facts, (as_of, t), actor.access)
         rule_set = facts.rules.rule_set if facts.rules else None
         seen = await read_candidates(reader, inputs, facts.register, rule_set)
     decision = conclude(inputs, seen, rule_set, facts.view.catalogue)
-    number = decision_number(gateway)
+    number = 0 if question.as_of else decision_number(gateway)
     answer = Answer(
-        id=logical_id(number),
+        id=logical_id(number) if number else "",
         number=number,
         query=inputs.query,
         decision=decision,
         sources=facts.sources,
         stale=facts.stale,
         institutions=facts.institutions,
+        as_of=question.as_of,
     )
-    await _record(gateway, actor, question, inputs, answer)
+    if question.as_of:
+        await _tell(gateway, actor, question, answer)
+    else:
+        await _record(gateway, actor, question, inputs, answer)
     return answer
 
 
@@ -134,12 +148,14 @@ async def _inputs(
     reader: Reader,
     question: Question,
     facts: Known,
-    as_of: int,
+    at: tuple[int, int],
     access: Access,
 ) -> Inputs:
-    """The question as `decide` takes it, and all by which its facts can be read again."""
+    """The question as `decide` takes it, and all by which its facts can be read again; `at` is the
+    moment (µs) and the commit of the question."""
+    as_of, t = at
     named = question.patient and not question.contradictory
-    person = await reader.person(question.patient) if named else None
+    person = await reader.person(question.patient, t) if named else None
     if person is None and question.unless_known is not None:
         raise question.unless_known
     receiver = facts.institutions.get(question.receiver)
@@ -154,7 +170,7 @@ async def _inputs(
         zone=gateway.settings.zone,
         context=question.context,
         identity=Identity(person.documented, person.contested) if person else Identity(),
-        t=reader.t,
+        t=t,
         receiver_within=areas_within(gateway, area),
         context_known=question.context_known,
         born=question.born,
@@ -234,18 +250,34 @@ async def _record(
         )
     ]
     if gateway.audit:
-        event = decision_event(
-            call_of(gateway, actor)._replace(user=occasion.user),
-            id=answer.id,
-            patient=query.patient or None,
-            operation=occasion.operation,
-            summary=_summary(answer.decision),
-            resources=named_results(answer.decision),
-        )
-        journal.append(entry(gateway, event, home=query.home, owner=owner))
+        journal.append(_event(gateway, actor, occasion, answer, owner))
     change_set = ChangeSet(id=gateway.random(16), journal=journal, received=received, urgent=True)
     await gateway.store.commit(change_set)
     gateway.count("decisions", 1)
+
+
+async def _tell(gateway: Gateway, actor: Actor, question: Question, answer: Answer) -> None:
+    """Audits an answer of the past. It reminds nobody, so there is no decision to record."""
+    if gateway.audit:
+        owner = key64(f"Organization/{answer.query.receiver}") if answer.query.receiver else 0
+        event = _event(gateway, actor, question.occasion, answer, owner)
+        await disclose(gateway, [event])
+
+
+def _event(gateway: Gateway, actor: Actor, occasion: Occasion, answer: Answer, owner: int) -> Entry:
+    """The AuditEvent of an answer."""
+    query, summary = answer.query, _summary(answer.decision)
+    if answer.as_of:
+        summary = f"as of {instant(answer.as_of)}, commit {query.t}, not recorded: {summary}"
+    event = decision_event(
+        call_of(gateway, actor)._replace(user=occasion.user),
+        id=answer.id,
+        patient=query.patient or None,
+        operation=occasion.operation,
+        summary=summary,
+        resources=named_results(answer.decision),
+    )
+    return entry(gateway, event, home=query.home, owner=owner)
 
 
 def _in_short(answer: Answer) -> Sources:

@@ -94,9 +94,19 @@ RECOGNIZE = Definition(
             0,
             MANY,
         ),
+        P(
+            "asOf",
+            "dateTime",
+            "A moment of the past: what would have been said then, from what was stored then and "
+            "by the rules of then. Audited, and not recorded as a reminder",
+        ),
     ),
     gives=(
-        P("decision", "Reference", "The recorded decision", 1),
+        P("decision", "Reference", "The recorded decision; none is recorded with asOf"),
+        P("as-of", "instant", "With asOf: the moment that the answer is about"),
+        P("commit", "integer", "With asOf: the number of the last commit that the answer knows"),
+        P("recorded", "boolean", "With asOf: false, this reminded nobody and is not on record"),
+        P("note", "string", "With asOf: what is of today all the same"),
         P("rule-set", "canonical", "The rule set in force"),
         P("layer", "canonical", "The rule sets of all levels, where there are several", 0, MANY),
         P("item", "", "The answer for one ordered item", 1, MANY, parts=_ITEM),

@@ -10,7 +10,8 @@ from typing import Any, Literal, cast
 
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Deleted, Forbidden, Invalid, Issue, NotFound
-from fhir_gateway.fhir.wire import parse
+from fhir_gateway.fhir.datatypes import date_range
+from fhir_gateway.fhir.wire import parse, render
 from fhir_gateway.interactions.given import local_id
 from fhir_gateway.interactions.operation_definitions import Call, Taken
 from fhir_gateway.recognition.answer import Reply, record_answers
@@ -37,6 +38,7 @@ async def recognize(gateway: Gateway, actor: Actor, call: Call) -> Parameters:
     given = call.parameters
     context = read_contexts(call.values("context"))
     receiver = _receiver(actor, call.one("receiver"))
+    as_of = _moment(gateway, call.one("asOf"))
     if call.id:
         _refuse_on_instance(given)
         order = await _stored_order(gateway, actor, call.id)
@@ -58,9 +60,23 @@ async def recognize(gateway: Gateway, actor: Actor, call: Call) -> Parameters:
             context=context.union(*(order.context for order in orders)),
             occasion=Occasion("$recognize"),
             contradictory=subject.contradictory,
+            kept=_kept(given["order"]) if not as_of else b"",
+            as_of=as_of,
         ),
     )
     return told(answer, catalogue_of(gateway))
+
+
+def _moment(gateway: Gateway, taken: Taken | None) -> int:
+    """A moment in µs, as exactly as instants are spelled; the beginning of a day. 0 without one."""
+    if taken is None:
+        return 0
+    return date_range(taken.value, gateway.settings.zone)[0] // 1000 * 1000
+
+
+def _kept(orders: Sequence[Taken]) -> bytes:
+    """The draft orders as they are kept by hash, b"" when there are none."""
+    return render({"order": [one.value for one in orders]}) if orders else b""
 
 
 def _receiver(actor: Actor, taken: Taken | None) -> str:

@@ -7,7 +7,7 @@ anybody, so they leave no AuditEvent, as the operations on terminology do not. d
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,29 +15,26 @@ from fhir_gateway.context import Gateway
 from fhir_gateway.errors import GatewayError, Invalid, Issue, NotFound
 from fhir_gateway.fhir.datatypes import date_range
 from fhir_gateway.fhir.outcome import operation_outcome
-from fhir_gateway.fhir.wire import instant, parse
+from fhir_gateway.fhir.wire import instant
 from fhir_gateway.interactions.given import local_id
 from fhir_gateway.interactions.institutions import institutions_at
 from fhir_gateway.interactions.operation_definitions import MANY, Call, Definition
 from fhir_gateway.interactions.operation_definitions import Parameter as P
 from fhir_gateway.recognition.known import (
-    MARKER,
     InForce,
     area_depth,
     levels_in_force,
     resolved,
     stored_rule_sets,
-    version_of,
 )
 from fhir_gateway.recognition.lint import lint
 from fhir_gateway.recognition.lists import Views
+from fhir_gateway.recognition.past import active_among, rule_sets_at, status_of
 from fhir_gateway.recognition.rules import RuleSet, load_rule_set
 from fhir_gateway.recognition.situation import ENDLESS, period
 from fhir_gateway.recognition.vocabulary import areas_within, catalogue_of, vocabulary_of
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
 from fhir_gateway.store.store import Reader, Stored
-
-_PAGE = 200
 
 _RULE = (
     P("rule", "code", "Criterion and version", 1),
@@ -85,6 +82,13 @@ IN_FORCE = Definition(
         P("experimental", "boolean", "Whether any level is not for use with patients"),
         P("layer", "", "A level, the nation's first", 0, MANY, parts=_LAYER),
         P("rule", "", "A rule as it counts", 0, MANY, parts=_RULE),
+        P(
+            "left-out",
+            "canonical",
+            "A rule set of one institution of the area, which narrows these when that one asks",
+            0,
+            MANY,
+        ),
         P("gap", "", "Why nothing can be decided", parts=_GAP),
     ),
 )
@@ -111,6 +115,7 @@ class _Asked(NamedTuple):
     now: int
     within: Sequence[str]
     institution: str
+    area: str
 
 
 async def in_force(gateway: Gateway, actor: Actor, call: Call) -> Part:
@@ -119,10 +124,10 @@ async def in_force(gateway: Gateway, actor: Actor, call: Call) -> Part:
     async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
         asked = await _asked(gateway, reader, call)
         versions = await _versions_at(reader, asked)
-        active = list(_active(versions))
+        active = list(active_among(versions))
         zone = gateway.settings.zone
         levels = None
-        if len(active) == len([one for one in versions if _status(one) == "active"]):
+        if len(active) == len([one for one in versions if status_of(one) == "active"]):
             levels = levels_in_force(active, asked.within, asked.institution, asked.as_of, zone)
         parts: list[Part] = [_instant("as-of", asked.as_of), _boolean("in-force", bool(levels))]
         if levels is None:
@@ -132,6 +137,7 @@ async def in_force(gateway: Gateway, actor: Actor, call: Call) -> Part:
         by_version = {one.version: one for one in levels}
         ordered = [by_version[version] for version in rules.version.split()]
         since = [await _since(reader, one, zone) for one in ordered]
+        left_out = await _left_out(gateway, reader, active, asked)
     parts += [
         {"name": "rule-set", "valueCanonical": rules.rule_set.canonical},
         {"name": "digest", "valueString": rules.rule_set.digest},
@@ -140,7 +146,26 @@ async def in_force(gateway: Gateway, actor: Actor, call: Call) -> Part:
     ]
     parts += [_layer(one, begun, zone) for one, begun in zip(ordered, since, strict=True)]
     parts += [{"name": "rule", "part": list(_rule(rule))} for rule in rules.rule_set.rules]
+    parts += [{"name": "left-out", "valueCanonical": canonical} for canonical in left_out]
     return {"resourceType": "Parameters", "parameter": parts}
+
+
+async def _left_out(
+    gateway: Gateway, reader: Reader, active: Sequence[InForce], asked: _Asked
+) -> list[str]:
+    """The rule sets of single institutions that an answer for their area does not have."""
+    if asked.institution:
+        return []
+    registered = await institutions_at(gateway, reader)
+    found = []
+    for one in active:
+        scope, zone = one.rule_set.scope, gateway.settings.zone
+        entry = registered.get(scope.institution) if scope.institution else None
+        if entry is None or not one.rule_set.in_force(asked.as_of, zone):
+            continue
+        if not asked.area or asked.area in areas_within(gateway, entry.area):
+            found.append(one.rule_set.canonical)
+    return found
 
 
 async def _asked(gateway: Gateway, reader: Reader, call: Call) -> _Asked:
@@ -161,37 +186,14 @@ async def _asked(gateway: Gateway, reader: Reader, call: Call) -> _Asked:
             text = "No such area is known here (CodeSystem/area)"
             raise Invalid(text, expression=area.expression, rule="area")
         code = area.value
-    return _Asked(as_of, now, areas_within(gateway, code), institution)
+    return _Asked(as_of, now, areas_within(gateway, code), institution, code)
 
 
 async def _versions_at(reader: Reader, asked: _Asked) -> list[Stored]:
     """The rule sets as they were stored at the moment, or as they are when it is to come."""
     if asked.as_of >= asked.now:
         return [stored for stored, _ in await stored_rule_sets(reader)]
-    found: list[Stored] = []
-    before: tuple[int, int, int] | None = None
-    while True:
-        page = await reader.changes(
-            type="PlanDefinition", at=(asked.as_of, asked.as_of), before=before, limit=_PAGE
-        )
-        found += [one.stored for one in page if not one.stored.deleted]
-        if len(page) < _PAGE:
-            return [one for one in found if MARKER in one.tail]
-        before = (page[-1].t, page[-1].n, page[-1].i)
-
-
-def _status(stored: Stored) -> str:
-    return str(parse(stored.whole()).get("status"))
-
-
-def _active(versions: Iterable[Stored]) -> Iterator[InForce]:
-    for stored in versions:
-        definition = parse(stored.whole())
-        if definition.get("status") == "active":
-            try:
-                yield InForce(load_rule_set(definition), version_of(stored))
-            except GatewayError:
-                continue  # then nothing is in force, and the gap says so
+    return await rule_sets_at(reader, asked.as_of)
 
 
 async def _since(reader: Reader, one: InForce, zone: str) -> int:
@@ -200,7 +202,7 @@ async def _since(reader: Reader, one: InForce, zone: str) -> int:
     activated = 0
     for stored in await reader.history(type, id):
         if stored.version <= int(number) and not stored.deleted:
-            if _status(stored) != "active":
+            if status_of(stored) != "active":
                 break
             activated = stored.updated
     return max(activated, period(one.rule_set.start, one.rule_set.end, zone)[0])

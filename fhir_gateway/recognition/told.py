@@ -22,9 +22,7 @@ Part = dict[str, Any]
 
 def told(answer: Answer, catalogue: Catalogue) -> dict[str, Any]:
     """The answer as a Parameters resource."""
-    parameters: list[Part] = [
-        {"name": "decision", "valueReference": {"reference": f"GuidanceResponse/{answer.id}"}}
-    ]
+    parameters: list[Part] = list(_standing(answer))
     if answer.decision.rule_set:
         parameters.append({"name": "rule-set", "valueCanonical": answer.decision.rule_set})
     for layer in answer.decision.layers:
@@ -33,6 +31,24 @@ def told(answer: Answer, catalogue: Catalogue) -> dict[str, Any]:
         parameters.append({"name": "item", "part": list(_item(answer, item, catalogue))})
     parameters += [_source(source) for source in answer.sources]
     return {"resourceType": "Parameters", "parameter": parameters}
+
+
+#: What an answer of the past says of itself.
+NOTE = (
+    "What would have been said then. It was audited, it is not recorded and reminded nobody. "
+    "The sources, and how fresh they are, are those of today."
+)
+
+
+def _standing(answer: Answer) -> Iterator[Part]:
+    """What became of the answer: the recorded decision, or the moment of the past it is about."""
+    if not answer.as_of:
+        yield _reference("decision", f"GuidanceResponse/{answer.id}")
+        return
+    yield {"name": "as-of", "valueInstant": instant(answer.as_of)}
+    yield {"name": "commit", "valueInteger": answer.query.t}
+    yield {"name": "recorded", "valueBoolean": False}
+    yield {"name": "note", "valueString": NOTE}
 
 
 def _item(answer: Answer, item: ItemOutcome, catalogue: Catalogue) -> Iterator[Part]:

@@ -43,6 +43,12 @@ def first_batch(instant: int, newest: int) -> Steps[int]:
     return min(low, newest + 1)
 
 
+def last_batch(instant: int, newest: int) -> Steps[int]:
+    """The last batch at or before an instant in µs; 0 when the first came after it."""
+    first = yield from first_batch(instant + 1, newest)
+    return first - 1
+
+
 def _time_at(t: int) -> Steps[tuple[int, int] | None]:
     rows = yield Query(_NEXT, (t, t))
     return min(((row[0], row[1]) for row in rows), default=None)
