@@ -25,6 +25,7 @@ from fhir_gateway.store.changes import (
 )
 from fhir_gateway.store.guards import judge, keep
 from fhir_gateway.store.index_version import Index, check_current, check_ours
+from fhir_gateway.store.linking import link
 from fhir_gateway.store.lookups import Lookups
 from fhir_gateway.store.placing import Homes, Placed, Placing
 from fhir_gateway.store.refusals import Refusal, refusal_of
@@ -74,6 +75,7 @@ def apply(batch: Batch, change_set: ChangeSet) -> Iterator[Outcome | None]:
                 yield None
             else:
                 placed.append(place)
+        link(batch.lookups, batch.rows, placed, batch.t)
     except GatewayError as error:
         outcome: Outcome = refusal_of(error)
         if change_set.refusal is not None:

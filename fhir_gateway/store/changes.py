@@ -36,6 +36,7 @@ class Fact(msgspec.Struct, frozen=True, array_like=True):
     flags: int  # bits: see recognition.facts
     mark: str  # printed mark as received, "" when none
     source: str  # "Observation/abc": the resource the fact was read from
+    more: str = ""  # what few facts say, packed: see recognition.facts_more
 
 
 class ReportLink(msgspec.Struct, frozen=True, array_like=True):
@@ -44,6 +45,7 @@ class ReportLink(msgspec.Struct, frozen=True, array_like=True):
     result: int
     status: str
     issued: int
+    more: str = ""  # what the report says for all of them: see recognition.facts_more
 
 
 class Evaluation(msgspec.Struct, frozen=True, array_like=True):
@@ -70,6 +72,8 @@ class Derived(msgspec.Struct, array_like=True):
     links: list[ReportLink] = []
     evaluations: list[Evaluation] = []
     identity: list[tuple[bytes, int]] = []  # (key, kind): 1 document and name, 2 document alone
+    aliases: list[tuple[str, str, str]] = []  # (Patient, Patient, cause): one person's
+    proposals: list[tuple[str, str, str]] = []  # (Patient, Patient, grade): perhaps one person's
 
 
 class Put(msgspec.Struct, array_like=True):

@@ -23,7 +23,8 @@ Row = tuple[Any, ...]
 LEADS = {
     "locator": "type", "resource": "home", "version": "home", "px": "home", "px_text": "home",
     "gx": "parameter", "gx_text": "parameter", "fact": "home", "result_of": "home",
-    "evaluation": "institution", "identity": "key", "change": "t", "journal": "t",
+    "evaluation": "institution", "identity": "key", "alias": "home", "person": "home",
+    "proposal": "home", "change": "t", "journal": "t",
     "journal_home": "home", "change_set": "t", "once": "kind", "counter": "key",
     "received": "hash", "seen": "institution", "credential": "hash", "job": "id",
 }  # fmt: skip

@@ -23,6 +23,7 @@ class Current(NamedTuple):
     version: int
     deleted: int
     patient: str | None
+    owner: int = 0
 
 
 class Place(NamedTuple):
@@ -31,6 +32,20 @@ class Place(NamedTuple):
     home: int
     type: int
     rid: int
+
+
+class Edge(NamedTuple):
+    """What one resource says of two homes, in one direction: a row of `alias` (`why` is its cause)
+    or of `proposal` (`why` is its grade). `source` is key64 of the resource, 0 of a shared key."""
+
+    home: int
+    other: int
+    why: str
+    source: int
+
+    def turned(self) -> Edge:
+        """The same in the other direction."""
+        return self._replace(home=self.other, other=self.home)
 
 
 class Held(NamedTuple):
@@ -53,6 +68,24 @@ class Lookups(Protocol):
 
     def home_of_identity(self, key: bytes) -> int | None:
         """The home of the person with this identity key of kind 1 (document and name)."""
+
+    def homes_of_key(self, key: bytes) -> Mapping[int, int]:
+        """The homes of those who bear an identity key of kind 1, by the Patient's number."""
+
+    def keys_of_home(self, home: int) -> Sequence[tuple[bytes, int]]:
+        """(key, number of the Patient) of the identity keys of kind 1 in a home."""
+
+    def aliases(self, home: int) -> dict[Edge, int]:
+        """The live aliases from a home, with the commit at which each began."""
+
+    def aliases_of(self, source: int) -> dict[Edge, int]:
+        """The live aliases that a resource (key64) has given rise to."""
+
+    def proposals_of(self, source: int) -> dict[Edge, int]:
+        """The live proposals that a resource (key64) has given rise to."""
+
+    def person(self, home: int) -> tuple[int, int] | None:
+        """(person, commit at which that began) of a home that is connected with others."""
 
     def body(self, type: int, id: str) -> tuple[int, bytes]:
         """Encoding and body of the current version of a resource that is there."""

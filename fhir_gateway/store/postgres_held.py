@@ -144,5 +144,12 @@ _WITHDRAWN = {
     "evaluation_ended": _by_key(
         _END.format(table="evaluation"), "ended institution item rid ordinal t_from", "ittiii"
     ),
+    "alias_ended": _by_key(
+        _END.format(table="alias"), "ended home other cause source t_from", "iiitii"
+    ),
+    "person_ended": _by_key(_END.format(table="person"), "ended home t_from", "iii"),
+    "proposal_ended": _by_key(
+        _END.format(table="proposal"), "ended home other grade source t_from", "iiitii"
+    ),
     "identity_gone": _by_key(_DROP.format(table="identity"), "key kind home rid", "biii"),
 }

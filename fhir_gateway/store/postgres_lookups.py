@@ -6,11 +6,12 @@ raises KeyError, for "not there" would be a lie.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fhir_gateway.fhir.keys import type_key
 from fhir_gateway.store.changes import Absent, Settled
-from fhir_gateway.store.lookups import Current, Held, Place
+from fhir_gateway.store.lookups import Current, Edge, Held, Place
+from fhir_gateway.store.postgres_links import Links
 from fhir_gateway.store.postgres_wanted import PATIENT, Found, Resource, Token, Wanted, token_of
 from fhir_gateway.store.rows import Row, Rows
 
@@ -45,6 +46,7 @@ class PostgresLookups:
         self._settled: dict[Settled, bool] = dict.fromkeys(wanted.settled, False)
         self._changed: set[tuple[int, int]] = set()  # (type, home) changed by the batch
         self._held = Held(Rows(), {})
+        self._links = Links()
         self._lay(wanted, found)
 
     def _lay(self, wanted: Wanted, found: Found) -> None:
@@ -52,12 +54,13 @@ class PostgresLookups:
         self._outcomes.update((id, outcome) for id, outcome in found.outcomes)
         for kind, key, t, n, updated, response in found.onces:
             self._onces[kind, key] = (t, n, updated, response)
-        for type, id, home, rid, version, deleted, patient, *body in found.resources:
-            self._current[type, id] = Current(home, rid, version, deleted, patient)
+        for type, id, home, rid, version, deleted, patient, owner, *body in found.resources:
+            self._current[type, id] = Current(home, rid, version, deleted, patient, owner)
             if body and body[0] is not None:
                 self._bodies[type, id] = (body[0], body[1])
-        for key, home, rid in found.identities:
-            self._identities[key][rid] = home
+        for key, home, rid in (*found.identities, *found.bearers):
+            self._identities.setdefault(key, {})[rid] = home
+        self._links.lay(found)
         self._counters.update((key, k) for key, k in found.counters)
         tokens, settled = list(wanted.tokens), list(wanted.settled)
         for number, id, rid in found.tokens:
@@ -79,6 +82,35 @@ class PostgresLookups:
     def home_of_identity(self, key: bytes) -> int | None:
         """The home of the person with this identity key of kind 1 (document and name)."""
         return next(iter(self._identities[key].values()), None)
+
+    def homes_of_key(self, key: bytes) -> Mapping[int, int]:
+        """The homes of those who bear an identity key of kind 1, by the Patient's number."""
+        return self._identities[key]
+
+    def keys_of_home(self, home: int) -> list[tuple[bytes, int]]:
+        """(key, number of the Patient) of the identity keys of kind 1 in a home."""
+        return [
+            (key, rid)
+            for key, bearers in self._identities.items()
+            for rid, found in bearers.items()
+            if found == home
+        ]
+
+    def aliases(self, home: int) -> dict[Edge, int]:
+        """The live aliases from a home, with the commit at which each began."""
+        return self._links.aliases(home)
+
+    def aliases_of(self, source: int) -> dict[Edge, int]:
+        """The live aliases that a resource (key64) has given rise to."""
+        return self._links.aliases_of(source)
+
+    def proposals_of(self, source: int) -> dict[Edge, int]:
+        """The live proposals that a resource (key64) has given rise to."""
+        return self._links.proposals_of(source)
+
+    def person(self, home: int) -> tuple[int, int] | None:
+        """(person, commit at which that began) of a home that is connected with others."""
+        return self._links.person(home)
 
     def body(self, type: int, id: str) -> tuple[int, bytes]:
         """Encoding and body of the current version of a resource that is there."""
@@ -155,6 +187,7 @@ class PostgresLookups:
         for _, _, id, _, outcome in rows.change_set:
             self._outcomes[id] = outcome
         rows.retired.clear()
+        self._links.take(rows, self.rows)
         self.rows.add(rows)
 
     def _retire(self, row: tuple[int, int, int, int]) -> None:
@@ -179,9 +212,9 @@ class PostgresLookups:
             table[:] = [row for row in table if row[place] != rid]
 
     def _add(self, made: Row) -> None:
-        home, type, rid, id, version, _, _, _, deleted, _, _, patient, _, enc, body, _ = made
+        home, type, rid, id, version, _, _, _, deleted, owner, _, patient, _, enc, body, _ = made
         self._made[rid] = made
-        self._current[type, id] = Current(home, rid, version, deleted, patient)
+        self._current[type, id] = Current(home, rid, version, deleted, patient, owner)
         if body is not None:
             self._bodies[type, id] = (enc, body)
         self._changed.add((type, home))

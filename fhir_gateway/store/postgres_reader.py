@@ -29,6 +29,7 @@ from fhir_gateway.store.extent import may_meet
 from fhir_gateway.store.history_sql import Seen
 from fhir_gateway.store.index_version import Index, check_current, rests_on_index
 from fhir_gateway.store.lookups import Place
+from fhir_gateway.store.person_sql import whole
 from fhir_gateway.store.postgres_person import facts
 from fhir_gateway.store.postgres_pool import (
     DEADLINE_SECONDS,
@@ -329,7 +330,13 @@ class PostgresReader:
     async def person(self, patient: str, as_of: int | None = None) -> Person | None:
         """The identity behind a Patient's logical id; None when deleted or not visible."""
         row = await self._at(self._see.person, "Patient", patient)
-        return Person(row[0], row[1], row[1] and row[2], (row[0],)) if row else None
+        if row is None:
+            return None
+        home, documented, contested, connected = row
+        person = Person(home, documented, documented and contested, (home,))
+        if not connected:
+            return person
+        return await self._drive(whole(POSTGRES, person, self.t if as_of is None else as_of))
 
     async def person_records(self, homes: Sequence[int]) -> list[str]:
         """Logical ids of the Patients of these homes that are current and visible."""

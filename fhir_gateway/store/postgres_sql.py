@@ -69,7 +69,9 @@ SELECT r.home, EXISTS (SELECT 1 FROM identity WHERE rid = $3),
     WHERE mine.rid = $3 AND mine.kind = 2 AND other.rid <> $3
       AND (other.home <> mine.home OR NOT EXISTS (
         SELECT 1 FROM identity a JOIN identity b ON b.key = a.key AND b.kind = 1
-        WHERE a.rid = $3 AND a.kind = 1 AND b.rid = other.rid)))
+        WHERE a.rid = $3 AND a.kind = 1 AND b.rid = other.rid))),
+  EXISTS (SELECT 1 FROM person WHERE home = $1)
+    OR EXISTS (SELECT 1 FROM proposal WHERE home = $1)
 FROM resource r WHERE {_AT} AND r.deleted = 0 AND {{r}}"""
 _FACTS = """
 SELECT f.item, f.time, f.time_high, f.issued, f.kind, f.status, f.issuer, f.specimen, f.unit,

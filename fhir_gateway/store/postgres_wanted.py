@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
-from fhir_gateway.fhir.keys import type_key
+from fhir_gateway.fhir.keys import key64, type_key
 from fhir_gateway.search.version import INDEX_VERSION
 from fhir_gateway.store.changes import (
     Absent,
     ChangeSet,
     Counter,
+    Derived,
     Exists,
     Guard,
     Put,
@@ -27,6 +28,7 @@ from fhir_gateway.store.changes import (
     VersionIs,
 )
 from fhir_gateway.store.index_version import Index, index_of
+from fhir_gateway.store.linking import LINKING
 
 PATIENT = type_key("Patient")
 
@@ -59,6 +61,8 @@ class Wanted:
         self.settled: dict[Settled, None] = {}
         self.deletions = 0  # puts that may free a token
         self.reindexed: dict[Resource, None] = {}
+        self.linked: dict[str, None] = {}  # Patients of whom it matters who they are
+        self.sources: dict[int, None] = {}  # key64 of resources that may say so
 
     def add(self, change_set: ChangeSet) -> None:
         """Everything that judging and placing this change set may ask."""
@@ -73,6 +77,7 @@ class Wanted:
         for item in change_set.reindex:
             self._add(type_key(item.type), item.id)
             self.reindexed[type_key(item.type), item.id] = None
+            self._add_links(item.type, item.id, item.derived)
         entries = change_set.journal
         if change_set.refusal is not None:
             entries = [*entries, change_set.refusal]
@@ -110,8 +115,20 @@ class Wanted:
         if put.follow is not None:
             type, _, id = put.follow.partition("/")
             self._add(type_key(type), id)
-        if put.type == "Patient":
-            self.identities.update(key for key, kind in put.derived.identity if kind == 1)
+        self._add_links(put.type, put.id, put.derived)
+
+    def _add_links(self, type: str, id: str, derived: Derived) -> None:
+        """What linking.py asks of a resource that may say something of two homes."""
+        if type not in LINKING:
+            return
+        self.sources[key64(f"{type}/{id}")] = None
+        for patient, other, _ in (*derived.aliases, *derived.proposals):
+            for named in (patient, other):
+                self._add(PATIENT, named)
+                self.linked[named] = None
+        if type == "Patient":
+            self.linked[id] = None
+            self.identities.update(key for key, kind in derived.identity if kind == 1)
 
 
 def token_of(guard: Absent) -> Token:
@@ -125,11 +142,16 @@ class Found(NamedTuple):
     clock: Clock
     outcomes: Sequence[Sequence[Any]] = ()  # id, outcome
     onces: Sequence[Sequence[Any]] = ()  # kind, key, t, n, updated, response
-    resources: Sequence[Sequence[Any]] = ()  # type, id, home, rid, version, deleted, patient, …
+    resources: Sequence[
+        Sequence[Any]
+    ] = ()  # type, id, home, rid, version, deleted, patient, owner, …
     identities: Sequence[Sequence[Any]] = ()  # key, home, rid
     counters: Sequence[Sequence[Any]] = ()  # key, k
     tokens: Sequence[Sequence[Any]] = ()  # number of the token, id, rid
     settled: Sequence[Sequence[Any]] = ()  # number of the guard
+    bearers: Sequence[Sequence[Any]] = ()  # key, home, rid: of all keys of a home
+    aliases: Sequence[Sequence[Any]] = ()  # home, other, cause, source, t_from, person, its t_from
+    proposals: Sequence[Sequence[Any]] = ()  # home, other, grade, source, t_from
 
 
 async def fetch(
@@ -174,6 +196,16 @@ def _questions(wanted: Wanted) -> Iterable[tuple[str, str, list[Any]]]:
         yield "tokens", _TOKENS, [*_columns(wanted.tokens), 5 + wanted.deletions]
     if wanted.settled:
         yield "settled", _SETTLED, _columns(_spread(wanted.settled))
+    yield from _questions_of_links(wanted)
+
+
+def _questions_of_links(wanted: Wanted) -> Iterable[tuple[str, str, list[Any]]]:
+    if wanted.sources:
+        patients, sources = list(wanted.linked), list(wanted.sources)
+        if patients:
+            yield "bearers", _BEARERS, [patients]
+        yield "aliases", _ALIASES, [patients, list(wanted.identities), sources]
+        yield "proposals", _PROPOSALS, [sources]
 
 
 def _spread(guards: Iterable[Settled]) -> Iterable[tuple[int, int, int, int | None]]:
@@ -201,18 +233,50 @@ CROSS JOIN LATERAL (SELECT t, n, updated, response FROM once
   WHERE kind = q.kind AND key = q.key OFFSET 0) o"""
 _PLACES = """
 CROSS JOIN LATERAL (SELECT home, rid FROM locator WHERE type = q.type AND id = q.id OFFSET 0) l
-CROSS JOIN LATERAL (SELECT version, deleted, patient, enc, body FROM resource
+CROSS JOIN LATERAL (SELECT version, deleted, patient, owner, enc, body FROM resource
   WHERE home = l.home AND type = q.type AND rid = l.rid OFFSET 0) r"""
 _RESOURCES = f"""
-SELECT ROW(q.type, q.id, l.home, l.rid, r.version, r.deleted, r.patient)
+SELECT ROW(q.type, q.id, l.home, l.rid, r.version, r.deleted, r.patient, r.owner)
 FROM unnest({{}}::bigint[], {{}}::text[]) q (type, id) {_PLACES}"""
 _RESOURCES_AND_BODIES = f"""
-SELECT ROW(q.type, q.id, l.home, l.rid, r.version, r.deleted, r.patient,
+SELECT ROW(q.type, q.id, l.home, l.rid, r.version, r.deleted, r.patient, r.owner,
   CASE WHEN q.body THEN r.enc END, CASE WHEN q.body THEN r.body END)
 FROM unnest({{}}::bigint[], {{}}::text[], {{}}::bool[]) q (type, id, body) {_PLACES}"""
 _IDENTITIES = """
 SELECT ROW(q.key, i.home, i.rid) FROM unnest({}::bytea[]) q (key)
 CROSS JOIN LATERAL (SELECT home, rid FROM identity WHERE key = q.key AND kind = 1 OFFSET 0) i"""
+#: All who bear a key that somebody in the home of one of these Patients bears.
+_BEARERS = f"""
+SELECT ROW(i.key, i.home, i.rid) FROM unnest({{}}::text[]) q (id)
+CROSS JOIN LATERAL (SELECT home FROM locator WHERE type = {PATIENT} AND id = q.id OFFSET 0) l
+CROSS JOIN LATERAL (SELECT rid FROM resource WHERE home = l.home AND type = {PATIENT} OFFSET 0) r
+CROSS JOIN LATERAL (SELECT key FROM identity WHERE rid = r.rid AND kind = 1 OFFSET 0) k
+CROSS JOIN LATERAL (
+  SELECT key, home, rid FROM identity WHERE key = k.key AND kind = 1 OFFSET 0) i"""
+#: All homes that are connected with those of these Patients, with what these keys lead to, and with
+#: what these resources say: a group is small, and followed to its end.
+_ALIASES = f"""
+WITH RECURSIVE met (home) AS (
+  (SELECT l.home FROM unnest({{}}::text[]) q (id)
+    CROSS JOIN LATERAL (SELECT home FROM locator WHERE type = {PATIENT} AND id = q.id OFFSET 0) l
+  UNION SELECT i.home FROM unnest({{}}::bytea[]) q (key)
+    CROSS JOIN LATERAL (SELECT home FROM identity WHERE key = q.key AND kind = 1 OFFSET 0) i
+  UNION SELECT a.home FROM unnest({{}}::bigint[]) q (source)
+    CROSS JOIN LATERAL (SELECT home FROM alias WHERE source = q.source AND source <> 0
+      AND t_to = 9223372036854775807 OFFSET 0) a)
+  UNION SELECT a.other FROM met
+    CROSS JOIN LATERAL (SELECT other FROM alias WHERE home = met.home
+      AND t_to = 9223372036854775807 OFFSET 0) a
+)
+SELECT ROW(a.home, a.other, a.cause, a.source, a.t_from, p.person, p.t_from) FROM met
+CROSS JOIN LATERAL (SELECT * FROM alias WHERE home = met.home
+  AND t_to = 9223372036854775807 OFFSET 0) a
+LEFT JOIN LATERAL (SELECT person, t_from FROM person WHERE home = met.home
+  AND t_to = 9223372036854775807 OFFSET 0) p ON TRUE"""
+_PROPOSALS = """
+SELECT ROW(p.home, p.other, p.grade, p.source, p.t_from) FROM unnest({}::bigint[]) q (source)
+CROSS JOIN LATERAL (SELECT * FROM proposal WHERE source = q.source
+  AND t_to = 9223372036854775807 OFFSET 0) p"""
 _COUNTERS = """
 SELECT ROW(q.key, c.k) FROM unnest({}::bytea[]) q (key)
 CROSS JOIN LATERAL (SELECT k FROM counter WHERE key = q.key OFFSET 0) c"""

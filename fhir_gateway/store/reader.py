@@ -26,6 +26,7 @@ from fhir_gateway.store.draining import JOURNALED
 from fhir_gateway.store.extent import is_quick, may_meet
 from fhir_gateway.store.index_version import Index, check_current, index_of, rests_on_index
 from fhir_gateway.store.lookups import Place
+from fhir_gateway.store.person_sql import whole
 from fhir_gateway.store.pool import Pool
 from fhir_gateway.store.query import Steps, run
 from fhir_gateway.store.scan_sql import scan
@@ -283,9 +284,12 @@ class SqliteReader:
         if row is None:
             return None
         home, rid = row
-        documented = bool(execute(visible.DOCUMENTED, (rid,)).get)
-        contested = documented and bool(execute(visible.CONTESTED, (rid,)).get)
-        return Person(home, documented, contested, (home,))
+        documented, connected = execute(visible.STANDING, (rid, home)).get
+        contested = bool(documented and execute(visible.CONTESTED, (rid,)).get)
+        person = Person(home, bool(documented), contested, (home,))
+        if not connected:
+            return person
+        return run(whole(SQLITE, person, self.t if as_of is None else as_of), self._connection)
 
     async def person_records(self, homes: Sequence[int]) -> list[str]:
         """Logical ids of the Patients of these homes that are current and visible."""

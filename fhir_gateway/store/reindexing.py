@@ -1,7 +1,7 @@
 """Other derived rows for versions that stay: what was, against what is derived now.
 
-Only what differs is written. Index rows and identity keys are replaced; facts, links and
-evaluations that are not derived any more are ended, new ones begin with this commit, and one that
+Only what differs is written. Index rows and identity keys are replaced; facts, links, evaluations
+and aliases that are not derived any more are ended, new ones begin with this commit, and one that
 is the same keeps its row, so that what a decision has read stays readable as it was.
 """
 
@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from fhir_gateway.fhir.keys import type_key
 from fhir_gateway.store.changes import Put, Reindex
+from fhir_gateway.store.linking import LINKING, Linking, Said
 from fhir_gateway.store.lookups import Current, Held, Lookups, Place
 from fhir_gateway.store.placing import Placed
 from fhir_gateway.store.rows import Rows
@@ -41,6 +42,13 @@ def reindex(
         if number % PIECE == 0:
             yield None
     _replace(rows, held, made, t)
+    said = [
+        Said(item.type, item.id, current.home, current.rid, item.derived)
+        for item, current in found
+        if item.type in LINKING
+    ]
+    if said:
+        Linking(lookups, {}, strict=False).link(rows, said, t)
     yield bool(rows.evaluation or rows.evaluation_ended)
 
 

@@ -11,9 +11,11 @@ import msgspec
 from fhir_gateway.fhir.keys import type_key
 from fhir_gateway.store import statements as sql
 from fhir_gateway.store.changes import Absent, Settled
-from fhir_gateway.store.lookups import Current, Held, Place
+from fhir_gateway.store.lookups import Current, Edge, Held, Place
 from fhir_gateway.store.rows import Rows
 from fhir_gateway.store.sqlite_rows import write
+
+_PATIENT = type_key("Patient")
 
 
 class SqliteLookups:
@@ -37,6 +39,32 @@ class SqliteLookups:
         """The home of the person with this identity key of kind 1 (document and name)."""
         home: int | None = self._execute(sql.HOME_OF_IDENTITY, (key,)).get
         return home
+
+    def homes_of_key(self, key: bytes) -> dict[int, int]:
+        """The homes of those who bear an identity key of kind 1, by the Patient's number."""
+        return {rid: home for rid, home in self._execute(sql.HOMES_OF_KEY, (key,))}
+
+    def keys_of_home(self, home: int) -> list[tuple[bytes, int]]:
+        """(key, number of the Patient) of the identity keys of kind 1 in a home."""
+        keys: list[Any] = self._execute(sql.KEYS_OF_HOME, (home, _PATIENT)).fetchall()
+        return keys
+
+    def aliases(self, home: int) -> dict[Edge, int]:
+        """The live aliases from a home, with the commit at which each began."""
+        return _edges(self._execute(sql.ALIASES, (home,)))
+
+    def aliases_of(self, source: int) -> dict[Edge, int]:
+        """The live aliases that a resource (key64) has given rise to."""
+        return _edges(self._execute(sql.ALIASES_OF, (source,)))
+
+    def proposals_of(self, source: int) -> dict[Edge, int]:
+        """The live proposals that a resource (key64) has given rise to."""
+        return _edges(self._execute(sql.PROPOSALS_OF, (source,)))
+
+    def person(self, home: int) -> tuple[int, int] | None:
+        """(person, commit at which that began) of a home that is connected with others."""
+        row: tuple[int, int] | None = self._execute(sql.PERSON, (home,)).fetchone()
+        return row
 
     def body(self, type: int, id: str) -> tuple[int, bytes]:
         """Encoding and body of the current version of a resource that is there."""
@@ -104,6 +132,10 @@ class SqliteLookups:
     def take(self, rows: Rows) -> None:
         """Writes what was gathered, and empties it."""
         write(self._connection, rows)
+
+
+def _edges(rows: Iterable[Any]) -> dict[Edge, int]:
+    return {Edge(*row[:4]): row[4] for row in rows}
 
 
 def _json(numbers: Iterable[Any]) -> str:

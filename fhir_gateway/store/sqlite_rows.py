@@ -22,6 +22,9 @@ _TABLES = (
     ("result_of", sql.ADD_LINK, False),
     ("evaluation", sql.ADD_EVALUATION, False),
     ("identity", sql.ADD_IDENTITY, False),
+    ("alias", sql.ADD_ALIAS, True),
+    ("person", sql.ADD_PERSON, True),
+    ("proposal", sql.ADD_PROPOSAL, True),
     ("change", sql.ADD_CHANGE, False),
     ("once", sql.ADD_ONCE, False),
     ("counter", sql.SET_COUNTER, False),
@@ -41,6 +44,9 @@ _WITHDRAWN = (
     ("result_of_ended", sql.END_LINK, False),
     ("evaluation_ended", sql.END_EVALUATION, False),
     ("identity_gone", sql.DROP_IDENTITY_KEY, False),
+    ("alias_ended", sql.END_ALIAS, False),
+    ("person_ended", sql.END_PERSON, False),
+    ("proposal_ended", sql.END_PROPOSAL, False),
 )
 
 #: Nothing in a batch asks for these: they are written once, at its end.

@@ -13,7 +13,7 @@ ADVANCE = "UPDATE clock SET t = ?, epoch = ?, updated = ?, rid = ?, home = ?, in
 # -- what is there ---------------------------------------------------------------------------
 
 CURRENT = """
-SELECT r.home, r.rid, r.version, r.deleted, r.patient
+SELECT r.home, r.rid, r.version, r.deleted, r.patient, r.owner
 FROM locator l JOIN resource r ON r.home = l.home AND r.type = l.type AND r.rid = l.rid
 WHERE l.type = ? AND l.id = ?"""
 HOME = "SELECT home FROM locator WHERE type = ? AND id = ?"
@@ -22,6 +22,20 @@ SELECT r.enc, r.body
 FROM locator l JOIN resource r ON r.home = l.home AND r.type = l.type AND r.rid = l.rid
 WHERE l.type = ? AND l.id = ?"""
 HOME_OF_IDENTITY = "SELECT home FROM identity WHERE key = ? AND kind = 1 LIMIT 1"
+HOMES_OF_KEY = "SELECT rid, home FROM identity WHERE key = ? AND kind = 1"
+KEYS_OF_HOME = """
+SELECT i.key, i.rid FROM resource r JOIN identity i ON i.rid = r.rid AND i.kind = 1
+WHERE r.home = ? AND r.type = ?"""
+ALIASES = """
+SELECT home, other, cause, source, t_from FROM alias
+WHERE home = ? AND t_to = 9223372036854775807"""
+ALIASES_OF = """
+SELECT home, other, cause, source, t_from FROM alias
+WHERE source = ? AND source <> 0 AND t_to = 9223372036854775807"""
+PROPOSALS_OF = """
+SELECT home, other, grade, source, t_from FROM proposal
+WHERE source = ? AND t_to = 9223372036854775807"""
+PERSON = "SELECT person, t_from FROM person WHERE home = ? AND t_to = 9223372036854775807"
 CHANGE_SET = "SELECT outcome FROM change_set WHERE id = ?"
 ONCE = "SELECT t, n, updated, response FROM once WHERE kind = ? AND key = ?"
 COUNTER = "SELECT k FROM counter WHERE key = ?"
@@ -84,6 +98,22 @@ VALUES (?, ?, ?, ?, 9223372036854775807, ?, ?, ?)"""
 ADD_EVALUATION = """
 INSERT OR REPLACE INTO evaluation (institution, item, rid, ordinal, t_from, t_to, area, "start",
   "end", passed, evaluator, round) VALUES (?, ?, ?, ?, ?, 9223372036854775807, ?, ?, ?, ?, ?, ?)"""
+ADD_ALIAS = """
+INSERT OR REPLACE INTO alias (home, other, cause, source, t_from, t_to)
+VALUES (?, ?, ?, ?, ?, 9223372036854775807)"""
+ADD_PERSON = """
+INSERT OR REPLACE INTO person (home, t_from, person, t_to)
+VALUES (?, ?, ?, 9223372036854775807)"""
+ADD_PROPOSAL = """
+INSERT OR REPLACE INTO proposal (home, other, grade, source, t_from, t_to)
+VALUES (?, ?, ?, ?, ?, 9223372036854775807)"""
+END_ALIAS = """
+UPDATE alias SET t_to = ?
+WHERE home = ? AND other = ? AND cause = ? AND source = ? AND t_from = ?"""
+END_PERSON = "UPDATE person SET t_to = ? WHERE home = ? AND t_from = ?"
+END_PROPOSAL = """
+UPDATE proposal SET t_to = ?
+WHERE home = ? AND other = ? AND grade = ? AND source = ? AND t_from = ?"""
 ADD_IDENTITY = "INSERT OR IGNORE INTO identity (key, kind, home, rid) VALUES (?, ?, ?, ?)"
 
 # -- what was derived otherwise: rows by their whole key --------------------------------------

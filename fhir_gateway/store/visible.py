@@ -43,7 +43,11 @@ SELECT l.home, l.rid
 FROM locator l JOIN resource r ON r.home = l.home AND r.type = l.type AND r.rid = l.rid
 WHERE l.type = ?1 AND l.id = ?2 AND r.deleted = 0 AND {r}"""
 #: A document is contested when another Patient bears it under another name or in another home.
-DOCUMENTED = "SELECT EXISTS (SELECT 1 FROM identity WHERE rid = ?)"
+#: Whether a record bears a document, and whether its home may be connected with others.
+STANDING = """
+SELECT EXISTS (SELECT 1 FROM identity WHERE rid = ?1),
+  EXISTS (SELECT 1 FROM person WHERE home = ?2) OR EXISTS (SELECT 1 FROM proposal WHERE home = ?2)
+"""
 CONTESTED = """
 SELECT EXISTS (
   SELECT 1 FROM identity mine JOIN identity other ON other.key = mine.key AND other.kind = 2

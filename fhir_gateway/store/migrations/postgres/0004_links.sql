@@ -1,0 +1,24 @@
+-- One person, several homes (docs/adr/0026). What a link, a merge or a shared document says of two
+-- homes, in both directions; never deleted, only ended. `source` is key64 of the resource that says
+-- so ("Linkage/x", "Patient/y"), 0 where two homes share the key of a document with a name. The
+-- tables are small and followed from home to home: not partitioned.
+CREATE TABLE alias (
+    home BIGINT NOT NULL, other BIGINT NOT NULL, cause TEXT COLLATE "C" NOT NULL,
+    source BIGINT NOT NULL, t_from BIGINT NOT NULL, t_to BIGINT NOT NULL,
+    PRIMARY KEY (home, other, cause, source, t_from) INCLUDE (t_to)
+);
+CREATE INDEX alias_source ON alias (source) WHERE source <> 0;
+-- Who is who: `person` is the smallest home of all that live aliases connect. A home without a row
+-- stands for itself.
+CREATE TABLE person (
+    home BIGINT NOT NULL, t_from BIGINT NOT NULL, person BIGINT NOT NULL, t_to BIGINT NOT NULL,
+    PRIMARY KEY (home, t_from) INCLUDE (person, t_to)
+);
+CREATE INDEX person_person ON person (person, t_from);
+-- Open proposals that two homes are one person's, in both directions; `source` is of the Task.
+CREATE TABLE proposal (
+    home BIGINT NOT NULL, other BIGINT NOT NULL, grade TEXT COLLATE "C" NOT NULL,
+    source BIGINT NOT NULL, t_from BIGINT NOT NULL, t_to BIGINT NOT NULL,
+    PRIMARY KEY (home, other, grade, source, t_from) INCLUDE (t_to)
+);
+CREATE INDEX proposal_source ON proposal (source);
