@@ -50,6 +50,7 @@ from fhir_gateway.search.recurring import Recurring
 from fhir_gateway.search.version import version_of
 from fhir_gateway.settings import CANONICAL, Settings
 from fhir_gateway.store.opening import AnyStore, open_store
+from fhir_gateway.terminology.catalogue import Catalogue
 from fhir_gateway.terminology.concept_map import load_concept_maps
 from fhir_gateway.terminology.local_codes import LocalCodes
 from fhir_gateway.terminology.local_map_resource import concept_maps_of
@@ -150,7 +151,7 @@ async def open_gateway(
         store=store,
         extractor=extractor,
         clock=clock,
-        derivers=_derivers(settings, naming),
+        derivers=_derivers(settings, naming, vocabulary.catalogue),
         governors=(govern,),
         local_codes=LocalCodes(vocabulary.catalogue, maps),
         random=PooledRandom(),
@@ -177,10 +178,10 @@ async def open_gateway(
     return gateway
 
 
-def _derivers(settings: Settings, naming: Naming) -> tuple[Deriver, ...]:
+def _derivers(settings: Settings, naming: Naming, catalogue: Catalogue) -> tuple[Deriver, ...]:
     """What must happen at ingest but belongs to a higher floor."""
     return (
-        partial(facts.derive, zone=settings.zone),
+        partial(facts.derive, zone=settings.zone, catalogue=catalogue),
         register.derive,
         partial(cross_reference.derive, naming=naming),
     )

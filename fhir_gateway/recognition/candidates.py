@@ -1,7 +1,8 @@
 """From stored facts to candidates: joins a report, its images and the issuer's evaluations.
 
-One examination is one candidate: a study that a report refers to lends the report its images,
-side and time. Nothing is read here; `recognition.ask` reads what these functions ask for.
+One examination is one candidate (recognition.examinations). A laboratory result takes status, mark
+and panel of the report that carries it. Nothing is read here; `recognition.ask` reads what these
+functions ask for. docs/facts.md
 """
 
 from __future__ import annotations
@@ -10,17 +11,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal, cast
 
-from fhir_gateway.recognition.model import (
-    IMAGES,
-    NO_IMAGES,
-    Candidate,
-    Query,
+from msgspec.structs import replace
+
+from fhir_gateway.recognition.examinations import (
+    UNCODED,
+    Examinations,
+    Register,
+    contrast,
+    endpoint_pairs,
+    exam_time,
+    examinations,
+    images,
+    region,
+    retrievable,
+    side,
+    zone_known,
 )
-from fhir_gateway.store.changes import Evaluation, Fact
+from fhir_gateway.recognition.facts_more import SAME, More, link_more_of, more_of
+from fhir_gateway.recognition.model import PRINTED_MARK, Candidate, Query
+from fhir_gateway.store.changes import Evaluation
 from fhir_gateway.store.store import StoredFact
 
-#: Studies without a catalogue coding stand under this item; they lend reports their images.
-UNCODED = ""
 #: No item is answered for by another.
 NOTHING_WIDER: Mapping[str, Sequence[str]] = MappingProxyType({})
 
@@ -37,17 +48,16 @@ def items_to_read(query: Query, wider: Mapping[str, Sequence[str]] = NOTHING_WID
 
 
 def evaluations_to_read(facts: Iterable[StoredFact]) -> list[tuple[str, str]]:
-    """The (institution, item) pairs of the register that the facts' candidates need."""
-    pairs = {
-        (stored.fact.issuer, stored.fact.item): None
-        for stored in facts
-        if stored.fact.item and stored.fact.issuer
-    }
+    """The (institution, item) pairs of the register that the facts' candidates need, and those in
+    which it stands whether images can be fetched."""
+    pairs: dict[tuple[str, str], None] = {}
+    for stored in facts:
+        fact = stored.fact
+        if fact.item and fact.issuer:
+            pairs[fact.issuer, fact.item] = None
+        if fact.kind == "imaging" and fact.more:
+            pairs.update(dict.fromkeys(endpoint_pairs([fact])))
     return list(pairs)
-
-
-#: Rows of the register by (institution, item), each in the order of `add_rows`.
-Register = dict[tuple[str, str], tuple[Evaluation, ...]]
 
 
 def add_rows(
@@ -63,34 +73,29 @@ def add_rows(
 
 def candidates(facts: Sequence[StoredFact], register: Register) -> list[Candidate]:
     """One candidate for every result of an item, in the order of the facts."""
-    studies: dict[str, list[StoredFact]] = {}
-    reports: set[tuple[str, str]] = set()
-    for stored in facts:
-        fact = stored.fact
-        if fact.kind != "imaging":
-            continue
-        if fact.source.startswith("ImagingStudy/"):
-            if stored.report_source:
-                studies.setdefault(stored.report_source, []).append(stored)
-        else:
-            reports.add((fact.source, fact.item))
-    return [
-        _candidate(stored, studies.get(stored.fact.source, ()), register)
+    exams = examinations(facts)
+    reports = {
+        (stored.fact.source, stored.fact.item)
         for stored in facts
-        if stored.fact.item != UNCODED and (stored.report_source, stored.fact.item) not in reports
+        if stored.fact.kind == "imaging" and not stored.fact.source.startswith("ImagingStudy/")
+    }
+    found = [
+        _candidate(stored, exams, register)
+        for stored in facts
+        if stored.fact.item != UNCODED
+        and (stored.report_source, stored.fact.item) not in reports
+        and not exams.is_told(stored)
     ]
+    return _in_one_unit(found, facts)
 
 
-def _candidate(
-    stored: StoredFact,
-    studies: Sequence[StoredFact],
-    register: Register,
-) -> Candidate:
+def _candidate(stored: StoredFact, exams: Examinations, register: Register) -> Candidate:
     fact = stored.fact
-    time, high, side = fact.time, fact.time_high, fact.laterality
-    if studies:
-        time, high = _time(fact, studies)
-        side = _laterality(fact, studies)
+    more = more_of(fact.more)
+    report = link_more_of(stored.report_more)
+    studies = exams.studies(stored) if fact.kind == "imaging" else ()
+    time, high, time_of = exam_time(fact, studies)
+    mark = fact.mark or report.mark
     return Candidate(
         source=fact.source,
         rid=stored.rid,
@@ -109,40 +114,53 @@ def _candidate(
         unit=fact.unit,
         method=fact.method,
         value=fact.value,
-        laterality=side,
-        flags=fact.flags,
-        mark=fact.mark,
-        images=_images(fact, studies),
+        laterality=side(fact, studies),
+        flags=fact.flags | exams.flags(stored) | (PRINTED_MARK if mark else 0),
+        mark=mark,
+        images=images(fact, studies),
         evaluations=register.get((fact.issuer, fact.item), ()),
         t_from=stored.t_from,
+        time_of=time_of,
+        zone_known=zone_known(fact, studies),
+        quantity=fact.value if more.quantity == SAME else more.quantity,
+        instrument=more.instrument,
+        region=region(fact, studies),
+        contrast=contrast(fact, studies),
+        accession=more.accession,
+        panel=report.panel,
+        interval=more.interval,
+        door=_door(fact.more, more),
+        retrievable=retrievable(fact, studies, register),
     )
+
+
+def _door(packed: str, more: More) -> str:
+    """The door; "" for a row from before it was told."""
+    return more.door or ("fhir" if packed else "")
+
+
+def _in_one_unit(found: list[Candidate], facts: Sequence[StoredFact]) -> list[Candidate]:
+    """Quantities of an item are in one unit, that of the newest row: where the catalogue's unit
+    was another one once, rows from then have none until they are derived again."""
+    units: dict[str, tuple[int, str]] = {}
+    of: dict[tuple[str, str, int], str] = {}
+    for stored in facts:
+        more = more_of(stored.fact.more)
+        if more.quantity:
+            unit = stored.fact.unit if more.unit == SAME else more.unit
+            of[stored.fact.item, stored.fact.source, stored.version] = unit
+            units[stored.fact.item] = max(
+                units.get(stored.fact.item, (-1, "")), (stored.t_from, unit)
+            )
+    if all(unit == units[key[0]][1] for key, unit in of.items()):
+        return found
+    return [
+        replace(one, quantity="")
+        if of.get((one.item, one.source, one.version), "") != units.get(one.item, (0, ""))[1]
+        else one
+        for one in found
+    ]
 
 
 def _row_order(row: Evaluation) -> tuple[str, str, str, str, bool]:
     return (row.start, row.end, row.area, row.round, row.passed)
-
-
-def _time(fact: Fact, studies: Sequence[StoredFact]) -> tuple[int, int]:
-    """The report's own time; that of its studies when it states none."""
-    started = [study.fact for study in studies if study.fact.time]
-    if fact.time or not started:
-        return fact.time, fact.time_high
-    return min(s.time for s in started), max(s.time_high for s in started)
-
-
-def _laterality(fact: Fact, studies: Sequence[StoredFact]) -> str:
-    sides = {study.fact.laterality for study in studies} - {""}
-    if fact.laterality or not sides:
-        return fact.laterality
-    return sides.pop() if len(sides) == 1 else "B"
-
-
-def _images(fact: Fact, studies: Sequence[StoredFact]) -> bool | None:
-    """True when any study's images can be fetched, False when all say there are none."""
-    if not studies and fact.kind != "imaging":
-        return True if fact.flags & IMAGES else None
-    facts = [fact, *(study.fact for study in studies)]
-    if any(one.flags & IMAGES for one in facts):
-        return True
-    told = [one for one in facts if one.source.startswith("ImagingStudy/")]
-    return False if told and all(one.flags & NO_IMAGES for one in told) else None

@@ -1,163 +1,227 @@
 """Recognition facts: what one stored resource says of one catalogue item, as one flat row.
 
 `derive` runs when a resource is stored and is pure: an Observation gives a fact for its code and
-for each coded component; a DiagnosticReport gives its status to its results and studies, and a
-fact of its own for an imaging item (or for a laboratory item while it has no results yet); an
-ImagingStudy gives a fact that says whether images can be fetched, under the item "" when it
-carries no catalogue coding. hl7.org/fhir/R4/observation.html, diagnosticreport.html,
-imagingstudy.html
+for each coded component; a DiagnosticReport gives its status, its printed mark and its panel to its
+results and studies, and a fact of its own for an imaging item (or for a laboratory item while it
+has no results yet); an ImagingStudy gives a fact that says how images can be fetched, under the
+item "" when it carries no catalogue coding. What shares an accession number is told under the item
+"" beside, so that it is found whatever was ordered. hl7.org/fhir/R4/observation.html,
+diagnosticreport.html, imagingstudy.html; every field: docs/facts.md
 
-The bits of `Fact.flags` are listed in `recognition.model`. A time that is only partly known is a
-range; a result that states no time lies somewhere before it was issued. A status counts as unknown
-where a modifier extension or implicit rules may turn the meaning round: we know none of them
+The bits of `Fact.flags` are listed in `recognition.model`. A status counts as unknown where a
+modifier extension or implicit rules may turn the meaning round: we know none of them
 (hl7.org/fhir/R4/extensibility.html#modifierExtension).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from fhir_gateway.errors import Invalid
-from fhir_gateway.fhir.datatypes import Reference, date_range, parse_reference
+from fhir_gateway.fhir.datatypes import Reference, parse_reference
 from fhir_gateway.fhir.keys import key64
+from fhir_gateway.mapping.doors import door_of
+from fhir_gateway.recognition.facts_imaging import (
+    accession_of,
+    contrast_of_study,
+    contrast_of_words,
+    endpoints_of,
+    laterality,
+    own_words,
+    region_of_study,
+    side_of_words,
+)
+from fhir_gateway.recognition.facts_more import LinkMore, More, clean
+from fhir_gateway.recognition.facts_time import clinical_time, instant, started
+from fhir_gateway.recognition.facts_value import (
+    concept_text,
+    instrument_of,
+    interval_of,
+    observation_flags,
+    quantity_of,
+    unit_of,
+    value_of,
+)
 from fhir_gateway.recognition.model import (
-    ABNORMAL,
     COMING,
-    CRITICAL,
-    DATA_ABSENT,
     IMAGES,
     NO_IMAGES,
     PENDING,
     PRINTED_MARK,
-    TEXT_ONLY,
     VALUELESS,
 )
-from fhir_gateway.recognition.situation import ENDLESS
 from fhir_gateway.settings import CANONICAL
 from fhir_gateway.store.changes import Derived, Fact, ReportLink
-from fhir_gateway.terminology.catalogue import SYSTEMS, is_group
+from fhir_gateway.terminology.catalogue import SYSTEMS, Catalogue, Item, is_group
+from fhir_gateway.terminology.catalogue_resource import PANEL_SYSTEM
 from fhir_gateway.terminology.specimen import canonical_specimen, specimen_of
+
+__all__ = ["MARK_URL", "derive", "laterality"]
 
 MARK_URL = f"{CANONICAL}/StructureDefinition/recognition-mark"
 
 Json = Mapping[str, Any]
 
-#: HL7 v3 ObservationInterpretation (FHIR R4), and the codes of v2 table 0078 that it took over.
-_CRITICAL_CODES = frozenset({"HH", "LL", "AA"})
-_NORMAL_CODES = frozenset({"N", "NEG", "ND", "S", "NR", "EXP", "IND", "QCF", "TOX"})
-
-#: SNOMED CT sides, DICOM letters, and what reports write. Lower case.
-_SIDES: Mapping[str, str] = {
-    "7771000": "L", "24028007": "R", "51440002": "B",
-    "l": "L", "r": "R", "b": "B", "left": "L", "right": "R", "bilateral": "B", "both": "B",
-    "左": "L", "左侧": "L", "右": "R", "右侧": "R", "双": "B", "双侧": "B",
-}  # fmt: skip
-
 #: Longest texts of a fact, in characters: a fact is one entry of an index, which has 2,704 bytes.
 #: No item and no unit that anybody asks for comes near that.
 _CODE_LENGTH, _NAME_LENGTH, _VALUE_LENGTH = 40, 100, 200
 
+#: Systems whose words are the catalogue's own and say nothing new of an examination.
+_OURS = (*SYSTEMS, PANEL_SYSTEM)
 
-def derive(resource: dict[str, Any], derived: Derived, zone: str = "Asia/Shanghai") -> None:
-    """Adds the facts and report links of a resource to `derived`. Other types add nothing."""
+
+class _Setting(NamedTuple):
+    """What facts are read by, beside the resource: the zone of days, and the catalogue."""
+
+    zone: str
+    catalogue: Catalogue | None
+
+    def item(self, code: str) -> Item | None:
+        """The catalogue's entry, also of an item that was retired."""
+        known = self.catalogue
+        return (known.items.get(code) or known.retired.get(code)) if known else None
+
+
+def derive(
+    resource: dict[str, Any],
+    derived: Derived,
+    zone: str = "Asia/Shanghai",
+    catalogue: Catalogue | None = None,
+) -> None:
+    """Adds the facts and report links of a resource to `derived`. Other types add nothing.
+
+    Without a catalogue nothing is said that stands there: quantities in its units, regions,
+    contrast and panels by name.
+    """
     reader = _READERS.get(resource.get("resourceType", ""))
     if reader is not None and resource.get("id"):
-        reader(resource, derived, zone)
+        reader(resource, derived, _Setting(zone, catalogue))
 
 
-def _observation(resource: Json, derived: Derived, zone: str) -> None:
+def _observation(resource: Json, derived: Derived, setting: _Setting) -> None:
     parts = [resource, *resource.get("component", ())]
     coded = [(part, *code) for part in parts for code in _catalogue_codes([part.get("code")])]
     if not coded:
         return
-    time, high = _clinical_time(resource, zone)
     mark = _mark(resource)
     for part, kind, item in coded:
+        moment = clinical_time(resource, setting.zone, kind)
         derived.facts.append(
             Fact(
                 item=item,
-                time=time,
-                time_high=high,
-                issued=_instant(resource.get("issued"), zone),
+                time=moment.low,
+                time_high=moment.high,
+                issued=instant(resource.get("issued"), setting.zone),
                 kind=kind,
                 status=_status(resource),
                 issuer=_organization(resource.get("performer", ())),
                 specimen=canonical_specimen(specimen_of(resource)),
-                unit=_unit(part.get("valueQuantity", {}))[:_CODE_LENGTH],
-                method=_concept_text(resource.get("method"))[:_NAME_LENGTH],
-                value=_value(part)[:_VALUE_LENGTH],
+                unit=unit_of(part.get("valueQuantity", {}))[:_CODE_LENGTH],
+                method=concept_text(resource.get("method"))[:_NAME_LENGTH],
+                value=value_of(part)[:_VALUE_LENGTH],
                 laterality=laterality([resource.get("bodySite")]),
-                flags=_observation_flags(resource, part) | (PRINTED_MARK if mark else 0),
+                flags=observation_flags(resource, part) | (PRINTED_MARK if mark else 0),
                 mark=mark,
                 source=f"Observation/{resource['id']}",
+                more=_more_of_result(resource, part, moment, setting.item(item)).packed(),
             )
         )
 
 
-def _diagnostic_report(resource: Json, derived: Derived, zone: str) -> None:
-    issued = _instant(resource.get("issued"), zone)
-    status = _status(resource)
+def _more_of_result(resource: Json, part: Json, moment: Any, entry: Item | None) -> More:
+    quantity, unit = quantity_of(part, entry.ucum_unit if entry else "")
+    return More(
+        time_of=moment.time_of,
+        zone=moment.zone,
+        quantity=quantity,
+        unit=unit,
+        instrument=instrument_of(resource),
+        interval=interval_of(part),
+        door=_door(resource),
+    )
+
+
+def _diagnostic_report(resource: Json, derived: Derived, setting: _Setting) -> None:
+    issued = instant(resource.get("issued"), setting.zone)
+    status, mark = _status(resource), _mark(resource)
     results = list(_references(resource.get("result", ()), "Observation"))
     studies = _references(resource.get("imagingStudy", ()), "ImagingStudy")
+    said = LinkMore(mark, _panel(resource, setting.catalogue)).packed()
     derived.links += [
-        ReportLink(key64(reference.key), status, issued) for reference in (*results, *studies)
+        ReportLink(key64(reference.key), status, issued, said) for reference in (*results, *studies)
     ]
     codes = _catalogue_codes([resource.get("code")])
+    imaging = [item for kind, item in codes if kind == "imaging"]
     codes = [(kind, item) for kind, item in codes if kind == "imaging" or not results]
     if not codes:
         return
-    time, high = _clinical_time(resource, zone)
-    mark = _mark(resource)
+    accession = accession_of(resource)
+    named = clean(" ".join(imaging)) if accession else ""
     for kind, item in codes:
+        more = _more_of_report(resource, setting.item(item))
+        more = more._replace(accession=accession, item=named)
         derived.facts.append(
-            Fact(
-                item=item,
-                time=time,
-                time_high=high,
-                issued=issued,
-                kind=kind,
-                status=status,
-                issuer=_organization(resource.get("performer", ())),
-                specimen=canonical_specimen(specimen_of(resource)),
-                unit="",
-                method="",
-                value="",
-                laterality="",
-                flags=_report_flags(status, kind) | (PRINTED_MARK if mark else 0),
-                mark=mark,
-                source=f"DiagnosticReport/{resource['id']}",
-            )
+            _examination(resource, setting, kind, item, more, _report_flags(status, kind))
         )
+    if accession and imaging:
+        beside = More(accession=accession, item=named)
+        derived.facts.append(_examination(resource, setting, "imaging", "", beside, 0))
 
 
-def _imaging_study(resource: Json, derived: Derived, zone: str) -> None:
+def _more_of_report(resource: Json, entry: Item | None) -> More:
+    words = list(own_words(resource.get("code"), _OURS))
+    imaging = entry is not None and entry.kind == "imaging"
+    return More(
+        region=entry.body_part_dicom if entry and imaging else "",
+        contrast=contrast_of_words(words) or (entry.contrast if entry and imaging else ""),
+        door=_door(resource),
+    )
+
+
+def _imaging_study(resource: Json, derived: Derived, setting: _Setting) -> None:
     codes = _catalogue_codes(resource.get("procedureCode", ()))
-    items = [item for kind, item in codes if kind == "imaging"] or [""]
-    time, high = _range(resource.get("started"), zone) or (0, ENDLESS)
-    series = resource.get("series", ())
-    performers = [one.get("actor", {}) for part in series for one in part.get("performer", ())]
-    mark = _mark(resource)
-    for item in items:
-        derived.facts.append(
-            Fact(
-                item=item,
-                time=time,
-                time_high=high,
-                issued=0,
-                kind="imaging",
-                status=_status(resource),
-                issuer=_organization(performers),
-                specimen="",
-                unit="",
-                method="",
-                value="",
-                laterality=laterality([part.get("laterality") for part in series]),
-                flags=_study_flags(resource) | (PRINTED_MARK if mark else 0),
-                mark=mark,
-                source=f"ImagingStudy/{resource['id']}",
-            )
-        )
+    items = [item for kind, item in codes if kind == "imaging"]
+    accession = accession_of(resource)
+    more = More(
+        region=region_of_study(resource),
+        contrast=contrast_of_study(resource),
+        accession=accession,
+        door=_door(resource),
+        endpoints=endpoints_of(resource),
+        item=clean(" ".join(items)) if accession else "",
+    )
+    flags = _study_flags(resource)
+    places = [*items, *([""] if accession or not items else [])]
+    for item in places:
+        derived.facts.append(_examination(resource, setting, "imaging", item, more, flags))
+
+
+def _examination(
+    resource: Json, setting: _Setting, kind: str, item: str, more: More, flags: int
+) -> Fact:
+    """The fact of a report or a study under one item."""
+    is_study = resource["resourceType"] == "ImagingStudy"
+    zone, mark = setting.zone, _mark(resource)
+    moment = started(resource, zone) if is_study else clinical_time(resource, zone, kind)
+    performers = _performers_of_series(resource) if is_study else resource.get("performer", ())
+    return Fact(
+        item=item,
+        time=moment.low,
+        time_high=moment.high,
+        issued=0 if is_study else instant(resource.get("issued"), zone),
+        kind=kind,
+        status=_status(resource),
+        issuer=_organization(performers),
+        specimen="" if is_study else canonical_specimen(specimen_of(resource)),
+        unit="",
+        method="",
+        value="",
+        laterality=_side(resource),
+        flags=flags | (PRINTED_MARK if mark else 0),
+        mark=mark,
+        source=f"{resource['resourceType']}/{resource['id']}",
+        more=more._replace(time_of=moment.time_of, zone=moment.zone).packed(),
+    )
 
 
 _READERS = {
@@ -197,49 +261,23 @@ def _catalogue_codes(concepts: Iterable[Json | None]) -> list[tuple[str, str]]:
     return [(kind, item) for item, kind in found.items()]
 
 
-def _clinical_time(resource: Json, zone: str) -> tuple[int, int]:
-    """When the specimen was collected or the examination made, as a range.
-
-    Without any such time the range ends when the report was issued.
-    """
-    period = resource.get("effectivePeriod", {})
-    timing = resource.get("effectiveTiming", {}).get("event", ())
-    stated = (
-        resource.get("effectiveDateTime"),
-        resource.get("effectiveInstant"),
-        period.get("start"),
-        min(timing, default=None),
-        *_collected(resource),
-    )
-    for text in stated:
-        found = _range(text, zone)
-        if found is not None:
-            return found
-    bound = _range(period.get("end"), zone) or _range(resource.get("issued"), zone)
-    return (0, bound[1]) if bound is not None else (0, ENDLESS)
+def _panel(report: Json, catalogue: Catalogue | None) -> str:
+    """The usual panel that a report is: by its code, else by its name; "" for any other."""
+    concept: Json = report.get("code", {})
+    for coding in concept.get("coding", ()):
+        if coding.get("system") == PANEL_SYSTEM and coding.get("code"):
+            return str(coding["code"])[:_CODE_LENGTH]
+    words = {_folded(word) for word in own_words(concept, _OURS)} if catalogue else set()
+    found = [
+        panel.code
+        for panel in (catalogue.panels.values() if catalogue and words else ())
+        if _folded(panel.name_zh) in words or _folded(panel.name_en) in words
+    ]
+    return found[0] if len(found) == 1 else ""
 
 
-def _collected(resource: Json) -> Iterator[str | None]:
-    for item in resource.get("contained", ()):
-        if item.get("resourceType") == "Specimen":
-            collection = item.get("collection", {})
-            yield collection.get("collectedDateTime")
-            yield collection.get("collectedPeriod", {}).get("start")
-
-
-def _range(text: str | None, zone: str) -> tuple[int, int] | None:
-    """The range of a date; None when there is none or when it is in no calendar."""
-    if not text:
-        return None
-    try:
-        return date_range(text, zone)
-    except Invalid:
-        return None
-
-
-def _instant(text: str | None, zone: str) -> int:
-    found = _range(text, zone)
-    return found[0] if found is not None else 0
+def _folded(name: str) -> str:
+    return "".join(name.split()).casefold()
 
 
 def _references(references: Iterable[Json], type: str) -> Iterator[Reference]:
@@ -254,84 +292,35 @@ def _organization(references: Iterable[Json]) -> str:
     return next((reference.id for reference in _references(references, "Organization")), "")
 
 
+def _performers_of_series(study: Json) -> list[Json]:
+    return [
+        one.get("actor", {})
+        for series in study.get("series", ())
+        for one in series.get("performer", ())
+    ]
+
+
 def _mark(resource: Json) -> str:
     for extension in resource.get("extension", ()):
         if extension.get("url") == MARK_URL:
-            return str(extension.get("valueString", ""))[:_NAME_LENGTH]
+            return clean(str(extension.get("valueString", "")), _NAME_LENGTH)
     return ""
 
 
-def _unit(quantity: Json) -> str:
-    if quantity.get("system") == "http://unitsofmeasure.org" and quantity.get("code"):
-        return str(quantity["code"])
-    return str(quantity.get("unit") or quantity.get("code") or "")
+def _door(resource: Json) -> str:
+    """The door, "" for the usual one."""
+    door = door_of(resource)
+    return "" if door == "fhir" else door
 
 
-def _value(part: Json) -> str:
-    """The value as a card shows it; numbers keep their spelling."""
-    if quantity := part.get("valueQuantity"):
-        return f"{quantity.get('comparator', '')}{_spelled(quantity.get('value', ''))}"
-    if concept := part.get("valueCodeableConcept"):
-        return _concept_text(concept)
-    if ratio := part.get("valueRatio"):
-        sides = (_spelled(ratio.get(side, {}).get("value", "")) for side in _RATIO)
-        return ":".join(sides)
-    if bounds := part.get("valueRange"):
-        return "-".join(_spelled(bounds.get(end, {}).get("value", "")) for end in ("low", "high"))
-    for name in ("valueString", "valueInteger", "valueBoolean", "valueDateTime", "valueTime"):
-        if name in part:
-            return str(part[name])
-    return ""
-
-
-_RATIO = ("numerator", "denominator")
-
-
-def _spelled(number: Any) -> str:
-    return str(getattr(number, "spelling", number))
-
-
-def _concept_text(concept: Json | None) -> str:
-    concept = concept or {}
-    first: Json = next(iter(concept.get("coding", ())), {})
-    return str(concept.get("text") or first.get("display") or first.get("code") or "")
-
-
-def laterality(concepts: Iterable[Json | None]) -> str:
-    """R, L or B as Codings or CodeableConcepts say it; B when both sides are named; else ""."""
-    sides = {
-        _SIDES[text.lower()]
-        for concept in concepts
-        for text in _texts(concept or {})
-        if text.lower() in _SIDES
-    }
-    return sides.pop() if len(sides) == 1 else "B" if sides else ""
-
-
-def _texts(concept: Json) -> Iterator[str]:
-    for coding in (concept, *concept.get("coding", ())):
-        yield from (coding[name] for name in ("code", "display", "text") if name in coding)
-
-
-def _observation_flags(resource: Json, part: Json) -> int:
-    status = resource.get("status", "")
-    codes = {
-        coding.get("code")
-        for concept in part.get("interpretation", ())
-        for coding in concept.get("coding", ())
-    }
-    flags = CRITICAL if codes & _CRITICAL_CODES else 0
-    flags |= ABNORMAL if codes - _CRITICAL_CODES - _NORMAL_CODES else 0
-    flags |= PENDING if status in COMING else 0
-    if "dataAbsentReason" in part:
-        return flags | DATA_ABSENT
-    if "valueString" in part:
-        return flags | TEXT_ONLY
-    if not any(name.startswith("value") for name in part) and not flags & PENDING:
-        return flags | VALUELESS
-    if part.get("valueQuantity", {"value": 0}).get("value") is None:
-        return flags | VALUELESS
-    return flags
+def _side(resource: Json) -> str:
+    """The side of a study's series; of a report, what its sender's own name for it says."""
+    if resource["resourceType"] == "ImagingStudy":
+        series = resource.get("series", ())
+        return laterality(
+            [part.get(name) for part in series for name in ("laterality", "bodySite")]
+        )
+    return side_of_words(own_words(resource.get("code"), _OURS))
 
 
 def _report_flags(status: str, kind: str) -> int:

@@ -36,6 +36,7 @@ NO_IMAGES = 32  # it is known that there are no images to fetch
 PRINTED_MARK = 64  # a recognition mark was printed on the report
 DATA_ABSENT = 128  # dataAbsentReason: not done, failed, asked but unknown
 VALUELESS = 256  # a final result that carries no value at all
+CONTRADICTORY = 512  # reports or studies of one accession number say different items
 
 #: Statuses of a result or report that is still to come.
 COMING = frozenset({"registered", "preliminary", "partial"})
@@ -183,6 +184,7 @@ class ItemOutcome(msgspec.Struct, frozen=True):
     window_days: int | None = None
     window_source: str = ""  # published:HUB, compiled, rule-set, "" when there is no window
     ground: str = ""  # N1 … N6: lawful ground that the patient's situation points to
+    window_from: int = 0  # the chosen result's time from which the window counts, 0 when unknown
 
 
 class Decision(msgspec.Struct, frozen=True):

@@ -91,6 +91,7 @@ class StoredFact(NamedTuple):
     patient: str  # logical id of the Patient the row names
     report_status: str  # status of the report that carries the result, "" when there is none
     report_source: str  # "DiagnosticReport/id" or ""
+    report_more: str = ""  # ReportLink.more of that report
 
 
 class Person(NamedTuple):

@@ -111,6 +111,7 @@ def test_a_coded_result_gives_one_fact() -> None:
         flags=0,
         mark="",
         source="Observation/o",
+        more="c",
     )
 
 
@@ -363,7 +364,9 @@ def test_candidates_carry_the_issuer_s_rows_for_their_item_in_one_order() -> Non
     assert [row.round for row in found.evaluations] == ["1", "2"]
     assert register["hospital", "Na"] == ()
     assert evaluations_to_read([stored(fact(observation())), stored(fact(study()))]) == [
-        ("hospital", "K")
+        ("hospital", "K"),
+        ("Endpoint/pacs", "endpoint-status"),
+        ("Endpoint/pacs", "endpoint-check"),
     ]
 
 

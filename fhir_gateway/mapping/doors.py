@@ -1,0 +1,46 @@
+"""By which door a resource came in, and what intake could not be sure of: read off the resource.
+
+What was made of a message or a file says so in `meta.source`, the place that FHIR gives to where
+content came from (hl7.org/fhir/R4/resource.html#Meta), so that rows which are derived again years
+later say the same. What a client sends in FHIR keeps its own `meta.source`, and came by that door.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fhir_gateway.settings import CANONICAL
+
+DOOR_URL = f"{CANONICAL}/door/"
+DOORS = frozenset({"v2", "dicom", "cda"})
+
+INTAKE_SYSTEM = f"{CANONICAL}/CodeSystem/intake"
+
+#: A time without zone from a source that is registered with none.
+UNKNOWN_ZONE = "unknown-zone"
+
+#: What facts are read of.
+_STATED = frozenset({"Observation", "DiagnosticReport", "ImagingStudy"})
+
+
+def through(door: str, resource: dict[str, Any]) -> dict[str, Any]:
+    """The resource, saying that it came by this door; types without facts stay as they are."""
+    if resource["resourceType"] not in _STATED:
+        return resource
+    return {**resource, "meta": {**resource.get("meta", {}), "source": DOOR_URL + door}}
+
+
+def door_of(resource: Mapping[str, Any]) -> str:
+    """v2, dicom or cda; fhir for what no other door says of itself."""
+    source = str(resource.get("meta", {}).get("source", ""))
+    name = source.removeprefix(DOOR_URL) if source.startswith(DOOR_URL) else ""
+    return name if name in DOORS else "fhir"
+
+
+def has_unknown_zone(resource: Mapping[str, Any]) -> bool:
+    """Whether its times came without a zone, from a source that is registered with none."""
+    return any(
+        tag.get("code") == UNKNOWN_ZONE and tag.get("system") == INTAKE_SYSTEM
+        for tag in resource.get("meta", {}).get("tag", ())
+    )
