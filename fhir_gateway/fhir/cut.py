@@ -253,9 +253,15 @@ def write(definitions: Definitions, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / "definitions.json"
     draft = folder / "definitions.json.part"
-    draft.write_bytes(msgspec.json.encode(definitions, order="deterministic"))
+    draft.write_bytes(msgspec.json.encode(_in_order(definitions)))
     draft.replace(target)
     return target
+
+
+def _in_order(definitions: Definitions) -> dict[str, Any]:
+    """Elements as the standard orders them, which XML needs; sets and other names sorted."""
+    sorted_sets = msgspec.to_builtins(definitions.value_sets, order="deterministic")
+    return {**msgspec.structs.asdict(definitions), "value_sets": sorted_sets}
 
 
 def _wheel() -> Path:

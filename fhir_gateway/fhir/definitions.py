@@ -152,7 +152,7 @@ _BESIDE = {
             base="Patient",
             description="Search based on patient's mother's maiden name",
         )
-    }
+    },
 }
 
 
@@ -239,8 +239,11 @@ class Definitions(msgspec.Struct, frozen=True, dict=True):
 def definitions() -> Definitions:
     """The definitions of R4. Raises Internal when set-up has not cut them, or not like this."""
     try:
-        return msgspec.json.decode((FOLDER / "definitions.json").read_bytes(), type=Definitions)
+        found = msgspec.json.decode((FOLDER / "definitions.json").read_bytes(), type=Definitions)
     except FileNotFoundError:
         raise Internal("FHIR definitions are missing: run `make setup` first") from None
     except msgspec.DecodeError:
         raise Internal("FHIR definitions are of another version: run `make setup`") from None
+    if next(iter(found.types["Element"].elements)) != "id":  # XML needs the order of the standard
+        raise Internal("FHIR definitions are of another version: run `make setup`")
+    return found

@@ -27,7 +27,7 @@ _MONTH = r"[0-9]{4}(?:-(?:0[1-9]|1[0-2]))?"
 _TIME = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:(?:[0-5][0-9]|60)(?:\.[0-9]+)?"
 _ZONE = r"(?:Z|[+-](?:(?:0[0-9]|1[0-3]):[0-5][0-9]|14:00))"
 
-_TAGS = (
+XHTML_TAGS = (
     "a|abbr|acronym|b|big|blockquote|br|caption|center|cite|code|colgroup|col|dd|del|dfn|div|dl|dt"
     "|em|font|h[1-6]|hr|img|ins|i|kbd|li|ol|p|pre|q|samp|small|span|strike|strong|sub|sup|s|table"
     "|tbody|td|tfoot|thead|th|tr|tt|ul|u|var"
@@ -37,7 +37,7 @@ _ATTRIBUTES = r"""(?:\s+(?!on)[A-Za-z_:][\w:.\-]*+\s*+=\s*+(?:"[^"<]*+"|'[^'<]*+
 #: txt-1: only the formatting elements of HTML, nothing that runs. Well-formedness is not checked.
 _XHTML = (
     rf"(?s)\s*+(?=.*</div>\s*\Z)(?!.*(?i:javascript:))<div{_ATTRIBUTES}>"
-    rf"(?:[^<]++|</?(?:{_TAGS}){_ATTRIBUTES}/?>|<!--(?:[^-]|-(?!-))*+-->)*+"
+    rf"(?:[^<]++|</?(?:{XHTML_TAGS}){_ATTRIBUTES}/?>|<!--(?:[^-]|-(?!-))*+-->)*+"
 )
 
 
