@@ -113,7 +113,7 @@ class Copier:
         for link in put.derived.links:
             name = _LINKED[link.result].replace(MARK, number)
             source = f"{put.type}/{put.id.replace(MARK, number)}"
-            row = (home, _key(name), rid, t, FOREVER, link.status, link.issued, source)
+            row = (home, _key(name), rid, t, FOREVER, link.status, link.issued, source, link.more)
             add("result_of", row)
 
 
@@ -124,7 +124,7 @@ def _fact_row(
         place.home, fact.item, fact.time, place.rid, place.t, ordinal, FOREVER, 1, fact.time_high,
         fact.issued, fact.kind, fact.status, fact.issuer, fact.specimen, fact.unit, fact.method,
         fact.value, fact.laterality, fact.flags, fact.mark, source, subject, _key(source),
-        put.owner, put.sensitivity,
+        put.owner, put.sensitivity, fact.more,
     )  # fmt: skip
 
 

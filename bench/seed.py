@@ -26,8 +26,9 @@ COLUMNS = {
     "px_text": "home parameter text rid",
     "change": "t n i home type rid version op",
     "fact": "home item time rid t_from ordinal t_to version time_high issued kind status issuer"
-    " specimen unit method value laterality flags mark source patient result owner sensitivity",
-    "result_of": "home result rid t_from t_to status issued source",
+    " specimen unit method value laterality flags mark source patient result owner sensitivity"
+    " more",
+    "result_of": "home result rid t_from t_to status issued source more",
     "gx": "parameter v1 v2 home rid",
     "gx_text": "parameter text home rid",
     "identity": "key kind home rid",

@@ -87,12 +87,14 @@ _TEXTS = _rows_of(
 _FACTS = _OF_PERSON.format(
     columns="p.home, item, time, rid, t_from, ordinal, version, time_high, issued, kind, status,"
     " issuer, specimen, unit, method, value, laterality, flags, mark, source, patient, result,"
-    " owner, sensitivity",
+    " owner, sensitivity, more",
     table="fact",
     open=_OPEN,
 )
 _LINKS = _OF_PERSON.format(
-    columns="p.home, result, rid, t_from, status, issued, source", table="result_of", open=_OPEN
+    columns="p.home, result, rid, t_from, status, issued, source, more",
+    table="result_of",
+    open=_OPEN,
 )
 _EVALUATIONS = _OF_ANY.format(
     columns='institution, item, p.rid, ordinal, t_from, area, "start", "end", passed, evaluator,'

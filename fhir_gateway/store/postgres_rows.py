@@ -58,12 +58,13 @@ _WRITTEN = {
     "gx_text": _table("parameter text home rid", "itii", key=4),
     "fact": _table(
         "home item time rid t_from ordinal version time_high issued kind status issuer specimen"
-        " unit method value laterality flags mark source patient result owner sensitivity",
-        "itiiiiiiittttttttitttiii",
+        " unit method value laterality flags mark source patient result owner sensitivity"
+        " more",
+        "itiiiiiiittttttttitttiiit",
         ends=True,
     ),
     "result_of": _table(
-        "home result rid t_from status issued source", "iiiitit", key=4, ends=True
+        "home result rid t_from status issued source more", "iiiititt", key=4, ends=True
     ),
     "evaluation": _table(
         'institution item rid ordinal t_from area "start" "end" passed evaluator round',

@@ -53,7 +53,7 @@ ORDER BY k.place, e."start", e."end", e.area, e.rid, e.ordinal"""
 
 #: Which reports carry these results; facts are read before, each from one index alone.
 REPORTS = """
-SELECT result, issued, rid, status, source FROM result_of
+SELECT result, issued, rid, status, source, more FROM result_of
 WHERE home = $1 AND result = ANY($2) AND t_from <= $3 AND $3 < t_to"""
 
 #: A cached place may be of a database that was set back: the id has to agree.
@@ -76,7 +76,7 @@ FROM resource r WHERE {_AT} AND r.deleted = 0 AND {{r}}"""
 _FACTS = """
 SELECT f.item, f.time, f.time_high, f.issued, f.kind, f.status, f.issuer, f.specimen, f.unit,
   f.method, f.value, f.laterality, f.flags, f.mark, f.source,
-  f.rid, f.version, f.t_from, f.patient, f.result
+  f.rid, f.version, f.t_from, f.patient, f.result, f.more
 FROM fact f
 WHERE f.home = $1 AND f.item = ANY($2) AND f.t_from <= $3 AND $3 < f.t_to AND {f}"""
 _COUNTS = """
@@ -132,5 +132,5 @@ def facts_of(rows: Sequence[Any], reports: Sequence[Any]) -> list[StoredFact]:
 
 
 def _fact(row: Any, report: Any) -> StoredFact:
-    status, source = (report[3], report[4]) if report else ("", "")
-    return StoredFact(Fact(*row[:15]), row[15], row[16], row[17], row[18], status, source)
+    told = report[3:6] if report else ("", "", "")
+    return StoredFact(Fact(*row[:15], row[20]), row[15], row[16], row[17], row[18], *told)

@@ -318,11 +318,11 @@ class SqliteReader:
                 for row in rows:
                     key = (row[15], row[19])
                     other = found.get(key)
-                    if other is None or row[22:] > other[22:]:
+                    if other is None or row[22:24] > other[22:24]:
                         found[key] = row
         facts = [
-            StoredFact(Fact(*row[:15]), row[15], row[16], row[17], row[18],
-                       row[20] or "", row[21] or "")
+            StoredFact(Fact(*row[:15], row[24]), row[15], row[16], row[17], row[18],
+                       row[20] or "", row[21] or "", row[25] or "")
             for row in found.values()
         ]  # fmt: skip
         facts.sort(key=_newest_first)

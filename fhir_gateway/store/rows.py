@@ -89,7 +89,9 @@ class Rows:
             for ordinal, fact in enumerate(derived.facts):
                 self.fact.append(_fact(fact, placed, rid, t, ordinal, version))
             for link in derived.links:
-                self.result_of.append((home, link.result, rid, t, link.status, link.issued, source))
+                self.result_of.append(
+                    (home, link.result, rid, t, link.status, link.issued, source, link.more)
+                )
         for ordinal, row in enumerate(derived.evaluations):
             self.evaluation.append(
                 (row.institution, row.item, rid, ordinal, t, row.area, row.start, row.end,
@@ -109,7 +111,7 @@ def _fact(fact: Fact, placed: Placed, rid: int, t: int, ordinal: int, version: i
         placed.home, fact.item, fact.time, rid, t, ordinal, version, fact.time_high, fact.issued,
         fact.kind, fact.status, fact.issuer, fact.specimen, fact.unit, fact.method, fact.value,
         fact.laterality, fact.flags, fact.mark, fact.source, placed.patient or "",
-        key64(fact.source), put.owner, put.sensitivity,
+        key64(fact.source), put.owner, put.sensitivity, fact.more,
     )  # fmt: skip
 
 

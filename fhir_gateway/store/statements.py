@@ -89,12 +89,12 @@ DROP_IDENTITY = "DELETE FROM identity WHERE rid = ?"
 ADD_FACT = """
 INSERT OR REPLACE INTO fact (home, item, time, rid, t_from, ordinal, t_to, version, time_high,
   issued, kind, status, issuer, specimen, unit, method, value, laterality, flags, mark, source,
-  patient, result, owner, sensitivity)
+  patient, result, owner, sensitivity, more)
 VALUES (?, ?, ?, ?, ?, ?, 9223372036854775807,
-  ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+  ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 ADD_LINK = """
-INSERT OR REPLACE INTO result_of (home, result, rid, t_from, t_to, status, issued, source)
-VALUES (?, ?, ?, ?, 9223372036854775807, ?, ?, ?)"""
+INSERT OR REPLACE INTO result_of (home, result, rid, t_from, t_to, status, issued, source, more)
+VALUES (?, ?, ?, ?, 9223372036854775807, ?, ?, ?, ?)"""
 ADD_EVALUATION = """
 INSERT OR REPLACE INTO evaluation (institution, item, rid, ordinal, t_from, t_to, area, "start",
   "end", passed, evaluator, round) VALUES (?, ?, ?, ?, ?, 9223372036854775807, ?, ?, ?, ?, ?, ?)"""
@@ -135,10 +135,10 @@ HELD_SHARED = " AND p.rid = ? AND p.home <= 0"
 HELD_FACTS = """
 SELECT home, item, time, rid, t_from, ordinal, version, time_high, issued, kind, status, issuer,
   specimen, unit, method, value, laterality, flags, mark, source, patient, result, owner,
-  sensitivity
+  sensitivity, more
 FROM fact p WHERE home = ? AND t_to = 9223372036854775807"""
 HELD_LINKS = """
-SELECT home, result, rid, t_from, status, issued, source
+SELECT home, result, rid, t_from, status, issued, source, more
 FROM result_of p WHERE home = ? AND t_to = 9223372036854775807"""
 HELD_EVALUATIONS = """
 SELECT institution, item, rid, ordinal, t_from, area, "start", "end", passed, evaluator, round

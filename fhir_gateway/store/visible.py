@@ -62,7 +62,8 @@ SELECT j.type, count(*) FROM journal j WHERE {j} GROUP BY j.type"""
 _FACTS = """
 SELECT f.item, f.time, f.time_high, f.issued, f.kind, f.status, f.issuer, f.specimen, f.unit,
   f.method, f.value, f.laterality, f.flags, f.mark, f.source,
-  f.rid, f.version, f.t_from, f.patient, f.ordinal, l.status, l.source, l.issued, l.rid
+  f.rid, f.version, f.t_from, f.patient, f.ordinal, l.status, l.source, l.issued, l.rid,
+  f.more, l.more
 FROM fact f LEFT JOIN result_of l ON l.home = f.home AND l.result = f.result
   AND l.t_from <= ?2 AND ?2 < l.t_to
 WHERE f.home = ?1 AND f.item IN ({items}) AND f.t_from <= ?2 AND ?2 < f.t_to AND {f}"""
