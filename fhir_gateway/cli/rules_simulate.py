@@ -102,9 +102,9 @@ class _Asked:
         self.state: str = options["state"]
         self.record: str = options["record"]
         self.quiet: bool = options["quiet"]
-        self.since = _moment(options["since"], "--since", settings.zone)
+        self.since = moment(options["since"], "--since", settings.zone)
         now = int(datetime.now(UTC).timestamp() * 1_000_000)
-        self.until = _moment(options["until"], "--until", settings.zone) if options["until"] else 0
+        self.until = moment(options["until"], "--until", settings.zone) if options["until"] else 0
         self.ends = self.until or now
         if self.ends <= self.since:
             raise Invalid("--until is not after --since", rule="period")
@@ -120,7 +120,8 @@ class _Asked:
         return self.state if self.jobs == 1 else f"{self.state}.{part + 1}-of-{self.jobs}"
 
 
-def _moment(text: str, name: str, zone: str) -> int:
+def moment(text: str, name: str, zone: str) -> int:
+    """A day or a moment of an option, in µs. Raises Invalid."""
     try:
         return date_range(text, zone)[0]
     except (ValueError, GatewayError):

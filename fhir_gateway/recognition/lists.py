@@ -18,7 +18,6 @@ from fhir_gateway.context import Gateway
 from fhir_gateway.errors import GatewayError
 from fhir_gateway.fhir.wire import parse
 from fhir_gateway.interactions.lists import join_of, stored_editions
-from fhir_gateway.recognition.recorded import Recorded
 from fhir_gateway.recognition.rules import RuleSet
 from fhir_gateway.recognition.situation import period
 from fhir_gateway.recognition.vocabulary import catalogue_of
@@ -134,14 +133,17 @@ def former_catalogue(
 # -- deciding again --------------------------------------------------------------------------------
 
 
-async def view_then(gateway: Gateway, reader: Reader, recorded: Recorded) -> Catalogue:
-    """The catalogue by which a recorded decision was made, as far as the store still has it."""
+async def view_then(
+    gateway: Gateway, reader: Reader, catalogue: str, lists: Sequence[str]
+) -> Catalogue:
+    """The catalogue by which a recorded decision was made, as far as the store still has it: by
+    the recorded edition, and the recorded versions of lists and their maps."""
     base = catalogue_of(gateway)
-    edition = recorded.catalogue.partition(" ")[0]
+    edition = catalogue.partition(" ")[0]
     if edition and edition != base.edition:
         base = former_catalogue(await stored_editions(reader), edition, base) or base
     named: list[Named] = []
-    for version in recorded.inputs.lists:
+    for version in lists:
         type, id, _, number = version.split("/")
         stored = await reader.vread(type, id, int(number))
         if stored is None or stored.deleted:

@@ -153,6 +153,11 @@ def render_items(decision: Decision) -> bytes:
     return _items(decision).encode()
 
 
+def render_item(item: ItemOutcome) -> str:
+    """The parameter of one item, as it stands in the record."""
+    return _item(item)
+
+
 def _items(decision: Decision) -> str:
     parameters = [_string("catalogue", decision.catalogue)] if decision.catalogue else []
     parameters += [_string("layer", layer) for layer in decision.layers]

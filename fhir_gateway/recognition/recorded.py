@@ -46,6 +46,14 @@ class Recorded(NamedTuple):
     encounter: str = ""  # a reference to the visit, as it was asked
 
 
+class Brief(NamedTuple):
+    """What is needed to decide again; the rest of a record is read when something differs."""
+
+    inputs: Inputs
+    rule_set: str
+    catalogue: str
+
+
 async def read_decision(reader: Reader, actor: Actor, id: str) -> Recorded:
     """The recorded decision with this logical id.
 
@@ -83,6 +91,40 @@ def recorded_of(stored: Stored) -> Recorded | None:
         texts.get("user", ""),
         resource.get("encounter", {}).get("reference", ""),
     )
+
+
+class _Said(msgspec.Struct):
+    name: str = ""
+    valueString: str = ""
+
+
+class _Contained(msgspec.Struct):
+    parameter: list[_Said] = []
+
+
+class _Guidance(msgspec.Struct):
+    contained: list[_Contained] = []
+    moduleCanonical: str = ""
+
+
+_guidance = msgspec.json.Decoder(_Guidance)
+
+
+def brief_of(stored: Stored) -> Brief | None:
+    """What a GuidanceResponse holds to decide by; None when it holds no decision of ours."""
+    guidance = _guidance.decode(stored.whole())
+    said = guidance.contained[0].parameter if guidance.contained else []
+    texts = {one.name: one.valueString for one in said if one.valueString}
+    if "inputs" not in texts:
+        return None
+    inputs = _inputs.decode(texts["inputs"])
+    return Brief(inputs, guidance.moduleCanonical, texts.get("catalogue", ""))
+
+
+def receiver_of(stored: Stored) -> str:
+    """The institution that asked; "" where a GuidanceResponse holds no decision of ours."""
+    brief = brief_of(stored)
+    return brief.inputs.query.receiver if brief is not None else ""
 
 
 def _parameters(resource: dict[str, Any]) -> list[dict[str, Any]]:
