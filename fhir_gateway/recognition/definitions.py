@@ -142,19 +142,54 @@ ANSWER = Definition(
     gives=(P("answer", "Reference", "The Communication", 1),),
 )
 
+_REPLAYED = (
+    P("agrees", "boolean", "Whether every byte agrees", 1),
+    P("verdict", "code", "agrees, differs, or erased: evidence is no longer in the store", 1),
+    P("decision", "Reference", "The decision", 1),
+    P("rule-set", "canonical", "The rule set it was decided by"),
+    P("difference", "string", "What differs", 0, MANY),
+    P("erased", "string", "Evidence that is no longer in the store", 0, MANY),
+)
+_BY_RULE_SET = (
+    P("rule-set", "canonical", "The rule set; absent where none was in force"),
+    P("decisions", "integer", "How many were decided by it", 1),
+    P("differ", "integer", "How many differ", 1),
+    P("erased", "integer", "How many agree as far as their evidence is there", 1),
+)
+_BY_DIFFERENCE = (
+    P("text", "string", "What differs", 1),
+    P("count", "integer", "In how many decisions", 1),
+    P("decision", "Reference", "Some of them", 0, MANY),
+)
+
 REPLAY = Definition(
     code="replay",
     title="Decide again and compare",
     says=(
         "Decides again from the recorded inputs, at the recorded commit and by the recorded "
-        "version of the rules. Must agree to the byte; every difference is named."
+        "version of the rules. Must agree to the byte; every difference is named, and evidence "
+        "that was erased is no difference. Of one decision, or of a page of them: those named, or "
+        "those of a time, newest first."
     ),
     types=("GuidanceResponse",),
-    levels=("instance",),
+    levels=("type", "instance"),
+    takes=(
+        P("id", "id", "A decision; type level only", 0, MANY),
+        P("since", "dateTime", "Recorded then or later; type level only"),
+        P("until", "dateTime", "Recorded before then; type level only"),
+        P("institution", "id", "Asked for by it; type level only"),
+        P("count", "integer", "Most decisions of the page, at most 500; type level only"),
+        P("after", "string", "What `next` of the page before says; type level only"),
+    ),
     gives=(
-        P("agrees", "boolean", "Whether every byte agrees", 1),
-        P("decision", "Reference", "The decision", 1),
-        P("rule-set", "canonical", "The rule set it was decided by"),
-        P("difference", "string", "What differs", 0, MANY),
+        *(one._replace(low=0) for one in _REPLAYED),
+        P("decisions", "integer", "Type level: how many were decided again"),
+        P("agree", "integer", "Type level: how many agree"),
+        P("differ", "integer", "Type level: how many differ"),
+        P("erased-evidence", "integer", "Type level: how many lack evidence by now"),
+        P("by-rule-set", "", "Type level: counts of one rule set", 0, MANY, parts=_BY_RULE_SET),
+        P("by-difference", "", "Type level: one difference", 0, MANY, parts=_BY_DIFFERENCE),
+        P("result", "", "Type level: one that does not agree", 0, MANY, parts=_REPLAYED),
+        P("next", "string", "Type level: `after` of the next page, absent on the last"),
     ),
 )

@@ -1,4 +1,4 @@
-"""The operations $recognize, $answer and $replay: Parameters in, Parameters out.
+"""The operations $recognize and $answer: Parameters in, Parameters out.
 
 definitions.py says what they take; docs/api/recognize.md shows them.
 """
@@ -19,7 +19,6 @@ from fhir_gateway.recognition.ask import Question, ask
 from fhir_gateway.recognition.model import OrderedItem
 from fhir_gateway.recognition.order import read_contexts, read_orders
 from fhir_gateway.recognition.record import MAX_LINES, Occasion
-from fhir_gateway.recognition.replay import replay_decision
 from fhir_gateway.recognition.subject import Subject, subject_by_identifiers
 from fhir_gateway.recognition.told import told
 from fhir_gateway.recognition.vocabulary import catalogue_of
@@ -204,19 +203,3 @@ def _reason(taken: Taken | None) -> dict[str, str] | None:
     if taken is None:
         return None
     return {"code": taken.value} if taken.element == "valueCode" else dict(taken.value)
-
-
-async def replay(gateway: Gateway, actor: Actor, call: Call) -> Parameters:
-    """GuidanceResponse/[id]/$replay: decides again from what is recorded and compares.
-
-    Raises NotFound for the decision. A difference is an answer, not an error.
-    """
-    replayed = await replay_decision(gateway, actor, call.id)
-    parts: list[dict[str, Any]] = [
-        {"name": "agrees", "valueBoolean": replayed.agrees},
-        {"name": "decision", "valueReference": {"reference": f"GuidanceResponse/{call.id}"}},
-    ]
-    if replayed.rule_set:
-        parts.append({"name": "rule-set", "valueCanonical": replayed.rule_set})
-    parts += [{"name": "difference", "valueString": text} for text in replayed.differences]
-    return {"resourceType": "Parameters", "parameter": parts}

@@ -48,8 +48,9 @@ from fhir_gateway.interactions.terminology_operations import (
 )
 from fhir_gateway.interactions.validate_operation import VALIDATE, validate
 from fhir_gateway.recognition import definitions as recognition
-from fhir_gateway.recognition.operation import answer, recognize, replay
+from fhir_gateway.recognition.operation import answer, recognize
 from fhir_gateway.recognition.register_read import REGISTER, read_register
+from fhir_gateway.recognition.replay_operation import replay
 from fhir_gateway.recognition.rules_in_force import IN_FORCE, LINT, in_force, lint_operation
 from fhir_gateway.rest.exchange import Answer
 from fhir_gateway.rest.handlers_async import export
