@@ -32,6 +32,9 @@ _AUTHENTICATION = (
 )
 
 
+#: The formats of every resource, in and out.
+FORMATS = ("application/fhir+json", "application/fhir+xml")
+
 _COMPARTMENT = "http://hl7.org/fhir/CompartmentDefinition/"
 
 #: Rows of the table that are two interactions.
@@ -71,7 +74,7 @@ def capability_statement(
             "software": {"name": "fhir-gateway", "version": __version__},
             "implementation": {"description": _description(settings), "url": base},
             "fhirVersion": "4.0.1",
-            "format": ["json", "application/fhir+json"],
+            "format": ["json", "xml", *FORMATS],
             **_patch_formats(),
             "rest": [msgspec.Raw(_rest(settings.open_access, tuple(operations)))],
         }
@@ -89,7 +92,7 @@ def _patch_formats() -> dict[str, list[str]]:
     """Media types of patches: FHIRPath Patch is Parameters, in the format of every resource."""
     if not any(row.code == "patch" for row in INTERACTIONS):
         return {}
-    return {"patchFormat": ["application/fhir+json", JSON_PATCH]}
+    return {"patchFormat": [*FORMATS, JSON_PATCH]}
 
 
 def _description(settings: Settings) -> str:

@@ -30,7 +30,7 @@ from fhir_gateway.store.store import Stored
 JSON_PATCH = "application/json-patch+json"
 
 #: What a client is told that sends the one format which is not read.
-XML_PATCH = "XML Patch comes with the XML door; send JSON Patch or FHIRPath Patch"
+XML_PATCH = "XML Patch is not taken; send JSON Patch, or FHIRPath Patch in JSON or XML"
 
 #: What a patch may not touch, with the name of the element.
 _FIXED = ("resourceType", "id")

@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 
 from fhir_gateway.errors import Invalid, Structure, UnsupportedMedia
-from fhir_gateway.rest.negotiation import answer_type
+from fhir_gateway.rest.negotiation import XML_ANSWERS, answer_type
 from fhir_gateway.security.actor import Actor
 
 #: More parameters than any search takes; a form could hold millions.
@@ -45,8 +45,10 @@ class Exchange:
     pairs: list[tuple[str, str]] = field(default_factory=list)
     actor: Actor = NOBODY
     content_type: str = "application/fhir+json; charset=utf-8"
+    xml: bool = False
     pretty: bool = False
     format: str | None = None
+    sent: bytes = b""  # a body that came as XML
     allow: str = ""
     path: str = ""  # the template of the path, then what the path names
     type: str = ""
@@ -60,6 +62,8 @@ class Exchange:
     def negotiate(self) -> None:
         """Settles the media type of the answer. Raises NotAcceptable."""
         self.content_type = answer_type(self.headers.get("accept"), self.format)
+        if self.content_type in XML_ANSWERS:
+            self.xml = self.scope["xml"] = True
 
     def steer(self, pairs: list[tuple[str, str]]) -> None:
         """Takes the parameters that steer the answer out of the pairs, keeps the rest."""
@@ -135,11 +139,12 @@ async def read_body(exchange: Exchange) -> bytes:
 async def send_answer(send: Any, exchange: Exchange, answer: Answer) -> None:
     """Sends the answer. HEAD gets the headers of GET without its body."""
     body = answer.body
-    if exchange.pretty and body:
+    if exchange.pretty and body and not exchange.xml:
         body = msgspec.json.format(body, indent=2)
     headers = [
         (b"cache-control", b"no-store"),
         (b"x-content-type-options", b"nosniff"),
+        (b"vary", b"accept"),
         *answer.headers,
     ]
     if body or answer.status not in (204, 304):

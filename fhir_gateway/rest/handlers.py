@@ -19,14 +19,14 @@ from fhir_gateway.interactions.terminology import terminology
 from fhir_gateway.interactions.terminology_capabilities import terminology_capabilities
 from fhir_gateway.interactions.transaction import transaction
 from fhir_gateway.interactions.update import update, update_conditional
-from fhir_gateway.rest.exchange import Answer, Exchange, read_body
+from fhir_gateway.rest.exchange import Answer, Exchange
+from fhir_gateway.rest.formats import resource_body
 from fhir_gateway.rest.handlers_async import HANDLERS as ASYNC
 from fhir_gateway.rest.handlers_history import HANDLERS as HISTORY
 from fhir_gateway.rest.handlers_operations import operate
 from fhir_gateway.rest.handlers_patch import HANDLERS as PATCHES
 from fhir_gateway.rest.handlers_search import HANDLERS as SEARCHES
 from fhir_gateway.rest.negotiation import (
-    check_body_type,
     check_conditions,
     is_current,
     prefer,
@@ -102,7 +102,7 @@ async def create_one(gateway: Gateway, exchange: Exchange) -> Answer:
         gateway,
         exchange.actor,
         type=exchange.type,
-        body=await _resource_body(exchange),
+        body=await resource_body(exchange),
         if_none_exist=condition,
         base=exchange.base,
     )
@@ -118,7 +118,7 @@ async def update_one(gateway: Gateway, exchange: Exchange) -> Answer:
         exchange.actor,
         type=exchange.type,
         id=exchange.id,
-        body=await _resource_body(exchange),
+        body=await resource_body(exchange),
         if_match=version_in(exchange.headers.get("if-match")),
         absent=_absent(exchange),
         base=exchange.base,
@@ -134,7 +134,7 @@ async def update_by_condition(gateway: Gateway, exchange: Exchange) -> Answer:
         exchange.actor,
         type=exchange.type,
         pairs=exchange.pairs,
-        body=await _resource_body(exchange),
+        body=await resource_body(exchange),
         if_match=version_in(exchange.headers.get("if-match")),
         absent=_absent(exchange),
         base=exchange.base,
@@ -153,7 +153,7 @@ def _absent(exchange: Exchange) -> bool:
 async def take_bundle(gateway: Gateway, exchange: Exchange) -> Answer:
     """POST to the base: a transaction or a batch, as Bundle.type says."""
     exchange.refuse_parameters()
-    body = await _resource_body(exchange)
+    body = await resource_body(exchange)
     wanted = prefer(exchange.headers.get("prefer"), default="minimal")
     envelope = read_bundle(body)
     if envelope.type == "batch":
@@ -175,11 +175,6 @@ async def take_bundle(gateway: Gateway, exchange: Exchange) -> Answer:
     result = await transaction(gateway, exchange.actor, envelope.entries, base=exchange.base)
     answers = [answer_of(one, returns=wanted.returns) for one in result.results]
     return Answer(200, bundle.response("transaction-response", answers))
-
-
-async def _resource_body(exchange: Exchange) -> bytes:
-    check_body_type(exchange.headers.get("content-type"))
-    return await read_body(exchange)
 
 
 #: By (method, path) of the table of interactions; {type}/$ and the like are operations.

@@ -17,8 +17,9 @@ from fhir_gateway.interactions.audit import audited
 from fhir_gateway.interactions.etag import version_in
 from fhir_gateway.interactions.given import Given, take, take_query
 from fhir_gateway.interactions.operation_definitions import Call, Definition
-from fhir_gateway.rest.exchange import Answer, Exchange, read_body
-from fhir_gateway.rest.negotiation import check_body_type, prefer
+from fhir_gateway.rest.exchange import Answer, Exchange
+from fhir_gateway.rest.formats import parameters_body
+from fhir_gateway.rest.negotiation import prefer
 from fhir_gateway.rest.operations import Answerable, Operation, find
 from fhir_gateway.security.actor import Actor
 
@@ -30,9 +31,7 @@ async def operate(gateway: Gateway, exchange: Exchange) -> Answer:
     if exchange.method not in methods:
         exchange.allow = ", ".join(methods)
         raise MethodNotAllowed(f"This operation is called by {' or '.join(methods)}", rule="method")
-    body = await read_body(exchange) if exchange.method == "POST" else b""
-    if body:
-        check_body_type(exchange.headers.get("content-type"))
+    body = await parameters_body(exchange) if exchange.method == "POST" else b""
     header = exchange.headers.get("prefer")
     call = Call(
         name=exchange.operation,

@@ -17,11 +17,11 @@ from fhir_gateway.interactions.patch import (
     patch_conditional,
 )
 from fhir_gateway.rest.exchange import Answer, Exchange, read_body
+from fhir_gateway.rest.formats import resource_body
 from fhir_gateway.rest.negotiation import (
-    check_body_type,
     check_conditions,
     is_json_patch,
-    is_xml,
+    is_xml_patch,
     prefer,
 )
 from fhir_gateway.rest.written import etag, written
@@ -30,13 +30,14 @@ from fhir_gateway.rest.written import etag, written
 async def patch_one(gateway: Gateway, exchange: Exchange) -> Answer:
     """PATCH Type/id"""
     exchange.refuse_parameters()
+    format, body = await _asked(exchange)
     outcome = await patch(
         gateway,
         exchange.actor,
         type=exchange.type,
         id=exchange.id,
-        format=_format(exchange),
-        body=await read_body(exchange),
+        format=format,
+        body=body,
         if_match=version_in(exchange.headers.get("if-match")),
         base=exchange.base,
     )
@@ -45,29 +46,29 @@ async def patch_one(gateway: Gateway, exchange: Exchange) -> Answer:
 
 async def patch_by_condition(gateway: Gateway, exchange: Exchange) -> Answer:
     """PATCH Type?…"""
+    format, body = await _asked(exchange)
     outcome = await patch_conditional(
         gateway,
         exchange.actor,
         type=exchange.type,
         pairs=exchange.pairs,
-        format=_format(exchange),
-        body=await read_body(exchange),
+        format=format,
+        body=body,
         if_match=version_in(exchange.headers.get("if-match")),
         base=exchange.base,
     )
     return written(exchange, outcome)
 
 
-def _format(exchange: Exchange) -> Format:
-    """How to read the body, by its media type. Raises UnsupportedMedia."""
+async def _asked(exchange: Exchange) -> tuple[Format, bytes]:
+    """How to read the body, by its media type, and the body. Raises UnsupportedMedia."""
     check_conditions(exchange.headers, "PATCH")
     media = exchange.headers.get("content-type")
     if is_json_patch(media):
-        return json_patch
-    if is_xml(media):
+        return json_patch, await read_body(exchange)
+    if is_xml_patch(media):
         raise UnsupportedMedia(XML_PATCH, rule="content-type")
-    check_body_type(media)
-    return fhirpath_patch
+    return fhirpath_patch, await resource_body(exchange)
 
 
 async def delete_one(gateway: Gateway, exchange: Exchange) -> Answer:

@@ -15,9 +15,10 @@ from typing import NamedTuple
 from fhir_gateway.errors import Invalid, NotAcceptable, UnsupportedMedia
 
 FHIR_JSON = "application/fhir+json"
+FHIR_XML = "application/fhir+xml"
 
-#: Media types of JSON as clients spell them; the value is how the answer calls itself.
-_JSON = {
+#: Media types as clients spell them; the value is how the answer calls itself.
+_FORMATS = {
     "application/fhir+json": FHIR_JSON,
     "application/fhir json": FHIR_JSON,  # a plus sign that was not escaped in a query
     "application/json": "application/json",
@@ -26,18 +27,28 @@ _JSON = {
     "text/json": "text/json",
     "*/*": FHIR_JSON,
     "json": FHIR_JSON,
+    "application/fhir+xml": FHIR_XML,
+    "application/fhir xml": FHIR_XML,
+    "application/xml": "application/xml",
+    "application/xml+fhir": FHIR_XML,
+    "text/xml": "text/xml",
+    "xml": FHIR_XML,
 }
-_SERVED = (FHIR_JSON, "application/json")
-_READABLE = frozenset(name for name in _JSON if name.count("/") == 1 and "*" not in name)
+_SERVED = (FHIR_JSON, "application/json", FHIR_XML, "application/xml")
+_READABLE = frozenset(name for name in _FORMATS if name.count("/") == 1 and "*" not in name)
+#: Content-Types of answers in XML.
+XML_ANSWERS = frozenset(
+    f"{served}; charset=utf-8" for served in _FORMATS.values() if served.endswith("xml")
+)
 _FORM = "application/x-www-form-urlencoded"
 _VERSIONS = ("4.0", "4.0.1")
 
 
 @lru_cache(maxsize=512)
 def answer_type(accept: str | None, format: str | None = None) -> str:
-    """The Content-Type of the answer: the spelling of JSON that the client likes best.
+    """The Content-Type of the answer: the spelling of JSON or XML that the client likes best.
 
-    Raises NotAcceptable when JSON is not wanted.
+    Of those it likes alike the first holds. Raises NotAcceptable when it wants neither.
     """
     if format is not None:
         wanted = [format]
@@ -52,19 +63,22 @@ def answer_type(accept: str | None, format: str | None = None) -> str:
             weights.setdefault(name, _weight(parameters))
     chosen, best = "", 0.0
     for name, weight in weights.items():
-        served = _JSON.get(name)
+        served = _FORMATS.get(name)
         if served and "*" in name:  # what is excluded by name is not meant by a wildcard
             served = next((one for one in _SERVED if weights.get(one, 1.0)), None)
         if served and weight > best:
             chosen, best = served, weight
     if not chosen:
-        raise NotAcceptable("Answers are application/fhir+json, FHIR version 4.0", rule="accept")
+        raise NotAcceptable(
+            f"Answers are {FHIR_JSON} or {FHIR_XML}, FHIR version 4.0", rule="accept"
+        )
     return f"{chosen}; charset=utf-8"
 
 
 @lru_cache(maxsize=512)
-def check_body_type(content_type: str | None) -> None:
-    """Raises UnsupportedMedia for a body that is not FHIR JSON in UTF-8."""
+def check_body_type(content_type: str | None) -> bool:
+    """True for FHIR XML, False for FHIR JSON. Raises UnsupportedMedia for any other body, and for
+    one that is not UTF-8."""
     name, parameters = _media_type(content_type or "")
     if (
         name not in _READABLE
@@ -72,8 +86,9 @@ def check_body_type(content_type: str | None) -> None:
         or parameters.get("fhirversion", "4.0") not in _VERSIONS
     ):
         raise UnsupportedMedia(
-            "Send application/fhir+json in UTF-8, FHIR version 4.0", rule="content-type"
+            f"Send {FHIR_JSON} or {FHIR_XML} in UTF-8, FHIR version 4.0", rule="content-type"
         )
+    return "xml" in name
 
 
 def is_json_patch(content_type: str | None) -> bool:
@@ -86,9 +101,10 @@ def is_json_patch(content_type: str | None) -> bool:
     return True
 
 
-def is_xml(content_type: str | None) -> bool:
-    """True for XML of any kind."""
-    return "xml" in _media_type(content_type or "")[0]
+def is_xml_patch(content_type: str | None) -> bool:
+    """True for XML that is no resource, such as XML Patch."""
+    name = _media_type(content_type or "")[0]
+    return "xml" in name and name not in _READABLE
 
 
 def check_form(content_type: str | None) -> None:

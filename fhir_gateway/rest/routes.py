@@ -23,6 +23,7 @@ from fhir_gateway.rest.exchange import (
     query_pairs,
     send_answer,
 )
+from fhir_gateway.rest.formats import in_format, in_xml, settle
 from fhir_gateway.rest.handlers import HANDLERS, Handler
 from fhir_gateway.rest.handlers_async import OWN_MEDIA, is_for_later, later
 from fhir_gateway.rest.operations import METHODS, OPERATIONS
@@ -62,7 +63,12 @@ def fhir_door(gateway: Gateway) -> Callable[[Scope, Receive, Send], Awaitable[No
         try:
             answer = await _answer(gateway, exchange)
         except GatewayError as error:
+            settle(exchange, error)
             answer = refusal(error, allow=exchange.allow)
+        if exchange.format is not None:
+            answer = in_format(exchange.format, answer)
+        if exchange.xml:
+            answer = await in_xml(exchange, answer)
         origin = exchange.headers.get("origin")
         if origin is not None:
             answer = _shared(gateway, exchange, answer, origin)

@@ -19,6 +19,7 @@ from typing import Any
 
 from fhir_gateway.errors import GatewayError, TooLong
 from fhir_gateway.fhir.outcome import operation_outcome
+from fhir_gateway.fhir.xml_write import xml_of
 from fhir_gateway.interactions.audit import ORIGIN, Origin
 from fhir_gateway.rest.errors import fault, refusal
 from fhir_gateway.rest.exchange import Answer, Scope
@@ -56,10 +57,10 @@ class Trace:
         try:
             await self.app(scope, self._limited(scope, receive), reply.send)
         except GatewayError as error:
-            await reply.refuse(refusal(error))
+            await reply.refuse(refusal(error), xml=_in_xml(scope))
         except Exception as error:
             _log_fault(request_id, error)
-            await reply.refuse(Answer(500, operation_outcome((fault(),))))
+            await reply.refuse(Answer(500, operation_outcome((fault(),))), xml=_in_xml(scope))
         seconds = perf_counter() - started
         route = _route(scope)
         self.metrics.request(scope["method"], route, reply.status, seconds)
@@ -99,20 +100,21 @@ class _Reply:
             self.size += len(message.get("body", b""))
         await self._send(message)
 
-    async def refuse(self, answer: Answer) -> None:
+    async def refuse(self, answer: Answer, *, xml: bool) -> None:
         """Answers for a door that raised; one that began to answer can only be cut off."""
         if self.status:
             return
+        body = xml_of(answer.body) if xml else answer.body
         headers = [
             *answer.headers,
-            (b"content-type", b"application/fhir+json; charset=utf-8"),
-            (b"content-length", b"%d" % len(answer.body)),
+            (b"content-type", b"application/fhir+%b; charset=utf-8" % (b"xml" if xml else b"json")),
+            (b"content-length", b"%d" % len(body)),
             (b"cache-control", b"no-store"),
         ]
         await self.send(
             {"type": "http.response.start", "status": answer.status, "headers": headers}
         )
-        await self.send({"type": "http.response.body", "body": answer.body})
+        await self.send({"type": "http.response.body", "body": body})
 
 
 def _refusing(limit: int) -> Receive:
@@ -132,6 +134,11 @@ def _request_id(scope: Scope) -> str:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return str(value.decode())
     return os.urandom(12).hex()
+
+
+def _in_xml(scope: Scope) -> bool:
+    """True when the FHIR door has settled that the answer is XML."""
+    return scope.get("xml") is True
 
 
 def _route(scope: Scope) -> str:

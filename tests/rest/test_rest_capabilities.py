@@ -69,7 +69,11 @@ def test_the_system_offers_what_stands_in_the_table(statement):
     (rest,) = statement["rest"]
     codes = {row.code for row in INTERACTIONS if row.level == "system"} | {"batch"}
     assert {one["code"] for one in rest["interaction"]} == codes
-    assert statement["patchFormat"] == ["application/fhir+json", "application/json-patch+json"]
+    assert statement["patchFormat"] == [
+        "application/fhir+json",
+        "application/fhir+xml",
+        "application/json-patch+json",
+    ]
     assert f"{rest['compartment'][0]}".startswith("http://hl7.org/fhir/CompartmentDefinition/")
 
 

@@ -10,6 +10,7 @@ from rest_samples import patient
 from fhir_gateway.rest.negotiation import prefer
 
 FHIR, JSON = "application/fhir+json; charset=utf-8", "application/json; charset=utf-8"
+FHIR_XML, XML = "application/fhir+xml; charset=utf-8", "application/xml; charset=utf-8"
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +26,19 @@ def path(client):
         ("application/json+fhir", FHIR),
         ("text/json", "text/json; charset=utf-8"),
         ("*/*", FHIR),
-        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", FHIR),
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", XML),
         ("application/fhir+json; fhirVersion=4.0", FHIR),
         ("APPLICATION/FHIR+JSON;charset=utf-8", FHIR),
-        ("application/fhir+xml, application/fhir+json;q=0.1", FHIR),
-        ("application/fhir+xml", None),
+        ("application/fhir+xml, application/fhir+json;q=0.1", FHIR_XML),
+        ("application/fhir+xml;q=0.1, application/fhir+json", FHIR),
+        ("application/fhir+xml, application/fhir+json", FHIR_XML),
+        ("application/fhir+json, application/fhir+xml", FHIR),
+        ("application/fhir+xml", FHIR_XML),
+        ("application/xml+fhir", FHIR_XML),
+        ("application/xml", XML),
+        ("text/xml", "text/xml; charset=utf-8"),
+        ("application/fhir+xml;q=0", None),
+        ("application/fhir+xml; fhirVersion=5.0", None),
         ("application/fhir+json; fhirVersion=5.0", None),
         ("application/fhir+json;q=0", None),
         ("application/fhir+json;q=0.000", None),
@@ -37,7 +46,12 @@ def path(client):
         ("application/json;q=0.1, application/fhir+json", FHIR),
         ("application/json;q=0.5, */*;q=0.6", FHIR),
         ("application/fhir+json;q=0, */*", JSON),
-        ("application/fhir+json;q=0, application/json;q=0, */*", None),
+        ("application/fhir+json;q=0, application/json;q=0, */*", FHIR_XML),
+        (
+            "application/fhir+json;q=0, application/json;q=0, application/fhir+xml;q=0, "
+            "application/xml;q=0, */*",
+            None,
+        ),
         ("application/fhir+json;q=nonsense", FHIR),
         ("application/fhir+json; fhirVersion=3.0, application/json", JSON),
         ("text/turtle", None),
@@ -59,9 +73,12 @@ def test_accept(client, path, accept, served):
         ("application/fhir+json", 200),
         ("application/json%3BfhirVersion=4.0", 200),
         ("json%3BfhirVersion=5.0", 406),
-        ("application/fhir%2Bxml", 406),
+        ("application/fhir%2Bxml", 200),
+        ("application/fhir+xml", 200),
+        ("text/xml", 200),
+        ("xml", 200),
+        ("xml%3BfhirVersion=5.0", 406),
         ("", 406),
-        ("xml", 406),
         ("ttl", 406),
         ("nonsense", 406),
     ],
@@ -69,9 +86,11 @@ def test_accept(client, path, accept, served):
 def test_format_wins_over_accept(client, path, format, status):
     answer = client.get(
         f"{path}?_format={format}",
-        headers={"accept": "application/fhir+xml" if status == 200 else "application/fhir+json"},
+        headers={"accept": "text/turtle" if status == 200 else "application/fhir+json"},
     )
     assert answer.status_code == status
+    if status == 200:
+        assert ("xml" in answer.headers["content-type"]) == ("xml" in format)
 
 
 def test_pretty_changes_nothing_but_the_layout(client, path):
@@ -122,7 +141,9 @@ def test_a_search_and_a_history_answer_head_like_get(client, path, method):
         ("application/fhir+json; fhirVersion=4.0", 201),
         ("application/fhir+json; fhirVersion=3.0", 415),
         ("application/fhir+json; charset=gb18030", 415),
-        ("application/fhir+xml", 415),
+        ("application/fhir+xml; charset=gb18030", 415),
+        ("application/fhir+xml; fhirVersion=3.0", 415),
+        ("application/xhtml+xml", 415),
         ("application/x-www-form-urlencoded", 415),
         ("text/plain", 415),
         ("*/*", 415),

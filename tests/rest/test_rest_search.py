@@ -30,9 +30,13 @@ def test_patient_code_and_date_find_the_results(client, person):
     assert one["fullUrl"] == f"http://127.0.0.1/fhir/Observation/{one['resource']['id']}"
 
 
-def test_an_empty_result_is_200_without_entries(client, person):
+def test_an_empty_result_is_200_without_matches(client, person):
     answer = client.get("/fhir/Observation", params={"patient": person["id"], "code": "nothing"})
     assert answer.status_code == 200
+    assert answer.json()["total"] == 0
+    (entry,) = answer.json()["entry"]
+    assert entry["search"] == {"mode": "outcome"}  # names the sources that were looked through
+    answer = client.get("/fhir/Observation", params={"patient": "nobody", "code": "nothing"})
     assert "entry" not in answer.json()
 
 
@@ -40,7 +44,7 @@ def test_the_self_link_says_what_was_applied(client, person):
     answer = client.get(f"/fhir/Observation?patient={person['id']}&_count=2&_format=json")
     assert answer.json()["link"][0] == {
         "relation": "self",
-        "url": f"http://127.0.0.1/fhir/Observation?patient={person['id']}&_count=2",
+        "url": f"http://127.0.0.1/fhir/Observation?patient={person['id']}&_count=2&_format=json",
     }
 
 
@@ -101,6 +105,8 @@ def test_post_search_takes_nothing_but_a_form(client, content, type):
 
 def test_post_search_honours_format_in_the_form(client):
     answer = client.request("POST", "/fhir/Patient/_search", data={"_format": "xml"})
+    assert (answer.status_code, answer.text[:5]) == (200, "<?xml")
+    answer = client.request("POST", "/fhir/Patient/_search", data={"_format": "ttl"})
     assert answer.status_code == 406
 
 
