@@ -110,6 +110,7 @@ async def disclose_search(
     *,
     asked: str,
     bound: Sequence[str] = (),
+    named: Sequence[str] = (),
     matches: Sequence[Stored],
     included: Sequence[Stored] = (),
     interaction: str = "search-type",
@@ -117,16 +118,18 @@ async def disclose_search(
     """Audits the answer to a search: one event for each person, one when there is none.
 
     `asked` is the address with its parameters, `bound` the Patients that the search was bound to:
-    they are named also when nothing was found.
+    they are named also when nothing was found. `named` are Patients that the answer names besides.
     """
     if not gateway.audit:
         return
     call, query = call_of(gateway, actor), masked(asked, gateway.store.index_key)
     count = len(matches) + len(included)
     shown = included if bound else [*matches, *included]
-    people: dict[tuple[int, str | None], None] = {(0, patient): None for patient in bound}
+    people: dict[tuple[int, str | None], None] = {
+        (0, patient): None for patient in (*bound, *named)
+    }
     for home, patient in await people_of(gateway, shown):
-        if patient not in bound:
+        if (0, patient) not in people:
             people[home, patient] = None
     entries = []
     for home, patient in people or {(0, None): None}:

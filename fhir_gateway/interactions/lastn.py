@@ -19,13 +19,15 @@ from fhir_gateway.fhir.datatypes import date_range
 from fhir_gateway.interactions.audit import disclose_search
 from fhir_gateway.interactions.operation_definitions import Call, Definition
 from fhir_gateway.interactions.operation_definitions import Parameter as P
+from fhir_gateway.interactions.people import people_of
+from fhir_gateway.interactions.search_answer import ids_of, of_persons, said_of
 from fhir_gateway.interactions.search_codes import codes_for
 from fhir_gateway.search.context import INT64_MAX, INT64_MIN
 from fhir_gateway.search.page import self_link
 from fhir_gateway.search.plan import SearchPlan
 from fhir_gateway.search.planner import plan_search
 from fhir_gateway.search.registry import searchables
-from fhir_gateway.search.results import RESULTS
+from fhir_gateway.search.results import PERSON, RESULTS
 from fhir_gateway.security.actor import Actor
 from fhir_gateway.store.store import Stored
 
@@ -35,7 +37,8 @@ LASTN = Definition(
     says=(
         "The newest observations of one subject, grouped by code. Takes the search parameters of "
         "Observation: patient or subject, and category or one that contains a code, are required; "
-        "what shapes a result (_sort, _count, _include …) is refused."
+        "what shapes a result (_sort, _count, _include …) is refused. A Patient stands for all "
+        "records of the person unless _person=false."
     ),
     types=("Observation",),
     levels=("type",),
@@ -159,6 +162,9 @@ async def lastn(gateway: Gateway, actor: Actor, call: Call) -> bytes:
         naming=gateway.extractor.naming,
     )
     _check(plan.applied)  # lenient handling may have dropped one
+    async with gateway.store.snapshot(actor.access) as reader:
+        people = await people_of(reader, plan.people)
+    plan = of_persons(plan, people)
     seen = _Seen(gateway.settings.zone)
     await _look_through(gateway, actor, plan, seen)
     maximum = call.value("max")
@@ -171,17 +177,26 @@ async def lastn(gateway: Gateway, actor: Actor, call: Call) -> bytes:
         )
     asked = [("max", str(maximum)), *plan.applied] if maximum else list(plan.applied)
     link = self_link("", SearchPlan("Observation/$lastn", applied=tuple(asked))).removeprefix("/")
+    async with gateway.store.snapshot(actor.access) as reader:
+        said = await said_of(gateway, reader, actor, plan, people, newest)
     await disclose_search(
-        gateway, actor, asked=link, bound=plan.patients, matches=newest, interaction="operation"
+        gateway,
+        actor,
+        asked=link,
+        bound=plan.patients,
+        named=ids_of(people) if said else (),
+        matches=newest,
+        interaction="operation",
     )
     hits = [bundle.Hit(f"{call.base}/{one.type}/{one.id}", one.whole()) for one in newest]
-    return bundle.searchset(hits, links=[("self", f"{call.base}/{link}")], total=len(hits))
+    links = [("self", f"{call.base}/{link}")]
+    return bundle.searchset([*hits, *said], links=links, total=len(hits))
 
 
 def _check(pairs: Iterable[tuple[str, str]]) -> None:
     bases = {name.partition(":")[0].partition(".")[0] for name, _ in pairs}
     for base in sorted(bases):
-        if base in RESULTS:
+        if base in RESULTS and base != PERSON:
             raise NotSupported(
                 f"$lastn has an order and a size of its own; leave {base} out",
                 expression=base,

@@ -18,13 +18,16 @@ from fhir_gateway.fhir.outcome import operation_outcome
 from fhir_gateway.fhir.wire import render
 from fhir_gateway.interactions.audit import disclose_search
 from fhir_gateway.interactions.domains import Asked, not_met, only_domains, unknown_domains
+from fhir_gateway.interactions.people import People, people_of
+from fhir_gateway.interactions.people_told import outcome_of
 from fhir_gateway.interactions.shape import Shape, cut
 from fhir_gateway.search.page import next_link, resume, self_link
+from fhir_gateway.search.persons import widened
 from fhir_gateway.search.plan import SearchPlan
 from fhir_gateway.search.results import CURSOR
 from fhir_gateway.security.actor import Actor
 from fhir_gateway.store.search_explain import parameters
-from fhir_gateway.store.store import Page, Stored
+from fhir_gateway.store.store import Page, Reader, Stored
 
 
 async def answer(
@@ -43,9 +46,11 @@ async def answer(
     a page link of another search or caller, TooCostly when it would visit too many rows.
     """
     secret, caller = gateway.store.index_key, actor.institution or actor.name
-    plan = resume(plan, secret=secret, caller=caller)
     async with gateway.store.snapshot(actor.access) as reader:
+        people = await people_of(reader, plan.people)
+        plan = resume(of_persons(plan, people), secret=secret, caller=caller)
         page = await reader.search(plan)
+        said = await said_of(gateway, reader, actor, plan, people, page.matches)
     if domains is not None:
         naming = gateway.extractor.naming
         shown = [only_domains(one, domains.systems, naming) for one in page.matches]
@@ -56,6 +61,7 @@ async def answer(
         actor,
         asked=asked or applied[len(base) + 1 :],
         bound=plan.patients,
+        named=ids_of(people) if said else (),
         matches=page.matches,
         included=page.included,
     )
@@ -67,11 +73,43 @@ async def answer(
         unknown = not_met(domains.unknown, page.matches, gateway.extractor.naming)
         if unknown:
             entries.append(bundle.Hit("", unknown_domains(unknown), "outcome"))
+    entries += said
     return bundle.searchset(
         entries,
         links=links(base, plan, applied, following),
         total=total_of(plan, page),
     )
+
+
+def of_persons(plan: SearchPlan, people: Iterable[People]) -> SearchPlan:
+    """The plan with all records of the persons that it means."""
+    return widened(plan, {one.asked: one.ids for one in people}) if plan.people else plan
+
+
+def ids_of(people: Iterable[People]) -> tuple[str, ...]:
+    """The logical ids of all records of some persons, each once."""
+    return tuple(dict.fromkeys(id for one in people for id in one.ids))
+
+
+async def said_of(
+    gateway: Gateway,
+    reader: Reader,
+    actor: Actor,
+    plan: SearchPlan,
+    people: Sequence[People],
+    matches: Sequence[Stored],
+) -> list[bundle.Hit]:
+    """The entry that names the records and sources of an answer about persons.
+
+    It stands on the first page, where a person has several records or is not sure, and where
+    nothing was found: that nothing is known here must not read as "there is nothing".
+    """
+    if not people or plan.after is not None or plan.only_count or plan.explain:
+        return []
+    known = [one for one in people if one.records]
+    if not known or (matches and all(one.is_plain for one in known)):
+        return []
+    return [bundle.Hit("", await outcome_of(gateway, reader, actor.access, known), "outcome")]
 
 
 def _explained(page: Page) -> list[bundle.Hit]:

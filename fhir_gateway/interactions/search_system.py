@@ -19,7 +19,8 @@ from fhir_gateway.errors import GatewayError, Invalid, NotSupported
 from fhir_gateway.fhir import bundle
 from fhir_gateway.fhir.definitions import definitions
 from fhir_gateway.interactions.audit import audited, disclose_search
-from fhir_gateway.interactions.search_answer import hits, links
+from fhir_gateway.interactions.people import people_of
+from fhir_gateway.interactions.search_answer import hits, ids_of, links, of_persons, said_of
 from fhir_gateway.interactions.search_codes import codes_for
 from fhir_gateway.interactions.types import check_type, interactions_of
 from fhir_gateway.search.compartment import member_types, plan_compartment
@@ -196,9 +197,14 @@ async def _answer(
     gateway: Gateway, actor: Actor, plans: Sequence[SearchPlan], base: str, asked: str
 ) -> bytes:
     secret, caller = gateway.store.index_key, actor.institution or actor.name
-    first, after = _place(plans, secret=secret, caller=caller)
     async with gateway.store.snapshot(actor.access) as reader:
+        people = await people_of(reader, dict.fromkeys(id for one in plans for id in one.people))
+        plans = [of_persons(one, people) for one in plans]
+        first, after = _place(plans, secret=secret, caller=caller)
         found = await _page(reader, plans, first, after)
+        said: list[bundle.Hit] = []
+        if plans[0].cursor is None:
+            said = await said_of(gateway, reader, actor, plans[0], people, found.matches)
     # the address of the search: no type, or * in a compartment
     whole = msgspec.structs.replace(plans[0], type="*" if plans[0].compartment else "")
     applied, following = self_link(base, whole), None
@@ -214,12 +220,13 @@ async def _answer(
         actor,
         asked=asked or applied[len(base) + 1 :],
         bound=tuple(dict.fromkeys(id for plan in plans for id in plan.patients)),
+        named=ids_of(people) if said else (),
         matches=found.matches,
         included=found.included,
         interaction="search-system",
     )
     return bundle.searchset(
-        hits(whole, found.matches, found.included, base),
+        hits(whole, found.matches, found.included, base) + said,
         links=links(base, whole, applied, following),
         total=found.total,
     )

@@ -19,6 +19,7 @@ from fhir_gateway.fhir.definitions import definitions
 from fhir_gateway.fhir.keys import key64
 from fhir_gateway.search.context import Codes, Context
 from fhir_gateway.search.draft import Draft
+from fhir_gateway.search.meaning import OF_RECORDS
 from fhir_gateway.search.plan import AnyOf, Condition, Ids, Ref, SearchPlan
 from fhir_gateway.search.planner import check, fill
 from fhir_gateway.search.registry import Searchable, searchables
@@ -68,6 +69,8 @@ def plan_compartment(  # noqa: PLR0913 - the owner, and all that plan_search tak
     check(type, pairs)
     draft = Draft(type, Context(secret, base_url, zone, codes, naming), page_limit)
     draft.compartment = (compartment, id)
+    if compartment == "Patient" and type not in OF_RECORDS:
+        draft.people.append(id)
     _bind(draft, compartment, id, type)
     fill(draft, pairs, lenient=lenient)
     return draft.plan()

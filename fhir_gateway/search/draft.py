@@ -30,7 +30,7 @@ class Draft:
     __slots__ = (
         "applied", "by_patient", "compartment", "conditions", "context", "count", "cursor",
         "dropped", "elements", "explain", "follows", "given", "home", "includes", "only_count",
-        "page_limit", "patients", "rest", "sort", "summary", "total", "type",
+        "page_limit", "patients", "people", "persons", "rest", "sort", "summary", "total", "type",
     )  # fmt: skip
 
     def __init__(self, type: str, context: Context, page_limit: int) -> None:
@@ -51,6 +51,8 @@ class Draft:
         self.elements: tuple[str, ...] = ()
         self.summary: Literal["", "true", "text", "data", "count", "false"] = ""
         self.compartment: tuple[str, str] | None = None
+        self.people: list[str] = []
+        self.persons = True  # _person
 
     @property
     def bound(self) -> bool:
@@ -89,6 +91,7 @@ class Draft:
             compartment=self.compartment,
             dropped=tuple(self.dropped),
             meant=_digest(conditions) if self.context.codes is not None else b"",
+            people=tuple(dict.fromkeys(self.people)) if self.persons else (),
         )
 
     def _check(self) -> None:

@@ -32,12 +32,20 @@ class Meaning(NamedTuple):
     """What one search parameter says: all of the conditions hold.
 
     `named` is what a reference that binds names; the rank orders the conditions of a plan.
+    `people` are the Patients that patient or subject names, by whom persons are meant.
     """
 
     conditions: tuple[Condition, ...]
     rank: int
     searchable: Searchable | None = None
     named: reference.Named | None = None
+    people: tuple[str, ...] = ()
+
+
+#: The parameters that mean a person by any of the Patients that are theirs, and where they do not:
+#: the audit log has an event for every record that something was told of.
+_OF_PERSONS = frozenset({"patient", "subject"})
+OF_RECORDS = frozenset({"AuditEvent"})
 
 
 def plain(type: str, name: str, text: str, context: Context) -> Meaning:
@@ -49,7 +57,10 @@ def plain(type: str, name: str, text: str, context: Context) -> Meaning:
     if make is not None:
         return Meaning(_united(searchable, make, parameter, context), searchable.rank)
     named = reference.named(searchable, parameter, context)
-    return of_reference(searchable, named)
+    meaning = of_reference(searchable, named)
+    if searchable.code not in _OF_PERSONS or type in OF_RECORDS:
+        return meaning
+    return meaning._replace(people=tuple(id for type, id in named.local if type == "Patient"))
 
 
 def of_reference(searchable: Searchable, named: reference.Named) -> Meaning:

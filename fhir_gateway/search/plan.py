@@ -187,8 +187,11 @@ class SearchPlan(msgspec.Struct, frozen=True):
 
     `compartment` is the (type, id) in whose compartment the search runs, `explain` asks for the
     plan and its cost beside the answer; `summary` and `elements` shape the resources of the answer.
-    `meant` is a digest of the conditions of a search that asks what codes mean, which may change
-    from one page to the next.
+    `meant` is a digest of what may change from one page to the next: the conditions of a search
+    that asks what codes mean, and the records of a person who has several.
+    `people` are the logical ids of Patients by whom whole persons are meant: those that `patient`
+    or `subject` or a Patient's compartment names. Whoever answers a caller widens them to all
+    records of these persons (`widened`); a plan that is run as it is means these records alone.
     """
 
     type: str
@@ -213,3 +216,4 @@ class SearchPlan(msgspec.Struct, frozen=True):
     compartment: tuple[str, str] | None = None
     dropped: tuple[str, ...] = ()
     meant: bytes = b""
+    people: tuple[str, ...] = ()

@@ -87,6 +87,7 @@ def _apply(draft: Draft, name: str, text: str, context: Context) -> str:
     remembered = len(text) < _CACHED_LENGTH and context.codes is None
     understand = chains.understood if remembered else chains.understand
     meaning = understand(draft.type, name, text, context)
+    draft.people.extend(meaning.people)
     if meaning.searchable is None or meaning.named is None or draft.bound:
         draft.conditions.extend((meaning.rank, one) for one in meaning.conditions)
     else:

@@ -15,6 +15,9 @@ from fhir_gateway.search.draft import Draft, not_offered, unknown
 from fhir_gateway.search.params import Parameter, refusal
 from fhir_gateway.search.sorting import sort
 
+#: Ours: whether a Patient that a search names stands for all records of the person.
+PERSON = "_person"
+
 #: The name under which a next link carries its cursor.
 CURSOR = "_cursor"
 
@@ -97,6 +100,15 @@ def _explain(draft: Draft, parameter: Parameter) -> str | None:
     return None
 
 
+def _person(draft: Draft, parameter: Parameter) -> str | None:
+    """Ours: false keeps a search to the very records that it names."""
+    draft.once(parameter)
+    if parameter.text not in ("true", "false"):
+        raise refusal("_person", "must be true or false", rule="search-person")
+    draft.persons = parameter.text == "true"
+    return None
+
+
 def _cursor(draft: Draft, parameter: Parameter) -> str | None:
     draft.once(parameter)
     draft.cursor = parameter.text
@@ -124,6 +136,7 @@ RESULTS: Mapping[str, Callable[[Draft, Parameter], str | None]] = {
     "_elements": _elements,
     "_contained": _contained,
     "__explain": _explain,
+    PERSON: _person,
     CURSOR: _cursor,
     "_format": _passed_on,
     "_pretty": _passed_on,

@@ -72,7 +72,7 @@ def test_a_misspelt_parameter_is_refused_and_nothing_is_told(client, two, name):
 def test_several_patients_are_met_by_nobody_not_by_either(client, two):
     """A repeated parameter means AND, wherever it is read."""
     both = client.get(f"/fhir/Observation?patient={two[0]}&patient={two[1]}")
-    assert both.json().get("entry", []) == []
+    assert [one["search"]["mode"] for one in both.json()["entry"]] == ["outcome"]
     either = client.get(f"/fhir/Observation?patient={two[0]},{two[1]}")
     assert len(either.json()["entry"]) == 2
 

@@ -45,7 +45,8 @@ def test_a_chain_without_a_type_means_all_that_know_the_next_parameter() -> None
 def test_a_chain_to_an_id_is_the_reference_itself() -> None:
     bound = plan("Observation?patient._id=7&code=c")
     plain = plan("Observation?patient=7&code=c")
-    assert bound == msgspec.structs.replace(plain, applied=bound.applied)
+    assert bound == msgspec.structs.replace(plain, applied=bound.applied, people=())
+    assert plain.people == ("7",)  # a chain to an id means that record, not the person
     assert bound.patients == ("7",)
     typed = plan("Observation?subject:Patient._id=7,8")
     assert typed.patients == ("7", "8")
