@@ -15,7 +15,7 @@ import msgspec
 
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Conflict, Forbidden, Invalid, Issue, NotFound
-from fhir_gateway.identity.person_records import records_of, replaced
+from fhir_gateway.identity.person_records import person_of, records_of, replaced
 from fhir_gateway.interactions.audit import disclose_search
 from fhir_gateway.interactions.domains import Domains, known_domains
 from fhir_gateway.interactions.operation_definitions import MANY, Call, Definition
@@ -75,8 +75,7 @@ async def ihe_pix(gateway: Gateway, actor: Actor, call: Call) -> dict[str, Any]:
     asked = _asked(call, domains, base)
     async with gateway.store.snapshot(actor.access) as reader:
         bearers = await _bearers(reader, gateway, asked)
-        homes = {stored.home for stored in bearers}
-        records = await records_of(reader, homes.pop()) if len(homes) == 1 else []
+        records = await records_of(reader, await person_of(reader, bearers))
     if not bearers:
         raise _nobody(domains, asked)
     if not records:

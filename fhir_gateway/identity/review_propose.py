@@ -1,0 +1,193 @@
+"""Proposals: which pairs of records a reviewer is asked about, and when a question is asked again.
+
+A pair is compared by compare.py and score.py. Probable ones become questions of the code
+confirm-identity, one document under two names a question of settle-identity; what is only possible
+is left to `$match`. A question that was answered with no is asked again only when the comparison
+says something else than it did then; an open one is withdrawn when nothing speaks for it any more.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple
+
+from fhir_gateway.audit.events import GATEWAY_NAME
+from fhir_gateway.context import Gateway
+from fhir_gateway.fhir.wire import instant, parse
+from fhir_gateway.identity.candidates import blocks, candidates
+from fhir_gateway.identity.link import CONFIRM, SETTLE, Question, linkage, pair, pair_id
+from fhir_gateway.identity.person_records import replaced
+from fhir_gateway.identity.record import Record, record_of
+from fhir_gateway.identity.review_store import (
+    ATTEMPTS,
+    Asked,
+    Records,
+    asked,
+    commit,
+    guards_of,
+    hints_of,
+    overtaken,
+    put_of,
+    put_of_task,
+    records_of_pair,
+)
+from fhir_gateway.identity.score import GRADES, Grade, Match, match
+from fhir_gateway.security.actor import GATEWAY, SYSTEM_ACCESS
+from fhir_gateway.store.store import Stored
+
+#: What became of a proposal.
+ASKED, AGAIN, CHANGED, WITHDRAWN, KEPT = "asked", "asked again", "changed", "withdrawn", "unchanged"
+
+
+class Proposal(NamedTuple):
+    """Two records that may be one person's. `code` is "" when nothing speaks for it."""
+
+    records: tuple[str, str]
+    code: str
+    grade: Grade
+    score: float
+    levels: str
+    source: str = GATEWAY_NAME
+    edition: str = ""
+
+
+@lru_cache(maxsize=1)
+def edition() -> str:
+    """The edition of the weights: the beginning of their SHA-256."""
+    return sha256(Path(__file__).with_name("weights.json").read_bytes()).hexdigest()[:12]
+
+
+async def compare_with_all(gateway: Gateway, stored: Stored) -> Counter[str]:
+    """Compares a Patient with those that the index leads to; says what became of the proposals."""
+    patient = parse(stored.whole())
+    found: dict[str, Stored] = {}
+    record = record_of(patient, gateway.extractor.naming)
+    if not replaced(stored):
+        wanted = blocks(patient, record)
+        others = (await candidates(gateway, SYSTEM_ACCESS, wanted)).found if wanted else ()
+        found = {one.id: one for one in (*others, *await hints_of(gateway, patient))}
+    for one in await _rivals(gateway, stored):
+        found.setdefault(one.id, one)
+    counts: Counter[str] = Counter()
+    for other in found.values():
+        if other.id != stored.id and other.home != stored.home:
+            proposal = _judged(gateway, (stored, record), other)
+            counts[await propose(gateway, proposal)] += 1
+    return counts
+
+
+def _judged(gateway: Gateway, one: tuple[Stored, Record], other: Stored) -> Proposal:
+    stored, record = one
+    said = match(record, record_of(parse(other.whole()), gateway.extractor.naming))
+    gone = replaced(stored) or replaced(other)
+    return proposal_of(pair(stored.id, other.id), said, gone=gone)
+
+
+def proposal_of(records: tuple[str, str], said: Match, *, gone: bool = False) -> Proposal:
+    """What is proposed of two records by what was said of them."""
+    code = ""
+    if not gone and said.conflict and said.grade != "certainly-not":
+        code = SETTLE
+    elif not gone and said.grade in ("probable", "certain"):
+        code = CONFIRM
+    grade = min(said.grade, "probable", key=GRADES.index)
+    return Proposal(records, code, grade, round(said.score, 4), levels_of(said), edition=edition())
+
+
+def levels_of(said: Match) -> str:
+    """The comparison in one line: levels by field, and the rules that held the grade down."""
+    levels = [f"{one.field}={one.level}" for one in said.reasons]
+    return " ".join([*levels, *(f"rule={name}" for name in said.rules)])
+
+
+async def _rivals(gateway: Gateway, stored: Stored) -> list[Stored]:
+    """The records of those with whom a question is open."""
+    async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
+        person = await reader.person(stored.id)
+        ids = await reader.person_records(person.rivals) if person and person.rivals else []
+        found = [await reader.read("Patient", id) for id in ids]
+        open_ones = []
+        for one in found:
+            if one is not None:
+                known = await asked(reader, pair(stored.id, one.id))
+                if known.question is not None and known.question.is_open:
+                    open_ones.append(one)
+    return open_ones
+
+
+async def propose(gateway: Gateway, proposal: Proposal) -> str:
+    """Asks a reviewer, asks again, or withdraws what was asked; says what became of it.
+
+    Raises Conflict when it was overtaken again and again.
+    """
+    for _ in range(ATTEMPTS):
+        async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
+            known = await asked(reader, proposal.records)
+            records = await records_of_pair(gateway, reader, proposal.records)
+        question, became = _next(gateway, known, records, proposal)
+        if question is None:
+            return became
+        if await _store(gateway, known, records, question):
+            return became
+    raise overtaken()
+
+
+def _next(
+    gateway: Gateway, known: Asked, records: Records | None, proposal: Proposal
+) -> tuple[Question | None, str]:
+    """The question as it is from now on, None when nothing changes."""
+    before = known.question
+    is_over = records is None or records.is_one or known.link
+    if is_over or not proposal.code:
+        if before is None or not before.is_open:
+            return None, KEPT
+        return before._replace(status="cancelled"), WITHDRAWN
+    new = _question(gateway, proposal)
+    if before is None:
+        return new, ASKED
+    same = (before.levels, before.code, before.grade) == (new.levels, new.code, new.grade)
+    if before.is_open:
+        changed = new._replace(status=before.status, authored=before.authored, owner=before.owner)
+        return (None, KEPT) if same else (changed, CHANGED)
+    if before.status == "rejected" and before.levels == new.levels:
+        return None, KEPT
+    return new._replace(owner=before.owner), AGAIN
+
+
+def _question(gateway: Gateway, proposal: Proposal) -> Question:
+    return Question(
+        id=pair_id(proposal.records),
+        code=proposal.code,
+        status="requested",
+        records=proposal.records,
+        grade=proposal.grade,
+        score=proposal.score,
+        levels=proposal.levels,
+        edition=proposal.edition,
+        source=proposal.source,
+        authored=instant(gateway.clock.now()),
+    )
+
+
+async def _store(
+    gateway: Gateway, known: Asked, records: Records | None, question: Question
+) -> bool:
+    institutions: Sequence[str] = records.institutions if records is not None else ()
+    puts = [put_of_task(gateway, question, institutions)]
+    if not known.linkage_version:
+        author = {"display": question.source}
+        puts.insert(0, put_of(gateway, linkage(question.records, active=False, author=author)))
+    return await commit(
+        gateway, GATEWAY, puts, guards_of(known, question.id), patient=question.records[0],
+        versions={"Task": known.task_version, "Linkage": known.linkage_version},
+    )  # fmt: skip
+
+
+def counted(counts: Iterable[tuple[str, int]]) -> str:
+    """The figures of many proposals, for people."""
+    said = [f"{number} {became}" for became, number in sorted(counts) if became != KEPT]
+    return ", ".join(said) or "nothing to ask"
