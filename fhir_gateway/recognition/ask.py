@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from fhir_gateway.audit.events import decision_event
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import GatewayError
@@ -51,7 +53,7 @@ from fhir_gateway.security.actor import Access, Actor
 from fhir_gateway.security.institution import Institution
 from fhir_gateway.store.blobs import pack
 from fhir_gateway.store.changes import ChangeSet, Entry, Received
-from fhir_gateway.store.store import Reader
+from fhir_gateway.store.store import Person, Reader
 from fhir_gateway.terminology.catalogue import Catalogue
 
 #: Why nothing can be decided for anybody: the patient is not known here, or is two persons.
@@ -174,7 +176,12 @@ async def _inputs(
         receiver_within=areas_within(gateway, area),
         context_known=question.context_known,
         born=question.born,
+        homes=person.homes if person and len(person.homes) > 1 else (),
     )
+    if person is not None and person.rivals:
+        query = await _in_doubt(
+            reader, query, person, facts.rules.rule_set if facts.rules else None
+        )
     unknown = "" if person else UNKNOWN
     return Inputs(
         query,
@@ -185,6 +192,17 @@ async def _inputs(
         CONTRADICTORY if question.contradictory else unknown,
         facts.view.versions,
     )
+
+
+async def _in_doubt(
+    reader: Reader, query: Query, person: Person, rule_set: RuleSet | None
+) -> Query:
+    """The query, doubtful when another person's record that an open proposal names has a result of
+    an ordered item: what the caller may not see raises no doubt."""
+    items = items_to_read(query, rule_set.wider if rule_set is not None else {})
+    if not items or not await reader.facts(person.rivals, items, query.t):
+        return query
+    return replace(query, identity=replace(query.identity, doubtful=True))
 
 
 async def read_candidates(
@@ -200,7 +218,7 @@ async def read_candidates(
     items = [] if inputs.unknown else items_to_read(query, wider)
     if not items:
         return []
-    stored = await reader.facts(query.home, items, query.t)
+    stored = await reader.facts(query.homes or query.home, items, query.t)
     missing = [pair for pair in evaluations_to_read(stored) if pair not in register]
     if missing:
         add_rows(register, missing, await reader.evaluations(missing, query.t))

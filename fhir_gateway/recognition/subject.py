@@ -1,7 +1,8 @@
 """Who is meant: the patient of a question, by logical id or by identifiers that are known here.
 
-An identifier belongs to a person when every Patient that carries it has the same home. Identifiers
-of one patient that lead to different persons contradict each other, and nothing is decided then.
+An identifier belongs to a person when every Patient that carries it has the same home, or one that
+is linked with it. Identifiers of one patient that lead to different persons contradict each other,
+and nothing is decided then.
 hl7.org/fhir/R4/datatypes.html#Identifier
 """
 
@@ -33,7 +34,7 @@ async def subject_by_id(
     if person is None:
         return Subject()
     homes = await _homes(reader, gateway, identifiers)
-    return Subject(id, contradictory=bool(homes) and set(homes) != {person.home})
+    return Subject(id, contradictory=not homes.keys() <= set(person.homes))
 
 
 async def subject_by_identifiers(
@@ -43,7 +44,12 @@ async def subject_by_identifiers(
     homes = await _homes(reader, gateway, identifiers)
     if not homes:
         return Subject()
-    return Subject(next(iter(homes.values())), contradictory=len(homes) > 1)
+    first = next(iter(homes.values()))
+    if len(homes) == 1:
+        return Subject(first)
+    person = await reader.person(first)
+    known = set(person.homes) if person is not None else set()
+    return Subject(first, contradictory=not homes.keys() <= known)
 
 
 async def _homes(
