@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import json
 import multiprocessing
 from collections.abc import Iterator, Sequence
@@ -162,30 +163,55 @@ async def _begun(asked: _Asked) -> State:
 
 def _pieces(asked: _Asked, left: Sequence[Piece]) -> Iterator[tuple[Piece, Tally]]:
     """Each piece with its counts, as they are done."""
+    scope = asked.scope
     if asked.jobs == 1 or len(left) < 2:
-        with asyncio.Runner() as runner:
+        worker = _Worker(asked.settings)
+        try:
             for piece in left:
-                yield piece, runner.run(_share(asked.settings, asked.scope, piece))
+                yield piece, worker.replay(scope, piece)
+        finally:
+            worker.close()
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(asked.jobs, len(left)), mp_context=context) as pool:
-        done = {
-            pool.submit(_in_process, asked.settings, asked.scope, piece): piece for piece in left
-        }
+    number = min(asked.jobs, len(left))
+    with ProcessPoolExecutor(number, context, _open_worker, (asked.settings,)) as pool:
+        done = {pool.submit(_in_process, scope, piece): piece for piece in left}
         for future in as_completed(done):
             yield done[future], msgspec.json.decode(future.result(), type=Tally)
 
 
-def _in_process(settings: Settings, scope: Scope, piece: Piece) -> bytes:
-    return msgspec.json.encode(asyncio.run(_share(settings, scope, piece)))
+class _Worker:
+    """One open store, and what its decisions share, for piece after piece."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._runner = asyncio.Runner()
+        self._gateway = self._runner.run(open_gateway(settings, begin=False))
+        self._replayer = Replayer(self._gateway)
+
+    def replay(self, scope: Scope, piece: Piece) -> Tally:
+        """The counts of a piece."""
+        return self._runner.run(
+            replay_piece(self._gateway, self._replayer, piece, scope.institution)
+        )
+
+    def close(self) -> None:
+        """Closes the store."""
+        self._runner.run(self._gateway.store.close())
+        self._runner.close()
 
 
-async def _share(settings: Settings, scope: Scope, piece: Piece) -> Tally:
-    gateway = await open_gateway(settings, begin=False)
-    try:
-        return await replay_piece(gateway, Replayer(gateway), piece, scope.institution)
-    finally:
-        await gateway.store.close()
+#: The worker of this process, where it is one of a pool.
+_workers: list[_Worker] = []
+
+
+def _open_worker(settings: Settings) -> None:
+    worker = _Worker(settings)
+    _workers.append(worker)
+    atexit.register(worker.close)
+
+
+def _in_process(scope: Scope, piece: Piece) -> bytes:
+    return msgspec.json.encode(_workers[0].replay(scope, piece))
 
 
 def _resumed(asked: _Asked) -> State | None:
