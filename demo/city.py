@@ -76,10 +76,14 @@ def messages(today: datetime) -> list[tuple[str, str, bytes]]:
     return made
 
 
-def bundles(today: datetime) -> list[tuple[str, str, str]]:
-    """(file name, institution, JSON text) of the FHIR bundles."""
+def bundles(today: datetime, pacs: str) -> list[tuple[str, str, str]]:
+    """(file name, institution, JSON text) of the FHIR bundles; `pacs` is the archive's address."""
     return [
-        (path.name, sender(path), fill(path.read_text(encoding="utf-8"), today))
+        (
+            path.name,
+            sender(path),
+            fill(path.read_text(encoding="utf-8"), today).replace("{pacs}", pacs),
+        )
         for path in sorted((CITY / "bundles").glob("*.json"))
     ]
 
@@ -102,6 +106,7 @@ def write_dicom(folder: Path, today: datetime) -> None:
         image.SOPInstanceUID = f"1.2.826.0.1.3680043.8.498.8801.1.{number}"
         image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
         image.BodyPartExamined = "CHEST"
+        del image.ContrastBolusAgent  # pydicom's own patient had one
         image.StudyDescription = "胸部CT平扫"
         image.InstitutionName = "示范市第一医院"
         image.save_as(folder / f"chest-ct-{number}.dcm", enforce_file_format=True)

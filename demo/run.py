@@ -20,6 +20,7 @@ import httpx
 from fhirpy import SyncFHIRClient
 
 from demo import city, tell
+from demo.archive import archive
 from demo.server import Running, command, register, serving
 
 RECEIVER = "demo-receiver"
@@ -55,8 +56,9 @@ def main() -> int:
         return serve(arguments.port)
     with tempfile.TemporaryDirectory(prefix="fhir-gateway-demo-") as folder:
         database = Path(folder) / "city.sqlite"
-        with serving(database, Path(folder) / "log", "--port", "0") as running:
-            tokens = build(database, running)
+        log = Path(folder) / "log"
+        with archive() as pacs, serving(database, log, "--port", "0") as running:
+            tokens = build(database, running, pacs)
             counts = story(running, tokens)
     print(json.dumps(counts))
     return 0
@@ -67,9 +69,10 @@ def serve(port: int) -> int:
     database = Path("var/demo.sqlite").resolve()
     database.parent.mkdir(exist_ok=True)
     new = not database.exists()
-    with serving(database, database.with_suffix(".log"), "--port", str(port)) as running:
+    log = database.with_suffix(".log")
+    with archive() as pacs, serving(database, log, "--port", str(port)) as running:
         if new:
-            tokens = build(database, running)
+            tokens = build(database, running, pacs)
             tell.tokens(tokens)
         tell.serving(running.url, database)
         try:
@@ -84,7 +87,7 @@ def client(running: Running, token: str) -> SyncFHIRClient:
     return SyncFHIRClient(f"{running.url}/fhir", authorization=f"Bearer {token}")
 
 
-def build(database: Path, running: Running) -> dict[str, str]:
+def build(database: Path, running: Running, pacs: str) -> dict[str, str]:
     """Institutions, register, rule set, and all that the hospitals send; returns the tokens."""
     today = datetime.now(city.ZONE)
     rows = city.table("institutions.csv")
@@ -97,7 +100,9 @@ def build(database: Path, running: Running) -> dict[str, str]:
     command(database, "rules", "activate", "1.0.0", "--demonstration")
     tell.said("rule set 1.0.0 (draft, experimental) is in force in this demonstration")
     tell.chapter("What the hospitals send")
-    send(database, running, tokens, today)
+    send(database, running, tokens, today, pacs)
+    said = command(database, "endpoints", "check", calls=pacs)
+    tell.said(f"the image archive is asked whether it serves: {said.splitlines()[-1]}")
     return tokens
 
 
@@ -108,7 +113,9 @@ def transaction(fhir: SyncFHIRClient, entries: list[dict[str, Any]]) -> Any:
     )
 
 
-def send(database: Path, running: Running, tokens: dict[str, str], today: datetime) -> None:
+def send(
+    database: Path, running: Running, tokens: dict[str, str], today: datetime, pacs: str
+) -> None:
     """v2 messages over HTTP, bundles with fhirpy, DICOM files with the command line."""
     for name, institution, message in city.messages(today):
         answer = httpx.post(
@@ -121,7 +128,7 @@ def send(database: Path, running: Running, tokens: dict[str, str], today: dateti
         )
         charset = {row["id"]: row["charset"] for row in city.table("institutions.csv")}
         tell.message(name, institution, charset[institution], len(message), answer.content)
-    for name, institution, text in city.bundles(today):
+    for name, institution, text in city.bundles(today, pacs):
         response = transaction(client(running, tokens[institution]), json.loads(text)["entry"])
         tell.bundle(name, institution, len(text), len(response["entry"]))
     with tempfile.TemporaryDirectory() as folder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -22,14 +23,22 @@ class Running(NamedTuple):
     process: subprocess.Popen[str]
 
 
-def command(database: Path, *words: str) -> str:
-    """What a fhir-gateway command prints; raises SystemExit with its complaint when it fails."""
+def command(database: Path, *words: str, calls: str = "") -> str:
+    """What a fhir-gateway command prints; raises SystemExit with its complaint when it fails.
+
+    `calls` is the address of a server on this machine that it may call.
+    """
+    allowed = {
+        "FHIR_GATEWAY_OUTBOUND_ORIGINS": "/".join(calls.split("/")[:3]),
+        "FHIR_GATEWAY_OUTBOUND_NETWORKS": "127.0.0.0/8",
+    }
     done = subprocess.run(
         [*_PROGRAM, *words, "--database", f"sqlite:///{database}"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
+        env={**os.environ, **allowed} if calls else None,
     )
     if done.returncode:
         raise SystemExit(f"fhir-gateway {' '.join(words)}: {done.stderr or done.stdout}")

@@ -45,8 +45,9 @@ class Settings:
     )
     allowed_origins: str = _setting(
         "",
-        "Origins whose pages may call the FHIR base (CORS), e.g. https://app.example, separated by "
-        "commas; * for all. The CapabilityStatement is open to all of them always.",
+        "Origins whose pages may call the FHIR base and CDS Hooks (CORS), e.g. https://app.example, "
+        "separated by commas; * for all. The CapabilityStatement and the list of hook services are "
+        "open to all of them always.",
     )
     open_access: bool = _setting(
         False, "No authentication at all. Only for demonstrations; binds to loopback only."
@@ -63,6 +64,12 @@ class Settings:
     )
     outbound_ca: str = _setting(
         "", "File of certificates (PEM) that are trusted for those servers beside the public ones."
+    )
+    endpoint_check_minutes: int = _setting(
+        60,
+        "Minutes between two checks of the Endpoints that images are fetched from, by the worker; 0 "
+        "for none. Only servers in outbound_origins are asked.",
+        least=0,
     )
     cds_clients: str = _setting(
         "",

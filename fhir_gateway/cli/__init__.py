@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "load": "Take in files: FHIR bundles, HL7 v2 messages, DICOM objects.",
     "institution": "Register institutions, check their entries, issue tokens.",
     "evaluations": "Import the register of quality evaluations.",
+    "endpoints": "Check which Endpoints serve images.",
     "catalogue": "Import, compare and export lists of items, edition by edition.",
     "codes": "Local codes of an institution: work list, proposals, decisions, coverage.",
     "rules": "Lint, simulate, approve, activate and retire rule sets.",

@@ -20,6 +20,7 @@ from fhir_gateway.app import open_gateway
 from fhir_gateway.cli.serve import log_to_stderr, settle
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import GatewayError
+from fhir_gateway.interactions.endpoints_job import Timer, both
 from fhir_gateway.interactions.jobs import work
 from fhir_gateway.interactions.reindex import run
 from fhir_gateway.interactions.remap_plan import Watch
@@ -78,7 +79,7 @@ async def _work(settings: Settings, *, with_server: bool, delay: float) -> None:
     watch = asyncio.create_task(_leave_writing(gateway, stop)) if with_server else None
     try:
         await run(gateway, stop)
-        await work(gateway, WORKS, stop, look=Watch(gateway).look)
+        await work(gateway, WORKS, stop, look=both(Watch(gateway).look, Timer(gateway).look))
     finally:
         if watch is not None:
             watch.cancel()

@@ -33,6 +33,7 @@ from fhir_gateway.interactions.institutions import institution, institution_of_f
 from fhir_gateway.interactions.outcome import TransactionOutcome
 from fhir_gateway.interactions.reconcile import Planned, reconcile
 from fhir_gateway.interactions.transaction import transaction
+from fhir_gateway.mapping.doors import through
 from fhir_gateway.mapping.v2 import parse
 from fhir_gateway.mapping.v2_ack import Header, acknowledge, read_header, refuse
 from fhir_gateway.mapping.v2_oru import map_oru
@@ -157,7 +158,7 @@ async def _receive(
             outcome = await transaction(
                 gateway,
                 actor,
-                entries_of(plan),
+                entries_of(plan, "v2"),
                 received=_kept(raw, digest),
                 once=Once(_ONCE_KIND, key, digest + answer),
                 only_if_changed=True,
@@ -195,8 +196,9 @@ def _repeat(stored: bytes, digest: bytes) -> Acknowledged:
     return Acknowledged(stored[_DIGEST:], None, repeated=True)
 
 
-def entries_of(plan: Planned) -> list[BundleEntry]:
-    """One PUT for each resource, bound to the version that was read when the plan was made."""
+def entries_of(plan: Planned, door: str) -> list[BundleEntry]:
+    """One PUT for each resource, bound to the version that was read when the plan was made, and
+    saying by which door it came."""
     entries = []
     for resource, version in plan.resources:
         type, id = resource["resourceType"], resource["id"]
@@ -205,7 +207,7 @@ def entries_of(plan: Planned) -> list[BundleEntry]:
                 full_url=None,
                 method="PUT",
                 url=f"{type}/{id}",
-                resource_raw=render(resource),
+                resource_raw=render(through(door, resource)),
                 if_match=f'W/"{version}"' if version else None,
                 if_none_match="*" if version == 0 else None,
             )

@@ -59,7 +59,7 @@ async def receive_study(gateway: Gateway, actor: Actor, study: Study) -> Transac
             plan = await _plan(reader, study)
         try:
             return await transaction(
-                gateway, actor, entries_of(plan), received=received, only_if_changed=True
+                gateway, actor, entries_of(plan, "dicom"), received=received, only_if_changed=True
             )
         except PreconditionFailed:
             continue

@@ -19,6 +19,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
 from fhir_gateway.errors import NotSupported, Structure, TooLong, Unprocessable
+from fhir_gateway.mapping.doors import CONTRAST_URL, INTAKE_SYSTEM, UNKNOWN_ZONE
 from fhir_gateway.mapping.ids import business_id
 from fhir_gateway.mapping.tables import look_up, table
 from fhir_gateway.mapping.v2_charset import choose, codec_of
@@ -29,6 +30,9 @@ from fhir_gateway.security.institution import Institution
 _DCM = "http://dicom.nema.org/resources/ontology/DCM"
 _SCT = "http://snomed.info/sct"
 _UID = re.compile(r"[0-2](?:\.(?:0|[1-9][0-9]*))+")
+
+#: Longest value of LO (PS3.5 6.2).
+_LONG_STRING = 64
 
 #: Enough for any header with its sequences; pixels do not count.
 MAX_HEADER = 8_000_000
@@ -43,6 +47,7 @@ _TAGS = [
     "PatientName", "PatientBirthDate", "PatientSex", "StudyDescription", "SeriesDescription",
     "SeriesNumber", "InstanceNumber", "BodyPartExamined", "Laterality", "ReferringPhysicianName",
     "ProcedureCodeSequence", "RequestedProcedureDescription", "RequestedProcedureCodeSequence",
+    "ContrastBolusAgent",
 ]  # fmt: skip
 
 
@@ -87,7 +92,13 @@ def read_image(raw: bytes, institution: Institution, *, mappings: str) -> Image:
         "description": description,
         "series": [series],
     }
+    if not institution.zone_registered and _has_local_time(header):
+        study["meta"] = {"tag": [{"system": INTAKE_SYSTEM, "code": UNKNOWN_ZONE}]}
     return Image(subject, clean(study), raw[:length])
+
+
+def _has_local_time(header: Dataset) -> bool:
+    return bool(_text(header, "StudyTime")) and not _text(header, "TimezoneOffsetFromUTC")
 
 
 def _identifiers(header: Dataset, institution: Institution, study_uid: str) -> list[dict[str, Any]]:
@@ -250,8 +261,10 @@ def _series(
         else {"display": "unknown"},
         "number": _number(header, "InstanceNumber"),
     }
+    agent = _text(header, "ContrastBolusAgent")[:_LONG_STRING]
     return clean(
         {
+            "extension": [{"url": CONTRAST_URL, "valueString": agent}] if agent else [],
             "uid": series_uid,
             "number": _number(header, "SeriesNumber"),
             "modality": coding,

@@ -17,16 +17,19 @@ DOORS = frozenset({"v2", "dicom", "cda"})
 
 INTAKE_SYSTEM = f"{CANONICAL}/CodeSystem/intake"
 
+#: Contrast/Bolus Agent of a series: R4's ImagingStudy has no element for it (docs/facts.md).
+CONTRAST_URL = f"{CANONICAL}/StructureDefinition/contrast-agent"
+
 #: A time without zone from a source that is registered with none.
 UNKNOWN_ZONE = "unknown-zone"
 
 #: What facts are read of.
-_STATED = frozenset({"Observation", "DiagnosticReport", "ImagingStudy"})
+STATED = frozenset({"Observation", "DiagnosticReport", "ImagingStudy"})
 
 
 def through(door: str, resource: dict[str, Any]) -> dict[str, Any]:
     """The resource, saying that it came by this door; types without facts stay as they are."""
-    if resource["resourceType"] not in _STATED:
+    if resource["resourceType"] not in STATED:
         return resource
     return {**resource, "meta": {**resource.get("meta", {}), "source": DOOR_URL + door}}
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fhir_gateway.errors import Issue
+from fhir_gateway.mapping.doors import INTAKE_SYSTEM
 from fhir_gateway.mapping.ids import business_id
 from fhir_gateway.mapping.tables import Table, look_up, table
 from fhir_gateway.mapping.v2 import Segment, wrong
@@ -14,8 +15,6 @@ from fhir_gateway.security.institution import Institution
 from fhir_gateway.settings import CANONICAL
 from fhir_gateway.terminology.local_map import LOCAL_SUFFIX
 
-#: Tags of this system say what intake could not read as more than text.
-INTAKE_SYSTEM = f"{CANONICAL}/CodeSystem/intake"
 TABLE_SYSTEM = "http://terminology.hl7.org/CodeSystem/v2-"
 
 #: More warnings than a sender reads; what lies beyond is only counted.
@@ -30,6 +29,7 @@ class Draft:
     folder: str
     resources: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[Issue] = field(default_factory=list)
+    guessed: bool = False  # a time got a zone that the institution is not registered with
 
     def rows(self, name: str, extra: str = "") -> Table:
         """A table of mappings/v2."""
@@ -70,7 +70,13 @@ class Draft:
             raise wrong(segment, n, "this is no time of HL7 v2 (YYYYMMDDHHMMSS)")
         if moment.shifted:
             self.warn(segment, n, "its zone is not that of the institution", "v2-zone")
+        self._doubt_zone(segment, n, moment)
         return moment
+
+    def _doubt_zone(self, segment: Segment, n: int, moment: Moment) -> None:
+        if moment.local and not self.institution.zone_registered and not self.guessed:
+            self.guessed = True
+            self.warn(segment, n, "no zone, and the institution is registered with none", "v2-zone")
 
     def loose_time(self, segment: Segment, n: int, *, component: int = 1) -> Moment | None:
         """The same for times that decide nothing: an impossible one is left out with a warning."""
@@ -78,6 +84,8 @@ class Draft:
         moment = read_time(text, self.institution.zone) if text else None
         if text and moment is None:
             self.warn(segment, n, "this is no time of HL7 v2; it was left out", "v2-time")
+        if moment is not None:
+            self._doubt_zone(segment, n, moment)
         return moment
 
     def status(self, segment: Segment, n: int, name: str) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from fhir_gateway.errors import Forbidden, Issue, NotSupported, Unprocessable
+from fhir_gateway.mapping.doors import STATED, UNKNOWN_ZONE
 from fhir_gateway.mapping.tables import normal
 from fhir_gateway.mapping.v2 import Message, Segment, flaw, missing
 from fhir_gateway.mapping.v2_draft import Draft
@@ -52,6 +53,10 @@ def map_oru(message: Message, institution: Institution, *, folder: str) -> Mappe
         subject = patient(draft, person.pid)
         visit = encounter(draft, person.pv1, subject) if person.pv1 else None
         reports += [report(draft, order, subject, visit) for order in person.orders]
+    if draft.guessed:
+        for resource in draft.resources:
+            if resource["resourceType"] in STATED:
+                draft.doubt(resource, UNKNOWN_ZONE)
     return Mapped(_merged(draft.resources), reports, draft.warnings)
 
 

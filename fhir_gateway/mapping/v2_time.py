@@ -28,11 +28,12 @@ _TIME = re.compile(r"(\d{2}):?(\d{2})(?::?(\d{2}))?(?:\.\d+)?(?:[+-]\d{4})?")
 
 class Moment(NamedTuple):
     """A time as FHIR text. `exact` is true when it has a time of day; `shifted` when its zone is
-    not the one the institution's clocks had."""
+    not the one the institution's clocks had; `local` when it named no zone and got theirs."""
 
     text: str
     exact: bool
     shifted: bool
+    local: bool = False
 
 
 @lru_cache(maxsize=8_192)
@@ -75,7 +76,8 @@ def _with_time(day: date, part: dict[str, str | None], zone: str) -> Moment | No
     sign = "-" if minutes < 0 else "+"
     fraction = f".{part['f']}" if part["f"] else ""
     where = f"{sign}{abs(minutes) // 60:02d}:{abs(minutes) % 60:02d}"
-    return Moment(f"{local.isoformat()}{fraction}{where}", True, said is not None and said != own)
+    text = f"{local.isoformat()}{fraction}{where}"
+    return Moment(text, True, said is not None and said != own, said is None)
 
 
 def _offset(local: datetime, zone: str) -> timedelta:

@@ -32,6 +32,8 @@ from fhir_gateway.recognition.model import PRINTED_MARK, Candidate, Query
 from fhir_gateway.store.changes import Evaluation
 from fhir_gateway.store.store import StoredFact
 
+__all__ = ["UNCODED", "Register", "add_rows", "candidates", "evaluations_to_read", "items_to_read"]
+
 #: No item is answered for by another.
 NOTHING_WIDER: Mapping[str, Sequence[str]] = MappingProxyType({})
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from fhir_gateway.interactions.endpoint_rows import CHECK, STATE, serves
 from fhir_gateway.recognition.facts_more import LONGEST, more_of
 from fhir_gateway.recognition.model import CONTRADICTORY, IMAGES, NO_IMAGES
 from fhir_gateway.store.changes import Evaluation, Fact
@@ -18,9 +19,6 @@ from fhir_gateway.store.store import StoredFact
 
 #: What has no item of its own stands under this one; it lends reports what it knows.
 UNCODED = ""
-
-#: The pairs of the register in which an Endpoint's state and its last check stand.
-STATE, CHECK = "endpoint-status", "endpoint-check"
 
 #: Rows of the register by (institution, item).
 Register = dict[tuple[str, str], tuple[Evaluation, ...]]
@@ -202,19 +200,7 @@ def retrievable(
     known = images(fact, studies)
     if not known or fact.kind != "imaging":
         return known
-    found = [_serves(id, register) for id in endpoints([fact, *(study.fact for study in studies)])]
+    found = [serves(id, register) for id in endpoints([fact, *(study.fact for study in studies)])]
     if any(found):
         return True
     return False if found and None not in found else None
-
-
-def _serves(id: str, register: Mapping[tuple[str, str], Sequence[Evaluation]]) -> bool | None:
-    """An Endpoint is active, and the check of the address that it has now passed."""
-    state = register.get((f"Endpoint/{id}", STATE), ())
-    if not state:
-        return None
-    if not state[0].passed:
-        return False
-    address = state[0].round
-    checks = [one for one in register.get((f"Endpoint/{id}", CHECK), ()) if one.round == address]
-    return max(checks, key=lambda one: (one.start, one.passed)).passed if checks else None

@@ -16,12 +16,11 @@ from functools import lru_cache
 from typing import Any
 
 from fhir_gateway.fhir.datatypes import Reference, parse_reference
+from fhir_gateway.mapping.doors import CONTRAST_URL
 from fhir_gateway.recognition.facts_more import LONGEST, clean
-from fhir_gateway.settings import CANONICAL
 
 Json = Mapping[str, Any]
 
-CONTRAST_URL = f"{CANONICAL}/StructureDefinition/contrast-agent"
 _ACCESSION_SYSTEM = "http://terminology.hl7.org/CodeSystem/v2-0203"
 
 #: SNOMED CT sides, DICOM letters, and what reports write. Lower case.

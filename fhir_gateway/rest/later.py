@@ -15,7 +15,8 @@ import msgspec
 from fhir_gateway.errors import GatewayError, NotFound, Unavailable
 from fhir_gateway.fhir import bundle
 from fhir_gateway.fhir.outcome import operation_outcome
-from fhir_gateway.interactions import export_job, remap
+from fhir_gateway.identity import review_job
+from fhir_gateway.interactions import endpoints_job, export_job, remap
 from fhir_gateway.interactions.asynchronous import EXPORT, REQUEST, acting, asked_of, wanted_of
 from fhir_gateway.interactions.export_files import File, Writer, keep_only, make_folder
 from fhir_gateway.interactions.export_job import OUTPUT, State
@@ -69,4 +70,10 @@ def _entry(answer: Answer) -> bundle.Answer:
 
 
 #: What a worker process does, by kind of job.
-WORKS: Mapping[str, Work] = {EXPORT: export_job.work, REQUEST: work, remap.KIND: remap.work}
+WORKS: Mapping[str, Work] = {
+    EXPORT: export_job.work,
+    REQUEST: work,
+    remap.KIND: remap.work,
+    endpoints_job.KIND: endpoints_job.work,
+    review_job.KIND: review_job.work,
+}

@@ -89,6 +89,7 @@ class Institution:
     facilities: tuple[str, ...] = ()
     active: bool = True
     validation: str = ""
+    zone_registered: bool = True  # False: nobody said a zone, and `zone` is the usual one
 
     def system(self, kind: str) -> str:
         """The identifier system of one kind of its numbers; ours when it has named none."""
@@ -134,7 +135,8 @@ def institution_of(organization: Mapping[str, Any]) -> Institution | None:
         name=organization.get("name", ""),
         level=level.name_zh if level else "未定级",
         area=_code(extensions.get(AREA_EXTENSION)),
-        zone=zone,
+        zone=zone or DEFAULT_ZONE,
+        zone_registered=bool(zone),
         charset=charset,
         identifier_systems=systems,
         credit_code=codes.get(CREDIT_CODE_SYSTEM, ""),
@@ -172,10 +174,10 @@ def _extensions(institution: Institution) -> list[dict[str, Any]]:
         extensions.append({"url": AREA_EXTENSION, "valueCoding": coding})
     if institution.validation:
         extensions.append({"url": VALIDATION_EXTENSION, "valueCode": institution.validation})
-    parts: list[dict[str, Any]] = [
-        {"url": "zone", "valueCode": institution.zone},
-        {"url": "charset", "valueCode": institution.charset},
-    ]
+    parts: list[dict[str, Any]] = []
+    if institution.zone_registered:
+        parts.append({"url": "zone", "valueCode": institution.zone})
+    parts.append({"url": "charset", "valueCode": institution.charset})
     parts += [{"url": "facility", "valueString": name} for name in institution.facilities]
     parts += [
         {"url": kind, "valueUri": uri}
@@ -191,7 +193,7 @@ def _read_intake(
     parts = [(part.get("url"), part) for part in extension.get("extension", ())]
     single = dict(parts)
     return (
-        single.get("zone", {}).get("valueCode", DEFAULT_ZONE),
+        single.get("zone", {}).get("valueCode", ""),
         single.get("charset", {}).get("valueCode", DEFAULT_CHARSET),
         tuple(part.get("valueString", "") for url, part in parts if url == "facility"),
         {kind: single[kind].get("valueUri", "") for kind in NUMBER_KINDS if kind in single},

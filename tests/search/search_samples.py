@@ -17,6 +17,7 @@ import msgspec
 
 from fhir_gateway.fhir.definitions import Element, definitions
 from fhir_gateway.identity import cross_reference
+from fhir_gateway.interactions import endpoint_rows
 from fhir_gateway.recognition import facts, register
 from fhir_gateway.search.index import Extractor
 from fhir_gateway.search.version import INDEX_VERSION
@@ -133,6 +134,7 @@ def _digest(extractor: Extractor, resource: dict[str, Any]) -> str:
     rows = extractor.rows(resource["resourceType"], resource)
     derived = Derived()
     for derive in (partial(facts.derive, zone="Asia/Shanghai"), register.derive,
+                   endpoint_rows.derive,
                    partial(cross_reference.derive, naming=NAMING)):  # fmt: skip
         derive(resource, derived)
     told = [*(sorted(set(part)) for part in rows), derived]
