@@ -133,4 +133,4 @@ def facts_of(rows: Sequence[Any], reports: Sequence[Any]) -> list[StoredFact]:
 
 def _fact(row: Any, report: Any) -> StoredFact:
     told = report[3:6] if report else ("", "", "")
-    return StoredFact(Fact(*row[:15], more=row[20]), row[15], row[16], row[17], row[18], *told)
+    return StoredFact(Fact(*(*row[:15], row[20])), row[15], row[16], row[17], row[18], *told)

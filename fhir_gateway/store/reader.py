@@ -321,7 +321,7 @@ class SqliteReader:
                     if other is None or row[22:24] > other[22:24]:
                         found[key] = row
         facts = [
-            StoredFact(Fact(*row[:15], more=row[24]), row[15], row[16], row[17], row[18],
+            StoredFact(Fact(*(*row[:15], row[24])), row[15], row[16], row[17], row[18],
                        row[20] or "", row[21] or "", row[25] or "")
             for row in found.values()
         ]  # fmt: skip
