@@ -34,6 +34,7 @@ from fhir_gateway.fhir.outcome import operation_outcome
 from fhir_gateway.fhir.wire import parse
 from fhir_gateway.hl7v2.routes import routes as v2_routes
 from fhir_gateway.identity import cross_reference
+from fhir_gateway.interactions import endpoint_rows
 from fhir_gateway.interactions.lists import with_former
 from fhir_gateway.interactions.seed import seed
 from fhir_gateway.recognition import facts, register
@@ -183,6 +184,7 @@ def _derivers(settings: Settings, naming: Naming, catalogue: Catalogue) -> tuple
     return (
         partial(facts.derive, zone=settings.zone, catalogue=catalogue),
         register.derive,
+        endpoint_rows.derive,
         partial(cross_reference.derive, naming=naming),
     )
 
