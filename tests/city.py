@@ -27,6 +27,13 @@ UUID = "d1577c69-dfbe-44ad-ba6d-3e05e953b2ea"
 #: Published windows; a compiled one, which is never a reason to offer a replacement.
 POTASSIUM, SODIUM, COMPILED = "L001", "L002", "L060"
 EVALUATED = (POTASSIUM, SODIUM, COMPILED)
+#: What a workstation sends of a patient in no particular situation.
+ORDINARY: dict[str, Any] = {
+    "encounter": {"resourceType": "Encounter", "status": "in-progress", "class": {"code": "AMB"}},
+    "conditions": None,
+    "requests": None,
+    "procedures": None,
+}
 _number = count(1)
 
 
@@ -185,6 +192,8 @@ class City:
         }
         body: Json = {"hook": service.removeprefix("recognition-"), "hookInstance": UUID}
         body["context"] = {**context, **changes.pop("context", {})}
+        prefetch = changes.pop("prefetch", {})
+        body["prefetch"] = {**ORDINARY, **prefetch} if prefetch is not ... else ...
         body = {name: value for name, value in {**body, **changes}.items() if value is not ...}
         return self.send(service, body, headers=headers)
 
@@ -204,7 +213,8 @@ class City:
         """The resources that a search finds, as the receiver."""
         answer = self.running.get(f"/fhir/{query}", headers=self.receiver)
         assert answer.status_code == 200, answer.text
-        return [entry["resource"] for entry in answer.json().get("entry", ())]
+        entries = answer.json().get("entry", ())
+        return [one["resource"] for one in entries if one["search"]["mode"] != "outcome"]
 
 
 def order(patient: str, item: str = POTASSIUM, id: str = "draft-1", **changes: Any) -> Json:

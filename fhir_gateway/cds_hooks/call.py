@@ -1,8 +1,7 @@
 """One hook call: read it, know the patient, map the orders, ask, say it in cards.
 
 The patient is known here or not at all: by a logical id of ours, or by an identifier in
-`prefetch.patient`. An id of another server (`fhirServer`) means nothing here, and nothing is ever
-fetched from there. docs/flows/order.md
+`prefetch.patient`. An id of another server (`fhirServer`) means nothing here. docs/flows/order.md
 """
 
 from __future__ import annotations
@@ -11,13 +10,16 @@ from typing import Any
 
 import orjson
 
-from fhir_gateway.cds_hooks.cards import cards
+from fhir_gateway.cds_hooks.appointments import as_orders
+from fhir_gateway.cds_hooks.cards import Said, cards
+from fhir_gateway.cds_hooks.prefetch import Had, complete
 from fhir_gateway.cds_hooks.request import HookCall, read_call
-from fhir_gateway.cds_hooks.services import Service
+from fhir_gateway.cds_hooks.services import SITUATION, Service
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Invalid, PreconditionFailed
-from fhir_gateway.recognition.ask import Question, ask
-from fhir_gateway.recognition.order import encounter_context, read_orders
+from fhir_gateway.recognition.ask import Answer, Question, ask
+from fhir_gateway.recognition.contexts import contexts_of
+from fhir_gateway.recognition.order import Order, read_orders
 from fhir_gateway.recognition.record import Occasion
 from fhir_gateway.recognition.subject import Subject, subject_by_id, subject_by_identifiers
 from fhir_gateway.recognition.vocabulary import reason_codings, vocabulary_of
@@ -27,47 +29,82 @@ _NOTHING = b'{"cards":[]}'
 
 
 async def answer_call(
-    gateway: Gateway, actor: Actor, service: Service, body: bytes, base: str
+    gateway: Gateway, actor: Actor, service: Service, base: str, body: bytes
 ) -> bytes:
     """The response body: cards about the orders, which are on record already.
 
     Raises Structure, Invalid and TooLong for the call, PreconditionFailed when it does not say who
-    the patient is.
+    the patient is and that cannot be had either.
     """
     call = read_call(service, body)
-    orders = await read_orders(gateway, call.drafts, actor.institution)
+    if not call.drafts:
+        return _NOTHING
+    ours = not call.fhir_server or call.fhir_server.rstrip("/") == base
+    had = await complete(gateway, actor, call, ours=ours)
+    drafts = call.drafts
+    if service.decides == "appointments":
+        drafts = as_orders(drafts, had.resources)
+    orders = await read_orders(gateway, drafts, actor.institution)
     if not orders:
         return _NOTHING
-    subject = await _subject(gateway, actor, call, base)
-    answer = await ask(
+    answer = await _ask(gateway, actor, call, had, orders, ours=ours, base=base)
+    said = Said(
+        vocabulary_of(gateway),
+        base,
+        reason_codings(gateway),
+        missing=tuple(key for key in had.missing if key in SITUATION),
+        drafts={draft.reference: draft.resource for draft in drafts},
+        removable=service.decides != "appointments",
+    )
+    return orjson.dumps({"cards": cards(answer, orders, said)})
+
+
+async def _ask(
+    gateway: Gateway,
+    actor: Actor,
+    call: HookCall,
+    had: Had,
+    orders: list[Order],
+    *,
+    ours: bool,
+    base: str,
+) -> Answer:
+    subject = await _subject(gateway, actor, call, had, ours=ours)
+    visit = f"Encounter/{call.encounter_id}" if call.encounter_id else ""
+    if visit and not ours:
+        visit = f"{call.fhir_server.rstrip('/')}/{visit}"
+    planned = [draft.resource for draft in call.drafts]
+    born = (had.patient or {}).get("birthDate")
+    return await ask(
         gateway,
         actor,
         Question(
             patient=subject.patient,
             items=tuple(item for order in orders for item in order.items),
             receiver=actor.institution or "",
-            context=frozenset().union(
-                encounter_context(call.prefetch.get("encounter")),
-                *(order.context for order in orders),
+            context=contexts_of(gateway, [*had.resources, *call.others, *planned]).union(
+                *(order.context for order in orders)
             ),
-            occasion=Occasion(service.hook, call.instance, call.user),
+            occasion=Occasion(call.service.hook, call.instance, call.user),
             contradictory=subject.contradictory,
             kept=call.kept,
-            unless_known=None if "patient" in call.prefetch else _prefetch_missing(),
+            unless_known=None if "patient" in had.said else _prefetch_missing(),
+            encounter=visit,
+            context_known=had.situation_known,
+            born=born if isinstance(born, str) else "",
         ),
     )
-    reasons = reason_codings(gateway)
-    return orjson.dumps({"cards": cards(answer, orders, vocabulary_of(gateway), base, reasons)})
 
 
-async def _subject(gateway: Gateway, actor: Actor, call: HookCall, base: str) -> Subject:
+async def _subject(
+    gateway: Gateway, actor: Actor, call: HookCall, had: Had, *, ours: bool
+) -> Subject:
     """Whom the call is about. An id of ours without identifiers is looked up by `ask`."""
-    ours = not call.fhir_server or call.fhir_server.rstrip("/") == base
-    if "patient" not in call.prefetch:
+    if "patient" not in had.said:
         if not ours:
             raise _prefetch_missing()
         return Subject(call.patient_id)
-    identifiers = _identifiers(call.prefetch["patient"])
+    identifiers = _identifiers(had.patient)
     async with gateway.store.snapshot(actor.access) as reader:
         if ours:
             subject = await subject_by_id(reader, gateway, call.patient_id, identifiers)
@@ -78,7 +115,7 @@ async def _subject(gateway: Gateway, actor: Actor, call: HookCall, base: str) ->
 
 def _prefetch_missing() -> PreconditionFailed:
     return PreconditionFailed(
-        "patientId is no id of this gateway, and no other server is asked: "
+        "patientId is no id of this gateway, and the Patient could not be had from fhirServer: "
         "send prefetch.patient with its identifiers",
         expression="prefetch.patient",
         rule="prefetch-missing",

@@ -7,13 +7,14 @@ the doctor. Everything that comes from data is escaped, so that no name or value
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import orjson
 
+from fhir_gateway.cds_hooks.markdown import escape, shorten
 from fhir_gateway.recognition.ask import CONTRADICTORY, UNKNOWN, Answer
 from fhir_gateway.recognition.model import Candidate, ItemOutcome
 from fhir_gateway.recognition.order import Order
@@ -24,7 +25,6 @@ from fhir_gateway.terminology.code_system import Vocabulary
 
 Card = dict[str, Any]
 
-SUMMARY_LIMIT = 139
 SOURCE_LABEL = "检查检验结果互认平台"
 
 #: Reasons of the whole item that are no reminder: nothing is known of this patient, or it is the
@@ -47,25 +47,36 @@ MOST_STALE = 5
 _RANK = {"recognize": 0, "cannot-decide": 1, "view-only": 2}
 
 
-def cards(
-    answer: Answer, orders: Sequence[Order], vocabulary: Vocabulary, base: str, reasons: bytes
-) -> list[Card]:
-    """The cards of an answer, in the order of the order lines.
+class Said(NamedTuple):
+    """What cards need beside the answer.
 
     `base` is where links lead, `reasons` are the override reasons as JSON: every card has them.
+    `missing` are the prefetch keys of the patient's situation that could not be had, `drafts` the
+    order lines by their key; `removable` says that one may be replaced by earlier results.
     """
+
+    vocabulary: Vocabulary
+    base: str
+    reasons: bytes
+    missing: Sequence[str] = ()
+    drafts: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+    removable: bool = True
+
+
+def cards(answer: Answer, orders: Sequence[Order], said: Said) -> list[Card]:
+    """The cards of an answer, in the order of the order lines."""
     if _nobody(answer):
         return [_nobody_card(answer)]
     found: list[Card] = []
-    notes = _notes(answer)
+    notes = _notes(answer, said)
     by_key: dict[str, list[ItemOutcome]] = {}
     for item in answer.decision.items:
         by_key.setdefault(item.key, []).append(item)
     for number, order in enumerate(orders):
         speaking = [item for item in by_key.get(order.key, ()) if speaks(item)]
         if speaking:
-            line = _Line(answer, number, order, by_key[order.key], vocabulary, base)
-            found.append(_card(line, speaking, reasons, notes))
+            line = _Line(answer, number, order, by_key[order.key], said)
+            found.append(_card(line, speaking, notes))
     return found
 
 
@@ -92,18 +103,21 @@ class _Line(NamedTuple):
     number: int
     order: Order
     items: Sequence[ItemOutcome]
-    vocabulary: Vocabulary
-    base: str
+    said: Said
 
     def name(self, item: ItemOutcome) -> str:
         """The item's name for people."""
-        entry = self.vocabulary.catalogue.items.get(item.item or "")
+        entry = self.said.vocabulary.catalogue.items.get(item.item or "")
         return entry.name_zh if entry else self.order.display or "未对应项目"
 
     def issuer(self, candidate: Candidate) -> str:
         """The name of the institution that issued a result."""
         known = self.answer.institutions.get(candidate.issuer)
         return known.name if known else "出具机构不明"
+
+    def origin(self, candidate: Candidate) -> str:
+        """Institution and day of a result."""
+        return f"{self.issuer(candidate)} {exam_day(candidate, self.answer.query.zone)}"
 
     def result(self, candidate: Candidate) -> str:
         """Value, institution and day of a result, for the detail."""
@@ -113,7 +127,7 @@ class _Line(NamedTuple):
         return f"{escape(value)}，{told}" if value else told
 
 
-def _card(line: _Line, speaking: Sequence[ItemOutcome], reasons: bytes, notes: str) -> Card:
+def _card(line: _Line, speaking: Sequence[ItemOutcome], notes: str) -> Card:
     links: dict[str, dict[str, str]] = {}
     detail = [_tell(line, item, links) for item in speaking]
     if len(speaking) < len(line.items):
@@ -126,10 +140,10 @@ def _card(line: _Line, speaking: Sequence[ItemOutcome], reasons: bytes, notes: s
         "detail": "\n\n".join(detail),
         "indicator": "info",
         "source": _SOURCE,
-        "overrideReasons": orjson.Fragment(reasons),
+        "overrideReasons": orjson.Fragment(line.said.reasons),
         "links": list(links.values()),
     }
-    if may_suggest(line.answer, line.items):
+    if line.said.removable and may_suggest(line.answer, line.items):
         card["suggestions"] = [_suggestion(line)]
         card["selectionBehavior"] = "at-most-one"
     return card
@@ -139,14 +153,21 @@ def may_suggest(answer: Answer, items: Iterable[ItemOutcome]) -> bool:
     """Whether the workstation may offer to use the earlier results in place of the order line.
 
     Every item of the line must be *recognize* with `suggest` (a published window, no critical
-    flag), and the patient no emergency: a half replaced panel would be neither done nor not done.
+    flag), the patient's situation known and no emergency: a half replaced panel would be neither
+    done nor not done.
     """
-    if "emergency" in answer.query.context:
+    if "emergency" in answer.query.context or not answer.query.context_known:
         return False
     return all(item.suggest and item.outcome == "recognize" for item in items)
 
 
 def _suggestion(line: _Line) -> dict[str, Any]:
+    """Takes the order line out, and keeps in the chart in favour of which results."""
+    results = {
+        f"{item.chosen.source}/_history/{item.chosen.version}": shorten(line.origin(item.chosen))
+        for item in line.items
+        if item.chosen is not None
+    }
     return {
         "label": "采用既往结果，撤下本条申请",
         "uuid": card_uuid(line.answer.number, line.number, 1),
@@ -155,7 +176,36 @@ def _suggestion(line: _Line) -> dict[str, Any]:
                 "type": "delete",
                 "description": "撤下本条检查检验申请，采用既往结果",
                 "resourceId": line.order.key,
-            }
+            },
+            {
+                "type": "create",
+                "description": "将撤下的申请连同所采用的既往结果存档备查",
+                "resource": withdrawn(
+                    line.said.drafts.get(line.order.key, {}),
+                    {f"{line.said.base}/{name}": label for name, label in results.items()},
+                ),
+            },
+        ],
+    }
+
+
+#: What of an order says what was ordered, for whom, by whom and in which visit.
+_ORDERED = ("category", "code", "orderDetail", "subject", "encounter", "requester", "bodySite")
+
+
+def withdrawn(draft: Mapping[str, Any], results: Mapping[str, str]) -> dict[str, Any]:
+    """The order line as it stays in the chart: withdrawn, with the results used in its place.
+
+    `results` are addresses with their labels. Nobody performs or charges a revoked order.
+    hl7.org/fhir/R4/servicerequest.html
+    """
+    return {
+        "resourceType": "ServiceRequest",
+        "status": "revoked",
+        "intent": "order",
+        **{name: draft[name] for name in _ORDERED if name in draft},
+        "supportingInfo": [
+            {"reference": address, "display": label} for address, label in results.items()
         ],
     }
 
@@ -201,8 +251,8 @@ def _tell(line: _Line, item: ItemOutcome, links: dict[str, dict[str, str]]) -> s
         for rule in item.lines
         if rule.verdict in _OPEN or "area" in rule.values
     ]
-    if item.ground in line.vocabulary.reasons:
-        name = line.vocabulary.reasons[item.ground].name_zh
+    if item.ground in line.said.vocabulary.reasons:
+        name = line.said.vocabulary.reasons[item.ground].name_zh
         rows.append(f"- 可复查的法定情形：{escape(name)}")
     return "\n".join(rows)
 
@@ -220,17 +270,31 @@ def _link(line: _Line, result: Candidate, links: dict[str, dict[str, str]]) -> N
     address = result.report_source or result.source
     if address not in links:
         label = shorten(f"{line.issuer(result)}的报告")
-        links[address] = {"label": label, "url": f"{line.base}/{address}", "type": "absolute"}
+        links[address] = {"label": label, "url": f"{line.said.base}/{address}", "type": "absolute"}
 
 
-def _notes(answer: Answer) -> str:
-    """What is true of every card of an answer: which sources are stale, and who decides."""
+#: What the situation of a patient rests on, as a doctor calls it.
+_PARTS = {
+    "encounter": "就诊信息",
+    "conditions": "诊断",
+    "requests": "在用医嘱",
+    "procedures": "拟行手术或操作",
+}
+
+
+def _notes(answer: Answer, said: Said) -> str:
+    """What is true of every card of an answer: what is missing, which sources are stale, and who
+    decides."""
+    notes = []
+    if not answer.query.context_known:
+        parts = "、".join(_PARTS[key] for key in said.missing) or "就诊情形"
+        notes.append(f"未取得该患者的{parts}，未考虑相应情形，因此不提供“采用既往结果”的一键操作。")
     stale = [source.name for source in answer.stale[:MOST_STALE]]
-    if not stale:
-        return _DOCTOR
-    shown = "、".join(map(escape, stale))
-    more = f"等 {len(answer.stale)} 家" if len(answer.stale) > MOST_STALE else ""
-    return f"以下来源近期没有送达数据，结果可能不全：{shown}{more}。\n\n{_DOCTOR}"
+    if stale:
+        shown = "、".join(map(escape, stale))
+        more = f"等 {len(answer.stale)} 家" if len(answer.stale) > MOST_STALE else ""
+        notes.append(f"以下来源近期没有送达数据，结果可能不全：{shown}{more}。")
+    return "\n\n".join([*notes, _DOCTOR])
 
 
 # -- somebody nobody knows --------------------------------------------------------------------
@@ -262,49 +326,3 @@ def undecided_card() -> Card:
         "indicator": "info",
         "source": _SOURCE,
     }
-
-
-# -- text ---------------------------------------------------------------------------------------
-
-#: What GitHub Flavored Markdown could take for markup inside a line, and what begins an autolink
-#: (6.9): `www.`, `scheme:` and `@`.
-_MARKUP = re.compile(
-    r"[\\`*_\[\]<>#|~&!@$]|(?<=www)\.|(?<=http):|(?<=https):|(?<=ftp):|(?<=mailto):|(?<=xmpp):",
-    re.IGNORECASE,
-)
-_REFERENCES = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
-
-
-@lru_cache(maxsize=8_192)
-def escape(text: str) -> str:
-    """Text that Markdown shows as it is: no sign of it can become markup, HTML or a link."""
-    return _MARKUP.sub(_escaped, plain(text))
-
-
-def _escaped(match: re.Match[str]) -> str:
-    return _REFERENCES.get(match[0]) or f"\\{match[0]}"
-
-
-#: Control and format characters, line and paragraph separators, private use, surrogates.
-_ODD = re.compile(
-    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\uf8ff"
-    "\ufeff\ufff9-\uffff\U000e0000-\U0010ffff]"
-)
-
-
-def plain(text: str) -> str:
-    """One line without control, format and private characters (no bidirectional tricks)."""
-    if _ODD.search(text) is None:
-        return text
-    return " ".join(_ODD.sub(_blank, text).split())
-
-
-def _blank(match: re.Match[str]) -> str:
-    """What separates words becomes a space, what is invisible goes."""
-    return " " if match[0] <= "\x9f" or match[0] in "\u2028\u2029" else ""
-
-
-def shorten(text: str, limit: int = SUMMARY_LIMIT) -> str:
-    """Plain text of at most `limit` characters."""
-    text = plain(text)
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -1,7 +1,8 @@
 """The HTTP side of CDS Hooks 2.0: discovery, services, feedback, CORS; plain ASGI, ready bytes.
 
 No order waits for us: whatever goes wrong on our side, and whatever takes longer than the
-deadline, is answered 200 with a card that says that nothing was decided, and logged.
+deadline, is answered 200 with a card that says that nothing was decided, and logged. Feedback is
+the other way round: what is not on record is never answered as if it were.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -20,131 +20,159 @@ from fhir_gateway.cds_hooks.call import answer_call
 from fhir_gateway.cds_hooks.cards import undecided_card
 from fhir_gateway.cds_hooks.feedback import take_feedback
 from fhir_gateway.cds_hooks.services import BY_ID, DISCOVERY, Service
+from fhir_gateway.cds_hooks.trust import caller, check_trust
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import (
     GatewayError,
-    Invalid,
     MethodNotAllowed,
     NotFound,
     Structure,
+    TooLong,
+    Unavailable,
     UnsupportedMedia,
 )
 from fhir_gateway.fhir.outcome import operation_outcome
 from fhir_gateway.interactions.audit import ORIGIN, refused
-from fhir_gateway.interactions.authenticate import authenticate
+from fhir_gateway.recognition.model import CONTEXTS
 from fhir_gateway.security.actor import Actor
+from fhir_gateway.security.origin import base_of, preflight, root_of, shared_with
+from fhir_gateway.terminology.context_table import load_contexts
 
 _log = logging.getLogger("fhir_gateway.cds_hooks")
 
-#: Seconds after which a call is answered without a decision. A doctor must not wait.
-DEADLINE = 2.0
+#: Bytes of a call: hundreds of orders and diagnoses. More would hold up the others.
+MOST_BYTES = 4_000_000
+#: Seconds for feedback: no doctor waits for it, but no connection stays for ever.
+FEEDBACK_SECONDS = 30.0
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = dict[str, str]
-Handler = Callable[[Gateway, Actor, Scope, Headers, bytes], Awaitable[bytes]]
+Handler = Callable[[Gateway, Actor, Service, str, bytes], Awaitable[bytes]]
+Guard = Callable[[Gateway, Awaitable[bytes]], Awaitable[bytes]]
+Pairs = tuple[tuple[bytes, bytes], ...]
 
-_HOST = re.compile(r"[A-Za-z0-9.\-_]{1,255}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
 _JSON = (b"content-type", b"application/json; charset=utf-8")
 _FHIR_JSON = (b"content-type", b"application/fhir+json; charset=utf-8")
 _NO_STORE = (b"cache-control", b"no-store")
-
-#: Bearer tokens only, never cookies: any origin may call, no origin can borrow a session.
-_CORS = (
-    (b"access-control-allow-origin", b"*"),
-    (b"access-control-expose-headers", b"x-request-id"),
-)
-_PREFLIGHT = (
-    *_CORS,
-    (b"access-control-allow-methods", b"GET, POST, OPTIONS"),
-    (b"access-control-allow-headers", b"authorization, content-type, x-request-id"),
-    (b"access-control-max-age", b"86400"),
-)
 
 _UNDECIDED = orjson.dumps({"cards": [undecided_card()]})
 
 
 def routes(gateway: Gateway) -> list[BaseRoute]:
-    """The routes of this door, for the application."""
+    """The routes of this door, for the application.
+
+    Raises Invalid and Unprocessable for settings, clients and tables that cannot be meant.
+    """
+    check_trust(gateway.settings)
+    load_contexts(gateway.settings.terminology, CONTEXTS)
+    call = _Endpoint(gateway, "", answer_call, _hurried)
+    feedback = _Endpoint(gateway, "/feedback", _feedback, _stored)
     return [
         Route("/cds-services", _Discovery()),
-        Route("/cds-services/{id}", _Endpoint(gateway, _call, may_fail=False)),
-        Route("/cds-services/{id}/feedback", _Endpoint(gateway, _feedback, may_fail=True)),
+        Route("/cds-services/{id}", call),
+        Route("/cds-services/{id}/feedback", feedback),
     ]
 
 
+def deadline_of(gateway: Gateway) -> float:
+    """Seconds after which a call is answered without a decision. A doctor must not wait."""
+    return gateway.settings.hook_deadline_ms / 1000
+
+
 class _Discovery:
-    """GET /cds-services. Open: it says what exists, not whom it is about."""
+    """GET /cds-services. Open to every page: it says what exists, not whom it is about."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] in ("GET", "HEAD"):
-            await _send(send, 200, DISCOVERY, _JSON)
-        elif scope["method"] == "OPTIONS":
-            await _send(send, 204, b"", *_PREFLIGHT)
+        method, shared = scope["method"], shared_with("", "", everyone=True)
+        if method in ("GET", "HEAD"):
+            await _send(send, 200, DISCOVERY, (_JSON, *shared), head=method == "HEAD")
+        elif method == "OPTIONS":
+            await _send(send, 204, b"", (*shared, *preflight("GET, HEAD, OPTIONS")))
         else:
-            await _refuse(send, MethodNotAllowed("Discovery is a GET", rule="method"))
+            refusal = MethodNotAllowed("Discovery is a GET", rule="method")
+            await _refuse(send, refusal, (*shared, (b"allow", b"GET, HEAD, OPTIONS")))
 
 
 class _Endpoint:
-    """POST to a service or to its feedback.
+    """POST below a service. `path` is what follows the service's own address, `guard` says what
+    becomes of faults of ours and of too much time."""
 
-    Where a fault of ours may not be seen (`may_fail` false) it becomes the undecided card; else it
-    is left to the application's last resort.
-    """
-
-    def __init__(self, gateway: Gateway, handler: Handler, *, may_fail: bool) -> None:
-        self._gateway, self._handler, self._may_fail = gateway, handler, may_fail
+    def __init__(self, gateway: Gateway, path: str, handler: Handler, guard: Guard) -> None:
+        self._gateway, self._path, self._handler, self._guard = gateway, path, handler, guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = _headers(scope)
+        shared = self._shared(headers)
         if scope["method"] == "OPTIONS":
-            await _send(send, 204, b"", *_PREFLIGHT)
+            allow = (b"allow", b"POST, OPTIONS")
+            await _send(send, 204, b"", (*shared, *preflight("POST, OPTIONS"), allow))
             return
         try:
-            answer = await self._answer(scope, receive)
+            answer = await self._guard(self._gateway, self._run(scope, headers, receive))
         except GatewayError as error:
-            if error.status < 500 or self._may_fail:
-                await _refuse(send, error)
-                return
-            answer = _undecided(self._gateway, error.issues[0].code)
-        except TimeoutError:
-            answer = _undecided(self._gateway, "deadline")
-        except Exception as error:  # a fault of ours must not hold up an order
-            if self._may_fail:
-                raise
-            answer = _undecided(self._gateway, type(error).__name__)
-        await _send(send, 200, answer, _JSON, _NO_STORE)
+            await _refuse(send, error, shared)
+            return
+        await _send(send, 200, answer, (_JSON, _NO_STORE, *shared))
 
-    async def _answer(self, scope: Scope, receive: Receive) -> bytes:
+    def _shared(self, headers: Headers) -> Pairs:
+        """What lets a page of a listed origin read the answer; no cookies are ever read."""
+        if "origin" not in headers:
+            return ()
+        return shared_with(headers["origin"], self._gateway.settings.allowed_origins)
+
+    async def _run(self, scope: Scope, headers: Headers, receive: Receive) -> bytes:
+        """The handler's answer to a caller who is known; refusals of it are on record."""
         if scope["method"] != "POST":
             raise MethodNotAllowed("A hook is called with POST", rule="method")
-        headers = _headers(scope)
-        actor = await authenticate(self._gateway, headers)
+        gateway, service = self._gateway, _service(scope)
+        base = base_of(scope, headers, gateway.settings)
+        root = root_of(scope, headers, gateway.settings)
+        address = f"{root}/cds-services/{service.id}{self._path}"
+        actor = await caller(gateway, headers, address)
         scope["actor"] = actor.name
         try:
             _check_media(headers)
-            body = await _body(receive)
-            async with asyncio.timeout(DEADLINE):
-                return await self._handler(self._gateway, actor, scope, headers, body)
+            return await self._handler(gateway, actor, service, base, await _body(receive))
         except GatewayError as error:
             if error.status < 500:
-                await refused(self._gateway, actor, error, interaction="operation")
+                await refused(gateway, actor, error, interaction="operation")
             raise
 
 
-async def _call(
-    gateway: Gateway, actor: Actor, scope: Scope, headers: Headers, body: bytes
-) -> bytes:
-    """The cards."""
-    service = _service(scope)
-    return await answer_call(gateway, actor, service, body, _base(gateway, scope, headers))
+async def _hurried(gateway: Gateway, work: Awaitable[bytes]) -> bytes:
+    """A hook call in time. A fault of ours may not hold up an order: it becomes a card."""
+    try:
+        async with asyncio.timeout(deadline_of(gateway)):
+            return await work
+    except GatewayError as error:
+        if error.status < 500:
+            raise
+        why = error.issues[0].rule or error.issues[0].code
+    except TimeoutError:
+        why = "deadline"
+    except Exception as error:
+        why = type(error).__name__
+    gateway.count("hooks_undecided", 1)
+    _log.error(json.dumps({"event": "undecided", "id": ORIGIN.get().request_id, "why": why}))
+    return _UNDECIDED
+
+
+async def _stored(gateway: Gateway, work: Awaitable[bytes]) -> bytes:
+    """Feedback. What could not be stored is said, so that it comes again."""
+    try:
+        async with asyncio.timeout(FEEDBACK_SECONDS):
+            return await work
+    except TimeoutError:
+        text = "The feedback could not be stored in time: send it again"
+        raise Unavailable(text, rule="deadline") from None
 
 
 async def _feedback(
-    gateway: Gateway, actor: Actor, scope: Scope, headers: Headers, body: bytes
+    gateway: Gateway, actor: Actor, service: Service, base: str, body: bytes
 ) -> bytes:
     """An empty object: the answers are on record."""
-    _service(scope)
     await take_feedback(gateway, actor, body)
     return b"{}"
 
@@ -154,13 +182,6 @@ def _service(scope: Scope) -> Service:
     if service is None:
         raise NotFound("There is no such service; see /cds-services", rule="service")
     return service
-
-
-def _undecided(gateway: Gateway, why: str) -> bytes:
-    gateway.count("hooks_undecided", 1)
-    line = {"event": "undecided", "id": ORIGIN.get().request_id, "why": why}
-    _log.error(json.dumps(line))
-    return _UNDECIDED
 
 
 def _headers(scope: Scope) -> Headers:
@@ -177,36 +198,32 @@ def _check_media(headers: Headers) -> None:
 
 async def _body(receive: Receive) -> bytes:
     parts: list[bytes] = []
+    size = 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise Structure("The body was cut off", rule="body")
-        parts.append(message.get("body", b""))
+        part = message.get("body", b"")
+        size += len(part)
+        if size > MOST_BYTES:
+            raise TooLong(f"A hook call may have {MOST_BYTES} bytes", rule="body-limit")
+        parts.append(part)
         if not message.get("more_body"):
             return b"".join(parts)
 
 
-def _base(gateway: Gateway, scope: Scope, headers: Headers) -> str:
-    """The FHIR base that links lead to."""
-    if gateway.settings.base_url:
-        return gateway.settings.base_url.rstrip("/")
-    host = headers.get("host", "")
-    if not _HOST.fullmatch(host):
-        raise Invalid("The Host header is not a host name", rule="host")
-    return f"{scope['scheme']}://{host}{scope.get('root_path', '')}/fhir"
-
-
-async def _refuse(send: Send, error: GatewayError) -> None:
-    headers = [_FHIR_JSON, _NO_STORE]
+async def _refuse(send: Send, error: GatewayError, more: Pairs) -> None:
+    headers = [_FHIR_JSON, _NO_STORE, *more]
     if error.status == 401:
         headers.append((b"www-authenticate", b'Bearer realm="fhir-gateway"'))
-    await _send(send, error.status, operation_outcome(error.issues), *headers)
+    if error.status == 405 and not any(name == b"allow" for name, _ in headers):
+        headers.append((b"allow", b"POST, OPTIONS"))
+    await _send(send, error.status, operation_outcome(error.issues), tuple(headers))
 
 
-async def _send(send: Send, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
+async def _send(
+    send: Send, status: int, body: bytes, headers: Pairs, *, head: bool = False
+) -> None:
     length = (b"content-length", b"%d" % len(body))
-    cors = () if status == 204 else _CORS
-    await send(
-        {"type": "http.response.start", "status": status, "headers": [*headers, length, *cors]}
-    )
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+    await send({"type": "http.response.body", "body": b"" if head else body})

@@ -123,7 +123,7 @@ async def ask(gateway: Gateway, actor: Actor, question: Question) -> Answer:
         else:
             t = reader.t
             facts = await known(gateway, reader, as_of, question.receiver)
-        inputs = await _inputs(gateway, reader, question, facts, (as_of, t), actor.access)
+        inputs = await inputs_of(gateway, reader, question, facts, (as_of, t), actor.access)
         rule_set = facts.rules.rule_set if facts.rules else None
         seen = await read_candidates(reader, inputs, facts.register, rule_set)
     decision = conclude(inputs, seen, rule_set, facts.view.catalogue)
@@ -145,7 +145,7 @@ async def ask(gateway: Gateway, actor: Actor, question: Question) -> Answer:
     return answer
 
 
-async def _inputs(
+async def inputs_of(
     gateway: Gateway,
     reader: Reader,
     question: Question,

@@ -26,6 +26,8 @@ _OVER = {
     "Procedure": frozenset({"not-done", "stopped", "completed", "entered-in-error"}),
     "ServiceRequest": frozenset({"revoked", "completed", "entered-in-error"}),
 }
+#: The system of a class that names none: R4 binds the element to it.
+_CLASSES = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
 _NO_CONDITION = frozenset(
     {"inactive", "remission", "resolved", "refuted", "entered-in-error"}
 )  # codes of clinicalStatus and verificationStatus
@@ -66,7 +68,7 @@ def _holds(resource: Mapping[str, Any]) -> bool:
     if resource.get("doNotPerform") is True:
         return False
     if kind != "Condition":
-        return resource.get("status") not in _OVER.get(kind, frozenset())
+        return str(resource.get("status")) not in _OVER.get(kind, frozenset())
     statuses = (*_concept(resource.get("clinicalStatus")),)
     verified = (*_concept(resource.get("verificationStatus")),)
     return not any(code in _NO_CONDITION for _, code in statuses + verified)
@@ -77,7 +79,7 @@ def _codings(resource: Mapping[str, Any], element: str) -> Iterator[tuple[str, s
     if element == "location":
         yield from _units(resource)
     elif element == "class":
-        yield from _coding(value)
+        yield from _coding({"system": _CLASSES, **value} if isinstance(value, dict) else value)
     else:
         for concept in value if isinstance(value, list) else [value]:
             yield from _concept(concept)

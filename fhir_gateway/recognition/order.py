@@ -33,8 +33,6 @@ CONTEXT_SYSTEM = f"{CANONICAL}/CodeSystem/recognition-context"
 
 #: ServiceRequest.priority that means an emergency.
 EMERGENCY_PRIORITIES = frozenset({"stat", "asap"})
-#: Encounter.class (v3-ActCode) that means one.
-EMERGENCY_CLASSES = frozenset({"EMER"})
 
 #: Words that order forms print as the reason, compared as a whole: free text is not interpreted.
 CONTEXT_WORDS = {
@@ -209,13 +207,6 @@ def _context(draft: _Draft) -> frozenset[str]:
                 found.add(coding.code)
     found.update(CONTEXT_WORDS[word] for word in _words(draft.reasonCode) if word in CONTEXT_WORDS)
     return frozenset(found)
-
-
-def encounter_context(encounter: dict[str, Any] | None) -> frozenset[str]:
-    """What an Encounter says of the patient's situation: its class, where it is an emergency."""
-    kind = (encounter or {}).get("class")
-    code = kind.get("code") if isinstance(kind, dict) else None
-    return frozenset({"emergency"}) if code in EMERGENCY_CLASSES else frozenset()
 
 
 def read_contexts(codes: Sequence[str]) -> frozenset[str]:

@@ -45,6 +45,18 @@ def base_of(scope: Mapping[str, object], headers: Mapping[str, str], settings: S
     return f"{scheme}://{host}{scope.get('root_path', '')}{FHIR_PATH}"
 
 
+def root_of(scope: Mapping[str, object], headers: Mapping[str, str], settings: Settings) -> str:
+    """The address of the server itself, where the other doors stand beside the FHIR base.
+
+    A base that was configured without our own path at its end says nothing but its origin.
+    Raises Invalid for no clean host.
+    """
+    base = base_of(scope, headers, settings)
+    if base.endswith(FHIR_PATH):
+        return base.removesuffix(FHIR_PATH)
+    return "/".join(base.split("/", 3)[:3])
+
+
 def _as_forwarded(
     scope: Mapping[str, object],
     headers: Mapping[str, str],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -30,31 +31,79 @@ def body_of(patient: str, **changes: Any) -> Json:
     return {"hook": "order-sign", "hookInstance": UUID, "context": context, **changes}
 
 
-def test_discovery_lists_both_services_without_a_credential(city: City) -> None:
+def test_discovery_lists_the_services_without_a_credential(city: City) -> None:
     answer = city.running.get("/cds-services")
     assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("application/json")
     services = {one["id"]: one for one in answer.json()["services"]}
     assert {id: one["hook"] for id, one in services.items()} == {
         SELECT: "order-select",
         SIGN: "order-sign",
+        "recognition-patient-view": "patient-view",
+        "recognition-appointment-book": "appointment-book",
     }
-    for one in services.values():
-        assert one["title"] and one["description"]
-        assert one["prefetch"] == {
-            "patient": "Patient/{{context.patientId}}",
-            "encounter": "Encounter/{{context.encounterId}}",
-        }
+    head = city.running.request("HEAD", "/cds-services")
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == str(len(answer.content))
+    refused = city.running.request("DELETE", "/cds-services")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
 
 
-def test_browsers_of_any_origin_may_call(city: City) -> None:
-    origin = {"origin": "https://his.example.org", "access-control-request-method": "POST"}
-    preflight = city.running.request("OPTIONS", f"/cds-services/{SIGN}", headers=origin)
-    assert preflight.status_code == 204
-    assert preflight.headers["access-control-allow-origin"] == "*"
-    assert "authorization" in preflight.headers["access-control-allow-headers"]
-    answer = city.running.get("/cds-services", headers=origin)
-    assert answer.headers["access-control-allow-origin"] == "*"
-    assert "access-control-allow-credentials" not in answer.headers
+#: What every client of CDS Hooks 2.0 must be able to fill in ("Prefetch Template").
+LEGAL = re.compile(
+    r"[A-Z][A-Za-z]+/\{\{context\.(patientId|encounterId)\}\}"
+    r"|[A-Z][A-Za-z]+\?patient=\{\{context\.patientId\}\}(&[a-z\-]+=[a-z]+)*(&_count=[0-9]+)?"
+)
+
+
+def test_discovery_has_the_shape_of_the_standard(city: City) -> None:
+    (document,) = [city.running.get("/cds-services").json()]
+    assert set(document) == {"services"}
+    for service in document["services"]:
+        assert set(service) <= {
+            "hook", "id", "title", "description", "prefetch", "usageRequirements"
+        }  # fmt: skip
+        assert all(
+            isinstance(service[name], str) and service[name]
+            for name in service.keys() - {"prefetch"}
+        )
+        assert re.fullmatch(r"[A-Za-z0-9\-.]{1,64}", service["id"])
+        assert "patient" in service["prefetch"]
+        for key, template in service["prefetch"].items():
+            assert LEGAL.fullmatch(template), (key, template)
+
+
+def test_pages_of_listed_origins_may_call(start: Callable[..., Any]) -> None:
+    one = start(allowed_origins="https://his.example.org")
+    asked = {"access-control-request-method": "POST"}
+    for origin, may in (("https://his.example.org", True), ("https://evil.example", False)):
+        headers = {"origin": origin, **asked}
+        preflight = one.request("OPTIONS", f"/cds-services/{SIGN}", headers=headers)
+        assert preflight.status_code == 204
+        assert "authorization" in preflight.headers["access-control-allow-headers"]
+        assert "POST" in preflight.headers["access-control-allow-methods"]
+        refused = one.request("POST", f"/cds-services/{SIGN}", headers={"origin": origin})
+        assert refused.status_code == 401
+        for answer in (preflight, refused):
+            expected = origin if may else None
+            assert answer.headers.get("access-control-allow-origin") == expected
+            assert "access-control-allow-credentials" not in answer.headers
+            assert answer.headers["vary"] == "origin"
+    found = one.get("/cds-services", headers={"origin": "https://evil.example"})
+    assert found.headers["access-control-allow-origin"] == "*"  # says only what exists
+
+
+def test_links_lead_where_a_trusted_proxy_says(start: Callable[..., Any]) -> None:
+    forwarded = {"x-forwarded-host": "gw.example", "x-forwarded-proto": "https"}
+    for proxies, base in (("127.0.0.1/32", "https://gw.example"), ("", "http://127.0.0.1")):
+        one = start(name=f"proxy{len(proxies)}", trusted_proxies=proxies)
+        town = City(one)
+        patient = town.patient()
+        town.result(patient)
+        (card,) = town.hook(patient, order(patient), headers={**town.receiver, **forwarded}).json()[
+            "cards"
+        ]
+        assert card["links"][0]["url"].startswith(f"{base}/fhir/DiagnosticReport/")
 
 
 def test_every_call_needs_a_credential(city: City) -> None:
@@ -88,8 +137,8 @@ def test_all_faults_of_a_call_are_told_at_once(city: City) -> None:
         {
             "hook": "patient-view",
             "hookInstance": "1",
-            "fhirAuthorization": {"access_token": "secret"},
-            "prefetch": {"patient": {"resourceType": "OperationOutcome"}},
+            "fhirAuthorization": {"access_token": "secret\r\nhost: x", "token_type": "Basic"},
+            "prefetch": {"patient": {"resourceType": "Person"}, "conditions": []},
             "context": {
                 "userId": "a person",
                 "patientId": "",
@@ -110,6 +159,8 @@ def test_all_faults_of_a_call_are_told_at_once(city: City) -> None:
         "hook",
         "hookInstance",
         "fhirServer",
+        "fhirAuthorization.access_token",
+        "fhirAuthorization.token_type",
         "context.userId",
         "context.patientId",
         "context.draftOrders.entry[0].resource",
@@ -119,6 +170,7 @@ def test_all_faults_of_a_call_are_told_at_once(city: City) -> None:
         "context.draftOrders.entry[2].resource.subject.reference",
         "context.draftOrders.entry[3].resource.subject.reference",
         "prefetch.patient",
+        "prefetch.conditions",
     ]
     assert "secret" not in answer.text
 
@@ -156,6 +208,13 @@ def test_wrong_types_inside_an_order_are_told_by_element(city: City) -> None:
 def test_too_many_orders_are_refused(city: City) -> None:
     orders = [order("x", id=f"o{number}") for number in range(201)]
     assert city.hook("x", *orders).status_code == 413
+
+
+def test_a_call_that_is_too_long_is_refused(city: City) -> None:
+    body = b'{"hook": "order-sign", "x": "' + b"x" * routes.MOST_BYTES + b'"}'
+    answer = city.send(SIGN, body)
+    assert answer.status_code == 413
+    assert answer.json()["issue"][0]["code"] == "too-long"
 
 
 def test_an_unknown_id_without_prefetch_is_a_failed_precondition(city: City) -> None:
@@ -262,7 +321,7 @@ def test_after_the_deadline_the_doctor_is_answered_without_a_decision(
         await asyncio.sleep(60)
 
     monkeypatch.setattr(type(city.gateway.store), "commit", slow)
-    monkeypatch.setattr(routes, "DEADLINE", 0.02)
+    monkeypatch.setattr(routes, "deadline_of", lambda gateway: 0.02)
     undecided(city.hook(patient, order(patient)))
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from city import COMPILED, DOCUMENT, POTASSIUM, SODIUM, City, Json, order
+from fhir.resources.R4B.servicerequest import ServiceRequest
 
-from fhir_gateway.cds_hooks.cards import SUMMARY_LIMIT, escape, plain, shorten
+from fhir_gateway.cds_hooks.markdown import SUMMARY_LIMIT, escape, plain, shorten
 from fhir_gateway.settings import CANONICAL
 
 LOCAL_PANEL = {"system": "urn:receiver:orders", "code": "PANEL"}
@@ -56,13 +57,25 @@ def test_the_card_offers_the_six_lawful_grounds_and_the_local_ones(city: City) -
     assert all(set(one) == {"code", "system", "display"} for one in card["overrideReasons"])
 
 
-def test_the_suggestion_deletes_the_draft_and_nothing_else(city: City) -> None:
+def test_the_suggestion_deletes_the_draft_and_keeps_what_was_used_instead(city: City) -> None:
     patient = city.patient()
-    city.result(patient)
-    (card,) = cards(city, patient, order(patient, id="draft-9"))
+    observation = city.result(patient)
+    draft = order(patient, id="draft-9", note=[{"text": "不外传"}], priority="routine")
+    (card,) = cards(city, patient, draft)
     (suggestion,) = card["suggestions"]
-    (action,) = suggestion["actions"]
-    assert (action["type"], action["resourceId"]) == ("delete", "ServiceRequest/draft-9")
+    assert suggestion["uuid"] and suggestion["label"]
+    delete, create = suggestion["actions"]
+    assert (delete["type"], delete["resourceId"]) == ("delete", "ServiceRequest/draft-9")
+    assert create["type"] == "create"
+    withdrawn = create["resource"]
+    assert (withdrawn["resourceType"], withdrawn["status"]) == ("ServiceRequest", "revoked")
+    assert withdrawn["code"] == draft["code"]
+    assert withdrawn["subject"] == draft["subject"]
+    assert "id" not in withdrawn and "note" not in withdrawn
+    (used,) = withdrawn["supportingInfo"]
+    assert used["reference"] == f"http://127.0.0.1/fhir/{observation}/_history/1"
+    assert re.fullmatch(r"检验医院 \d{4}-\d\d-\d\d", used["display"])
+    ServiceRequest.model_validate(withdrawn)
     assert card["selectionBehavior"] == "at-most-one"
     assert "systemActions" not in card
 
