@@ -33,7 +33,7 @@ from fhir_gateway.errors import GatewayError, Invalid, MethodNotAllowed, NotFoun
 from fhir_gateway.fhir.outcome import operation_outcome
 from fhir_gateway.fhir.wire import parse
 from fhir_gateway.hl7v2.routes import routes as v2_routes
-from fhir_gateway.identity import cross_reference
+from fhir_gateway.identity import cross_reference, link, link_govern
 from fhir_gateway.interactions import endpoint_rows
 from fhir_gateway.interactions.lists import with_former
 from fhir_gateway.interactions.seed import seed
@@ -153,7 +153,7 @@ async def open_gateway(
         extractor=extractor,
         clock=clock,
         derivers=_derivers(settings, naming, vocabulary.catalogue),
-        governors=(govern,),
+        governors=(govern, link_govern.govern),
         local_codes=LocalCodes(vocabulary.catalogue, maps),
         random=PooledRandom(),
         audit=audit,
@@ -186,6 +186,7 @@ def _derivers(settings: Settings, naming: Naming, catalogue: Catalogue) -> tuple
         register.derive,
         endpoint_rows.derive,
         partial(cross_reference.derive, naming=naming),
+        link.derive,
     )
 
 

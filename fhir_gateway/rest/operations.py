@@ -12,6 +12,14 @@ from typing import Any, NamedTuple
 from fhir_gateway.errors import NotFound
 from fhir_gateway.identity.match import MATCH, match_patient
 from fhir_gateway.identity.pix import PIX, ihe_pix
+from fhir_gateway.identity.review import (
+    CONFIRM,
+    REJECT,
+    UNLINK,
+    confirm_identity,
+    reject_identity,
+    unlink_records,
+)
 from fhir_gateway.interactions import local_codes_operations as local_codes
 from fhir_gateway.interactions.capabilities import Offered
 from fhir_gateway.interactions.everything import EVERYTHING, everything
@@ -78,6 +86,9 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation(LASTN, lastn),
     Operation(MATCH, match_patient),
     Operation(PIX, ihe_pix),
+    Operation(CONFIRM, confirm_identity),
+    Operation(REJECT, reject_identity),
+    Operation(UNLINK, unlink_records),
     Operation(EXPORT, export),
     Operation(VALIDATE, validate),
     Operation(META, meta),
