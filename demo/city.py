@@ -21,6 +21,8 @@ CITY = Path(__file__).with_name("city")
 ZONE = ZoneInfo("Asia/Shanghai")
 _SEX = {"male": "M", "female": "F"}
 _TOKEN = re.compile(r"\{(?:(p\w+)\.([\w-]+)|T-(\d+)@(\d{4})|D-(\d+)@(\d\d:\d\d))\}")
+#: The address of the first hospital's image archive, where none is running.
+PACS = "https://images.example.org/demo-first"
 #: Which institution sends a file, by the beginning of its name.
 SENDERS = ("first", "second", "community", "tianjin", "lapsed")
 
@@ -76,7 +78,7 @@ def messages(today: datetime) -> list[tuple[str, str, bytes]]:
     return made
 
 
-def bundles(today: datetime, pacs: str) -> list[tuple[str, str, str]]:
+def bundles(today: datetime, pacs: str = PACS) -> list[tuple[str, str, str]]:
     """(file name, institution, JSON text) of the FHIR bundles; `pacs` is the archive's address."""
     return [
         (
