@@ -37,8 +37,9 @@ from fhir_gateway.identity import cross_reference, link, link_govern
 from fhir_gateway.interactions import endpoint_rows
 from fhir_gateway.interactions.lists import with_former
 from fhir_gateway.interactions.seed import seed
-from fhir_gateway.recognition import facts, register
+from fhir_gateway.recognition import answer_govern, answer_rows, facts, register
 from fhir_gateway.recognition.publish import unpublished
+from fhir_gateway.recognition.relied_watch import watch
 from fhir_gateway.recognition.rules_govern import govern
 from fhir_gateway.rest.errors import fault, refusal
 from fhir_gateway.rest.health import health_routes
@@ -153,7 +154,7 @@ async def open_gateway(
         extractor=extractor,
         clock=clock,
         derivers=_derivers(settings, naming, vocabulary.catalogue),
-        governors=(govern, link_govern.govern),
+        governors=(govern, link_govern.govern, answer_govern.govern, watch),
         local_codes=LocalCodes(vocabulary.catalogue, maps),
         random=PooledRandom(),
         audit=audit,
@@ -184,6 +185,7 @@ def _derivers(settings: Settings, naming: Naming, catalogue: Catalogue) -> tuple
     return (
         partial(facts.derive, zone=settings.zone, catalogue=catalogue),
         register.derive,
+        answer_rows.derive,
         endpoint_rows.derive,
         partial(cross_reference.derive, naming=naming),
         link.derive,

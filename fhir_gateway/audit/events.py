@@ -224,6 +224,22 @@ def answer_event(
     return _event(_operation_head(operation), call, "0", "write", entities, summary)
 
 
+def document_event(
+    call: Call,
+    *,
+    id: str,
+    patient: str | None,
+    operation: str,
+    resources: Sequence[str] = (),
+) -> bytes:
+    """A document was handed out that goes with an answer; `id` is the Task's.
+
+    `resources` are the versions of results and reports in it.
+    """
+    entities = [_patient(patient), _resource(f"Task/{id}"), *map(_resource, resources)]
+    return _event(_operation_head(operation), call, "0", "read", entities)
+
+
 def credential_event(call: Call, *, institution: str, issued: bool) -> bytes:
     """A token of an institution was made or ended (DICOM PS3.15 A.5.3.11, Security Alert)."""
     said = "token issued" if issued else "token revoked"

@@ -1,8 +1,9 @@
 """Feedback: what the doctor did with a card becomes an answer on record.
 
 CDS Hooks 2.0, "Feedback". The card's uuid names the decision and the order line, so nothing is kept
-between the call and its feedback. Feedback that comes again is the same answer; an override without
-a reason is accepted and flagged.
+between the call and its feedback: who asked and about which order stands in the decision. Feedback
+that comes again is the same answer; an override without a reason is accepted and flagged, and
+completed later by $answer. docs/answers.md
 """
 
 from __future__ import annotations
@@ -28,13 +29,14 @@ _TEXT_LIMIT = 2_000
 
 
 async def take_feedback(gateway: Gateway, actor: Actor, body: bytes) -> list[str]:
-    """Stores the answers in a feedback body; returns the ids of their Communications.
+    """Stores the answers in a feedback body; returns the ids of their Tasks.
 
     Raises Structure and Invalid with every fault, NotFound for a card of another institution's
     decision, Unprocessable when an answer does not fit the decision.
     """
     replies = read_feedback(body)
-    return await record_answers(gateway, actor, replies, operation="feedback")
+    kept = await record_answers(gateway, actor, replies, operation="feedback")
+    return [one.answer.id for one in kept]
 
 
 def read_feedback(body: bytes) -> list[Reply]:

@@ -100,6 +100,7 @@ class Guards:
     places: dict[int, str] = field(default_factory=dict)
     lines: dict[int, Hashable] = field(default_factory=dict)
     epoch: int = 0  # of the snapshot that the attempt was judged by
+    puts: list[Put] = field(default_factory=list)  # what a governor stores with the write
 
     def add(self, guard: Guard, *, ours: bool = False, at: str = "", line: Hashable = None) -> None:
         """Appends a guard; `at` is the FHIRPath of what it guards, `line` where to wait when

@@ -175,7 +175,7 @@ async def plan_write(
     return ChangeSet(
         id=gateway.random(16),
         guards=guards.all,
-        puts=[step.put for step in steps if step.put is not None] + records,
+        puts=[step.put for step in steps if step.put is not None] + records + guards.puts,
         once=extras.once,
         received=[extras.received] if extras.received else [],
         institution=actor.institution or "",

@@ -3,12 +3,12 @@
 Task `recognition-alert` (hl7.org/fhir/R4/task.html, docs/adr/0030): `focus` what has changed, with
 its version of now; `partOf` the answer that relied on it; `for` the patient; `owner` the
 institution that is told; `businessStatus` the change; `status` requested until a named person
-takes note, then completed. One for each answer and result, however often it changes.
+takes note, then completed. One for each answer, however much changes and however often.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from fhir_gateway.recognition.answer_model import (
@@ -17,7 +17,6 @@ from fhir_gateway.recognition.answer_model import (
     coding,
     concept,
     hashed_id,
-    unversioned,
 )
 from fhir_gateway.recognition.answer_task import task_code
 from fhir_gateway.settings import CANONICAL
@@ -29,22 +28,24 @@ PROFILE = f"{CANONICAL}/StructureDefinition/recognition-alert"
 CHANGE_SYSTEM = f"{CANONICAL}/CodeSystem/relied-change"
 GATEWAY = "fhir-gateway"
 
+#: What may become of a result, the gravest first.
+CHANGES = ("other-person", "other-patient", "voided", "deleted", "corrected", "other-issuer")
+
 
 class Alert(NamedTuple):
-    """One alert as it stands.
+    """One alert as it stands. `answer` is a reference to the answer that relied on a result.
 
-    `relied` is the version that was relied on and `now` the one that stands, both references
-    ("Observation/x/_history/2"). `how` is the state of the answer: accepted, cited or viewed.
-    `change` is a code of CodeSystem/relied-change. `at` is when it was noticed, `closed` when
-    `closed_by` took note of it ("" while it is open), as FHIR instants.
+    `changes` are pairs of a code of CodeSystem/relied-change and the version that stands now
+    ("Observation/x/_history/2"), the gravest first; `relied` the versions that were relied on.
+    `how` is the state of the answer: accepted, cited or viewed. `at` is when it was noticed,
+    `closed` when `closed_by` took note of it ("" while it is open), as FHIR instants.
     """
 
     id: str
     answer: str
     how: str
-    change: str
-    relied: str
-    now: str
+    changes: tuple[tuple[str, str], ...]
+    relied: tuple[str, ...]
     patient: str
     institution: str
     items: tuple[str, ...]
@@ -59,10 +60,25 @@ class Alert(NamedTuple):
         """Whether nobody has taken note of it yet."""
         return not self.closed
 
+    @property
+    def change(self) -> str:
+        """The gravest of the changes."""
+        return self.changes[0][0]
 
-def alert_id(answer: str, reference: str) -> str:
-    """The logical id of the alert about what an answer relies on; the reference has no version."""
-    return hashed_id("alert", answer, unversioned(reference))
+    @property
+    def now(self) -> str:
+        """What has changed most gravely, as it stands now."""
+        return self.changes[0][1]
+
+
+def alert_id(answer: str) -> str:
+    """The logical id of the alert about what an answer relies on."""
+    return hashed_id("alert", answer)
+
+
+def gravest_first(changes: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Changes in the order in which they are told."""
+    return tuple(sorted(changes, key=lambda one: (CHANGES.index(one[0]), one[1])))
 
 
 def task_of_alert(alert: Alert, catalogue: Catalogue) -> dict[str, Any]:
@@ -73,7 +89,7 @@ def task_of_alert(alert: Alert, catalogue: Catalogue) -> dict[str, Any]:
         "resourceType": "Task",
         "id": alert.id,
         "meta": {"profile": [PROFILE]},
-        "partOf": [{"reference": f"Task/{alert.answer}"}],
+        "partOf": [{"reference": alert.answer}] if alert.answer.startswith("Task/") else None,
         "status": "requested" if alert.is_open else "completed",
         "businessStatus": {"coding": [{"system": CHANGE_SYSTEM, "code": alert.change}]},
         "intent": "proposal",
@@ -86,15 +102,24 @@ def task_of_alert(alert: Alert, catalogue: Catalogue) -> dict[str, Any]:
         "owner": {"reference": f"Organization/{alert.institution}"},
         "note": list(_notes(alert)),
         "input": [
-            {
-                "type": concept("relied-on", task=True),
-                "valueReference": {"reference": alert.relied},
-            },
+            {"type": concept("answer", task=True), "valueReference": {"reference": alert.answer}},
             {"type": concept("relied-by", task=True), "valueCode": alert.how},
+            *({"type": _RELIED, "valueReference": {"reference": one}} for one in alert.relied),
+            *(
+                {"type": _changed(code), "valueReference": {"reference": one}}
+                for code, one in alert.changes
+            ),
         ],
         "output": list(_outputs(alert)),
     }
     return {name: value for name, value in resource.items() if value not in (None, [])}
+
+
+_RELIED = concept("relied-on", task=True)
+
+
+def _changed(code: str) -> dict[str, Any]:
+    return {"coding": [{"system": CHANGE_SYSTEM, "code": code}]}
 
 
 def _notes(alert: Alert) -> Iterator[dict[str, str]]:
@@ -112,32 +137,32 @@ def alert_of(resource: Json) -> Alert | None:
     """The alert that a stored Task keeps; None for one that keeps none."""
     if task_code(resource) != ALERT:
         return None
-    parts = {
-        _type(one): _value(one) for name in ("input", "output") for one in resource.get(name, ())
-    }
+    parts = [
+        (*_type(one), _value(one)) for name in ("input", "output") for one in resource.get(name, ())
+    ]
+    single = {code: value for system, code, value in parts if system == TASK_SYSTEM}
     items = [one for one in resource["code"]["coding"] if one.get("system") in SYSTEMS]
     note: Json = next(iter(resource.get("note", ())), {})
     return Alert(
         id=resource["id"],
-        answer=resource["partOf"][0]["reference"].partition("/")[2],
-        how=parts.get("relied-by", ""),
-        change=resource["businessStatus"]["coding"][0]["code"],
-        relied=parts.get("relied-on", ""),
-        now=resource["focus"]["reference"],
+        answer=single.get("answer", ""),
+        how=single.get("relied-by", ""),
+        changes=tuple((code, value) for system, code, value in parts if system == CHANGE_SYSTEM),
+        relied=tuple(value for _, code, value in parts if code == "relied-on"),
         patient=resource.get("for", {}).get("reference", "").partition("/")[2],
         institution=resource["owner"]["reference"].partition("/")[2],
         items=tuple(one["code"] for one in items),
         at=resource["authoredOn"],
-        closed=parts.get("acknowledged-at", ""),
-        closed_by=parts.get("acknowledged-by", ""),
+        closed=single.get("acknowledged-at", ""),
+        closed_by=single.get("acknowledged-by", ""),
         text=note.get("text", ""),
         version=int(resource.get("meta", {}).get("versionId", 0)),
     )
 
 
-def _type(part: Json) -> str:
-    codings = part["type"]["coding"]
-    return next((one["code"] for one in codings if one.get("system") == TASK_SYSTEM), "")
+def _type(part: Json) -> tuple[str, str]:
+    one = part["type"]["coding"][0]
+    return one["system"], one["code"]
 
 
 def _value(part: Json) -> str:

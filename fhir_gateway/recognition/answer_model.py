@@ -81,7 +81,8 @@ class DoctorAnswer(NamedTuple):
 
     `line` is the number of the order line and `key` its key; `results` and `reports` are
     references with the version that was decided on. `ground` is a Coding. `user` is the person by
-    the name that the workstation gives, `practitioner` a reference to one that is stored here.
+    the name that the workstation gives, `practitioner` a reference to one that is stored here;
+    `encounter` is the visit as the workstation names it, `encounter_here` that it is stored here.
     `authored` is a FHIR dateTime; `was` what was revoked. `digest` is the SHA-256 of the document
     that goes with it, `base` the address that its entries are under.
     """
@@ -101,6 +102,7 @@ class DoctorAnswer(NamedTuple):
     user: str = ""
     practitioner: str = ""
     encounter: str = ""
+    encounter_here: bool = False
     ground: Mapping[str, Any] | None = None
     flags: tuple[str, ...] = ()
     text: str = ""

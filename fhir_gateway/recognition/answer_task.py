@@ -76,7 +76,7 @@ def task_of(answer: DoctorAnswer, catalogue: Catalogue) -> dict[str, Any]:
         "code": {"coding": codes},
         "focus": {"reference": f"GuidanceResponse/{answer.decision}"},
         "for": _reference(f"Patient/{answer.patient}") if answer.patient else None,
-        "encounter": _reference(answer.encounter),
+        "encounter": _encounter(answer),
         "authoredOn": answer.authored,
         "requester": _requester(answer),
         "owner": _reference(f"Organization/{answer.institution}") if answer.institution else None,
@@ -111,6 +111,14 @@ def _requester(answer: DoctorAnswer) -> dict[str, Any] | None:
     if answer.institution:
         who["identifier"] = {"system": user_system(answer.institution), "value": answer.user}
     return {**who, "display": answer.user}
+
+
+def _encounter(answer: DoctorAnswer) -> dict[str, Any] | None:
+    if not answer.encounter:
+        return None
+    system = f"{CANONICAL}/NamingSystem/{answer.institution or 'gateway'}-encounter"
+    who: dict[str, Any] = {"identifier": {"system": system, "value": answer.encounter}}
+    return {"reference": answer.encounter, **who} if answer.encounter_here else who
 
 
 def _notes(answer: DoctorAnswer) -> Iterator[dict[str, str]]:
@@ -176,7 +184,8 @@ def answer_of(resource: Json) -> DoctorAnswer | None:
         authored=resource.get("authoredOn", ""),
         user=resource.get("requester", {}).get("display", ""),
         practitioner=resource.get("requester", {}).get("reference", ""),
-        encounter=resource.get("encounter", {}).get("reference", ""),
+        encounter=resource.get("encounter", {}).get("identifier", {}).get("value", ""),
+        encounter_here="reference" in resource.get("encounter", {}),
         ground=next(iter(reason.get("coding", ())), None),
         flags=tuple(code for code in business if code in _FLAGS),
         text=reason.get("text", "") if revoked else note.get("text", ""),

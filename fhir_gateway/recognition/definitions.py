@@ -1,4 +1,4 @@
-"""The definitions of $recognize, $answer and $replay: what they take and give.
+"""The definitions of $recognize and $replay: what they take and give.
 
 docs/api/recognize.md shows them; their OperationDefinitions are made from these rows.
 """
@@ -112,34 +112,6 @@ RECOGNIZE = Definition(
         P("item", "", "The answer for one ordered item", 1, MANY, parts=_ITEM),
         P("source", "", "An institution that the answer could have come from", 0, MANY, _SOURCE),
     ),
-)
-
-ANSWER = Definition(
-    code="answer",
-    title="The doctor's answer to a decision",
-    says=(
-        "Stores what was done with one order line: the earlier result accepted, or the examination "
-        "repeated and on what ground. A missing ground is flagged and never refused. The answer is "
-        "a Communication based on the decision."
-    ),
-    types=("GuidanceResponse",),
-    levels=("instance",),
-    affects=True,
-    takes=(
-        P("line", "string", "Key of the order line; may be left out when there is only one"),
-        P("outcome", "code", "accepted or repeated", 1, missing="outcome"),
-        P("result", "Reference", "The result that is used; the chosen one when left out"),
-        P(
-            "reason",
-            "Coding code",
-            "Ground of a repeat, as a code or Coding of CodeSystem/repeat-reason",
-        ),
-        P("text", "string", "Explanation; expected with ground N6"),
-        P("patientInformed", "boolean", "Whether the repeat was explained to the patient"),
-        P("practitioner", "Reference", "Who decided"),
-        P("answered", "dateTime", "When; now when left out"),
-    ),
-    gives=(P("answer", "Reference", "The Communication", 1),),
 )
 
 _REPLAYED = (

@@ -1,4 +1,4 @@
-"""The operations $recognize and $answer: Parameters in, Parameters out.
+"""The operation $recognize: Parameters in, Parameters out.
 
 definitions.py says what they take; docs/api/recognize.md shows them.
 """
@@ -6,7 +6,7 @@ definitions.py says what they take; docs/api/recognize.md shows them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Any
 
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Deleted, Forbidden, Invalid, Issue, NotFound
@@ -14,7 +14,6 @@ from fhir_gateway.fhir.datatypes import date_range
 from fhir_gateway.fhir.wire import parse, render
 from fhir_gateway.interactions.given import local_id
 from fhir_gateway.interactions.operation_definitions import Call, Taken
-from fhir_gateway.recognition.answer import Reply, record_answers
 from fhir_gateway.recognition.ask import Question, ask
 from fhir_gateway.recognition.model import OrderedItem
 from fhir_gateway.recognition.order import read_contexts, read_orders
@@ -161,45 +160,3 @@ def _check_items(items: list[OrderedItem]) -> None:
     if len(items) > MAX_LINES:
         text = f"More than {MAX_LINES} items"
         raise Invalid(text, expression="Parameters.parameter", rule="too-many-items")
-
-
-async def answer(gateway: Gateway, actor: Actor, call: Call) -> Parameters:
-    """GuidanceResponse/[id]/$answer: stores what the doctor did with one order line.
-
-    Raises Invalid for the parameters, NotFound for the decision, Unprocessable when the answer
-    does not fit it. A missing ground is no fault: it is flagged.
-    """
-    outcome = call.parameters["outcome"][0]
-    if outcome.value not in ("accepted", "repeated"):
-        text = "outcome is required: accepted or repeated"
-        raise Invalid(text, expression=outcome.expression, rule="outcome")
-    reply = Reply(
-        expression="Parameters",
-        decision=call.id,
-        line=call.value("line"),
-        outcome=cast(Literal["accepted", "repeated"], outcome.value),
-        result=_reference(call.value("result")).partition("/_history/")[0],
-        reason=_reason(call.one("reason")),
-        text=call.value("text") or "",
-        informed=call.value("patientInformed"),
-        user=_reference(call.value("practitioner")),
-        answered=call.value("answered") or "",
-    )
-    ids = await record_answers(gateway, actor, [reply], operation="$answer")
-    return {
-        "resourceType": "Parameters",
-        "parameter": [
-            {"name": "answer", "valueReference": {"reference": f"Communication/{name}"}}
-            for name in ids
-        ],
-    }
-
-
-def _reference(value: dict[str, Any] | None) -> str:
-    return str((value or {}).get("reference", ""))
-
-
-def _reason(taken: Taken | None) -> dict[str, str] | None:
-    if taken is None:
-        return None
-    return {"code": taken.value} if taken.element == "valueCode" else dict(taken.value)

@@ -56,7 +56,9 @@ from fhir_gateway.interactions.terminology_operations import (
 )
 from fhir_gateway.interactions.validate_operation import VALIDATE, validate
 from fhir_gateway.recognition import definitions as recognition
-from fhir_gateway.recognition.operation import answer, recognize
+from fhir_gateway.recognition.answer_definitions import ACKNOWLEDGE, ANSWER, DOCUMENT
+from fhir_gateway.recognition.answer_operation import acknowledge, answer, fetch
+from fhir_gateway.recognition.operation import recognize
 from fhir_gateway.recognition.register_read import REGISTER, read_register
 from fhir_gateway.recognition.replay_operation import replay
 from fhir_gateway.recognition.rules_in_force import IN_FORCE, LINT, in_force, lint_operation
@@ -104,7 +106,9 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation(local_codes.MAP, local_codes.map_codes),
     Operation(local_codes.COVERAGE, local_codes.code_coverage),
     Operation(recognition.RECOGNIZE, recognize),
-    Operation(recognition.ANSWER, answer),
+    Operation(ANSWER, answer),
+    Operation(DOCUMENT, fetch),
+    Operation(ACKNOWLEDGE, acknowledge),
     Operation(recognition.REPLAY, replay),
     Operation(IN_FORCE, in_force),
     Operation(LINT, lint_operation),

@@ -36,11 +36,17 @@ def overridden(card: Json, **changes: Any) -> Json:
 
 
 def answers(city: City, patient: str) -> list[Json]:
-    return city.search(f"Communication?patient={patient}")
+    found = city.search(f"Task?patient={patient}&code=recognition-answer")
+    return [one for one in found if one["resourceType"] == "Task"]
 
 
-def codes(communication: Json) -> list[str]:
-    return [one["coding"][0]["code"] for one in communication["category"]]
+def codes(task: Json) -> list[str]:
+    return [one["code"] for one in task["businessStatus"]["coding"]]
+
+
+def item(task: Json) -> str:
+    """The code of the catalogue that an answer is about."""
+    return str(task["code"]["coding"][1]["code"])
 
 
 def test_an_accepted_suggestion_is_a_recognised_result(city: City) -> None:
@@ -49,12 +55,14 @@ def test_an_accepted_suggestion_is_a_recognised_result(city: City) -> None:
     assert (answer.status_code, answer.json()) == (200, {})
     (stored,) = answers(city, patient)
     assert codes(stored) == ["accepted"]
-    assert stored["sent"] == AT
-    assert stored["about"][0]["reference"].startswith("Observation/")
-    decision = stored["basedOn"][0]["reference"]
-    (recorded,) = city.search(f"GuidanceResponse?patient={patient}")
-    assert decision == f"GuidanceResponse/{recorded['id']}"
-    assert stored["sender"]["display"] == "Practitioner/example"
+    assert stored["authoredOn"] == AT
+    results = [one["valueReference"]["reference"] for one in stored["input"][1:]]
+    assert results[0].startswith("Observation/")
+    assert results[0].endswith("/_history/1")
+    recorded = city.search(f"GuidanceResponse?patient={patient}")[0]
+    assert stored["focus"] == {"reference": f"GuidanceResponse/{recorded['id']}"}
+    assert stored["requester"]["display"] == "Practitioner/example"
+    assert stored["input"][0]["valueString"].endswith("draft-L001")
 
 
 def test_an_override_keeps_ground_and_comment(city: City) -> None:
@@ -63,9 +71,9 @@ def test_an_override_keeps_ground_and_comment(city: City) -> None:
     given = {"reason": reason, "userComment": " 需复查 "}
     assert feedback(city, overridden(card, overrideReason=given)).status_code == 200
     (stored,) = answers(city, patient)
-    assert codes(stored) == ["repeated"]
-    assert stored["reasonCode"][0]["coding"][0]["code"] == "N6"
-    assert stored["payload"] == [{"contentString": "需复查"}]
+    assert codes(stored) == ["repeated", "N6"]
+    assert stored["statusReason"]["coding"][0]["code"] == "N6"
+    assert stored["note"] == [{"text": "需复查"}]
 
 
 def test_an_override_without_a_reason_is_accepted_and_flagged(city: City) -> None:
@@ -80,7 +88,7 @@ def test_a_reason_of_the_workstations_own_is_kept_as_it_is(city: City) -> None:
     reason = {"code": "x1", "system": "urn:his:reasons", "display": "其他"}
     feedback(city, overridden(card, overrideReason={"reason": reason}))
     (stored,) = answers(city, patient)
-    assert stored["reasonCode"] == [{"coding": [reason]}]
+    assert stored["statusReason"] == {"coding": [reason]}
 
 
 def test_the_same_feedback_twice_is_one_answer(city: City) -> None:
@@ -88,15 +96,33 @@ def test_the_same_feedback_twice_is_one_answer(city: City) -> None:
     assert feedback(city, accepted(card), accepted(card)).status_code == 200
     assert feedback(city, accepted(card)).status_code == 200
     (stored,) = answers(city, patient)
-    assert stored["meta"]["versionId"] == "1"
+    assert (stored["meta"]["versionId"], codes(stored)) == ("1", ["accepted"])
+    later = overridden(card, outcomeTimestamp="2026-11-20T08:05:00Z")
+    assert feedback(city, later).status_code == 200
+    assert feedback(city, accepted(card)).status_code == 200  # the first, come again late
+    (stored,) = answers(city, patient)
+    assert (stored["meta"]["versionId"], codes(stored)[0]) == ("2", "repeated")
+
+
+def test_a_reason_that_was_missing_is_completed_by_the_operation(city: City) -> None:
+    patient, (card,) = shown(city, POTASSIUM)
     assert feedback(city, overridden(card)).status_code == 200
-    assert len(answers(city, patient)) == 2
+    (stored,) = answers(city, patient)
+    parameters = [
+        {"name": "outcome", "valueCode": "completed"},
+        {"name": "reason", "valueCode": "N1"},
+    ]
+    answer = city.operate(f"{stored['focus']['reference']}/$answer", parameters)
+    assert answer.status_code == 200, answer.text
+    assert feedback(city, overridden(card)).status_code == 200
+    (stored,) = answers(city, patient)
+    assert codes(stored) == ["repeated", "N1"]
 
 
 def test_each_card_answers_for_its_own_order_line(city: City) -> None:
     patient, (first, second) = shown(city, POTASSIUM, SODIUM)
     assert feedback(city, accepted(second), overridden(first)).status_code == 200
-    stored = {codes(one)[0]: one["topic"]["coding"][0]["code"] for one in answers(city, patient)}
+    stored = {codes(one)[0]: item(one) for one in answers(city, patient)}
     assert stored == {"accepted": SODIUM, "repeated": POTASSIUM}
 
 

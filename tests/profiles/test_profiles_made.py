@@ -37,9 +37,9 @@ STRICT = "recognizable-laboratory-observation"
 Json = dict[str, Any]
 
 _BY_TYPE = {
-    "Communication": "recognition-answer", "GuidanceResponse": "decision",
-    "ImagingStudy": "imaging-study", "Observation": "laboratory-observation",
-    "Organization": "institution", "Patient": "patient", "ServiceRequest": "order",
+    "GuidanceResponse": "decision", "ImagingStudy": "imaging-study",
+    "Observation": "laboratory-observation", "Organization": "institution", "Patient": "patient",
+    "ServiceRequest": "order", "Task": "recognition-answer",
     "VerificationResult": "quality-evaluation",
 }  # fmt: skip
 
@@ -165,7 +165,7 @@ def test_institutions_and_evaluations_conform() -> None:
 def test_decisions_and_answers_conform(start: Callable[..., Running]) -> None:
     city = City(start())
     patient = city.patient()
-    city.result(patient)
+    result = city.result(patient)
     for items in ((POTASSIUM,), (POTASSIUM, "L060")):
         decision = said(city.recognize(patient, *items), "decision")["reference"]
         stored = city.running.get(f"/fhir/{decision}", headers=city.receiver).json()
@@ -174,10 +174,23 @@ def test_decisions_and_answers_conform(start: Callable[..., Running]) -> None:
     stored = city.running.get(f"/fhir/{nobody}", headers=city.receiver).json()
     assert stored["status"] == "data-required"
     assert wrong(stored) == []
-    for outcome in ("accepted", "repeated"):
+    for outcomes in (("accepted", "revoked"), ("repeated", "completed"), ("cited",), ("viewed",)):
         decision = said(city.recognize(patient, POTASSIUM), "decision")["reference"]
-        parameter = {"name": "outcome", "valueCode": outcome}
-        answer = city.operate(f"{decision}/$answer", [parameter]).json()
-        reference = said(answer, "answer")["reference"]
-        kept = city.running.get(f"/fhir/{reference}", headers=city.receiver).json()
-        assert wrong(kept) == []
+        for outcome in outcomes:
+            parameters = [{"name": "outcome", "valueCode": outcome}]
+            parameters += [{"name": "reason", "valueCode": "N1"}] * (outcome == "completed")
+            answer = city.operate(f"{decision}/$answer", parameters).json()
+            reference = said(answer, "answer")["reference"]
+            kept = city.running.get(f"/fhir/{reference}", headers=city.receiver).json()
+            assert wrong(kept) == []
+    assert city.running.delete(f"/fhir/{result}", headers=city.sender).status_code == 204
+    alerts = city.search(f"Task?patient={patient}&code=recognition-alert")
+    alerts = [one for one in alerts if one["resourceType"] == "Task"]
+    assert len(alerts) == 2  # what was cited, what was viewed
+    for alert in alerts:
+        assert wrong(alert, "recognition-alert") == []
+        who = {"name": "practitioner", "valueReference": {"display": "示例医师"}}
+        city.operate(f"Task/{alert['id']}/$acknowledge", [who])
+        closed = city.running.get(f"/fhir/Task/{alert['id']}", headers=city.receiver).json()
+        assert wrong(closed, "recognition-alert") == []
+        assert closed["status"] == "completed"
