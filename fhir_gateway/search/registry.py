@@ -42,6 +42,7 @@ GLOBAL_CODES: Mapping[str, frozenset[str]] = {
     "RelatedPerson": frozenset({"name", "birthdate"}),
     "AuditEvent": frozenset({"date"}),
     "GuidanceResponse": frozenset({"date"}),
+    "Task": frozenset({"code"}),  # lists of work, across all patients
 }
 
 #: Records that the gateway itself writes once per home: what they name is searched in the homes

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from fhir_gateway.fhir.definitions import Element, definitions
-from fhir_gateway.identity import cross_reference
+from fhir_gateway.identity import cross_reference, link
 from fhir_gateway.interactions import endpoint_rows
 from fhir_gateway.recognition import facts, register
 from fhir_gateway.search.index import Extractor
@@ -117,7 +117,17 @@ def _with_facts() -> list[dict[str, Any]]:
             for system in ("1.2.3", "urn:oid:1.2.4", "URN:OID:1.2.5", "urn:oid:1.2.6")]},
         {"resourceType": "Observation", "id": "named", "subject": {
             "identifier": {"system": "1.2.3", "value": "11010519491231002ｘ"}}},
+        link.linkage(("p1", "p2"), active=True, author={"display": "x"}),
+        {"resourceType": "Patient", "id": "merged", "link": [
+            {"other": {"reference": "Patient/p1"}, "type": "replaced-by"}]},
+        link.task(_QUESTION, ["h1"], modified="2026-10-01T09:00:00Z"),
     ]  # fmt: skip
+
+
+_QUESTION = link.Question(
+    id="x", code=link.CONFIRM, status="requested", records=("p1", "p2"), grade="probable",
+    score=0.95, levels="name=same", edition="1", source="x", authored="2026-10-01T09:00:00Z",
+)  # fmt: skip
 
 
 def digests() -> dict[str, str]:
@@ -133,7 +143,7 @@ def digests() -> dict[str, str]:
 def _digest(extractor: Extractor, resource: dict[str, Any]) -> str:
     rows = extractor.rows(resource["resourceType"], resource)
     derived = Derived()
-    for derive in (partial(facts.derive, zone="Asia/Shanghai"), register.derive,
+    for derive in (partial(facts.derive, zone="Asia/Shanghai"), register.derive, link.derive,
                    endpoint_rows.derive,
                    partial(cross_reference.derive, naming=NAMING)):  # fmt: skip
         derive(resource, derived)
