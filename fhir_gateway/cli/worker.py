@@ -20,6 +20,7 @@ from fhir_gateway.app import open_gateway
 from fhir_gateway.cli.serve import log_to_stderr, settle
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import GatewayError
+from fhir_gateway.identity import review_job
 from fhir_gateway.interactions.endpoints_job import Timer, both
 from fhir_gateway.interactions.jobs import work
 from fhir_gateway.interactions.reindex import run
@@ -45,8 +46,9 @@ _NICENESS = 10
 )
 @click.option("--delay", type=float, default=0.0, hidden=True, help="Seconds to wait before.")
 def command(with_server: bool, delay: float, **chosen: Any) -> None:  # fmt: skip
-    """Do long work until a signal: exports and other answers that come later, and following maps
-    of local codes that have changed (fhir-gateway remap). After an upgrade it first brings search
+    """Do long work until a signal: exports and other answers that come later, comparing Patients
+    that may be one person's (fhir-gateway links), and following maps of local codes that have
+    changed (fhir-gateway remap). After an upgrade it first brings search
     rows up to date, where that is needed (fhir-gateway reindex).
 
     A worker that is killed loses nothing: another one goes on from the last checkpoint, at the
@@ -79,7 +81,8 @@ async def _work(settings: Settings, *, with_server: bool, delay: float) -> None:
     watch = asyncio.create_task(_leave_writing(gateway, stop)) if with_server else None
     try:
         await run(gateway, stop)
-        await work(gateway, WORKS, stop, look=both(Watch(gateway).look, Timer(gateway).look))
+        looks = (Watch(gateway).look, Timer(gateway).look, review_job.Watch(gateway).look)
+        await work(gateway, WORKS, stop, look=both(*looks))
     finally:
         if watch is not None:
             watch.cancel()
