@@ -195,7 +195,8 @@ class _Parser:
     def as_type(self, left: _Compiled, type: str) -> _Compiled:
         kept = frozenset(t for t in left.types if definitions().is_a(t, type))
         if "Resource" in left.types and type in definitions().resource_type_set:
-            kept |= {type}  # what is contained may be of any type
+            kept |= {type}  # what is contained may be of any type, and says itself of which
+            return _Compiled(_of_types(left.step, kept), kept)
         if not kept:
             self.refuse(f"can never be {type}")
         return _Compiled(left.narrow(kept) if left.narrow else _of_types(left.step, kept), kept)

@@ -63,6 +63,8 @@ def test_parameters_of_all_resources_compile_for_a_type() -> None:
         ("Observation.status.exists() and Observation.status != 'final'", [("boolean", False)]),
         ("Observation.method.exists() and Observation.status = 'x'", [("boolean", False)]),
         ("Observation.contained.id", [("id", "c")]),
+        ("Observation.contained.ofType(Patient).id", [("id", "c")]),
+        ("Observation.contained.ofType(Group).id", []),
         ("Observation.note.text | Observation.status", [("code", "final")]),
     ],
 )  # fmt: skip
