@@ -189,6 +189,16 @@ def drafts(patient: str, lines: tuple[tuple[str, str, str], ...]) -> list[dict[s
     return [city.draft_order(key, patient, code, name) for key, code, name in lines]
 
 
+#: What the workstation knows of a patient in no particular situation: an outpatient visit, and
+#: no diagnoses, other orders or planned procedures.
+SITUATION: dict[str, Any] = {
+    "encounter": {"resourceType": "Encounter", "status": "in-progress", "class": {"code": "AMB"}},
+    "conditions": None,
+    "requests": None,
+    "procedures": None,
+}
+
+
 def sign(
     running: Running, token: str, patient: str, lines: tuple[tuple[str, str, str], ...]
 ) -> list[dict[str, Any]]:
@@ -205,6 +215,7 @@ def sign(
                 "entry": [{"resource": order} for order in drafts(patient, lines)],
             },
         },
+        "prefetch": SITUATION,
     }
     headers = {"Authorization": f"Bearer {token}"}
     base = f"{running.url}/cds-services"

@@ -6,26 +6,35 @@ The patient is known here or not at all: by a logical id of ours, or by an ident
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
 from fhir_gateway.cds_hooks.appointments import as_orders
-from fhir_gateway.cds_hooks.cards import Said, cards
+from fhir_gateway.cds_hooks.beside import alert_cards, badge
+from fhir_gateway.cds_hooks.cards import Card, Said, cards
 from fhir_gateway.cds_hooks.prefetch import Had, complete
 from fhir_gateway.cds_hooks.request import HookCall, read_call
 from fhir_gateway.cds_hooks.services import SITUATION, Service
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Invalid, PreconditionFailed
+from fhir_gateway.recognition.alert_task import Alert
+from fhir_gateway.recognition.answered import answered_lines
 from fhir_gateway.recognition.ask import Answer, Question, ask
 from fhir_gateway.recognition.contexts import contexts_of
 from fhir_gateway.recognition.order import Order, read_orders
+from fhir_gateway.recognition.overview import overview
 from fhir_gateway.recognition.record import Occasion
+from fhir_gateway.recognition.relied import notices_for
 from fhir_gateway.recognition.subject import Subject, subject_by_id, subject_by_identifiers
-from fhir_gateway.recognition.vocabulary import reason_codings, vocabulary_of
+from fhir_gateway.recognition.vocabulary import catalogue_of, reason_codings, vocabulary_of
 from fhir_gateway.security.actor import Actor
 
 _NOTHING = b'{"cards":[]}'
+
+#: Microseconds for which an answer to an order line stands: from choosing an item to signing it.
+ONE_SESSION = 4 * 3_600_000_000
 
 
 async def answer_call(
@@ -37,9 +46,11 @@ async def answer_call(
     the patient is and that cannot be had either.
     """
     call = read_call(service, body)
+    ours = not call.fhir_server or call.fhir_server.rstrip("/") == base
+    if service.decides == "patient":
+        return orjson.dumps({"cards": await _of_patient(gateway, actor, call, base, ours=ours)})
     if not call.drafts:
         return _NOTHING
-    ours = not call.fhir_server or call.fhir_server.rstrip("/") == base
     had = await complete(gateway, actor, call, ours=ours)
     drafts = call.drafts
     if service.decides == "appointments":
@@ -56,7 +67,56 @@ async def answer_call(
         drafts={draft.reference: draft.resource for draft in drafts},
         removable=service.decides != "appointments",
     )
-    return orjson.dumps({"cards": cards(answer, orders, said)})
+    query = answer.query
+    homes = query.homes or (query.home,) if query.home else ()
+    alerts, answered = await _since(gateway, actor, call, homes, orders)
+    found = alert_cards(alerts, catalogue_of(gateway), base)
+    found += cards(answer, orders, said, silent=answered)
+    return orjson.dumps({"cards": found})
+
+
+async def _of_patient(
+    gateway: Gateway, actor: Actor, call: HookCall, base: str, *, ours: bool
+) -> list[Card]:
+    """What there is of the patient whose chart was opened; nothing of somebody unknown."""
+    had = await complete(gateway, actor, call, ours=ours)
+    subject = await _subject(gateway, actor, call, had, ours=ours)
+    counted = await overview(gateway, actor, subject)
+    if not counted.homes and "patient" not in had.said:
+        raise _prefetch_missing()
+    alerts, _ = await _since(gateway, actor, call, counted.homes, ())
+    found = alert_cards(alerts, catalogue_of(gateway), base)
+    return found + badge(counted, subject.patient, base)
+
+
+async def _since(
+    gateway: Gateway,
+    actor: Actor,
+    call: HookCall,
+    homes: Sequence[int],
+    orders: Sequence[Order],
+) -> tuple[Sequence[Alert], frozenset[str]]:
+    """What changed since this institution relied on it, and the order lines that this doctor has
+    answered in this visit already: reminding of them again would be a second reminder."""
+    institution = actor.institution
+    if not homes or not institution:
+        return (), frozenset()
+    items = {item.item for order in orders for item in order.items if item.item}
+    since = gateway.clock.now() - ONE_SESSION
+    async with gateway.store.snapshot(actor.access) as reader:
+        alerts = await notices_for(reader, institution, homes)
+        if call.service.hook != "order-sign":
+            return alerts, frozenset()
+        answered = await answered_lines(reader, homes, items, since)
+    mine = {
+        (one.key, item)
+        for item, one in answered.items()
+        if (one.institution, one.user) == (institution, call.user)
+    }
+    done = {
+        order.key for order in orders if all((order.key, item.item) in mine for item in order.items)
+    }
+    return alerts, frozenset(done)
 
 
 async def _ask(

@@ -25,7 +25,7 @@ from fhir_gateway.terminology.code_system import Vocabulary
 
 Card = dict[str, Any]
 
-SOURCE_LABEL = "检查检验结果互认平台"
+SOURCE = {"label": "检查检验结果互认平台"}
 
 #: Reasons of the whole item that are no reminder: nothing is known of this patient, or it is the
 #: gateway's own affair (the order map, the rule set) and no doctor can do anything about it.
@@ -40,7 +40,6 @@ _HEADS = {
     "cannot-decide": "无法判断",
 }
 _NEWER = "另有新结果"
-_SOURCE = {"label": SOURCE_LABEL}
 _DOCTOR = "以上只作提醒，是否采用由接诊医师决定。"
 #: Stale sources that a card names.
 MOST_STALE = 5
@@ -63,8 +62,10 @@ class Said(NamedTuple):
     removable: bool = True
 
 
-def cards(answer: Answer, orders: Sequence[Order], said: Said) -> list[Card]:
-    """The cards of an answer, in the order of the order lines."""
+def cards(
+    answer: Answer, orders: Sequence[Order], said: Said, *, silent: frozenset[str] = frozenset()
+) -> list[Card]:
+    """The cards of an answer, in the order of the order lines, without those in `silent`."""
     if _nobody(answer):
         return [_nobody_card(answer)]
     found: list[Card] = []
@@ -74,7 +75,7 @@ def cards(answer: Answer, orders: Sequence[Order], said: Said) -> list[Card]:
         by_key.setdefault(item.key, []).append(item)
     for number, order in enumerate(orders):
         speaking = [item for item in by_key.get(order.key, ()) if speaks(item)]
-        if speaking:
+        if speaking and order.key not in silent:
             line = _Line(answer, number, order, by_key[order.key], said)
             found.append(_card(line, speaking, notes))
     return found
@@ -139,7 +140,7 @@ def _card(line: _Line, speaking: Sequence[ItemOutcome], notes: str) -> Card:
         "summary": _summary(line, speaking),
         "detail": "\n\n".join(detail),
         "indicator": "info",
-        "source": _SOURCE,
+        "source": SOURCE,
         "overrideReasons": orjson.Fragment(line.said.reasons),
         "links": list(links.values()),
     }
@@ -314,7 +315,7 @@ def _nobody_card(answer: Answer) -> Card:
         "summary": shorten(f"未能判断有无可互认结果：{text}"),
         "detail": f"{escape(text)}这不表示该患者没有既往检查检验结果。本次申请不受影响。",
         "indicator": "info",
-        "source": _SOURCE,
+        "source": SOURCE,
     }
 
 
@@ -324,5 +325,5 @@ def undecided_card() -> Card:
         "summary": "本次未能及时判断有无可互认结果，申请不受影响",
         "detail": "平台未能在规定时间内给出判断。这不表示该患者没有既往检查检验结果。",
         "indicator": "info",
-        "source": _SOURCE,
+        "source": SOURCE,
     }

@@ -16,12 +16,13 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache
 from types import TracebackType
-from typing import NamedTuple
-
-import httpx
+from typing import TYPE_CHECKING, NamedTuple
 
 from fhir_gateway.errors import Invalid, Unavailable
 from fhir_gateway.security.outbound import Policy, Target, allowed_target, check_addresses
+
+if TYPE_CHECKING:
+    import httpx
 
 #: Its lines quote addresses, and an address of a search names a patient.
 logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -30,7 +31,7 @@ logging.getLogger("httpx").setLevel(logging.WARNING)
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 #: Connections of one caller; what it asks for at once is a handful.
-_LIMITS = httpx.Limits(max_connections=8, max_keepalive_connections=8)
+_MOST = 8
 
 
 class Fetched(NamedTuple):
@@ -53,6 +54,8 @@ def trusted_certificates(file: str = "") -> ssl.SSLContext:
 
     Raises Invalid for a file without certificates.
     """
+    import httpx  # noqa: PLC0415 - a fifth of a second that a start need not take
+
     context = httpx.create_ssl_context(trust_env=False)
     if file:
         try:
@@ -102,6 +105,8 @@ class Outbound:
         Raises Forbidden and Invalid for an address that may not be called, Unavailable when there
         is no answer within the limits, or one that leads elsewhere.
         """
+        import httpx  # noqa: PLC0415 - a fifth of a second that a start need not take
+
         target = allowed_target(url, self._policy)
         try:
             async with asyncio.timeout(seconds):
@@ -120,6 +125,8 @@ class Outbound:
         return await asyncio.shield(opening)
 
     async def _connect(self, target: Target) -> tuple[httpx.AsyncClient, str]:
+        import httpx  # noqa: PLC0415 - a fifth of a second that a start need not take
+
         literal = target.literal
         found = [target.host] if literal else await self._resolve(target.host, target.port)
         address = check_addresses(target, found, self._policy)
@@ -128,7 +135,7 @@ class Outbound:
             trust_env=False,
             follow_redirects=False,
             timeout=None,  # noqa: S113 - `fetch` has the limit, for all of it
-            limits=_LIMITS,
+            limits=httpx.Limits(max_connections=_MOST, max_keepalive_connections=_MOST),
         )
         return client, f"[{address}]" if ":" in address else address
 
