@@ -1,0 +1,187 @@
+"""What facts say beside their columns: time, zone, quantity, instrument, interval, side, door."""
+
+from __future__ import annotations
+
+import string
+from typing import Any
+
+import pytest
+from effort import examples
+from facts_cases import CATALOGUE, MAKERS, derived, lab, read_cases, report, study
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fhir_gateway.fhir.keys import key64
+from fhir_gateway.recognition.facts_imaging import contrast_of_words, laterality, side_of_words
+from fhir_gateway.recognition.facts_more import (
+    LONGEST,
+    NOTHING,
+    LinkMore,
+    More,
+    clean,
+    link_more_of,
+    more_of,
+)
+from fhir_gateway.recognition.model import PRINTED_MARK
+from fhir_gateway.settings import CANONICAL
+from fhir_gateway.store.changes import ReportLink
+from fhir_gateway.terminology.catalogue_resource import PANEL_SYSTEM
+from fhir_gateway.terminology.quantity import convert
+
+_CASES = read_cases()
+
+
+@pytest.mark.parametrize("case", _CASES, ids=[case["name"] for case in _CASES])
+def test_a_resource_says(case: dict[str, Any]) -> None:
+    fields = dict(case.get("with", {}))
+    item = {"item": case["item"]} if "item" in case else {}
+    rows = derived(MAKERS[case["of"]](**item, **fields)).facts
+    said = more_of(rows[0].more)._asdict()
+    assert {name: said[name] for name in case["expect"]} == case["expect"]
+
+
+def test_every_component_has_its_own_quantity_and_interval() -> None:
+    part = {
+        "code": lab("CRP")["code"],
+        "valueQuantity": {"value": 3, "unit": "mg/L"},
+        "referenceRange": [{"text": "<5"}],
+    }
+    whole, component = (more_of(one.more) for one in derived(lab(component=[part])).facts)
+    assert (whole.quantity, whole.interval) == ("=", "")
+    assert (component.quantity, component.unit, component.interval) == ("=", "=", "text")
+
+
+def test_a_report_with_a_number_is_also_told_under_no_item() -> None:
+    own, beside = derived(report(accession="A7")).facts
+    assert (own.item, beside.item) == ("CT-HEAD", "")
+    assert more_of(beside.more) == More("performed", accession="A7", item="CT-HEAD")
+    assert [one.item for one in derived(study("CT-HEAD", accession="A7")).facts] == ["CT-HEAD", ""]
+    assert [one.item for one in derived(study("CT-HEAD")).facts] == ["CT-HEAD"]
+    assert [one.item for one in derived(study(accession="A7")).facts] == [""]
+
+
+@pytest.mark.parametrize(
+    ("code", "panel"),
+    [
+        ({"coding": [{"system": PANEL_SYSTEM, "code": "lipids"}]}, "lipids"),
+        ({"text": "血 脂"}, "lipids"),
+        ({"coding": [{"system": "urn:h", "code": "1", "display": "lipids"}]}, "lipids"),
+        ({"text": "院内套餐"}, ""),
+    ],
+)
+def test_a_panel_report_names_its_panel_and_its_mark(code: dict[str, Any], panel: str) -> None:
+    assert "lipids" in CATALOGUE.panels
+    mark = {"url": f"{CANONICAL}/StructureDefinition/recognition-mark", "valueString": "全国HR"}
+    rows = derived(report(code=code, result=[{"reference": "Observation/o"}], extension=[mark]))
+    (link,) = rows.links
+    assert (link.result, link.status) == (key64("Observation/o"), "final")
+    assert link_more_of(link.more) == LinkMore("全国HR", panel)
+
+
+def test_a_report_that_says_nothing_for_its_results_has_an_empty_column() -> None:
+    (link,) = derived(report(code={"text": "x"}, result=[{"reference": "Observation/o"}])).links
+    assert link == ReportLink(link.result, link.status, link.issued, "")
+    assert link_more_of("") == LinkMore()
+    assert derived(lab()).facts[0].flags & PRINTED_MARK == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "side"),
+    [
+        ("左膝关节MR平扫", "L"), ("右侧髋关节", "R"), ("双膝关节正侧位", "B"), ("双侧乳腺", "B"),
+        ("MR left knee", "L"), ("Bilateral knees", "B"), ("膝关节（左）", "L"), ("右", "R"),
+        ("左右手正位", "B"), ("左膝、右膝", "B"), ("7771000", "L"),
+        ("双能X线骨密度", ""), ("双源CT胸部", ""), ("左心室造影", ""), ("Right heart", ""),
+        ("头颅CT", ""), ("brightness", ""), ("左冠状动脉", ""),
+        ("72696002:272741003=24028007", "R"),
+        ("72696002 |Knee| : 272741003 |Laterality| = 7771000 |Left|", "L"),
+        ("72696002:{272741003=7771000},{272741003=24028007}", "B"),
+        ("272741003=77710001", ""),
+    ],
+)  # fmt: skip
+def test_sides_are_read_off_words_and_expressions(words: str, side: str) -> None:
+    assert side_of_words([words]) == side
+    assert laterality([{"coding": [{"code": words}]}]) == side
+
+
+def test_names_that_contradict_each_other_say_no_side() -> None:
+    assert side_of_words(["左膝", "右膝"]) == ""
+    assert contrast_of_words(["平扫", "增强"]) == ""
+
+
+def test_the_sender_s_words_say_the_side_and_the_catalogue_s_do_not() -> None:
+    assert derived(report("KNEE", words="右膝DR")).facts[0].laterality == "R"
+    assert derived(report("KNEE")).facts[0].laterality == ""
+    site = {"code": "72696002", "display": "Knee"}
+    sided = {"series": [{"bodySite": site, "laterality": {"code": "7771000"}}]}
+    assert derived(study(**sided)).facts[0].laterality == "L"
+
+
+@pytest.mark.parametrize(
+    ("words", "contrast"),
+    [
+        ("胸部CT平扫", "none"), ("胸部CT增强", "with"), ("胸部CT平扫+增强", "without-with"),
+        ("胸部CT非增强", "none"), ("胸部CT无增强扫描", "none"), ("CT chest w/o contrast", "none"),
+        ("CT chest without contrast", "none"), ("CT chest with contrast", "with"),
+        ("CT chest without and with contrast", "without-with"), ("MR head C+", "with"),
+        ("CT head with IV contrast", "with"), ("CT head without IV contrast", "none"),
+        ("unenhanced CT", "none"), ("enhanced CT", "with"), ("胸部CT", ""),
+        ("Noncontrast CT", "none"), ("超声造影", ""),
+    ],
+)  # fmt: skip
+def test_contrast_is_read_off_words(words: str, contrast: str) -> None:
+    assert contrast_of_words([words]) == contrast
+
+
+_words = st.text(st.characters(codec="utf-8"), max_size=120).map(clean)
+
+
+@given(st.lists(_words, min_size=11, max_size=11), st.sampled_from(["", "collected", "issued"]))
+@settings(max_examples=examples(100))
+def test_the_column_gives_back_what_was_packed(words: list[str], time_of: str) -> None:
+    more = More(time_of, *words)
+    assert more_of(more.packed()) == more
+    assert all(len(word) <= LONGEST for word in words)
+
+
+def test_the_column_knows_older_and_newer_rows() -> None:
+    assert more_of("") == NOTHING == More()
+    assert NOTHING.packed() == ""
+    full = More("collected", *string.ascii_lowercase[:11])
+    assert more_of(full.packed() + "\x1fof a later version") == full
+    assert more_of("c\x1f?") == More("collected", "?")
+
+
+def test_a_member_from_outside_is_one_clean_line() -> None:
+    assert clean(" a\x1fb\nc\t ") == "a b c"
+    assert len(clean("x" * 500)) == LONGEST
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "target", "found"),
+    [
+        ("5.10", "mmol/L", "mmol/L", "5.10"), ("0.5", "ng/mL", "ug/L", "0.5"),
+        ("5.4", "g/dL", "g/L", "54.0"), ("3.3", "mg/dL", "mg/L", "33.0"),
+        ("500", "/uL", "10*9/L", "0.500"), ("40", "IU/L", "U/L", "40"),
+        ("1", "uIU/mL", "m[IU]/L", "1"), ("100", "mg/24h", "g/(24.h)", "0.100"),
+        ("90", "mg/dL", "mmol/L", ""), ("6.5", "%", "mmol/mol", ""), ("40", "U/L", "[IU]/L", ""),
+        ("1", "mg/L", "mg/L{FEU}", ""), ("1", "meq/L", "mmol/L", ""), ("5", "G/L", "10*9/L", ""),
+        ("", "mg/L", "g/L", ""), ("x", "mg/L", "g/L", ""), ("NaN", "g/L", "g/L", ""),
+        ("1e999", "g/L", "g/L", ""), ("１", "g/L", "g/L", ""), ("5", "", "g/L", ""),
+        ("5", "g/L", "", ""), ("1" * 30, "g/L", "mg/L", ""), ("7", "", "{INR}", "7"),
+        ("5", "m", "s", ""), ("5", "[in_i]", "m", "0.1270"),
+    ],
+)  # fmt: skip
+def test_values_are_converted_exactly_or_not_at_all(
+    value: str, unit: str, target: str, found: str
+) -> None:
+    assert convert(value, unit, target) == found
+
+
+@given(st.decimals(-9999, 9999, places=4), st.sampled_from(["g/L", "mg/dL", "ug/mL", "ng/L"]))
+@settings(max_examples=examples(100))
+def test_there_and_back_is_the_same_number(value: Any, unit: str) -> None:
+    there = convert(format(value, "f"), unit, "mg/L")
+    assert there
+    back = convert(there, "mg/L", unit)
+    assert back == "" or type(value)(back) == value
