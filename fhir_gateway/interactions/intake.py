@@ -30,17 +30,20 @@ from fhir_gateway.fhir.validate import BundleEntry
 from fhir_gateway.fhir.wire import render
 from fhir_gateway.interactions.audit import refused
 from fhir_gateway.interactions.institutions import institution, institution_of_facility
+from fhir_gateway.interactions.intake_merge import plan_statement
 from fhir_gateway.interactions.outcome import TransactionOutcome
 from fhir_gateway.interactions.reconcile import Planned, reconcile
 from fhir_gateway.interactions.transaction import transaction
 from fhir_gateway.mapping.doors import through
 from fhir_gateway.mapping.v2 import parse
 from fhir_gateway.mapping.v2_ack import Header, acknowledge, read_header, refuse
-from fhir_gateway.mapping.v2_oru import map_oru
+from fhir_gateway.mapping.v2_adt import Statement, is_adt, map_adt
+from fhir_gateway.mapping.v2_oru import Mapped, map_oru
 from fhir_gateway.security.actor import Actor
 from fhir_gateway.security.institution import Institution
 from fhir_gateway.store.blobs import pack
 from fhir_gateway.store.changes import Once, Received
+from fhir_gateway.store.store import Reader
 
 LOG = logging.getLogger("fhir_gateway.intake")
 
@@ -147,12 +150,10 @@ async def _receive(
     key = once_key(sender, header)
     if earlier := await _earlier(gateway, actor, key, digest):
         return earlier
-    mapped = map_oru(message, sender, folder=folder)
+    mapped = (map_adt if is_adt(message) else map_oru)(message, sender, folder=folder)
     for _ in range(ATTEMPTS):
         async with gateway.store.snapshot(actor.access) as reader:
-            plan = await reconcile(
-                reader, mapped, sender, folder=folder, naming=gateway.extractor.naming
-            )
+            plan = await _planned(gateway, reader, mapped, sender, folder)
         answer = _answer(gateway, sender, header, plan.warnings)
         try:
             outcome = await transaction(
@@ -169,6 +170,16 @@ async def _receive(
             return _repeat(outcome.committed.response, digest)
         return Acknowledged(answer, None, False, outcome, tuple(plan.warnings))
     raise Conflict("Other messages change the same report; send it again", rule="overtaken")
+
+
+async def _planned(
+    gateway: Gateway, reader: Reader, mapped: Mapped | Statement, sender: Institution, folder: str
+) -> Planned:
+    """What a message changes of what is stored: a report, or what is said of two numbers."""
+    if isinstance(mapped, Statement):
+        return await plan_statement(reader, mapped)
+    naming = gateway.extractor.naming
+    return await reconcile(reader, mapped, sender, folder=folder, naming=naming)
 
 
 def once_key(sender: Institution, header: Header) -> bytes:

@@ -44,7 +44,7 @@ def map_oru(message: Message, institution: Institution, *, folder: str) -> Mappe
 
     Raises NotSupported, Forbidden or Unprocessable with the place that is wrong.
     """
-    check_header(message, institution)
+    check_header(message, institution, kind="ORU", events=("R01", ""))
     draft = Draft(institution, folder)
     if message.decoded.warning is not None:
         draft.warnings.append(message.decoded.warning)
@@ -60,16 +60,19 @@ def map_oru(message: Message, institution: Institution, *, folder: str) -> Mappe
     return Mapped(_merged(draft.resources), reports, draft.warnings)
 
 
-def check_header(message: Message, institution: Institution) -> None:
+def check_header(
+    message: Message, institution: Institution, *, kind: str, events: tuple[str, ...]
+) -> None:
     """Raises for a message that is not for here: type, version, processing id, facility."""
     msh = message.header
-    kind, event = msh.text(9), msh.text(9, 2)
     if not msh.text(10):
         raise flaw(missing(msh, 10, "The message control id"), "101", reject=True)
-    if kind != "ORU":
-        raise _unsupported(msh, 9, "Only ORU^R01 messages are taken in here", "200")
-    if event not in ("R01", ""):
-        raise _unsupported(msh, 9, "Only the event R01 of ORU is taken in here", "201")
+    if msh.text(9) != kind:
+        taken = "Only ORU^R01, ADT^A40 and ADT^A37 messages are taken in here"
+        raise _unsupported(msh, 9, taken, "200")
+    if msh.text(9, 2) not in events:
+        which = " and ".join(event for event in events if event)
+        raise _unsupported(msh, 9, f"Only the event {which} of {kind} is taken in here", "201")
     if msh.text(11) not in ("P", ""):
         raise _unsupported(msh, 11, "Only messages of production (P) are taken in", "202")
     if not msh.text(12).startswith("2."):

@@ -20,14 +20,9 @@ _TYPES = "http://terminology.hl7.org/CodeSystem/v2-0203"
 def patient(draft: Draft, pid: Segment) -> dict[str, str]:
     """Adds the Patient; the reference to it. Raises Unprocessable without any number in PID-3."""
     numbers = _numbers(draft, pid)
-    own = next((value for kind, value, _ in numbers if kind == "patient"), "")
-    document = next((value for kind, value, _ in numbers if kind == "document"), "")
-    if not own and not document:
-        raise missing(pid, 3, "The patient's number")
-    key = (own,) if own else ("document", document)
     resource = {
         "resourceType": "Patient",
-        "id": draft.id("Patient", *key),
+        "id": _id(draft, pid, 3, numbers),
         "identifier": [identifier for _, _, identifier in numbers],
         "name": _names(pid),
         "telecom": _telecom(pid),
@@ -39,11 +34,30 @@ def patient(draft: Draft, pid: Segment) -> dict[str, str]:
     return draft.add(clean(resource))
 
 
-def _numbers(draft: Draft, pid: Segment) -> list[tuple[str, str, dict[str, Any]]]:
-    """(kind, value, Identifier) of PID-3, PID-2 and PID-19; each number once."""
+def patient_id(draft: Draft, segment: Segment, n: int) -> str:
+    """The logical id of the Patient whose numbers stand in a field, such as MRG-1.
+
+    Raises Unprocessable without any number.
+    """
+    return _id(draft, segment, n, _numbers(draft, segment, (n,)))
+
+
+def _id(draft: Draft, segment: Segment, n: int, numbers: list[_Number]) -> str:
+    own = next((value for kind, value, _ in numbers if kind == "patient"), "")
+    document = next((value for kind, value, _ in numbers if kind == "document"), "")
+    if not own and not document:
+        raise missing(segment, n, "The patient's number")
+    return draft.id("Patient", *((own,) if own else ("document", document)))
+
+
+_Number = tuple[str, str, dict[str, Any]]
+
+
+def _numbers(draft: Draft, pid: Segment, fields: tuple[int, ...] = (3, 2)) -> list[_Number]:
+    """(kind, value, Identifier) of PID-3, PID-2 and PID-19, or of other fields; each once."""
     types = draft.rows("identifier-types", "system")
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    for raw in [*pid.repetitions(3), *pid.repetitions(2)]:
+    for raw in [raw for n in fields for raw in pid.repetitions(n)]:
         parts = pid.parts(raw)
         value, name = parts[0].strip(), (parts[4].strip() if len(parts) > 4 else "")
         authority = _authority(pid, parts)
@@ -53,7 +67,7 @@ def _numbers(draft: Draft, pid: Segment) -> list[tuple[str, str, dict[str, Any]]
         system = (row.extra if row else "") or _own_system(draft, kind, name)
         if value and kind != "visit":
             found.setdefault((kind, value), _identifier(kind, name, system, value))
-    if document := pid.text(19):
+    if document := pid.text(19) if pid.name == "PID" else "":
         system = types["SS"].extra
         found.setdefault(("document", document), _identifier("document", "", system, document))
     return [(kind, value, identifier) for (kind, value), identifier in found.items()]

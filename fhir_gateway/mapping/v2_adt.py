@@ -1,0 +1,97 @@
+"""ADT^A40 and ADT^A37 -> what an institution says of two of its own patient numbers.
+
+A40 (HL7 v2.5.1 3.3.40): {PID [PD1] MRG [PV1]}, the numbers in MRG-1 are merged into those of PID-3.
+A37 (3.3.37): {PID [PD1] [PV1]} twice, two records that were one are two again. Nothing else is
+taken from these messages: who a patient is comes with the results.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from fhir_gateway.errors import Issue, Unprocessable
+from fhir_gateway.mapping.v2 import Message, Segment, flaw
+from fhir_gateway.mapping.v2_draft import Draft
+from fhir_gateway.mapping.v2_oru import check_header
+from fhir_gateway.mapping.v2_person import patient_id
+from fhir_gateway.security.institution import Institution
+
+
+class Pair(NamedTuple):
+    """Two Patients by logical id, and where the message names each."""
+
+    goes: str
+    stays: str
+    goes_at: str
+    stays_at: str
+
+
+class Statement(NamedTuple):
+    """What is said of each pair: that the first was replaced by the second, or that they part."""
+
+    verb: Literal["merge", "part"]
+    pairs: list[Pair]
+    warnings: list[Issue]
+
+
+def is_adt(message: Message) -> bool:
+    """Whether a message is about patients' numbers."""
+    return message.header.text(9) == "ADT"
+
+
+def map_adt(message: Message, institution: Institution, *, folder: str) -> Statement:
+    """What an ADT^A40 or ADT^A37 says.
+
+    Raises NotSupported, Forbidden or Unprocessable with the place that is wrong.
+    """
+    check_header(message, institution, kind="ADT", events=("A40", "A37"))
+    draft = Draft(institution, folder)
+    if message.decoded.warning is not None:
+        draft.warnings.append(message.decoded.warning)
+    if message.header.text(9, 2) == "A40":
+        return Statement("merge", _merged(draft, message), draft.warnings)
+    return Statement("part", [_parted(draft, message)], draft.warnings)
+
+
+def _merged(draft: Draft, message: Message) -> list[Pair]:
+    pairs: list[Pair] = []
+    survivor: Segment | None = None
+    for segment in message.segments:
+        if segment.name == "PID":
+            survivor = segment
+        elif segment.name == "MRG":
+            if survivor is None:
+                raise _fault(segment, "a PID segment with the number that goes on must come first")
+            pairs.append(_pair(draft, segment, 1, survivor))
+            survivor = None
+    if not pairs or survivor is not None:
+        text = "A40 merges the numbers of an MRG segment into those of the PID segment before it"
+        raise flaw(
+            Unprocessable(f"{text}; one of them is missing", expression="MRG[1]",
+                          rule="v2-segment-missing"), "100"
+        )  # fmt: skip
+    return pairs
+
+
+def _parted(draft: Draft, message: Message) -> Pair:
+    found = [segment for segment in message.segments if segment.name == "PID"]
+    if len(found) != 2:
+        raise flaw(
+            Unprocessable("A37 parts the patients of two PID segments", expression="PID",
+                          rule="v2-segment-missing"), "100"
+        )  # fmt: skip
+    return _pair(draft, found[1], 3, found[0])
+
+
+def _pair(draft: Draft, goes: Segment, n: int, stays: Segment) -> Pair:
+    pair = Pair(
+        patient_id(draft, goes, n), patient_id(draft, stays, 3), goes.where(n), stays.where(3)
+    )
+    if pair.goes == pair.stays:
+        raise _fault(goes, "this is the number of the other patient too")
+    return pair
+
+
+def _fault(segment: Segment, why: str) -> Exception:
+    place = f"{segment.name}[{segment.number}]"
+    return flaw(Unprocessable(f"{place}: {why}", expression=place, rule="v2-merge"), "102")
