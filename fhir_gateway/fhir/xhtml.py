@@ -104,12 +104,16 @@ def canonical_text(text: str) -> str:
 
     plain = _NOT_XML.sub("\ufffd", _ENTITY.sub(_character, text)).strip()
     parser = etree.XMLParser(
-        resolve_entities=False, no_network=True, remove_comments=True, remove_pis=True
+        resolve_entities=False,
+        no_network=True,
+        huge_tree=True,  # it is our own: it was let in whole, and goes out whole
+        remove_comments=True,
+        remove_pis=True,
     )
     try:
         div = etree.fromstring(plain, parser)
     except etree.XMLSyntaxError:
-        lenient = html.HTMLParser(remove_comments=True, remove_pis=True, no_network=True)
+        lenient = html.HTMLParser(huge_tree=True, remove_comments=True, remove_pis=True)
         div = html.fragment_fromstring(plain, create_parent="div", parser=lenient)
         if len(div) == 1 and div[0].tag == "div" and not (div.text or div[0].tail):
             div = div[0]
