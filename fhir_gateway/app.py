@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Router
 
 from fhir_gateway import __version__
+from fhir_gateway.cds_hooks.routes import check_door as check_hooks
 from fhir_gateway.cds_hooks.routes import routes as hook_routes
 from fhir_gateway.context import (
     Clock,
@@ -86,6 +87,7 @@ async def build(
     """
     if settings.open_access:
         LOG.warning('{"event":"open-access","warning":"NO AUTHENTICATION: demonstration only"}')
+    check_hooks(settings)
     metrics = Metrics()
     gateway = await open_gateway(settings, clock=clock, audit=audit, count=metrics.count)
     web = FastAPI(

@@ -36,6 +36,7 @@ from fhir_gateway.interactions.audit import ORIGIN, refused
 from fhir_gateway.recognition.model import CONTEXTS
 from fhir_gateway.security.actor import Actor
 from fhir_gateway.security.origin import base_of, preflight, root_of, shared_with
+from fhir_gateway.settings import Settings
 from fhir_gateway.terminology.context_table import load_contexts
 
 _log = logging.getLogger("fhir_gateway.cds_hooks")
@@ -60,13 +61,14 @@ _NO_STORE = (b"cache-control", b"no-store")
 _UNDECIDED = orjson.dumps({"cards": [undecided_card()]})
 
 
-def routes(gateway: Gateway) -> list[BaseRoute]:
-    """The routes of this door, for the application.
+def check_door(settings: Settings) -> None:
+    """Raises Invalid and Unprocessable for settings, clients and tables that cannot be meant."""
+    check_trust(settings)
+    load_contexts(settings.terminology, CONTEXTS)
 
-    Raises Invalid and Unprocessable for settings, clients and tables that cannot be meant.
-    """
-    check_trust(gateway.settings)
-    load_contexts(gateway.settings.terminology, CONTEXTS)
+
+def routes(gateway: Gateway) -> list[BaseRoute]:
+    """The routes of this door, for the application."""
     call = _Endpoint(gateway, "", answer_call, _hurried)
     feedback = _Endpoint(gateway, "/feedback", _feedback, _stored)
     return [
