@@ -25,6 +25,7 @@ from fhir_gateway.interactions.endpoints_job import Timer, both
 from fhir_gateway.interactions.jobs import work
 from fhir_gateway.interactions.reindex import run
 from fhir_gateway.interactions.remap_plan import Watch
+from fhir_gateway.recognition import relied_job
 from fhir_gateway.rest.later import WORKS
 from fhir_gateway.settings import Settings, load_settings
 
@@ -81,7 +82,12 @@ async def _work(settings: Settings, *, with_server: bool, delay: float) -> None:
     watch = asyncio.create_task(_leave_writing(gateway, stop)) if with_server else None
     try:
         await run(gateway, stop)
-        looks = (Watch(gateway).look, Timer(gateway).look, review_job.Watch(gateway).look)
+        looks = (
+            Watch(gateway).look,
+            Timer(gateway).look,
+            review_job.Watch(gateway).look,
+            relied_job.Watch(gateway).look,
+        )
         await work(gateway, WORKS, stop, look=both(*looks))
     finally:
         if watch is not None:

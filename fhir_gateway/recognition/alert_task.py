@@ -77,8 +77,13 @@ def alert_id(answer: str) -> str:
 
 
 def gravest_first(changes: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """Changes in the order in which they are told."""
-    return tuple(sorted(changes, key=lambda one: (CHANGES.index(one[0]), one[1])))
+    """Changes in the order in which they are told, results before the report that carries them."""
+    return tuple(sorted(changes, key=_rank))
+
+
+def _rank(change: tuple[str, str]) -> tuple[int, bool, str]:
+    code, reference = change
+    return CHANGES.index(code), reference.startswith("DiagnosticReport/"), reference
 
 
 def task_of_alert(alert: Alert, catalogue: Catalogue) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fhir_gateway.audit.events import answer_event, document_event
 from fhir_gateway.context import Gateway
@@ -27,7 +27,7 @@ from fhir_gateway.recognition.answer_document import (
     version_at,
 )
 from fhir_gateway.recognition.answer_figures import counted_as
-from fhir_gateway.recognition.answer_model import DoctorAnswer, unversioned
+from fhir_gateway.recognition.answer_model import DoctorAnswer
 from fhir_gateway.recognition.answer_step import (
     Given,
     Now,
@@ -46,6 +46,7 @@ from fhir_gateway.recognition.answered import (
 )
 from fhir_gateway.recognition.recorded import Recorded, read_decision
 from fhir_gateway.recognition.relied_change import what_became
+from fhir_gateway.recognition.relied_check import version_relied_on
 from fhir_gateway.recognition.relied_watch import Changed, Told, put_of_task, tell
 from fhir_gateway.recognition.vocabulary import catalogue_of, vocabulary_of
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
@@ -245,12 +246,14 @@ class _Work:
         for name in relied_on(answer):
             type, _, id = name.partition("/")
             now = await self._reader.read(type, id)
-            then = await self._then(answer, name)
+            then = await version_relied_on(self._reader, answer, name)
             if now is None or then is None:
                 continue
             guards[name] = VersionIs(type, id, now.version)
-            change = what_became(then, None if now.deleted else parse(now.whole()))
-            if change and now.version != int(then["meta"]["versionId"]):
+            if then.version == now.version:
+                continue
+            after = None if now.deleted else parse(now.whole())
+            if change := what_became(parse(then.whole()), after):
                 changed.append(Changed(name, now.version, change))
         self._plan.guards.extend(one for one in guards.values() if one not in self._plan.guards)
         if not changed:
@@ -260,16 +263,6 @@ class _Work:
         self._plan.guards.extend(told.guards)
         self._plan.puts.update((put.id, put) for put in told.puts)
         return told.alerts[0] if told.alerts else None
-
-    async def _then(self, answer: DoctorAnswer, name: str) -> dict[str, Any] | None:
-        """The version that was relied on."""
-        named = (*answer.results, *answer.reports)
-        version = next((one for one in named if unversioned(one) == name), "").rpartition("/")[2]
-        type, _, id = name.partition("/")
-        if not version.isdigit():
-            return None
-        stored = await self._reader.vread(type, id, int(version))
-        return None if stored is None or stored.deleted else parse(stored.whole())
 
     def _audit(self, given: Given, kept: Kept) -> None:
         query = given.recorded.inputs.query

@@ -12,13 +12,14 @@ from typing import Any
 from fhir_gateway.errors import Invalid
 from fhir_gateway.fhir.datatypes import date_range
 from fhir_gateway.fhir.keys import key64, parameter_key
-from fhir_gateway.recognition.answer_model import ALERT, ANSWER
+from fhir_gateway.recognition.answer_model import ALERT, ANSWER, RELYING
 from fhir_gateway.recognition.answer_task import answer_of, relied_on, task_code
 from fhir_gateway.store.changes import Derived
 
-#: (when, when) of a choice; (key of what is relied on, key of the institution); (key of the
-#: institution, key of the Patient) of an open alert.
+#: (when, when) of a choice, and of an answer that relies on results; (key of what is relied on, key
+#: of the institution); (key of the institution, key of the Patient) of an open alert.
 CHOSEN_AT = parameter_key("Task", "recognition-chosen")
+RELYING_AT = parameter_key("Task", "recognition-relying")
 RELIED = parameter_key("Task", "recognition-relied")
 OPEN_ALERT = parameter_key("Task", "recognition-alerted")
 
@@ -41,8 +42,10 @@ def _answer(resource: dict[str, Any], derived: Derived) -> None:
     answer = answer_of(resource)
     if answer is None:
         return
+    at = moment(answer.authored)
+    if answer.state in RELYING:
+        derived.ints.append((RELYING_AT, at, at))
     if answer.kind == "choice" and answer.state in ("accepted", "repeated"):
-        at = moment(answer.authored)
         derived.ints.append((CHOSEN_AT, at, at))
     owner = key64(f"Organization/{answer.institution}")
     derived.global_ints += [(RELIED, key64(one), owner) for one in relied_on(answer)]

@@ -13,12 +13,16 @@ from msgspec.structs import replace
 from fhir_gateway.fhir.keys import key64, parameter_key
 from fhir_gateway.fhir.wire import parse
 from fhir_gateway.recognition.answer_model import DoctorAnswer
-from fhir_gateway.recognition.answer_rows import CHOSEN_AT, RELIED, moment
+from fhir_gateway.recognition.answer_rows import CHOSEN_AT, RELIED, RELYING_AT, moment
 from fhir_gateway.recognition.answer_task import answer_of
 from fhir_gateway.search.plan import Condition, Range, Ref, SearchPlan
 from fhir_gateway.store.store import Reader, Stored
 
 _PAGE = 200
+
+#: Answers of one institution that rely on one result: never near this.
+_MOST = 10_000
+
 _FOCUS = parameter_key("Task", "focus")
 _BASED_ON = parameter_key("Communication", "based-on")
 
@@ -62,7 +66,7 @@ async def answered_lines(
     """
     wanted, found = frozenset(items), dict[str, AnsweredLine]()
     for home in [homes] if isinstance(homes, int) else homes:
-        for stored in await _all(reader, "Task", home, _at_or_after(since)):
+        for stored in await _all(reader, "Task", home, _at_or_after(CHOSEN_AT, since)):
             answer = read_answer(stored)
             if answer is None or answer.state not in ("accepted", "repeated"):
                 continue
@@ -87,16 +91,36 @@ def _line(answer: DoctorAnswer, item: str, at: int) -> AnsweredLine:
     )
 
 
-def _at_or_after(since: int) -> Range:
-    return Range(CHOSEN_AT, (("ge", since, since),), 0)
+def _at_or_after(parameter: int, since: int) -> Range:
+    return Range(parameter, (("ge", since, since),), 0)
 
 
 async def relying_on(reader: Reader, reference: str) -> list[tuple[Stored, DoctorAnswer]]:
     """The answers that rely on a result or report ("Observation/id"), whosever they are."""
-    condition = Ref(RELIED, (key64(reference),))
-    found = await _all(reader, "Task", None, condition)
-    found += await _all(reader, "Communication", None, condition)
+    found: list[Stored] = []
+    for type in ("Task", "Communication"):
+        found += await _listed(reader, type, key64(reference))
     return [(one, answer) for one in found if (answer := read_answer(one)) is not None]
+
+
+async def answers_in(reader: Reader, home: int) -> list[DoctorAnswer]:
+    """All answers in a home by which somebody relies on a result."""
+    found = await _all(reader, "Task", home, _at_or_after(RELYING_AT, 0))
+    return [answer for one in found if (answer := read_answer(one)) is not None]
+
+
+async def _listed(reader: Reader, type: str, key: int) -> list[Stored]:
+    """The resources that the global index names, also while an older index is brought up to date:
+    a correction is never stored without its alerts."""
+    found: dict[int, Stored] = {}
+    after: int | None = None
+    while groups := await reader.listed(
+        type, (RELIED, key), after=after, limit=_PAGE, examples=_MOST
+    ):
+        for group in groups:
+            found |= group.examples
+        after = groups[-1].value
+    return list(found.values())
 
 
 def read_answer(stored: Stored) -> DoctorAnswer | None:
@@ -104,12 +128,9 @@ def read_answer(stored: Stored) -> DoctorAnswer | None:
     return None if stored.deleted else answer_of(parse(stored.whole()))
 
 
-async def _all(reader: Reader, type: str, home: int | None, condition: Condition) -> list[Stored]:
-    """Every match of one condition in a home, or anywhere by the global index."""
-    everywhere = frozenset[int]()
-    if home is None and isinstance(condition, Ref):
-        everywhere = frozenset({condition.parameter})
-    plan = SearchPlan(type, (condition,), home=home, global_parameters=everywhere, count=_PAGE)
+async def _all(reader: Reader, type: str, home: int, condition: Condition) -> list[Stored]:
+    """Every match of one condition in a home."""
+    plan = SearchPlan(type, (condition,), home=home, count=_PAGE)
     found: list[Stored] = []
     while True:
         page = await reader.search(plan)

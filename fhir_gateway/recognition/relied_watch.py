@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fhir_gateway.context import Gateway
-from fhir_gateway.errors import Unavailable
 from fhir_gateway.fhir.wire import instant, parse
 from fhir_gateway.interactions.prepare import prepare
 from fhir_gateway.interactions.steps import Guards, Step
@@ -95,11 +94,7 @@ async def _told_of(gateway: Gateway, reader: Reader, changed: Sequence[Changed])
     """The alerts of all answers that rely on what has changed."""
     by_answer: dict[str, tuple[DoctorAnswer, list[Changed]]] = {}
     for one in changed:
-        try:
-            relying = await relying_on(reader, one.reference)
-        except Unavailable:  # the index is brought up to date: the sweep afterwards tells them
-            continue
-        for _, answer in relying:
+        for _, answer in await relying_on(reader, one.reference):
             by_answer.setdefault(answer.id, (answer, []))[1].append(one)
     told = Told([], [], [])
     for answer, mine in by_answer.values():

@@ -1,0 +1,320 @@
+"""A result is corrected: whoever relied on it is told, once, in the commit of the correction."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from city import POTASSIUM, City, Json, said
+
+from fhir_gateway.errors import Unavailable
+from fhir_gateway.fhir.validate import issues
+from fhir_gateway.interactions import jobs as worker
+from fhir_gateway.recognition import relied_job
+from fhir_gateway.recognition.alert_task import Alert
+from fhir_gateway.recognition.answer import Reply, record_answers
+from fhir_gateway.recognition.relied import notices_for
+from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
+from fhir_gateway.store import jobs
+
+RECEIVER = Actor("institution", "receiver", "receiver")
+
+
+def decided(city: City) -> tuple[str, str, str]:
+    """A patient, a result and the decision about it."""
+    patient = city.patient()
+    observation = city.result(patient)
+    return patient, observation, said(city.recognize(patient, POTASSIUM), "decision")["reference"]
+
+
+def answer(city: City, decision: str, outcome: str = "accepted") -> Json:
+    done = city.operate(f"{decision}/$answer", [{"name": "outcome", "valueCode": outcome}])
+    assert done.status_code == 200, done.text
+    body: Json = done.json()
+    return body
+
+
+def change(city: City, name: str, **members: Any) -> int:
+    """Stores another version of a result, as its institution does; its version."""
+    resource = city.running.get(f"/fhir/{name}", headers=city.sender).json()
+    resource = {k: v for k, v in {**resource, **members}.items() if v is not ...}
+    done = city.running.put(f"/fhir/{name}", resource, headers=city.sender)
+    assert done.status_code == 200, done.text
+    return int(done.json()["meta"]["versionId"])
+
+
+def alerts(city: City, patient: str, more: str = "") -> list[Json]:
+    found = city.search(f"Task?patient={patient}&code=recognition-alert{more}")
+    return [one for one in found if one["resourceType"] == "Task"]
+
+
+def notices(city: City, patient: str, institution: str = "receiver") -> list[Alert]:
+    async def read() -> list[Alert]:
+        async with city.gateway.store.snapshot(SYSTEM_ACCESS) as reader:
+            person = await reader.person(patient)
+            assert person is not None
+            return await notices_for(reader, institution, person.homes)
+
+    found: list[Alert] = city.running.run(read())
+    return found
+
+
+def acknowledge(city: City, alert: Json, **who: Any) -> Any:
+    parameters = [{"name": "practitioner", "valueReference": who}]
+    parameters.append({"name": "text", "valueString": "已复查"})
+    return city.operate(f"Task/{alert['id']}/$acknowledge", parameters)
+
+
+QUANTITY = {"value": 6.1, "unit": "mmol/L", "system": "http://unitsofmeasure.org", "code": "mmol/L"}
+
+
+@pytest.mark.parametrize(
+    ("members", "code", "outcome"),
+    [
+        ({"status": "corrected", "valueQuantity": QUANTITY}, "corrected", "accepted"),
+        ({"valueQuantity": QUANTITY}, "corrected", "cited"),  # nobody said it is a correction
+        ({"status": "entered-in-error"}, "voided", "viewed"),
+        ({"performer": ...}, "other-issuer", "accepted"),
+    ],
+)
+def test_whoever_relied_on_a_result_is_told_what_became_of_it(
+    city: City, members: Json, code: str, outcome: str
+) -> None:
+    patient, observation, decision = decided(city)
+    answer(city, decision, outcome)
+    assert alerts(city, patient) == []
+    version = change(city, observation, **members)
+    (alert,) = alerts(city, patient)
+    assert issues(alert) == []
+    assert alert["businessStatus"]["coding"][0]["code"] == code
+    assert alert["focus"] == {"reference": f"{observation}/_history/{version}"}
+    assert alert["owner"] == {"reference": "Organization/receiver"}
+    assert alert["status"] == "requested"
+    assert alert["priority"] == ("urgent" if outcome == "accepted" else "routine")
+    (notice,) = notices(city, patient)
+    assert (notice.change, notice.how) == (code, outcome)
+    assert notice.relied == (f"{observation}/_history/1",)
+    assert notices(city, patient, "sender") == []
+
+
+def test_a_deletion_is_told(city: City) -> None:
+    patient, observation, decision = decided(city)
+    answer(city, decision)
+    done = city.running.delete(f"/fhir/{observation}", headers=city.sender)
+    assert done.status_code in (200, 204)
+    (alert,) = alerts(city, patient)
+    assert alert["businessStatus"]["coding"][0]["code"] == "deleted"
+
+
+def test_another_record_of_the_same_person_is_told(city: City) -> None:
+    patient, observation, decision = decided(city)
+    answer(city, decision)
+    resource = city.running.get(f"/fhir/Patient/{patient}", headers=city.sender).json()
+    other = city.create({k: v for k, v in resource.items() if k not in ("id", "meta")})
+    change(city, observation, subject={"reference": f"Patient/{other}"})
+    (alert,) = alerts(city, patient)
+    assert alert["businessStatus"]["coding"][0]["code"] == "other-patient"
+
+
+def test_a_report_that_is_voided_is_told_though_its_results_stay(city: City) -> None:
+    patient, observation, decision = decided(city)
+    answer(city, decision)
+    (report,) = city.search(f"DiagnosticReport?result={observation}&_elements=id")[:1]
+    change(city, f"DiagnosticReport/{report['id']}", status="entered-in-error")
+    (alert,) = alerts(city, patient)
+    assert alert["focus"]["reference"].startswith("DiagnosticReport/")
+    change(city, observation, status="entered-in-error")
+    (alert,) = alerts(city, patient)  # one alert for one answer, which names both
+    changed = [one["valueReference"]["reference"] for one in alert["input"][-2:]]
+    assert {one.partition("/")[0] for one in changed} == {"DiagnosticReport", "Observation"}
+
+
+@pytest.mark.parametrize("outcome", ["repeated", "revoked", ""])
+def test_who_relies_on_nothing_is_told_nothing(city: City, outcome: str) -> None:
+    patient, observation, decision = decided(city)
+    if outcome == "revoked":
+        answer(city, decision)
+    if outcome:
+        answer(city, decision, outcome)
+    change(city, observation, status="entered-in-error")
+    assert alerts(city, patient) == []
+
+
+def test_what_says_the_same_is_no_correction(city: City) -> None:
+    patient, observation, decision = decided(city)
+    answer(city, decision)
+    change(city, observation, note=[{"text": "电话已通知"}])
+    change(city, observation)
+    assert alerts(city, patient) == []
+
+
+def test_an_alert_is_closed_by_a_named_person_and_opened_by_the_next_correction(
+    city: City,
+) -> None:
+    patient, observation, decision = decided(city)
+    answer(city, decision)
+    change(city, observation, status="corrected")
+    (alert,) = alerts(city, patient)
+    assert acknowledge(city, alert, display=" ").status_code == 400
+    body = {"resourceType": "Parameters", "parameter": [
+        {"name": "practitioner", "valueReference": {"display": "x"}}]}  # fmt: skip
+    path = f"/fhir/Task/{alert['id']}/$acknowledge"
+    assert city.running.post(path, body, headers=city.sender).status_code == 404
+    assert acknowledge(city, alert, display="示例医师").status_code == 200
+    assert acknowledge(city, alert, display="另一人").status_code == 200  # changes nothing
+    (closed,) = alerts(city, patient, "&status=completed")
+    assert closed["output"][0]["valueString"] == "示例医师"
+    assert closed["note"][0]["text"] == "已复查"
+    assert notices(city, patient) == []
+    version = change(city, observation, status="amended", valueQuantity=QUANTITY)
+    (again,) = alerts(city, patient, "&status=requested")
+    assert again["id"] == alert["id"]
+    assert again["focus"]["reference"] == f"{observation}/_history/{version}"
+
+
+def test_an_alert_is_changed_by_nobody_but_the_gateway(city: City) -> None:
+    patient, observation, decision = decided(city)
+    answer(city, decision)
+    change(city, observation, status="corrected")
+    (alert,) = alerts(city, patient)
+    body = {**alert, "status": "completed"}
+    path = f"/fhir/Task/{alert['id']}"
+    assert city.running.put(path, body, headers=city.receiver).status_code == 403
+    assert city.running.delete(path, headers=city.receiver).status_code == 403
+    assert acknowledge(city, {"id": "none"}, display="x").status_code == 404
+
+
+def test_who_relies_on_what_was_corrected_meanwhile_is_told_at_once(city: City) -> None:
+    patient, observation, decision = decided(city)
+    change(city, observation, status="corrected", valueQuantity=QUANTITY)
+    body = answer(city, decision)
+    (alert,) = alerts(city, patient)
+    assert said(body, "alert") == {"reference": f"Task/{alert['id']}"}
+    assert alert["businessStatus"]["coding"][0]["code"] == "corrected"
+    answer(city, decision)
+    assert alerts(city, patient) == [alert]
+
+
+def test_answers_and_corrections_at_once_miss_nobody(city: City) -> None:
+    patient, observation, decision = decided(city)
+    resource = city.running.get(f"/fhir/{observation}", headers=city.sender).json()
+    resource |= {"status": "corrected", "valueQuantity": QUANTITY}
+
+    async def both() -> None:
+        reply = Reply("x", decision.partition("/")[2], None, "accepted")
+        await asyncio.gather(
+            record_answers(city.gateway, RECEIVER, [reply], operation="feedback"),
+            city.running.http.put(
+                f"/fhir/{observation}", json=resource,
+                headers={**city.sender, "content-type": "application/fhir+json"},
+            ),
+        )  # fmt: skip
+
+    city.running.run(both())
+    (alert,) = alerts(city, patient)
+    assert alert["businessStatus"]["coding"][0]["code"] == "corrected"
+
+
+def test_a_correction_that_is_not_stored_tells_nobody_and_its_repeat_tells_once(
+    city: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient, observation, decision = decided(city)
+    answer(city, decision)
+    store = type(city.gateway.store)
+    commit = store.commit
+    killed: list[bool] = []
+
+    async def killing(self: Any, change_set: Any) -> Any:
+        if any(put.type == "Observation" for put in change_set.puts) and not killed:
+            killed.append(True)
+            raise Unavailable("killed before it was durable")
+        return await commit(self, change_set)
+
+    resource = city.running.get(f"/fhir/{observation}", headers=city.sender).json()
+    resource |= {"status": "corrected"}
+    monkeypatch.setattr(store, "commit", killing)
+    done = city.running.put(f"/fhir/{observation}", resource, headers=city.sender)
+    assert (done.status_code, alerts(city, patient)) == (503, [])
+    for _ in range(2):  # the sender does not know, and sends it again and again
+        done = city.running.put(f"/fhir/{observation}", resource, headers=city.sender)
+        assert done.status_code == 200
+    assert len(alerts(city, patient)) == 1
+
+
+# -- records that are one person's no more -------------------------------------------------------
+
+
+def run_jobs(city: City) -> int:
+    """Does the jobs behind the change log; how many there were."""
+    count = 0
+    while city.running.run(relied_job.plan(city.gateway)) is not None:
+        while city.running.run(worker.work_once(city.gateway, {relied_job.KIND: relied_job.work})):
+            count += 1
+    return count
+
+
+def linked(city: City, one: str, other: str, *, active: bool) -> None:
+    """Says that two records are one person's, or takes it back."""
+    city.put({
+        "resourceType": "Linkage",
+        "id": f"link-{one}",
+        "active": active,
+        "item": [
+            {"type": "source", "resource": {"reference": f"Patient/{one}"}},
+            {"type": "alternate", "resource": {"reference": f"Patient/{other}"}},
+        ],
+    })  # fmt: skip
+
+
+def test_records_that_are_unlinked_are_told_to_whoever_relied_on_the_link(city: City) -> None:
+    mine, theirs = city.patient(), city.patient()
+    observation = city.result(theirs)
+    linked(city, mine, theirs, active=True)
+    run_jobs(city)
+    decision = said(city.recognize(mine, POTASSIUM), "decision")["reference"]
+    answer(city, decision)
+    assert run_jobs(city) == 0
+    linked(city, mine, theirs, active=False)
+    assert run_jobs(city) == 1
+    (alert,) = alerts(city, mine)
+    assert alert["businessStatus"]["coding"][0]["code"] == "other-person"
+    assert alert["focus"]["reference"].startswith(observation)
+    assert acknowledge(city, alert, display="示例医师").status_code == 200
+    city.running.run(relied_job.plan(city.gateway, everything=True))  # a look at all answers
+    city.running.run(worker.work_once(city.gateway, {relied_job.KIND: relied_job.work}))
+    assert alerts(city, mine, "&status=requested") == []
+
+
+def test_a_job_that_is_killed_is_taken_up_and_tells_nobody_twice(
+    city: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people = [(city.patient(), city.patient()) for _ in range(3)]
+    for mine, theirs in people:
+        city.result(theirs)
+        linked(city, mine, theirs, active=True)
+        answer(city, said(city.recognize(mine, POTASSIUM), "decision")["reference"])
+    run_jobs(city)
+    for mine, theirs in people:
+        linked(city, mine, theirs, active=False)
+    job = city.running.run(relied_job.plan(city.gateway))
+    assert city.running.run(relied_job.plan(city.gateway)) is None  # one at a time
+    calls: list[str] = []
+    tell = relied_job.tell
+
+    async def killed(gateway: Any, one: Any) -> int:
+        calls.append(one.id)
+        if len(calls) == 2:
+            raise worker.Lost  # the worker is no more: another one takes the lease
+        return await tell(gateway, one)
+
+    monkeypatch.setattr(relied_job, "tell", killed)
+    city.running.run(worker.work_once(city.gateway, {relied_job.KIND: relied_job.work}))
+    assert sum(len(alerts(city, mine)) for mine, _ in people) == 1
+    running = city.running.run(jobs.find(city.gateway.store, job.id))
+    assert running is not None
+    city.running.run(jobs.release(city.gateway.store, running))
+    city.running.run(worker.work_once(city.gateway, {relied_job.KIND: relied_job.work}))
+    for mine, _ in people:
+        (alert,) = alerts(city, mine)
+        assert alert["meta"]["versionId"] == "1"
