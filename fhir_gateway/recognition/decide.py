@@ -1,59 +1,49 @@
 """`decide`: which earlier results may stand in for the ordered items. Pure, total, deterministic.
 
-1. Every candidate is judged by every rule. What a rule does when it is not met is its *effect*. A
-   candidate is *not-recognizable* when a rule with that effect fails, *cannot-decide* when an
-   unknown rule could still worsen the outcome, else *view-only* when a rule with that effect
-   fails, else *recognize*. An unknown that can change nothing any more decides nothing.
+1. Every candidate is judged by every rule (judge.py). What a rule does when it is not met is its
+   *effect*. A candidate is *not-recognizable* when a rule with that effect fails, *cannot-decide*
+   when an unknown rule could still worsen the outcome, else *view-only* when a rule with that
+   effect fails, else *recognize*. An unknown that can change nothing any more decides nothing.
 2. Chosen is the newest that may be recognised; without one, the newest that is not
-   *not-recognizable*; without one, the newest.
-3. Any newer result of the item is shown, and lowers *recognize*: to *cannot-decide* when it is
-   itself undecided, otherwise to *view-only*. Results that are void or another thing lower nothing.
-4. No candidate is *not-recognizable: none-available-to-you*; an order that is not mapped is
-   *cannot-decide: order-not-mapped*; a gap between rule sets is *cannot-decide* for all.
+   *not-recognizable*; without one, the newest (newest.py).
+3. Any newer result of the item is shown, and may lower *recognize* (newest.py).
+4. No candidate is *not-recognizable: none-available-to-you*, and *cannot-decide* where another
+   record may be this person's; an order that is not mapped is *cannot-decide: order-not-mapped*; a
+   gap between rule sets is *cannot-decide* for all.
+
+docs/decision.md has an example of every outcome.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import msgspec
 
+from fhir_gateway.errors import Invalid
+from fhir_gateway.fhir.datatypes import date_range
+from fhir_gateway.recognition import newest
 from fhir_gateway.recognition.criteria import NOT_APPLICABLE, PASSED, Finding
+from fhir_gateway.recognition.judge import (
+    Judged,
+    evidence,
+    is_pending,
+    judge_until_usable,
+    newest_first,
+)
 from fhir_gateway.recognition.model import (
-    COMING,
-    PENDING,
     Candidate,
     Decision,
     ItemOutcome,
     Line,
     Newer,
-    OrderedItem,
     Other,
-    Outcome,
     Query,
 )
-from fhir_gateway.recognition.rules import RANK, Applied, Rule, RuleSet
-from fhir_gateway.recognition.situation import Situation, midnight, today
+from fhir_gateway.recognition.newest import NEWEST_FIRST, Choice
+from fhir_gateway.recognition.rule_set import Rule, RuleSet
+from fhir_gateway.recognition.situation import ENDLESS, Situation, today, window_start
 from fhir_gateway.terminology.catalogue import Catalogue
-
-#: The rule of step 3, part of every rule set.
-NEWEST_FIRST = "newest-first@1"
-
-_OUTCOMES: tuple[Outcome, ...] = ("not-recognizable", "view-only", "recognize")
-
-
-#: What the rules say that do not pass, by their position in the rule set.
-Findings = dict[int, Finding]
-
-
-class Judged(NamedTuple):
-    """A candidate with its own outcome and the rules that do not pass."""
-
-    candidate: Candidate
-    outcome: Outcome
-    deciding: int  # position of the rule that decided, -1 when nothing stands in the way
-    findings: Findings
 
 
 def decide(
@@ -67,113 +57,79 @@ def decide(
     Never fails: what is missing or contradictory is an outcome. Candidates of items that were not
     asked for are left out; `rule_set` None says that none was in force.
     """
-    day = today(query)
+    day, born = today(query), _born(query)
     by_item: dict[str, list[Candidate]] = {}
     for candidate in candidates:
         by_item.setdefault(candidate.item, []).append(candidate)
-    items = tuple(
-        [
-            _decide_line(query, line, by_item.get(line.item or "", []), rule_set, catalogue, day)
-            for line in query.items
-        ]
-    )
+    decided = []
+    for line in query.items:
+        code = line.item
+        if not code:
+            decided.append(ItemOutcome(line.key, None, "cannot-decide", "order-not-mapped"))
+        elif rule_set is None:
+            decided.append(ItemOutcome(line.key, code, "cannot-decide", "no-rule-set-in-force"))
+        else:
+            found = by_item.get(code, [])
+            if wider := rule_set.wider.get(code):
+                found = [*found, *(one for item in wider for one in by_item.get(item, ()))]
+            entry = catalogue.items.get(code)
+            window = rule_set.window(entry)
+            start = window_start(window, rule_set.window_rule, query, day)
+            at = Situation(query, line, entry, window, day, start, catalogue.items, born)
+            decided.append(_decide_line(at, found, rule_set))
     name, layers = (rule_set.canonical, rule_set.layers) if rule_set is not None else ("", ())
-    return Decision(items, name, query.as_of_us, query.t, catalogue.edition, layers)
+    return Decision(tuple(decided), name, query.as_of_us, query.t, catalogue.edition, layers)
+
+
+def _born(query: Query) -> int:
+    """The first moment of the day of birth, a time before all others when it is not known."""
+    try:
+        return date_range(query.born, query.zone)[0] if query.born else -ENDLESS
+    except Invalid:
+        return -ENDLESS
 
 
 def _decide_line(
-    query: Query,
-    line: OrderedItem,
-    candidates: list[Candidate],
-    rule_set: RuleSet | None,
-    catalogue: Catalogue,
-    day: int,
+    situation: Situation, candidates: list[Candidate], rule_set: RuleSet
 ) -> ItemOutcome:
-    if not line.item:
-        return ItemOutcome(line.key, None, "cannot-decide", "order-not-mapped")
-    if rule_set is None:
-        return ItemOutcome(line.key, line.item, "cannot-decide", "no-rule-set-in-force")
-    entry = catalogue.items.get(line.item)
-    window = rule_set.window(entry)
     if not candidates:
-        # a record of the same document under another name may hold the result: not "none"
-        contested = query.identity.contested
-        return ItemOutcome(
-            line.key,
-            line.item,
-            "cannot-decide" if contested else "not-recognizable",
-            "identity-contested" if contested else "none-available-to-you",
-            window_days=window.days,
-            window_source=window.source,
-        )
-    start = 0 if window.days is None else midnight(day - window.days, query.zone)
-    situation = Situation(query, line, entry, window, day, start)
+        return _nothing(situation)
     if len(candidates) > 1:
-        candidates = sorted(candidates, key=_newest_first)
+        candidates = sorted(candidates, key=newest_first)
     return _combine(situation, candidates, rule_set)
 
 
-def _newest_first(candidate: Candidate) -> tuple[int, int, int, str, int]:
-    c = candidate
-    return (-c.time, -c.time_high, -c.issued, c.source, c.version)
-
-
-def _find(situation: Situation, candidate: Candidate, rules: Sequence[Applied]) -> Findings:
-    findings: Findings = {}
-    for number, check, parameters in rules:
-        finding = check(situation, candidate, parameters)
-        if finding is not PASSED:
-            findings[number] = finding
-    return findings
-
-
-def _judge(
-    situation: Situation, candidate: Candidate, rule_set: RuleSet, of_order: Findings
-) -> Judged:
-    """Step 1: one candidate by every rule that applies to its kind of result."""
-    plan = rule_set.by_kind[candidate.kind]
-    findings = _find(situation, candidate, plan.of_result)
-    if of_order:
-        findings |= of_order
-    for finding in findings.values():
-        if finding is not NOT_APPLICABLE:
-            break
-    else:
-        return Judged(candidate, "recognize", -1, findings)
-    outcome, deciding = _weigh(findings, plan.ranks)
-    return Judged(candidate, outcome, deciding, findings)
-
-
-def _weigh(findings: Findings, ranks: Sequence[int]) -> tuple[Outcome, int]:
-    """Step 1: the outcome, and the position of the first rule that makes it, else -1."""
-    failed = unknown = 2  # the lowest rank
-    failing = doubtful = -1
-    for number, (verdict, _, effect) in findings.items():
-        if verdict == "not-applicable":
-            continue
-        rank = RANK[effect] if effect else ranks[number]
-        if verdict == "fail":
-            if rank < failed or (rank == failed and number < failing):
-                failed, failing = rank, number
-        elif rank < unknown or (rank == unknown and number < doubtful):
-            unknown, doubtful = rank, number
-    if unknown < failed:
-        return "cannot-decide", doubtful
-    return _OUTCOMES[failed], failing
+def _nothing(situation: Situation) -> ItemOutcome:
+    """Nothing is on file; undecided where another record that may be this person's may hold it."""
+    identity = situation.query.identity
+    reason = "none-available-to-you"
+    if identity.contested:
+        reason = "identity-contested"
+    elif identity.doubtful:
+        reason = "confirm-identity"
+    return ItemOutcome(
+        situation.ordered.key,
+        situation.ordered.item,
+        "not-recognizable" if reason == "none-available-to-you" else "cannot-decide",
+        reason,
+        window_days=situation.window.days,
+        window_source=situation.window.source,
+    )
 
 
 def _combine(situation: Situation, candidates: list[Candidate], rule_set: RuleSet) -> ItemOutcome:
     """Steps 2 and 3, on candidates sorted newest first."""
-    judged, older = _judge_until_usable(situation, candidates, rule_set)
-    chosen = _choose(judged)
-    newer = [other for other in judged if other is not chosen and _may_be_newer(other, chosen)]
-    lowering = [other for other in newer if other.outcome in ("view-only", "cannot-decide")]
-    lines = _lines(situation, chosen, rule_set)
-    last = _newest_first_line(lowering) if lowering else _NOTHING_NEWER
-    outcome, reason = _lowered(chosen, last)
+    judged, older = judge_until_usable(situation, candidates, rule_set)
+    choice = newest.choose(situation, judged, rule_set)
+    if choice is None:  # nothing but what is void
+        void = tuple([_other(situation, one, rule_set) for one in judged])
+        return msgspec.structs.replace(_nothing(situation), others=void)
+    chosen = choice.chosen
+    lines = _lines(situation, choice, rule_set)
+    outcome, reason = newest.lowered(choice)
     others = [_other(situation, other, rule_set) for other in judged if other is not chosen]
     if older:
-        line = msgspec.structs.replace(_SUPERSEDED, evidence=_evidence(chosen.candidate))
+        line = _superseded(rule_set, evidence(chosen.candidate))
         others += [Other(c.source, c.version, "superseded", line) for c in older]
     return ItemOutcome(
         key=situation.ordered.key,
@@ -181,99 +137,37 @@ def _combine(situation: Situation, candidates: list[Candidate], rule_set: RuleSe
         outcome=outcome,
         reason=reason,
         chosen=chosen.candidate,
-        lines=(*lines, last),
+        lines=tuple(lines),
         others=tuple(others),
         newer=tuple(
             [
-                Newer(other.candidate, other.outcome, _is_pending(other.candidate))
-                for other in newer
-                if not _is_void(other)
+                Newer(other.candidate, other.outcome, is_pending(other.candidate))
+                for other in choice.newer
             ]
         ),
-        suggest=outcome == "recognize" and _suggests(chosen, rule_set.rules),
+        suggest=outcome == "recognize" and not choice.aside and _suggests(chosen, rule_set.rules),
         window_days=situation.window.days,
         window_source=situation.window.source,
         ground=_ground(chosen, lines),
+        window_from=_window_from(chosen.candidate, rule_set),
     )
 
 
-def _judge_until_usable(
-    situation: Situation, candidates: list[Candidate], rule_set: RuleSet
-) -> tuple[list[Judged], list[Candidate]]:
-    """The candidates judged, up to one that can be recognised and all that may be newer than it.
-
-    What is certainly older than that one is given back unjudged: nothing depends on it any more.
-    """
-    plan = rule_set.by_kind[candidates[0].kind]
-    of_order = _find(situation, candidates[0], plan.of_order)
-    judged: list[Judged] = []
-    older: list[Candidate] = []
-    usable: Judged | None = None
-    for candidate in candidates:
-        if usable is not None and _surely_older(candidate, usable.candidate):
-            older.append(candidate)
-            continue
-        one = _judge(situation, candidate, rule_set, of_order)
-        judged.append(one)
-        if usable is None and one.outcome == "recognize":
-            usable = one
-    return judged, older
+def _superseded(rule_set: RuleSet, named: str) -> Line:
+    rule = rule_set.newest
+    name, clause = (rule.name, rule.clause) if rule is not None else (NEWEST_FIRST, "")
+    return Line(name, "fail", "superseded", "view-only", named, clause)
 
 
-def _choose(judged: list[Judged]) -> Judged:
-    for other in judged:
-        if other.outcome == "recognize":
-            return other
-    for other in judged:
-        if other.outcome != "not-recognizable":
-            return other
-    return judged[0]
+def _window_from(chosen: Candidate, rule_set: RuleSet) -> int:
+    """The time from which the chosen one's window counts, 0 when it is not known."""
+    rule = rule_set.window_rule
+    return chosen.issued if rule is not None and rule.start == "issued" else chosen.time
 
 
-def _same_time(a: Candidate, b: Candidate) -> bool:
-    return a.time == b.time and a.time_high == b.time_high
-
-
-def _surely_older(a: Candidate, b: Candidate) -> bool:
-    return a.time_high <= b.time and not _same_time(a, b)
-
-
-def _may_be_newer(other: Judged, chosen: Judged) -> bool:
-    """Whether a result is, or within a partly known time may be, newer than the chosen one."""
-    a, b = other.candidate, chosen.candidate
-    return a.issued > b.issued if _same_time(a, b) else a.time_high > b.time
-
-
-def _is_pending(candidate: Candidate) -> bool:
-    return bool(candidate.flags & PENDING) or candidate.report_status in COMING
-
-
-def _is_void(judged: Judged) -> bool:
-    return judged.deciding >= 0 and judged.findings[judged.deciding][1] == "void"
-
-
-def _newest_first_line(lowering: list[Judged]) -> Line:
-    undecided = [other for other in lowering if other.outcome == "cannot-decide"]
-    evidence = _evidence((undecided or lowering)[0].candidate)
-    if undecided:
-        return Line(NEWEST_FIRST, "unknown", "newer-undecided", "view-only", evidence, "")
-    return Line(NEWEST_FIRST, "fail", "newer-result", "view-only", evidence, "")
-
-
-_NOTHING_NEWER = Line(NEWEST_FIRST, "pass", "", "view-only", "", "")
-_SUPERSEDED = Line(NEWEST_FIRST, "fail", "superseded", "view-only", "", "")
-
-
-def _lowered(chosen: Judged, last: Line) -> tuple[Outcome, str]:
-    if chosen.outcome != "recognize":
-        return chosen.outcome, chosen.findings[chosen.deciding][1]
-    if last.verdict == "pass":
-        return "recognize", "usable"
-    return ("cannot-decide" if last.verdict == "unknown" else "view-only"), last.reason
-
-
-def _lines(situation: Situation, judged: Judged, rule_set: RuleSet) -> list[Line]:
-    candidate, findings = judged.candidate, judged.findings
+def _lines(situation: Situation, choice: Choice, rule_set: RuleSet) -> list[Line]:
+    """One line for each rule, in their order, and what is said of results set aside."""
+    candidate, findings = choice.chosen.candidate, choice.chosen.findings
     plan = rule_set.by_kind[candidate.kind]
     lines = list(plan.lines)
     for number, rule in plan.told:
@@ -285,6 +179,11 @@ def _lines(situation: Situation, judged: Judged, rule_set: RuleSet) -> list[Line
             lines[number] = rule.not_applicable
         else:
             lines[number] = _line(situation, candidate, rule, finding)
+    if rule_set.newest is None:
+        lines.append(choice.last)
+    else:
+        lines[rule_set.newest_at] = choice.last
+    lines += choice.aside
     return lines
 
 
@@ -300,14 +199,11 @@ def _other(situation: Situation, other: Judged, rule_set: RuleSet) -> Other:
     """One that is not chosen; when it could be recognised, another one of that kind is newer."""
     candidate = other.candidate
     if other.deciding < 0:
-        return Other(candidate.source, candidate.version, other.outcome, _SUPERSEDED)
+        line = _superseded(rule_set, "")
+        return Other(candidate.source, candidate.version, other.outcome, line)
     rule, finding = rule_set.rules[other.deciding], other.findings[other.deciding]
     line = _line(situation, candidate, rule, finding)
     return Other(candidate.source, candidate.version, other.outcome, line)
-
-
-def _evidence(candidate: Candidate) -> str:
-    return f"{candidate.source}/_history/{candidate.version}"
 
 
 def _suggests(chosen: Judged, rules: Sequence[Rule]) -> bool:

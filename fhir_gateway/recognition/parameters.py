@@ -80,3 +80,69 @@ class PublishedSources(msgspec.Struct, frozen=True):
     """Beginnings of a window's source that count as published by an authority."""
 
     prefixes: tuple[str, ...] = ("published:",)
+
+
+# -- of later versions, and of criteria that came later ------------------------------------------
+
+#: A number as a committee writes it: a percentage, or an amount in the catalogue's unit.
+Amount = Annotated[str, msgspec.Meta(pattern=r"^(0|[1-9][0-9]{0,8})(\.[0-9]{1,8})?$")]
+
+
+class CountedWindow(WindowRule, frozen=True):
+    """A window of calendar `days`, day 0 being that of the start, or of n times 24 `hours`."""
+
+    count: Literal["days", "hours"] = "days"
+
+
+class IdentityRule(msgspec.Struct, frozen=True):
+    """What is read into agreement and conflict of identity documents.
+
+    `conflict`: the document under another name leaves it undecided, or refuses the result.
+    `own_record`: without a document the receiver's own results of this very record count.
+    """
+
+    conflict: Literal["undecided", "refused"] = "undecided"
+    own_record: bool = True
+
+
+class AlwaysRepeatUnlessKnown(AlwaysRepeat, frozen=True):
+    """`unless_known`: items that are done anew, too, where nobody says what the patient has."""
+
+    unless_known: frozenset[str] = frozenset()
+
+
+class ContrastRule(msgspec.Struct, frozen=True):
+    """`stated`: the images or the report must say the contrast; else the item's own counts."""
+
+    stated: bool = False
+
+
+class RegionRule(msgspec.Struct, frozen=True):
+    """For a body part of the catalogue (DICOM), other body parts that images of it may name."""
+
+    same: dict[str, frozenset[str]] = {}
+
+
+class RetrievableImages(msgspec.Struct, frozen=True):
+    """The ground that images point to which cannot be fetched."""
+
+    ground: str = "P8"
+
+
+class WiderExaminations(msgspec.Struct, frozen=True):
+    """For a wider examination, the narrower items that it answers for."""
+
+    covers: dict[str, frozenset[str]] = {}
+
+
+class ChangeLimits(msgspec.Struct, frozen=True):
+    """By item, how far a newer value may be from an older one without lowering it.
+
+    `percent` is of the older value, `absolute` in the catalogue's unit; where both stand the wider
+    counts. Any newer value of an item without a limit lowers, unless it is the same. `source` says
+    where the limits are from.
+    """
+
+    percent: dict[str, Amount] = {}
+    absolute: dict[str, Amount] = {}
+    source: str = ""

@@ -11,17 +11,27 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from fhir_gateway.errors import Invalid, Issue, Unprocessable
 from fhir_gateway.recognition import rules_condition as conditions
-from fhir_gateway.recognition.criteria import CRITERIA, Check, Criterion
-from fhir_gateway.recognition.model import Effect, Line
-from fhir_gateway.recognition.parameters import WindowRule
+from fhir_gateway.recognition.criteria import CRITERIA, Criterion
+from fhir_gateway.recognition.model import Line
+from fhir_gateway.recognition.rule_set import (
+    RANK,
+    SEVERITIES,
+    Applied,
+    Plan,
+    Rule,
+    RuleSet,
+    choose,
+    replace_rule,
+    rule_set_of,
+    severity_of,
+    version_key,
+)
 from fhir_gateway.recognition.rules_parameters import (
     PARAMETER_URL,
     SEVERITY_URL,
@@ -30,145 +40,26 @@ from fhir_gateway.recognition.rules_parameters import (
     read_parameters,
 )
 from fhir_gateway.recognition.rules_scope import NATIONAL, Scope, read_scope
-from fhir_gateway.recognition.rules_texts import UNSAID, Said, clause, said
-from fhir_gateway.recognition.situation import Window, period
+from fhir_gateway.recognition.rules_texts import Said, clause, said
 from fhir_gateway.settings import CANONICAL
-from fhir_gateway.terminology.catalogue import Item
 from fhir_gateway.terminology.edition import SYSTEM_ROOT
 
-CRITERION_SYSTEM = f"{CANONICAL}/CodeSystem/criterion"
-NO_WINDOW = Window(None, "")
+#: What a rule set is made of stands in rule_set.py, and is found here as well.
+__all__ = [
+    "CRITERION_SYSTEM", "NEVER_LESS", "PARAMETER_URL", "RANK", "SEVERITIES", "SEVERITY_URL",
+    "STATUSES", "Applied", "Plan", "Rule", "RuleSet", "choose", "criterion_name", "is_rule_set",
+    "load_rule_set", "replace_rule", "rule_set_of", "severity_of", "version_key",
+]  # fmt: skip
 
+CRITERION_SYSTEM = f"{CANONICAL}/CodeSystem/criterion"
 #: What a rule set's status may be: FHIR's `unknown` says nothing that could be decided by.
 STATUSES = ("draft", "active", "retired")
 
-#: How far an effect lowers the outcome; 2 does not.
-RANK: Mapping[Effect, int] = MappingProxyType(
-    {"not-recognizable": 0, "view-only": 1, "no-suggestion": 2, "information": 2}
-)
-
-#: What a rule does when it is not met, in the words of a committee, from the strictest.
-SEVERITIES: Mapping[str, Effect] = MappingProxyType(
-    {"decides": "not-recognizable", "lowers": "view-only", "informs": "information"}
-)
-
-#: Criteria by which a result is this person's and is one at all: no rule set may make less of them.
-NEVER_LESS = frozenset({"identity-certain", "times-plausible", "report-final"})
+#: Criteria by which a result is this person's, is one at all, and hides no newer one: no rule set
+#: may make less of them.
+NEVER_LESS = frozenset({"identity-certain", "times-plausible", "report-final", "newest-first"})
 
 _sorted = msgspec.json.Encoder(order="deterministic", decimal_format="string", enc_hook=str)
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One action: a criterion, its parameters and the clause that it rests on.
-
-    `criterion.effect` is the rule set's own where it states a severity. `passed` and
-    `not_applicable` are its lines where it has nothing more to say. `stated` names the parameters
-    that the action gives, `layer` the canonical of the rule set that it stands in.
-    """
-
-    name: str
-    criterion: Criterion
-    parameters: msgspec.Struct
-    clause: str
-    passed: Line
-    not_applicable: Line
-    title: Said = UNSAID
-    explanation: Said = UNSAID
-    stated: frozenset[str] = frozenset()
-    layer: str = ""
-
-    @property
-    def severity(self) -> str:
-        """Whether it decides, lowers or informs."""
-        return severity_of(self.criterion.effect)
-
-
-def severity_of(effect: Effect) -> str:
-    """The severity that stands for an effect."""
-    return next((name for name, one in SEVERITIES.items() if one == effect), "informs")
-
-
-#: Position in the rule set, check, parameters.
-Applied = tuple[int, Check, msgspec.Struct]
-
-
-class Plan(NamedTuple):
-    """The rules for one kind of result, laid out for the loops of decide."""
-
-    of_order: tuple[Applied, ...]  # that look at the order alone
-    of_result: tuple[Applied, ...]
-    lines: tuple[Line, ...]  # of a result that passes all of them
-    told: tuple[tuple[int, Rule], ...]  # whose line has something to say when they pass
-    ranks: tuple[int, ...]  # of all rules, by position
-
-
-@dataclass(frozen=True, slots=True)
-class RuleSet:
-    """One version of the rules. `digest` is SHA-256 of the PlanDefinition's actions and head.
-
-    `lists` are the lists of items that it speaks of: canonicals of CodeSystems, with an edition or
-    without; none means the catalogue alone. `scope` says where it holds. One that was resolved
-    from several (rules_resolve.py) has their canonicals in `layers`, the nation's first, and in
-    `windows` those of the nearer levels.
-    """
-
-    url: str
-    version: str
-    status: str
-    start: str  # effectivePeriod, "" when open
-    end: str
-    rules: tuple[Rule, ...]
-    digest: str
-    window_rule: WindowRule | None
-    by_kind: Mapping[str, Plan]
-    lists: tuple[str, ...] = ()
-    scope: Scope = NATIONAL
-    experimental: bool = False
-    layers: tuple[str, ...] = ()
-    windows: Mapping[str, Window] = field(default_factory=dict)
-    wider: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-    @property
-    def canonical(self) -> str:
-        """`url|version`."""
-        return f"{self.url}|{self.version}"
-
-    def window(self, entry: Item | None) -> Window:
-        """The window of an item: the nearest level's own, else the catalogue's; days None without
-        one."""
-        if self.window_rule is None or entry is None:
-            return NO_WINDOW
-        if self.windows and (own := self.windows.get(entry.code)) is not None:
-            return own
-        return _window(self.window_rule, entry)
-
-    def in_force(self, as_of_us: int, zone: str) -> bool:
-        """Whether it is active and the day lies in its effective period."""
-        if self.status != "active":
-            return False
-        first, last = period(self.start, self.end, zone)
-        return first <= as_of_us <= last
-
-
-def _window(parameters: WindowRule, entry: Item) -> Window:
-    days = parameters.override.get(entry.code)
-    if days is not None:
-        return Window(days, parameters.override_source)
-    if parameters.use_catalogue and entry.validity_days:
-        return Window(entry.validity_days, entry.validity_source)
-    return NO_WINDOW
-
-
-def choose(rule_sets: Iterable[RuleSet], as_of_us: int, zone: str) -> RuleSet | None:
-    """The one in force: the latest start, then the highest version; None when there is a gap."""
-    valid = [rule_set for rule_set in rule_sets if rule_set.in_force(as_of_us, zone)]
-    return max(valid, key=lambda r: (r.start, version_key(r.version), r.url), default=None)
-
-
-def version_key(version: str) -> tuple[tuple[int, str], ...]:
-    """What versions are ordered by: 1.9 comes before 1.10."""
-    return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in version.split("."))
 
 
 def is_rule_set(plan_definition: Mapping[str, Any]) -> bool:
@@ -208,18 +99,6 @@ def load_rule_set(plan_definition: Mapping[str, Any]) -> RuleSet:
     )
 
 
-def rule_set_of(rules: Sequence[Rule], **head: Any) -> RuleSet:
-    """A rule set of these rules, laid out for the loops of decide."""
-    return RuleSet(
-        rules=tuple(rules),
-        window_rule=next(
-            (r.parameters for r in rules if isinstance(r.parameters, WindowRule)), None
-        ),
-        by_kind=MappingProxyType({kind: _plan(rules, kind) for kind in ("lab", "imaging")}),
-        **head,
-    )
-
-
 def _head_faults(plan_definition: Mapping[str, Any]) -> Iterable[Issue]:
     for name in ("url", "version", "status"):
         if not plan_definition.get(name):
@@ -236,39 +115,11 @@ def _placed(rule: Rule, canonical: str) -> Rule:
     return replace_rule(rule, layer=canonical)
 
 
-def replace_rule(rule: Rule, **changes: Any) -> Rule:
-    """The rule with other members; its lines follow an effect that is another."""
-    members = {name: getattr(rule, name) for name in Rule.__slots__} | changes
-    criterion: Criterion = members["criterion"]
-    passed = msgspec.structs.replace(rule.passed, effect=criterion.effect)
-    idle = msgspec.structs.replace(rule.not_applicable, effect=criterion.effect)
-    return Rule(**(members | {"passed": passed, "not_applicable": idle}))
-
-
 def _lists(plan_definition: Mapping[str, Any]) -> tuple[str, ...]:
     """What the rule set depends on, as far as it is a list of items."""
     artifacts = plan_definition.get("relatedArtifact") or ()
     named = (one.get("resource", "") for one in artifacts if one.get("type") == "depends-on")
     return tuple(dict.fromkeys(one for one in named if one.startswith(SYSTEM_ROOT)))
-
-
-def _plan(rules: Sequence[Rule], kind: str) -> Plan:
-    numbered = [(n, rule) for n, rule in enumerate(rules) if kind in rule.criterion.kinds]
-
-    def applied(looks_at: str) -> tuple[Applied, ...]:
-        return tuple(
-            (number, rule.criterion.check, rule.parameters)
-            for number, rule in numbered
-            if rule.criterion.looks_at == looks_at
-        )
-
-    return Plan(
-        of_order=applied("order"),
-        of_result=applied("result"),
-        lines=tuple(r.passed if kind in r.criterion.kinds else r.not_applicable for r in rules),
-        told=tuple((n, rule) for n, rule in numbered if rule.criterion.explain_passed),
-        ranks=tuple(RANK[rule.criterion.effect] for rule in rules),
-    )
 
 
 def _rule(number: int, action: Mapping[str, Any], issues: list[Issue]) -> Rule | None:
@@ -332,7 +183,7 @@ def _as_severe(
     if severity == severity_of(criterion.effect):
         return criterion  # no-suggestion informs, and withholds the offer all the same
     if name.partition("@")[0] in NEVER_LESS and RANK[effect] > RANK[criterion.effect]:
-        text = f"{name} cannot be made less severe: it says whose result it is, or that it is one"
+        text = f"{name} cannot be made less severe: it says whose result it is, or what is known"
         issues.append(fault(where, text, "rule-severity"))
         return criterion
     return criterion._replace(effect=effect)

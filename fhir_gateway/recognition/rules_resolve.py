@@ -17,14 +17,21 @@ import msgspec
 
 from fhir_gateway.recognition.parameters import (
     AlwaysRepeat,
+    AlwaysRepeatUnlessKnown,
+    ChangeLimits,
+    ContrastRule,
+    CountedWindow,
     DefaultView,
+    IdentityRule,
     Interchangeable,
     Listed,
     MethodItems,
     PatientContext,
     PrintedMark,
     PublishedSources,
+    RegionRule,
     ReportStates,
+    WiderExaminations,
     WindowRule,
 )
 from fhir_gateway.recognition.rules import (
@@ -94,6 +101,28 @@ def _start(below: str, over: str) -> str:
     return "clinical" if "clinical" in (below, over) else below
 
 
+def _hours(below: str, over: str) -> str:
+    """n times 24 hours end before the last moment of day n."""
+    return "hours" if "hours" in (below, over) else below
+
+
+def _refused(below: str, over: str) -> str:
+    return "refused" if "refused" in (below, over) else below
+
+
+def _smaller(below: Mapping[str, str], over: Mapping[str, str]) -> dict[str, str]:
+    """The smaller limit; an item without one below has none above, for any change lowers it."""
+    return {one: min(limit, over.get(one, limit), key=float) for one, limit in below.items()}
+
+
+def _common(
+    below: Mapping[str, frozenset[str]], over: Mapping[str, frozenset[str]]
+) -> dict[str, frozenset[str]]:
+    """What both tables allow."""
+    shared = {one: below[one] & over[one] for one in sorted({*below} & {*over})}
+    return {one: items for one, items in shared.items() if items}
+
+
 def _nearer(below: Any, over: Any) -> Any:
     return over
 
@@ -120,10 +149,19 @@ NARROWER: Mapping[tuple[type[msgspec.Struct], str], Narrow] = MappingProxyType({
     (PrintedMark, "printed_mark_required"): _either,
     (DefaultView, "remind"): _intersection,
     (PublishedSources, "prefixes"): _prefixes,
+    (CountedWindow, "count"): _hours,
+    (IdentityRule, "conflict"): _refused,
+    (IdentityRule, "own_record"): _both,
+    (AlwaysRepeatUnlessKnown, "unless_known"): _union,
+    (ContrastRule, "stated"): _either,
+    (RegionRule, "same"): _common,
+    (WiderExaminations, "covers"): _common,
+    (ChangeLimits, "percent"): _smaller,
+    (ChangeLimits, "absolute"): _smaller,
 })  # fmt: skip
 
 #: Parameters whose tables take rows from both levels: what is added is no widening.
-_ADDS = frozenset({"negative", "void", "items", "repeat", "lower", "override"})
+_ADDS = frozenset({"negative", "void", "items", "repeat", "lower", "override", "unless_known"})
 
 
 def direction(model: type[msgspec.Struct], name: str) -> Narrow | None:

@@ -7,12 +7,15 @@ answer differs inside the range is *unknown*.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from fhir_gateway.fhir.datatypes import date_range, local_day
+from fhir_gateway.fhir.datatypes import DAY, date_range, local_day
 from fhir_gateway.recognition.model import Candidate, OrderedItem, Query
+from fhir_gateway.recognition.parameters import CountedWindow, WindowRule
 from fhir_gateway.store.changes import Evaluation
 
 if TYPE_CHECKING:
@@ -41,15 +44,23 @@ class Window(NamedTuple):
     source: str
 
 
+_NO_ITEMS: Mapping[str, Item] = MappingProxyType({})
+
+
 class Situation(NamedTuple):
-    """One order line of a Query, beside its catalogue entry and its window."""
+    """One order line of a Query, beside its catalogue entry and its window.
+
+    `items` are those of the catalogue: the result of a wider examination has another entry.
+    """
 
     query: Query
     ordered: OrderedItem
     entry: Item | None
     window: Window
     today: int  # ordinal of the day of the question
-    window_start: int  # first µs of the oldest day inside the window, 0 without a window
+    window_start: int  # first µs that lies inside the window, 0 without a window
+    items: Mapping[str, Item] = _NO_ITEMS
+    born: int = -ENDLESS  # first µs of the patient's day of birth, as far as it is known
 
 
 def today(query: Query) -> int:
@@ -62,8 +73,21 @@ def age_days(situation: Situation, us: int) -> int:
     return situation.today - _ordinal(us, situation.query.zone)
 
 
+#: A day after the first and before the last that a calendar has, in any zone.
+_FIRST, _LAST = -62_135_510_400_000_000, 253_402_214_400_000_000
+
+
 def _ordinal(us: int, zone: str) -> int:
-    return local_day(us, zone).toordinal()
+    return local_day(min(max(us, _FIRST), _LAST), zone).toordinal()
+
+
+def window_start(window: Window, rule: WindowRule | None, query: Query, day: int) -> int:
+    """The first microsecond inside a window at the moment of the question, 0 without a window."""
+    if window.days is None:
+        return 0
+    if isinstance(rule, CountedWindow) and rule.count == "hours":
+        return query.as_of_us - window.days * DAY
+    return midnight(day - window.days, query.zone)
 
 
 @lru_cache(maxsize=16_384)

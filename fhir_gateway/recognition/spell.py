@@ -44,9 +44,9 @@ def _day(us: int, zone: str) -> str:
 
 def window_end(item: ItemOutcome, zone: str) -> str:
     """The last day on which the chosen result may be used, "" when there is no such day."""
-    if item.chosen is None or item.window_days is None or not item.chosen.time:
+    if item.chosen is None or item.window_days is None or not item.window_from:
         return ""
-    return _end(item.chosen.time, item.window_days, zone)
+    return _end(item.window_from, item.window_days, zone)
 
 
 @lru_cache(maxsize=16_384)

@@ -1,6 +1,12 @@
-"""A small city for the tests of recognition: a catalogue, a rule set and cases read from JSON.
+"""A small city for the tests of recognition: a catalogue, a rule set and cases read from YAML.
 
-Cases name only what differs from a plain lab result (or imaging report) that can be recognised.
+Cases stand in tests/cases/recognition, one file for each criterion with the clause that it rests
+on. They name only what differs from a plain lab result (or imaging report) that can be recognised:
+
+    ordered, query, candidates   what is asked and what is on file
+    parameters                   of the shipped rule set, by criterion: [name, value, key] rows
+    versions: first              the rule set as it was before any criterion had a second version
+    expect                       outcome, reason, lines …: what is not named is not compared
 """
 
 from __future__ import annotations
@@ -8,11 +14,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import msgspec
+from ruamel.yaml import YAML
 
 from fhir_gateway.fhir.datatypes import date_range
 from fhir_gateway.recognition.model import Candidate, Identity, OrderedItem, Query
@@ -21,8 +29,9 @@ from fhir_gateway.settings import CANONICAL
 from fhir_gateway.store.changes import Evaluation
 from fhir_gateway.terminology.catalogue import Item, load_catalogue
 
-HERE = Path(__file__).parent
-PROFILES = HERE.parents[1] / "profiles"
+TESTS = Path(__file__).parents[1]
+CASES = TESTS / "cases" / "recognition"
+PROFILES = TESTS.parent / "profiles"
 AS_OF = "2026-11-20T10:00:00+08:00"
 EXAM = "2026-11-18T08:00:00+08:00"
 PUBLISHED = "published:TEST"
@@ -44,14 +53,19 @@ def _imaging(code: str, **fields: Any) -> Item:
 ITEMS = (
     _lab("K"),
     _lab("K-COMPILED", validity_source="compiled"),
+    _lab("K-FREE"),
     _lab("ENDLESS", validity_days=0, validity_source=""),
     _lab("CT-DNA", specimen="生殖道拭子/尿液", scale="qualitative", ucum_unit=""),
     _lab("L088", specimen="全血(EDTA)", scale="qualitative", ucum_unit="", validity_days=3650),
-    _imaging("CT-HEAD"),
+    _imaging("CT-HEAD", body_part_dicom="HEAD"),
+    _imaging("CT-HEAD-WITH", body_part_dicom="HEAD", contrast="with"),
+    _imaging("CT-TRUNK", body_part_dicom="TRUNK"),
     _imaging("KNEE", laterality="R/L/B"),
     _imaging("HANDS", laterality="B"),
     _imaging("US-THYROID", modality="US", default_recognition="view-only"),
 )
+#: An item that stood on the list once: results carry it, and no catalogue has it.
+GONE = _lab("GONE")
 CATALOGUE = replace(
     load_catalogue(PROFILES.parent / "terminology"),
     items=MappingProxyType({item.code: item for item in ITEMS}),
@@ -82,17 +96,50 @@ def parameter(name: str, value: Any, key: str | None = None) -> dict[str, Any]:
     return {"url": PARAMETER_URL, "extension": parts}
 
 
-def rule_set(overrides: dict[str, list[list[Any]]] | None = None) -> RuleSet:
-    """Rule set 1.0.0, active, with the parameters of some criteria replaced."""
+def rule_set(overrides: dict[str, list[list[Any]]] | None = None, versions: str = "") -> RuleSet:
+    """Rule set 1.0.0, active, with the parameters of some criteria replaced; "first" gives each
+    criterion in its first version, without those that came later."""
+    return _rule_set(json.dumps(overrides or {}), versions)
+
+
+#: A change limit for the item of most cases.
+LIMITS = {"newest-first": [["percent", "6", "K"], ["source", "TEST"]]}
+#: Criteria of the first rule set that have no second version, and so no parameter of one.
+_SINCE = ("zone-known", "region-comparable", "examination-certain", "wider-examination",
+          "context-known", "newest-first")  # fmt: skip
+_SINCE_PARAMETERS = ("conflict", "own_record", "stated", "unless_known", "count")
+
+
+@lru_cache(maxsize=256)
+def _rule_set(overrides: str, versions: str) -> RuleSet:
     plan = plan_definition() | {"status": "active"}
-    for name, rows in (overrides or {}).items():
-        action = next(a for a in plan["action"] if f"{code_of(a)}@1" == name)
+    for name, rows in (LIMITS | json.loads(overrides)).items():
+        action = next(a for a in plan["action"] if code_of(a) == name.partition("@")[0])
         action["extension"] = [parameter(*row) for row in rows]
+    if versions == "first":
+        plan["action"] = [_first(a) for a in plan["action"] if code_of(a) not in _SINCE]
     return load_rule_set(plan)
 
 
+def _first(action: dict[str, Any]) -> dict[str, Any]:
+    """A rule as it was: its criterion's first version, without parameters that came later."""
+    action["code"][0]["coding"][0]["version"] = "1"
+    given = [one for one in action.get("extension", ()) if name_of(one) not in _SINCE_PARAMETERS]
+    if code_of(action) == "images-retrievable":
+        given = []
+    return {key: value for key, value in action.items() if key != "extension"} | (
+        {"extension": given} if given else {}
+    )
+
+
+def name_of(extension: dict[str, Any]) -> str:
+    """The name of the parameter that an extension gives."""
+    return str(extension["extension"][0]["valueCode"])
+
+
 def code_of(action: dict[str, Any]) -> str:
-    return action["code"][0]["coding"][0]["code"]
+    """The criterion of a rule, without its version."""
+    return str(action["code"][0]["coding"][0]["code"])
 
 
 RULE_SET = rule_set()
@@ -120,12 +167,15 @@ def query(ordered: dict[str, Any] | None = None, **fields: Any) -> Query:
         identity=msgspec.convert(usual["identity"], Identity),
         t=7,
         receiver_within=tuple(usual["receiver_within"]),
+        context_known=usual.get("context_known", True),
+        born=usual.get("born", ""),
     )
 
 
-def candidate(item: str, number: int = 0, **fields: Any) -> Candidate:
+def candidate(item: str, number: int = 0, /, **fields: Any) -> Candidate:
     """A result that can be recognised, but for `fields`; `time` is a FHIR date or dateTime."""
-    entry = CATALOGUE.items[item]
+    item = fields.pop("item", item)
+    entry = CATALOGUE.items.get(item, GONE)
     low, high = date_range(fields.pop("time", EXAM))
     if fields.pop("undated", False):
         low = 0
@@ -149,15 +199,38 @@ def candidate(item: str, number: int = 0, **fields: Any) -> Candidate:
         "unit": entry.ucum_unit,
         "value": "5.10",
         "images": None if lab else True,
+        "retrievable": None if lab else True,
         "evaluations": tuple(evaluation(item, **row) for row in rows),
     }
     return Candidate(**(usual | fields))
 
 
+#: Files that are about the whole answer to an order line, and about no criterion.
+WHOLE = frozenset({"whole-item", "first-versions"})
+
+
+@lru_cache(maxsize=1)
+def files() -> dict[str, dict[str, Any]]:
+    """The files of cases by name; each names its criterion and the clause that the rule cites."""
+    reader = YAML(typ="safe")
+    return {path.stem: reader.load(path) for path in sorted(CASES.glob("*.yaml"))}
+
+
 def cases() -> list[Any]:
     """Every case of every file, with the file's name in its own."""
-    found = []
-    for path in sorted((HERE / "cases").glob("*.json")):
-        for case in json.loads(path.read_text(encoding="utf-8")):
-            found.append(case | {"id": f"{path.stem}: {case['name']}"})
-    return found
+    return [
+        case | {"id": f"{name}: {case['name']}"}
+        for name, file in files().items()
+        for case in file["cases"]
+    ]
+
+
+def rules_of(case: dict[str, Any]) -> RuleSet:
+    """The rule set that a case is decided by."""
+    return rule_set(case.get("parameters"), case.get("versions", ""))
+
+
+def found_of(case: dict[str, Any]) -> list[Candidate]:
+    """The results of a case; they are of the ordered item but where one says another."""
+    item = case.get("ordered", {}).get("item", "K")
+    return [candidate(item, n, **fields) for n, fields in enumerate(case["candidates"])]

@@ -40,7 +40,7 @@ def test_rule_set_1_0_0_is_a_draft_and_experimental() -> None:
 
 def test_rule_set_1_0_0_names_items_of_the_shipped_catalogue() -> None:
     catalogue = load_catalogue(PROFILES.parent / "terminology")
-    rule = next(rule for rule in RULE_SET.rules if rule.name == "always-repeat@1")
+    rule = next(rule for rule in RULE_SET.rules if rule.name == "always-repeat@2")
     for items in rule.parameters.repeat.values():  # type: ignore[attr-defined]
         assert items - set(catalogue.items) == set()
 

@@ -221,7 +221,7 @@ def with_rule(rule: Json) -> Json:
 def outcome(expression: str, severity: str = "", **asked: Any) -> tuple[str, str]:
     rules = load_rule_set(with_rule(condition(expression, severity=severity)))
     (item,) = decide(query(**asked), [candidate("K")], rules, CATALOGUE).items
-    assert item.lines[-2].rule == "condition@1#extra"
+    assert item.lines[-1].rule == "condition@1#extra"
     return item.outcome, item.reason
 
 
@@ -401,5 +401,5 @@ def test_a_difference_is_told_in_a_line() -> None:
     other["action"] = [a for a in other["action"] if code_of(a) != "printed-mark"]
     lines = list(differences(before, load_rule_set(other)))
     assert "- printed-mark@" in lines[0] and "(informs)" in lines[0]
-    assert "~ within-window@1 override[L001]: none → 5" in lines
-    assert "~ within-window@1 start: clinical → issued" in lines
+    assert "~ within-window@2 override[L001]: none → 5" in lines
+    assert "~ within-window@2 start: clinical → issued" in lines

@@ -250,7 +250,7 @@ def test_a_suspension_ends_the_mark_and_earlier_decisions_replay(town: City) -> 
     assert outcomes(before) == [("recognize", "usable")]
     change(town, suspend, day(2)[:10], POTASSIUM)
     assert asked(town, patient) == ("recognize", "usable")  # of a day before the suspension
-    town.result(patient, ago=2)
+    town.result(patient, ago=2, value="4.95")  # another value than the marked one of before
     suspended = town.recognize(patient, POTASSIUM)
     (item,) = parts(suspended, "item")
     lines = {said(line, "rule"): said(line, "reason") for line in parts(item, "line")}
