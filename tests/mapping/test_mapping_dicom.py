@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -22,6 +23,7 @@ from fhir_gateway.errors import GatewayError
 from fhir_gateway.fhir.validate import issues
 from fhir_gateway.fhir.wire import parse, render
 from fhir_gateway.mapping.dicom import Image, join_studies, read_image
+from fhir_gateway.mapping.doors import CONTRAST_URL, INTAKE_SYSTEM, UNKNOWN_ZONE
 from fhir_gateway.security.institution import Institution
 
 UTF8 = Institution(id="second", name="示范市第二医院", charset="UTF-8")
@@ -75,6 +77,29 @@ def test_a_header_becomes_a_study_with_one_instance() -> None:
     }  # fmt: skip
     assert series["performer"] == [{"actor": {"reference": "Organization/second"}}]
     assert (series["uid"], series["instance"][0]["uid"]) == ("1.2.3.4", "1.2.3.4.5")
+
+
+def test_the_contrast_agent_stands_on_its_series() -> None:
+    agent = {"url": CONTRAST_URL, "valueString": "ISOVUE 300"}
+    given = read(header(ContrastBolusAgent="ISOVUE 300", SeriesInstanceUID="1.2.3.9")).study
+    (series,) = given["series"]
+    assert series["extension"] == [agent]
+    plain = read(header()).study
+    assert "extension" not in plain["series"][0]
+    joined = join_studies(plain, given)
+    assert [one.get("extension") for one in joined["series"]] == [None, [agent]]
+    # an image without the element does not take back what another one of its series says
+    more = read(header(SeriesInstanceUID="1.2.3.9", SOPInstanceUID="1.2.3.4.6")).study
+    assert join_studies(given, more)["series"][0]["extension"] == [agent]
+
+
+def test_a_time_of_an_institution_without_a_registered_zone_is_doubted() -> None:
+    nowhere = replace(SECOND, zone_registered=False)
+    tag = [{"system": INTAKE_SYSTEM, "code": UNKNOWN_ZONE}]
+    assert read(header(), nowhere).study["meta"] == {"tag": tag}
+    assert "meta" not in read(header(), SECOND).study
+    assert "meta" not in read(header(TimezoneOffsetFromUTC="+0800"), nowhere).study
+    assert "meta" not in read(header(StudyTime=None), nowhere).study
 
 
 def test_the_patient_is_the_one_of_the_institutions_v2_messages() -> None:
