@@ -15,6 +15,7 @@ from fhir_gateway.errors import Conflict, PreconditionFailed
 from fhir_gateway.fhir.wire import instant, parse
 from fhir_gateway.identity.link import (
     REVIEW,
+    TASK_SYSTEM,
     Question,
     Resource,
     links_of,
@@ -80,14 +81,20 @@ async def records_of_pair(
     return Records((one, other), tuple(owners), other.home in person.homes)
 
 
-async def questions(reader: Reader) -> AsyncIterator[tuple[Stored, Question]]:
+async def questions(gateway: Gateway) -> AsyncIterator[Question]:
     """All questions, open and decided, in the order in which they were asked first."""
-    after = 0
-    while page := await reader.scan("Task", until_t=reader.t, after_rid=after, limit=_PAGE):
+    after, until = 0, -1
+    while True:
+        async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
+            until = reader.t if until < 0 else until
+            page = await reader.scan("Task", until_t=until, after_rid=after, limit=_PAGE)
+        if not page:
+            return
         for stored in page:
-            question = read_question(parse(stored.whole()))
-            if question is not None:
-                yield stored, question
+            if TASK_SYSTEM.encode() in stored.tail:
+                question = read_question(parse(stored.whole()))
+                if question is not None:
+                    yield question
         after = page[-1].rid
 
 
