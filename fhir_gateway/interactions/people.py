@@ -47,9 +47,9 @@ async def people_of(reader: Reader, patients: Iterable[str]) -> list[People]:
 
 async def person_of(reader: Reader, patient: str) -> People:
     """The person behind a Patient. Costs one statement where there is one record."""
-    records = await reader.steps(lambda seen: beside(seen, patient))
+    records, connected = await reader.steps(lambda seen: beside(seen, patient))
     own = [one for one in records if one.id == patient]
-    if not own or len(records) == 1:
+    if not own or (len(records) == 1 and not connected):
         return People(patient, own)
     person = await reader.person(patient)
     if person is None:

@@ -39,11 +39,13 @@ _DOUBTS: Mapping[str, tuple[str, str]] = {
 
 
 class Told(NamedTuple):
-    """The sources as one caller may have them: names by owner, and what is said of them."""
+    """The sources as one caller may have them: names by owner, what is said of them, and the ids
+    of those that the caller may not see."""
 
     all_sources: Sequence[Source]
     names: Mapping[int, str]
     issues: tuple[Issue, ...]
+    hidden: frozenset[str]
 
 
 _kept: WeakKeyDictionary[Store, dict[frozenset[int] | None, Told]] = WeakKeyDictionary()
@@ -100,7 +102,7 @@ def _told(gateway: Gateway, found: Sequence[Source], access: Access) -> Told:
         for code, rule, says, some, severity in parts
         if some
     )
-    return Told(found, names, issues)
+    return Told(found, names, issues, frozenset(one.institution for one in hidden))
 
 
 def _name(source: Source) -> str:

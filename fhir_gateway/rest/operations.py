@@ -59,6 +59,7 @@ from fhir_gateway.recognition import definitions as recognition
 from fhir_gateway.recognition.answer_definitions import ACKNOWLEDGE, ANSWER, DOCUMENT
 from fhir_gateway.recognition.answer_operation import acknowledge, answer, fetch
 from fhir_gateway.recognition.operation import recognize
+from fhir_gateway.recognition.prior_operation import PRIOR_RESULTS, prior_results_operation
 from fhir_gateway.recognition.register_read import REGISTER, read_register
 from fhir_gateway.recognition.replay_operation import replay
 from fhir_gateway.recognition.rules_in_force import IN_FORCE, LINT, in_force, lint_operation
@@ -110,6 +111,7 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation(DOCUMENT, fetch),
     Operation(ACKNOWLEDGE, acknowledge),
     Operation(recognition.REPLAY, replay),
+    Operation(PRIOR_RESULTS, prior_results_operation),
     Operation(IN_FORCE, in_force),
     Operation(LINT, lint_operation),
     Operation(REGISTER, read_register),

@@ -26,20 +26,33 @@ class PersonRecord(NamedTuple):
     owner: int
 
 
-def beside(seen: Seen, patient: str) -> Steps[list[PersonRecord]]:
-    """The current Patients of a Patient's own home that are visible, in the order of arrival."""
+#: Whether the home of a Patient r may be connected with others, or is proposed to be.
+_CONNECTED = """
+  EXISTS (SELECT 1 FROM person p WHERE p.home = r.home)
+  OR EXISTS (SELECT 1 FROM proposal q WHERE q.home = r.home)"""
+
+
+def beside(seen: Seen, patient: str) -> Steps[tuple[list[PersonRecord], bool]]:
+    """The current Patients of a Patient's own home that are visible, in the order of arrival, and
+    whether other homes may be this person's too."""
     rule, shown = seen.of("r")
-    columns = "SELECT r.id, r.home, r.rid, r.owner"
+    start = f"SELECT r.id, r.home, r.rid, r.owner, {_CONNECTED} FROM"
+    end = f"r.deleted = 0 AND {rule} ORDER BY r.rid"
     if not seen.dialect.gathers:
         rows = yield Query(
-            f"{columns} FROM locator l CROSS JOIN resource r ON r.home = l.home"
-            f" AND r.type = l.type WHERE l.type = ? AND l.id = ? AND l.home > 0"
-            f" AND r.deleted = 0 AND {rule} ORDER BY r.rid",
+            f"{start} locator l CROSS JOIN resource r ON r.home = l.home AND r.type = l.type"
+            f" WHERE l.type = ? AND l.id = ? AND l.home > 0 AND {end}",
             (_PATIENT, patient, *shown),
         )
-        return _records(rows)
-    place = yield Query(PLACE, (_PATIENT, patient))
-    return (yield from of_homes(seen, [place[0][0]] if place else []))
+    else:
+        place = yield Query(PLACE, (_PATIENT, patient))
+        if not place or place[0][0] <= 0:
+            return [], False
+        rows = yield Query(
+            f"{start} resource r WHERE r.home = ? AND r.type = ? AND {end}",
+            (place[0][0], _PATIENT, *shown),
+        )
+    return _records(rows), any(row[4] for row in rows)
 
 
 def of_homes(seen: Seen, homes: Sequence[int]) -> Steps[list[PersonRecord]]:
@@ -57,4 +70,4 @@ def of_homes(seen: Seen, homes: Sequence[int]) -> Steps[list[PersonRecord]]:
 
 
 def _records(rows: Sequence[Row]) -> list[PersonRecord]:
-    return [PersonRecord(*row) for row in rows]
+    return [PersonRecord(*row[:4]) for row in rows]

@@ -1,0 +1,200 @@
+"""A page of earlier results as a Parameters resource, joined from bytes.
+
+What is the same for many answers is kept: what the catalogue says of an item, and the sources.
+prior_pieces.py writes the results. docs/prior-results.md shows an answer
+(hl7.org/fhir/R4/parameters.html).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import NamedTuple, cast
+
+from fhir_gateway.fhir.wire import instant
+from fhir_gateway.interactions.sources import Source
+from fhir_gateway.recognition.criteria_mark import standing_2
+from fhir_gateway.recognition.model import Candidate, ItemOutcome, OrderedItem
+from fhir_gateway.recognition.prior_filter import entry_of
+from fhir_gateway.recognition.prior_pieces import Counted, Frame, Judged, part, result_of
+from fhir_gateway.recognition.prior_results import Group, Prior, records_by_owner
+from fhir_gateway.recognition.situation import Situation, Window, today
+from fhir_gateway.recognition.texts import outcome_sentence
+from fhir_gateway.terminology.catalogue import Item
+
+#: What an empty answer says. It never says that there are no earlier results.
+NOTHING = (
+    "没有您可见的既往结果；这不表示患者没有做过检查检验。来源及其最近接收时间见 source。",
+    "No result is available to you. This does not say that there is none: see the sources.",
+)
+
+#: What is said of the identity, from the most doubtful.
+_CONTESTED, _DOUBTFUL, _DOCUMENTED, _UNDOCUMENTED = (
+    "contested", "doubtful", "documented", "undocumented",
+)  # fmt: skip
+
+
+def told(prior: Prior, links: Sequence[tuple[str, str]]) -> bytes:
+    """The page; `links` are its own address and that of the next one, by relation."""
+    head = [*_head(prior), *(part(name, "valueUri", url) for name, url in links)]
+    situation = Situation(
+        prior.query, OrderedItem("", None), None, Window(None, ""), today(prior.query), 0
+    )
+    frame = Frame(
+        situation,
+        prior.facts.institutions,
+        prior.query.zone,
+        prior.query.as_of_us,
+        len(prior.person.records) > 1,
+        prior.examinations,
+        prior.facts.register,
+        standing_2(situation, cast(Candidate, Judged("-", 0, 0, ()))),
+        standing_2(situation, cast(Candidate, Judged("", 0, 0, ()))),
+    )
+    groups = [_group(prior, frame, group) for group in prior.groups]
+    sources = _sources(prior.facts.sources, prior.told.hidden)
+    whole = b",".join([*head, *groups, *([sources] if sources else [])])
+    return b'{"resourceType":"Parameters","parameter":[' + whole + b"]}"
+
+
+def _head(prior: Prior) -> Iterator[bytes]:
+    yield part("patient", "valueReference", {"reference": f"Patient/{prior.person.asked}"})
+    yield part("identity", "valueCode", _identity(prior))
+    yield part("as-of", "valueInstant", instant(prior.query.as_of_us))
+    yield part("total", "valueInteger", prior.total)
+    if prior.facts.rules is not None:
+        yield part("rule-set", "valueCanonical", prior.facts.rules.rule_set.canonical)
+    for record, name in records_by_owner(prior):
+        patient = part("patient", "valueReference", {"reference": f"Patient/{record.id}"})
+        parts = [patient, part("institution", "valueString", name)] if name else [patient]
+        yield b'{"name":"record","part":[' + b",".join(parts) + b"]}"
+    if not prior.total:
+        yield part("text", "valueString", NOTHING[0])
+        yield part("text-en", "valueString", NOTHING[1])
+
+
+def _identity(prior: Prior) -> str:
+    if prior.identity.contested:
+        return _CONTESTED
+    if prior.identity.doubtful or prior.identity.rivals:
+        return _DOUBTFUL
+    return _DOCUMENTED if prior.identity.documented else _UNDOCUMENTED
+
+
+# -- one item ------------------------------------------------------------------------------------
+
+
+def _group(prior: Prior, frame: Frame, group: Group) -> bytes:
+    entry = entry_of(prior.facts.view.catalogue, group.item)
+    window = _window(prior, entry)
+    unit = entry.ucum_unit if entry is not None else ""
+    pieces = [_item(_words(entry, group), window), _COUNT % group.many]
+    outcomes: Mapping[str, str] = {}
+    if group.outcome is not None:
+        pieces += _outcome(group.outcome)
+        outcomes = _each(group.outcome)
+    pieces += [result_of(frame, one, window, unit, outcomes) for one in group.results]
+    return b'{"name":"item","part":[' + b",".join(pieces) + b"]}"
+
+
+def _window(prior: Prior, entry: Item | None) -> Counted:
+    """The window of the rule set in force; without one, the catalogue's own."""
+    rules = prior.facts.rules
+    if rules is None:
+        days = entry.validity_days if entry is not None else 0
+        return Counted(days or None, entry.validity_source if entry and days else "", False, False)
+    window, rule = rules.rule_set.window(entry), rules.rule_set.window_rule
+    start, count = getattr(rule, "start", "clinical"), getattr(rule, "count", "days")
+    return Counted(window.days, window.source, start == "issued", count == "hours")
+
+
+_COUNT = b'{"name":"count","valueInteger":%d}'
+
+
+class _Words(NamedTuple):
+    """What is told of an item: of one that the catalogue does not have only its code."""
+
+    code: str
+    kind: str
+    system: str = ""
+    display: str = ""
+    item_class: str = ""
+    modality: str = ""
+    unit: str = ""
+
+
+def _words(entry: Item | None, group: Group) -> _Words:
+    kind = group.results[0].kind
+    if entry is None:
+        return _Words(group.item, kind)
+    return _Words(
+        entry.code, kind, entry.system, entry.name_zh, entry.item_class, entry.modality,
+        entry.ucum_unit,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=4_096)
+def _item(words: _Words, window: Counted) -> bytes:
+    """What is told once of all results of an item."""
+    coding = {"system": words.system, "code": words.code, "display": words.display}
+    parts = [
+        part("item", "valueCoding", {name: text for name, text in coding.items() if text}),
+        part("kind", "valueCode", words.kind),
+    ]
+    if name := words.item_class or words.modality:
+        parts.append(part("class", "valueString", name))
+    if words.modality:
+        parts.append(part("modality", "valueCode", words.modality))
+    if words.unit:
+        parts.append(part("unit", "valueCode", words.unit))
+    if window.days is not None:
+        parts.append(part("window-days", "valueInteger", window.days))
+        if window.source:
+            parts.append(part("window-source", "valueString", window.source))
+    return b",".join(parts)
+
+
+def _outcome(outcome: ItemOutcome) -> list[bytes]:
+    """What the rules in force would answer, were the item ordered now."""
+    return [
+        part("outcome", "valueCode", outcome.outcome),
+        part("reason", "valueCode", outcome.reason),
+        part("text", "valueString", outcome_sentence(outcome)),
+    ]
+
+
+def _each(outcome: ItemOutcome) -> dict[str, str]:
+    """The outcome of every result that was judged, by its name."""
+    found = {other.source: str(other.outcome) for other in outcome.others}
+    if outcome.chosen is not None:
+        found[outcome.chosen.source] = str(outcome.outcome)
+    return found
+
+
+# -- where it comes from -------------------------------------------------------------------------
+
+
+#: By what is hidden from a caller: the list of sources that was last told, and how.
+_told: dict[frozenset[str], tuple[Sequence[Source], bytes]] = {}
+_MOST_TOLD = 256
+
+
+def _sources(sources: Sequence[Source], hidden: frozenset[str]) -> bytes:
+    """All sources; the list is shared and long, so its bytes are kept for as long as it is."""
+    kept = _told.get(hidden)
+    if kept is None or kept[0] is not sources:
+        if len(_told) >= _MOST_TOLD:
+            _told.clear()
+        parts = [_source(one, one.institution in hidden) for one in sources]
+        kept = _told[hidden] = (sources, b",".join(parts))
+    return kept[1]
+
+
+def _source(source: Source, is_hidden: bool) -> bytes:
+    reference = {"reference": f"Organization/{source.institution}", "display": source.name}
+    parts = [part("institution", "valueReference", reference)]
+    if source.last_received_us is not None:
+        parts.append(part("last-received", "valueInstant", instant(source.last_received_us)))
+    parts.append(part("stale", "valueBoolean", source.stale))
+    parts.append(part("asked", "valueBoolean", not is_hidden))
+    return b'{"name":"source","part":[' + b",".join(parts) + b"]}"
