@@ -46,24 +46,18 @@ def standing_2(situation: Situation, candidate: Candidate) -> Standing:
         if row.passed and row.area in reaching and start <= low and high <= end:
             return "evaluated"
     rows = tuple([row for row in rows if row.area in reaching])
+    if not rows:
+        any_passed = any(row.passed for row in candidate.evaluations)
+        return "area-not-covered" if any_passed else "not-evaluated"
     verdicts = _throughout(rows, low, high, zone)
     if len(verdicts) > 1:
         return "exam-day-unknown" if "passed" in verdicts else _worst(verdicts)
     (verdict,) = verdicts
-    if verdict == "none":
-        return _why_none(candidate, bool(rows))
-    return _STANDING[verdict]
+    return "evaluation-not-in-period" if verdict == "none" else _STANDING[verdict]
 
 
 def _worst(verdicts: Iterable[Said]) -> Standing:
     return "evaluation-contradictory" if "contradictory" in verdicts else "evaluation-failed"
-
-
-def _why_none(candidate: Candidate, reached: bool) -> Standing:
-    if reached:
-        return "evaluation-not-in-period"
-    any_passed = any(row.passed for row in candidate.evaluations)
-    return "area-not-covered" if any_passed else "not-evaluated"
 
 
 def registered(situation: Situation, candidate: Candidate) -> bool | None:
@@ -110,6 +104,12 @@ def mark_of_2(situation: Situation, candidate: Candidate) -> Evaluation | None:
     """The evaluation behind the mark: of the rounds that count and reach, the last to end."""
     reaching, zone = situation.query.receiver_within, situation.query.zone
     rows = [row for row in candidate.evaluations if row.area in reaching]
+    if not rows:
+        return None
+    if len(rows) == 1:  # the usual case
+        start, end = period(rows[0].start, rows[0].end, zone)
+        held = rows[0].passed and start <= candidate.time_high and candidate.time <= end
+        return rows[0] if held else None
     spans = [(*period(row.start, row.end, zone), row) for row in rows]
     found = []
     for start, end, row in spans:

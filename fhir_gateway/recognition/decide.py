@@ -27,9 +27,9 @@ from fhir_gateway.recognition.criteria import NOT_APPLICABLE, PASSED, Finding
 from fhir_gateway.recognition.judge import (
     Judged,
     evidence,
+    in_order,
     is_pending,
     judge_until_usable,
-    newest_first,
 )
 from fhir_gateway.recognition.model import (
     Candidate,
@@ -94,9 +94,7 @@ def _decide_line(
 ) -> ItemOutcome:
     if not candidates:
         return _nothing(situation)
-    if len(candidates) > 1:
-        candidates = sorted(candidates, key=newest_first)
-    return _combine(situation, candidates, rule_set)
+    return _combine(situation, in_order(candidates), rule_set)
 
 
 def _nothing(situation: Situation) -> ItemOutcome:

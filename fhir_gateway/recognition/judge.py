@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import gt
 from typing import NamedTuple
 
 from fhir_gateway.recognition.criteria import NOT_APPLICABLE, PASSED, Finding
@@ -80,37 +81,41 @@ def judge_until_usable(
     plan = rule_set.by_kind[candidates[0].kind]
     of_order = _find(situation, candidates[0], plan.of_order)
     judged: list[Judged] = []
-    older: list[Candidate] = []
-    usable: Judged | None = None
-    for candidate in candidates:
-        if usable is not None and _surely_older(candidate, usable.candidate):
-            older.append(candidate)
-            continue
+    for number, candidate in enumerate(candidates, 1):
         one = _judge(situation, candidate, rule_set, of_order)
         judged.append(one)
-        if usable is None and one.outcome == "recognize":
-            usable = one
+        if one.outcome == "recognize":
+            break
+    else:
+        return judged, []
+    time, high = candidate.time, candidate.time_high
+    older: list[Candidate] = []
+    for candidate in candidates[number:]:
+        if candidate.time_high > time or (candidate.time == time and candidate.time_high == high):
+            judged.append(_judge(situation, candidate, rule_set, of_order))
+        else:  # the usual case: it was over before the usable one began
+            older.append(candidate)
     return judged, older
 
 
-def newest_first(candidate: Candidate) -> tuple[int, int, int, str, int]:
-    """What candidates are sorted by."""
+def in_order(candidates: list[Candidate]) -> list[Candidate]:
+    """The candidates from the newest to the oldest, whatever order they came in."""
+    times = [candidate.time for candidate in candidates]
+    if all(map(gt, times, times[1:])):  # a store gives them so
+        return candidates
+    return sorted(candidates, key=_newest_first)
+
+
+def _newest_first(candidate: Candidate) -> tuple[int, int, int, str, int]:
     c = candidate
     return (-c.time, -c.time_high, -c.issued, c.source, c.version)
-
-
-def _same_time(a: Candidate, b: Candidate) -> bool:
-    return a.time == b.time and a.time_high == b.time_high
-
-
-def _surely_older(a: Candidate, b: Candidate) -> bool:
-    return a.time_high <= b.time and not _same_time(a, b)
 
 
 def may_be_newer(other: Judged, chosen: Judged) -> bool:
     """Whether a result is, or within a partly known time may be, newer than the chosen one."""
     a, b = other.candidate, chosen.candidate
-    return a.issued > b.issued if _same_time(a, b) else a.time_high > b.time
+    same = a.time == b.time and a.time_high == b.time_high
+    return a.issued > b.issued if same else a.time_high > b.time
 
 
 def is_pending(candidate: Candidate) -> bool:
