@@ -58,12 +58,7 @@ class Copier:
     def copy(self, person: int, place: Place, add: Add) -> int:
         """Gives all rows of a person to `add`; returns how many resources they are."""
         number, subject = f"{person:07d}", f"p{person:07d}"
-        put = prepare(self._gateway, patient(person), op="create", institution="bench-hospital-0")
-        resource = _resource_row(put, place, place.rid, person, subject, put.enc, put.body)
-        _place(add, put, subject, place, place.rid, resource)
-        _index(add, put.derived.ints, put.derived.texts, _globals(put), place.home, place.rid)
-        for key, kind in put.derived.identity:
-            add("identity", (key, kind, place.home, place.rid))
+        patient_rows(self._gateway, person, place, add)
         known: dict[str, int] = {}
         variant = self._variants[person % VARIANTS]
         for offset, made in enumerate(variant, 1):
@@ -109,7 +104,7 @@ class Copier:
         t, rid, home, _ = place
         for ordinal, fact in enumerate(put.derived.facts):
             source = fact.source.replace(MARK, number)
-            add("fact", _fact_row(fact, source, subject, put, place, ordinal))
+            add("fact", fact_row(fact, source, subject, put, place, ordinal))
         for link in put.derived.links:
             name = _LINKED[link.result].replace(MARK, number)
             source = f"{put.type}/{put.id.replace(MARK, number)}"
@@ -117,9 +112,21 @@ class Copier:
             add("result_of", row)
 
 
-def _fact_row(
+def patient_rows(gateway: Gateway, person: int, place: Place, add: Add) -> None:
+    """Gives the rows of a person's Patient to `add`."""
+    subject = f"p{person:07d}"
+    put = prepare(gateway, patient(person), op="create", institution="bench-hospital-0")
+    resource = _resource_row(put, place, place.rid, person, subject, put.enc, put.body)
+    _place(add, put, subject, place, place.rid, resource)
+    _index(add, put.derived.ints, put.derived.texts, _globals(put), place.home, place.rid)
+    for key, kind in put.derived.identity:
+        add("identity", (key, kind, place.home, place.rid))
+
+
+def fact_row(
     fact: Fact, source: str, subject: str, put: Put, place: Place, ordinal: int
 ) -> tuple[Any, ...]:
+    """The row of a fact that was read from `source`."""
     return (
         place.home, fact.item, fact.time, place.rid, place.t, ordinal, FOREVER, 1, fact.time_high,
         fact.issued, fact.kind, fact.status, fact.issuer, fact.specimen, fact.unit, fact.method,

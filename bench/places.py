@@ -105,6 +105,19 @@ async def _databases() -> None:
     await connection.close()
 
 
+def empty_database(name: str) -> str:
+    """The url of a database of the cluster that has nothing in it."""
+    asyncio.run(_create(name))
+    return f"postgresql://{ROLE}@/{name}?host={_CLUSTER}"
+
+
+async def _create(name: str) -> None:
+    connection = await asyncpg.connect(user=ROLE, host=str(_CLUSTER), database="postgres")
+    await connection.execute(f"DROP DATABASE IF EXISTS {name}")
+    await connection.execute(f"CREATE DATABASE {name}")
+    await connection.close()
+
+
 async def _ask(question: str) -> int:
     connection = await asyncpg.connect(user=ROLE, host=str(_CLUSTER), database="postgres")
     answer: int = await connection.fetchval(question)

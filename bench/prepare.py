@@ -35,13 +35,14 @@ def prepare_store(folder: Path, database: str, people: int) -> Seeded:
     mappings, note = folder / "mappings", folder / "seeded.json"
     if not note.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        _write_maps(mappings)
+        write_maps(mappings)
         note.write_text(json.dumps(asyncio.run(_make(folder, database, mappings, people))))
     made = json.loads(note.read_text())
     return Seeded(database, people, mappings, made["tokens"], made["resources"])
 
 
-def _write_maps(folder: Path) -> None:
+def write_maps(folder: Path) -> None:
+    """The tables of local codes that all institutions of the bench have."""
     (folder / "concepts").mkdir(parents=True, exist_ok=True)
     results = "".join(f"result,{LOCAL},B{item},,{item},,,,\n" for item in ITEMS)
     orders = "".join(f"order,{ORDER},B{item},,{item},,,,\n" for item in ITEMS)
@@ -51,6 +52,18 @@ def _write_maps(folder: Path) -> None:
 
 
 async def _make(folder: Path, database: str, mappings: Path, people: int) -> dict[str, object]:
+    tokens = await registered(folder, database, mappings)
+    settings = load_settings({}, database=database, mappings=str(mappings))
+    gateway = await open_gateway(settings)
+    resources = await seed(gateway, sink_of(database), people, _progress)
+    return {
+        "tokens": {"receiver": tokens[RECEIVER], "issuer": tokens[ISSUERS[0]]},
+        "resources": resources,
+    }
+
+
+async def registered(folder: Path, database: str, mappings: Path) -> dict[str, str]:
+    """An empty store with institutions, evaluations and the rules in force; the tokens."""
     settings = load_settings({}, database=database, mappings=str(mappings))
     gateway = await open_gateway(settings)
     tokens: dict[str, str] = {}
@@ -66,11 +79,7 @@ async def _make(folder: Path, database: str, mappings: Path, people: int) -> dic
     await asyncio.to_thread(_command, ["evaluations", "body", "add", *body, *where])
     await asyncio.to_thread(_command, ["evaluations", "import", str(table), *where])
     await asyncio.to_thread(_command, ["rules", "activate", "1.0.0", "--demonstration", *where])
-    resources = await seed(gateway, sink_of(database), people, _progress)
-    return {
-        "tokens": {"receiver": tokens[RECEIVER], "issuer": tokens[ISSUERS[0]]},
-        "resources": resources,
-    }
+    return tokens
 
 
 def sink_of(database: str) -> Sink:

@@ -133,7 +133,7 @@ def _said(replayed: Replayed) -> Iterator[str]:
 
 def _run(asked: _Asked) -> Tally:
     """The counts of all pieces, from where a former run stopped."""
-    state = _resumed(asked) or asyncio.run(_begun(asked))
+    state = _resumed(asked) or begun(asked.settings, asked.scope, asked.jobs)
     total = len(state.left)
     for piece, tally in _pieces(asked, list(state.left)):
         state.left.remove(piece)
@@ -152,20 +152,24 @@ def _run(asked: _Asked) -> Tally:
     return state.tally
 
 
-async def _begun(asked: _Asked) -> State:
-    gateway = await open_gateway(asked.settings, begin=False)
+def begun(settings: Settings, scope: Scope, jobs: int) -> State:
+    """The state before the first piece."""
+    return State(scope, pieces(asyncio.run(_extent(settings, scope)), jobs), Tally())
+
+
+async def _extent(settings: Settings, scope: Scope) -> Piece:
+    gateway = await open_gateway(settings, begin=False)
     try:
-        whole = await extent(gateway, asked.scope)
+        return await extent(gateway, scope)
     finally:
         await gateway.store.close()
-    return State(asked.scope, pieces(whole, asked.jobs), Tally())
 
 
 def _pieces(asked: _Asked, left: Sequence[Piece]) -> Iterator[tuple[Piece, Tally]]:
     """Each piece with its counts, as they are done."""
     scope = asked.scope
     if asked.jobs == 1 or len(left) < 2:
-        worker = _Worker(asked.settings)
+        worker = Worker(asked.settings)
         try:
             for piece in left:
                 yield piece, worker.replay(scope, piece)
@@ -180,7 +184,7 @@ def _pieces(asked: _Asked, left: Sequence[Piece]) -> Iterator[tuple[Piece, Tally
             yield done[future], msgspec.json.decode(future.result(), type=Tally)
 
 
-class _Worker:
+class Worker:
     """One open store, and what its decisions share, for piece after piece."""
 
     def __init__(self, settings: Settings) -> None:
@@ -201,11 +205,11 @@ class _Worker:
 
 
 #: The worker of this process, where it is one of a pool.
-_workers: list[_Worker] = []
+_workers: list[Worker] = []
 
 
 def _open_worker(settings: Settings) -> None:
-    worker = _Worker(settings)
+    worker = Worker(settings)
     _workers.append(worker)
     atexit.register(worker.close)
 

@@ -61,6 +61,7 @@ class _Kept(NamedTuple):
     register: Register
     views: Views
     resolved: dict[tuple[str, ...], InForce]  # by the versions of the levels
+    read: Mapping[str, InForce | None]  # by version, also what is not active: a version stays
 
 
 _PAGE = 100
@@ -79,7 +80,9 @@ async def known(gateway: Gateway, reader: Reader, now: int, institution: str = "
     """What holds in this snapshot at this moment, for an institution with rules of its own."""
     kept = _kept.get(gateway.store)
     if kept is None or kept.epoch != reader.epoch:
-        kept = _kept[gateway.store] = _Kept(reader.epoch, await _active(reader), {}, Views(), {})
+        read = await _read(reader, kept.read if kept is not None else {})
+        active = _active(read)
+        kept = _kept[gateway.store] = _Kept(reader.epoch, active, {}, Views(), {}, read)
     elif len(kept.register) > MOST_PAIRS:
         kept.register.clear()
     all_sources = await sources(gateway, reader)
@@ -162,33 +165,59 @@ def area_depth(gateway: Gateway, area: str) -> int:
     return len(areas_within(gateway, area))
 
 
-async def _active(reader: Reader) -> list[InForce]:
-    """The active rule sets; none at all when one of them cannot be read.
+_UNREADABLE = "unreadable"
+
+
+async def _read(reader: Reader, before: Mapping[str, InForce | None]) -> dict[str, InForce | None]:
+    """Every stored rule set by its version, None where it is not active; versions that were read
+    before are not read again, so that publishing one costs nobody the reading of all.
+
+    _UNREADABLE stands for one that is active and cannot be read.
+    """
+    read: dict[str, InForce | None] = {}
+    for stored in await _stored(reader):
+        version = version_of(stored)
+        if version in before:
+            read[version] = before[version]
+            continue
+        definition = parse(stored.whole())
+        if definition.get("status") != "active":
+            read[version] = None
+            continue
+        try:
+            read[version] = InForce(load_rule_set(definition), version)
+        except GatewayError as error:
+            _log.error("rule set %s cannot be read: %s", stored.id, error)
+            read[_UNREADABLE] = None
+    return read
+
+
+def _active(read: Mapping[str, InForce | None]) -> list[InForce]:
+    """The active rule sets by url and version; none at all when one of them cannot be read.
 
     To go on with an older one would be a guess: a gap is *cannot-decide*.
     """
-    active = []
-    for stored, definition in await stored_rule_sets(reader):
-        if definition.get("status") != "active":
-            continue
-        try:
-            active.append(InForce(load_rule_set(definition), version_of(stored)))
-        except GatewayError as error:
-            _log.error("rule set %s cannot be read: %s", stored.id, error)
-            return []
-    return active
+    if _UNREADABLE in read:
+        return []
+    active = [one for one in read.values() if one is not None]
+    return sorted(active, key=lambda one: one.rule_set.canonical.split("|"))
+
+
+async def _stored(reader: Reader) -> list[Stored]:
+    """Every PlanDefinition that names a criterion, whatever its status."""
+    found: list[Stored] = []
+    after = 0
+    while True:
+        page = await reader.scan("PlanDefinition", until_t=reader.t, after_rid=after, limit=_PAGE)
+        found += [one for one in page if MARKER in one.tail]
+        if len(page) < _PAGE:
+            return found
+        after = page[-1].rid
 
 
 async def stored_rule_sets(reader: Reader) -> list[tuple[Stored, dict[str, Any]]]:
     """Every PlanDefinition that names a criterion, whatever its status, by url and version."""
-    found: list[tuple[Stored, dict[str, Any]]] = []
-    after = 0
-    while True:
-        page = await reader.scan("PlanDefinition", until_t=reader.t, after_rid=after, limit=_PAGE)
-        found += [(one, parse(one.whole())) for one in page if MARKER in one.tail]
-        if len(page) < _PAGE:
-            break
-        after = page[-1].rid
+    found = [(one, parse(one.whole())) for one in await _stored(reader)]
     return sorted(found, key=lambda pair: (pair[1].get("url", ""), pair[1].get("version", "")))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -18,7 +17,7 @@ from databases import Databases
 from running import Running
 
 from fhir_gateway.cli import main
-from fhir_gateway.cli.replay import State, _asked, _begun
+from fhir_gateway.cli.replay import State, _asked, begun
 from fhir_gateway.recognition.replay_run import Piece, Tally, pieces
 from fhir_gateway.settings import load_settings
 
@@ -249,7 +248,7 @@ def interrupted(address: str, path: Path) -> None:
     """The state of a run that was stopped after its newest commits, with a hundred decisions."""
     options = {"since": SINCE, "until": "", "institution": "", "jobs": 2, "state": str(path)}
     asked = _asked(load_settings(database=address), as_json=False, quiet=True, **options)
-    state = asyncio.run(_begun(asked))
+    state = begun(asked.settings, asked.scope, asked.jobs)
     state = State(state.scope, state.left[1:], Tally(decisions=100))
     path.write_bytes(msgspec.json.encode(state))
 
