@@ -38,7 +38,9 @@ from fhir_gateway.identity import cross_reference, link, link_govern
 from fhir_gateway.interactions import endpoint_rows
 from fhir_gateway.interactions.lists import with_former
 from fhir_gateway.interactions.seed import seed
+from fhir_gateway.mapping.tables import Row, table
 from fhir_gateway.recognition import answer_govern, answer_rows, facts, register
+from fhir_gateway.recognition.facts_imaging import body_parts
 from fhir_gateway.recognition.publish import unpublished
 from fhir_gateway.recognition.relied_watch import watch
 from fhir_gateway.recognition.rules_govern import govern
@@ -185,13 +187,24 @@ async def open_gateway(
 def _derivers(settings: Settings, naming: Naming, catalogue: Catalogue) -> tuple[Deriver, ...]:
     """What must happen at ingest but belongs to a higher floor."""
     return (
-        partial(facts.derive, zone=settings.zone, catalogue=catalogue),
+        partial(
+            facts.derive,
+            zone=settings.zone,
+            catalogue=catalogue,
+            parts=body_parts(catalogue, _received(settings)),
+        ),
         register.derive,
         answer_rows.derive,
         endpoint_rows.derive,
         partial(cross_reference.derive, naming=naming),
         link.derive,
     )
+
+
+def _received(settings: Settings) -> Mapping[str, Row]:
+    """What DICOM headers call parts of the body; a site may have no such table."""
+    folder = f"{settings.mappings}/dicom"
+    return table(folder, "body-parts") if Path(folder, "body-parts.csv").is_file() else {}
 
 
 async def _open_store(

@@ -22,6 +22,8 @@ from fhir_gateway.fhir.datatypes import Reference, parse_reference
 from fhir_gateway.fhir.keys import key64
 from fhir_gateway.mapping.doors import door_of
 from fhir_gateway.recognition.facts_imaging import (
+    NO_PARTS,
+    BodyParts,
     accession_of,
     contrast_of_study,
     contrast_of_words,
@@ -75,6 +77,7 @@ class _Setting(NamedTuple):
 
     zone: str
     catalogue: Catalogue | None
+    parts: BodyParts
 
     def item(self, code: str) -> Item | None:
         """The catalogue's entry, also of an item that was retired."""
@@ -87,15 +90,16 @@ def derive(
     derived: Derived,
     zone: str = "Asia/Shanghai",
     catalogue: Catalogue | None = None,
+    parts: BodyParts = NO_PARTS,
 ) -> None:
     """Adds the facts and report links of a resource to `derived`. Other types add nothing.
 
     Without a catalogue nothing is said that stands there: quantities in its units, regions,
-    contrast and panels by name.
+    contrast and panels by name. `parts` are the names that body sites are known by.
     """
     reader = _READERS.get(resource.get("resourceType", ""))
     if reader is not None and resource.get("id"):
-        reader(resource, derived, _Setting(zone, catalogue))
+        reader(resource, derived, _Setting(zone, catalogue, parts))
 
 
 def _observation(resource: Json, derived: Derived, setting: _Setting) -> None:
@@ -183,7 +187,7 @@ def _imaging_study(resource: Json, derived: Derived, setting: _Setting) -> None:
     items = [item for kind, item in codes if kind == "imaging"]
     accession = accession_of(resource)
     more = More(
-        region=region_of_study(resource),
+        region=region_of_study(resource, setting.parts, from_dicom=door_of(resource) == "dicom"),
         contrast=contrast_of_study(resource),
         accession=accession,
         door=_door(resource),

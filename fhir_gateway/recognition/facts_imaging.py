@@ -13,11 +13,14 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from fhir_gateway.fhir.datatypes import Reference, parse_reference
 from fhir_gateway.mapping.doors import CONTRAST_URL
+from fhir_gateway.mapping.tables import Row
 from fhir_gateway.recognition.facts_more import LONGEST, clean
+from fhir_gateway.terminology.catalogue import Catalogue
 
 Json = Mapping[str, Any]
 
@@ -26,6 +29,7 @@ _ACCESSION_SYSTEM = "http://terminology.hl7.org/CodeSystem/v2-0203"
 #: SNOMED CT sides, DICOM letters, and what reports write. Lower case.
 _SIDES: Mapping[str, str] = {
     "7771000": "L", "24028007": "R", "51440002": "B",
+    "419161000": "L", "419465000": "R",  # unilateral left and right
     "l": "L", "r": "R", "b": "B", "left": "L", "right": "R", "bilateral": "B", "both": "B",
     "左": "L", "左侧": "L", "右": "R", "右侧": "R", "双": "B", "双侧": "B",
 }  # fmt: skip
@@ -133,10 +137,40 @@ def contrast_of_study(study: Json) -> str:
     return "none" if said else ""
 
 
-def region_of_study(study: Json) -> str:
+class BodyParts(NamedTuple):
+    """Terms of Body Part Examined (PS3.16 Annex L) that are known, and those of SNOMED CT codes."""
+
+    terms: frozenset[str] = frozenset()
+    by_code: Mapping[str, str] = MappingProxyType({})
+
+    def term(self, site: Json, *, from_dicom: bool) -> str:
+        """The term of a body site: what DICOM itself said, else of its code or word; "" for what
+        is no term, because another spelling of a region is not another region."""
+        said = clean(str(site.get("display") or site.get("code") or "")).upper()
+        if from_dicom or said in self.terms:
+            return said
+        code = str(site.get("code", ""))
+        return self.by_code.get(code, "") or (code if code in self.terms else "")
+
+
+NO_PARTS = BodyParts()
+
+
+def body_parts(catalogue: Catalogue, received: Mapping[str, Row]) -> BodyParts:
+    """The terms of the catalogue and of the table of what DICOM headers say (mappings/dicom)."""
+    items = (*catalogue.items.values(), *catalogue.retired.values())
+    by_code: dict[str, str] = {}
+    for term, row in received.items():
+        if term == term.upper():  # tables know folded spellings too
+            by_code.setdefault(row.code, term)
+    named = {item.body_part_dicom for item in items if item.body_part_dicom}
+    return BodyParts(frozenset(named | set(by_code.values())), MappingProxyType(by_code))
+
+
+def region_of_study(study: Json, parts: BodyParts, *, from_dicom: bool) -> str:
     """Body Part Examined of its series, upper case, several joined by +."""
     regions = {
-        clean(str(site.get("display") or site.get("code") or "")).upper()
+        parts.term(site, from_dicom=from_dicom)
         for series in study.get("series", ())
         if (site := series.get("bodySite"))
     }

@@ -16,6 +16,7 @@ from fhir_gateway.mapping.doors import (
     through,
 )
 from fhir_gateway.recognition import facts
+from fhir_gateway.recognition.facts_imaging import BodyParts
 from fhir_gateway.store.changes import Derived
 from fhir_gateway.terminology.catalogue import IMAGING_SYSTEM, LAB_SYSTEM, Item, load_catalogue
 
@@ -41,6 +42,8 @@ CATALOGUE = replace(
         )
     }),
 )  # fmt: skip
+
+PARTS = BodyParts(frozenset({"HEAD", "KNEE", "CHEST"}), {"51185008": "CHEST"})
 
 _ABOUT = {
     "id": "x",
@@ -138,5 +141,5 @@ MAKERS = {"observation": lab, "report": report, "study": study}
 def derived(resource: dict[str, Any]) -> Derived:
     """What the resource gives rise to."""
     rows = Derived()
-    facts.derive(resource, rows, catalogue=CATALOGUE)
+    facts.derive(resource, rows, catalogue=CATALOGUE, parts=PARTS)
     return rows

@@ -74,7 +74,7 @@ def register_of(*rows: list[Evaluation]) -> Register:
 
 def test_a_report_and_a_study_with_one_number_are_one_examination() -> None:
     agent = {"extension": [{"url": "agent", "valueString": "ISOVUE"}]}
-    site = {"bodySite": {"display": "Neck"}, "laterality": {"code": "R"}}
+    site = {"bodySite": {"display": "Knee"}, "laterality": {"code": "R"}}
     (found,) = seen(
         report(accession="A7", effectiveDateTime=None),
         study(accession="A7", series=[{**agent, **site}]),
@@ -82,7 +82,7 @@ def test_a_report_and_a_study_with_one_number_are_one_examination() -> None:
     assert (found.source, found.item, found.accession) == (
         "DiagnosticReport/x", "CT-HEAD", "A7",
     )  # fmt: skip
-    assert (found.region, found.contrast, found.laterality) == ("NECK", "with", "R")
+    assert (found.region, found.contrast, found.laterality) == ("KNEE", "with", "R")
     assert (found.time_of, found.zone_known, found.flags & CONTRADICTORY) == ("started", True, 0)
 
 
@@ -118,7 +118,7 @@ def test_a_number_of_an_unknown_institution_joins_nothing() -> None:
 
 def test_two_reports_of_different_items_with_one_number_are_not_guessed() -> None:
     other = report("CT-HEAD-WITH", id="y", accession="A7")
-    image = study(accession="A7", series=[{"bodySite": {"code": "NECK"}}])
+    image = study(accession="A7", series=[{"bodySite": {"code": "KNEE"}}])
     for rows in (stored(report(accession="A7"), other, image), stored(image, other)):
         # the other one was not asked for: only what stands under no item is read of it
         read = [one for one in rows if one.fact.item in ("", "CT-HEAD")]
@@ -134,9 +134,9 @@ def test_two_reports_of_different_items_with_one_number_are_not_guessed() -> Non
 
 def test_a_void_report_contradicts_nobody() -> None:
     void = report("CT-HEAD-WITH", id="y", accession="A7", status="entered-in-error")
-    image = study(accession="A7", series=[{"bodySite": {"code": "NECK"}}])
+    image = study(accession="A7", series=[{"bodySite": {"code": "KNEE"}}])
     one, _ = seen(report(accession="A7"), void, image)
-    assert (one.flags & CONTRADICTORY, one.region) == (0, "NECK")
+    assert (one.flags & CONTRADICTORY, one.region) == (0, "KNEE")
 
 
 def test_a_study_of_another_item_contradicts_the_report() -> None:
@@ -145,27 +145,27 @@ def test_a_study_of_another_item_contradicts_the_report() -> None:
 
 
 def test_a_reference_joins_even_where_the_number_does_not() -> None:
-    image = study(accession="A8", series=[{"bodySite": {"code": "NECK"}}])
+    image = study(accession="A8", series=[{"bodySite": {"code": "KNEE"}}])
     (found,) = seen(report(accession="A7", imagingStudy=[{"reference": "ImagingStudy/s"}]), image)
-    assert found.region == "NECK"
+    assert found.region == "KNEE"
 
 
 def test_a_study_that_another_report_refers_to_is_not_lent_by_its_number() -> None:
-    image = study(accession="A7", series=[{"bodySite": {"code": "NECK"}}])
+    image = study(accession="A7", series=[{"bodySite": {"code": "KNEE"}}])
     bound = report(id="y", accession="A7", imagingStudy=[{"reference": "ImagingStudy/s"}])
     one, other = seen(report(accession="A7"), bound, image)
-    assert (one.region, other.region) == ("HEAD", "NECK")
+    assert (one.region, other.region) == ("HEAD", "KNEE")
 
 
 def test_the_order_of_rows_changes_nothing() -> None:
     rows = stored(
         report(accession="A7"),
-        study("CT-HEAD", accession="A7", series=[{"bodySite": {"code": "NECK"}}]),
+        study("CT-HEAD", accession="A7", series=[{"bodySite": {"code": "KNEE"}}]),
         study(id="s2", accession="A7", series=[{"bodySite": {"code": "HEAD"}}]),
     )
     one, other = candidates(rows, {}), candidates(rows[::-1], {})
     assert one == other
-    assert one[0].region == "HEAD+NECK"
+    assert one[0].region == "HEAD+KNEE"
 
 
 @pytest.mark.parametrize(
