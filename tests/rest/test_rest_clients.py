@@ -98,3 +98,41 @@ def test_fhirclient_reads_metadata_creates_and_searches(served):
     assert read.name[0].family == "客户端"
     found = Patient.where({"family": "客户端"}).perform_resources(server)
     assert [one.id for one in found] == [made["id"]]
+
+
+def _person_of_two(fhir):
+    """A person with two records, and a result of each."""
+    number = {"system": "http://hl7.org/fhir/sid/passport-CHN", "value": "E31415926"}
+    records = [_of(fhir, patient(identifier=[number])) for _ in range(2)]
+    unit = {"unit": "mmol/L", "system": "http://unitsofmeasure.org", "code": "mmol/L"}
+    for record in records:
+        record.save()
+        quantity = {"value": 140, **unit}
+        _of(fhir, observation(f"Patient/{record.id}", valueQuantity=quantity)).save()
+    return [record.id for record in records]
+
+
+def test_fhirpy_finds_the_results_of_all_records_and_nothing_else(served, fhir):
+    records = _person_of_two(fhir)
+    found = fhir.resources("Observation").search(patient=records[1]).fetch_all()
+    assert {one["subject"]["reference"] for one in found} == {f"Patient/{id}" for id in records}
+    answer = fhir.reference("Patient", records[0]).execute("$prior-results", method="GET")
+    assert [one["valueInteger"] for one in answer["parameter"] if one["name"] == "total"] == [2]
+
+
+def test_fhirclient_reads_earlier_results(served, fhir):
+    from fhirclient.client import FHIRClient
+    from fhirclient.models.parameters import Parameters
+
+    records = _person_of_two(fhir)
+    server = FHIRClient(settings={"app_id": "test", "api_base": served.fhir}).server
+    read = Parameters.read_from(f"Patient/{records[0]}/$prior-results", server)
+    results = [
+        {part.name: part for part in result.part}
+        for item in read.parameter if item.name == "item"
+        for result in item.part if result.name == "result"
+    ]  # fmt: skip
+    assert [one["quantity"].valueQuantity.value for one in results][:2] == [140, 140]
+    assert {one["patient"].valueReference.reference for one in results} >= {
+        f"Patient/{id}" for id in records
+    }
