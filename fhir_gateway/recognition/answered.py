@@ -16,6 +16,7 @@ from fhir_gateway.recognition.answer_model import DoctorAnswer
 from fhir_gateway.recognition.answer_rows import CHOSEN_AT, RELIED, RELYING_AT, moment
 from fhir_gateway.recognition.answer_task import answer_of
 from fhir_gateway.search.plan import Condition, Range, Ref, SearchPlan
+from fhir_gateway.store.record_sql import holds
 from fhir_gateway.store.store import Reader, Stored
 
 _PAGE = 200
@@ -63,9 +64,13 @@ async def answered_lines(
     """Which of these items of a person were recognised or repeated at or after `since` (µs).
 
     The newest answer of each item, whichever institution gave it; one that was revoked is none.
+    None while the index is brought up to date: an order does not wait for it.
     """
     wanted, found = frozenset(items), dict[str, AnsweredLine]()
-    for home in [homes] if isinstance(homes, int) else homes:
+    among = [homes] if isinstance(homes, int) else homes
+    if not reader.index.is_current or not await any_tasks(reader, among):
+        return found
+    for home in among:
         for stored in await _all(reader, "Task", home, _at_or_after(CHOSEN_AT, since)):
             answer = read_answer(stored)
             if answer is None or answer.state not in ("accepted", "repeated"):
@@ -75,6 +80,11 @@ async def answered_lines(
                 if item not in found or found[item].at <= at:
                     found[item] = _line(answer, item, at)
     return found
+
+
+async def any_tasks(reader: Reader, homes: Sequence[int]) -> bool:
+    """Whether these homes hold any Task: of most patients there is none, and nothing to search."""
+    return await reader.steps(lambda seen: holds(seen, homes, "Task"))
 
 
 def _line(answer: DoctorAnswer, item: str, at: int) -> AnsweredLine:

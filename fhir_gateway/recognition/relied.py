@@ -16,6 +16,7 @@ from fhir_gateway.fhir.wire import instant, parse
 from fhir_gateway.interactions.audit import call_of, entry
 from fhir_gateway.recognition.alert_task import Alert, alert_of, task_of_alert
 from fhir_gateway.recognition.answer_rows import OPEN_ALERT
+from fhir_gateway.recognition.answered import any_tasks
 from fhir_gateway.recognition.relied_watch import put_of_task
 from fhir_gateway.recognition.vocabulary import catalogue_of
 from fhir_gateway.search.plan import Ref, SearchPlan
@@ -39,7 +40,10 @@ async def notices_for(reader: Reader, institution: str, homes: Sequence[int] | i
         return []
     condition = Ref(OPEN_ALERT, (key64(f"Organization/{institution}"),))
     found: list[Alert] = []
-    for home in [homes] if isinstance(homes, int) else homes:
+    among = [homes] if isinstance(homes, int) else homes
+    if not await any_tasks(reader, among):
+        return found
+    for home in among:
         page = await reader.search(SearchPlan("Task", (condition,), home=home, count=MOST))
         alerts = (alert_of(parse(stored.whole())) for stored in page.matches)
         found += [one for one in alerts if one is not None and one.institution == institution]

@@ -21,7 +21,7 @@ _RIVALS = "SELECT DISTINCT other FROM proposal WHERE {} AND grade = ? AND t_from
 _DOCUMENTED = """
 SELECT EXISTS (SELECT 1 FROM resource r JOIN identity i ON i.rid = r.rid
   WHERE {} AND r.type = ? AND r.deleted = 0)"""
-#: As visible.CONTESTED, for all records of a person: another person bears the same document, or the
+#: As in visible.py, for all records of a person: another person bears the same document, or the
 #: records of one home bear it under names that nobody has linked.
 _CONTESTED = """
 SELECT EXISTS (

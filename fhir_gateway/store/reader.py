@@ -283,10 +283,8 @@ class SqliteReader:
         row = execute(self._see.person, (type_key("Patient"), patient, *self._bound)).fetchone()
         if row is None:
             return None
-        home, rid = row
-        documented, connected = execute(visible.STANDING, (rid, home)).get
-        contested = bool(documented and execute(visible.CONTESTED, (rid,)).get)
-        person = Person(home, bool(documented), contested, (home,))
+        home, documented, contested, connected = row
+        person = Person(home, bool(documented), bool(contested), (home,))
         if not connected:
             return person
         return run(whole(SQLITE, person, self.t if as_of is None else as_of), self._connection)

@@ -100,6 +100,16 @@ def patients(seen: Seen, homes: Sequence[int]) -> Steps[list[str]]:
     return [id for (id,) in rows]
 
 
+def holds(seen: Seen, homes: Sequence[int], type: str) -> Steps[bool]:
+    """Whether these homes hold anything of a type. It rests on no index, and tells nobody what."""
+    among, bound = seen.dialect.among("r.home", homes)
+    rows = yield Query(
+        f"SELECT 1 FROM resource r WHERE {among} AND r.type = ? LIMIT 1",  # noqa: S608 - constants
+        (*bound, type_key(type)),
+    )
+    return bool(rows)
+
+
 def _stored(row: Row) -> Stored:
     return stored(_names()[row[0]], row[1], row[2:])
 

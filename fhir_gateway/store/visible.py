@@ -38,23 +38,20 @@ JOIN version v ON v.home = l.home AND v.rid = l.rid
 WHERE l.type = ?1 AND l.id = ?2 AND {r} AND {v}"""
 _VERSION = _VERSIONS + " AND v.version = {third}"
 _HISTORY = _VERSIONS + " ORDER BY v.version DESC"
+#: The home, whether the record bears a document, whether that is contested (another Patient bears
+#: it under another name or in another home), and whether the home may be connected with others.
 _PERSON = """
-SELECT l.home, l.rid
+SELECT l.home, EXISTS (SELECT 1 FROM identity WHERE rid = l.rid),
+  EXISTS (
+    SELECT 1 FROM identity mine JOIN identity other ON other.key = mine.key AND other.kind = 2
+    WHERE mine.rid = l.rid AND mine.kind = 2 AND other.rid <> l.rid
+      AND (other.home <> mine.home OR NOT EXISTS (
+        SELECT 1 FROM identity a JOIN identity b ON b.key = a.key AND b.kind = 1
+        WHERE a.rid = l.rid AND a.kind = 1 AND b.rid = other.rid))),
+  EXISTS (SELECT 1 FROM person WHERE home = l.home)
+    OR EXISTS (SELECT 1 FROM proposal WHERE home = l.home)
 FROM locator l JOIN resource r ON r.home = l.home AND r.type = l.type AND r.rid = l.rid
 WHERE l.type = ?1 AND l.id = ?2 AND r.deleted = 0 AND {r}"""
-#: A document is contested when another Patient bears it under another name or in another home.
-#: Whether a record bears a document, and whether its home may be connected with others.
-STANDING = """
-SELECT EXISTS (SELECT 1 FROM identity WHERE rid = ?1),
-  EXISTS (SELECT 1 FROM person WHERE home = ?2) OR EXISTS (SELECT 1 FROM proposal WHERE home = ?2)
-"""
-CONTESTED = """
-SELECT EXISTS (
-  SELECT 1 FROM identity mine JOIN identity other ON other.key = mine.key AND other.kind = 2
-  WHERE mine.rid = ?1 AND mine.kind = 2 AND other.rid <> ?1
-    AND (other.home <> mine.home OR NOT EXISTS (
-      SELECT 1 FROM identity a JOIN identity b ON b.key = a.key AND b.kind = 1
-      WHERE a.rid = ?1 AND a.kind = 1 AND b.rid = other.rid)))"""
 _COUNTS = """
 SELECT r.type, count(*) FROM resource r WHERE r.deleted = 0 AND r.enc <> 9 AND {r} GROUP BY r.type
 UNION ALL
