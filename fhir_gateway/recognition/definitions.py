@@ -51,6 +51,13 @@ _ITEM = (
     P("newer", "", "A result that is, or may be, newer", 0, MANY, parts=_NEWER),
     P("other", "", "A result that was not chosen", 0, MANY, parts=_OTHER),
 )
+_PANEL = (
+    P("key", "string", "The order line", 1),
+    P("outcome", "code", "The outcome of its worst member", 1),
+    P("reason", "code", "Why that member has it", 1),
+    P("members", "integer", "How many items the line means", 1),
+    P("suggest", "boolean", "Every member may stand in for the order"),
+)
 _SOURCE = (
     P("institution", "Reference", "The institution", 1),
     P("last-received", "instant", "When it last sent anything"),
@@ -110,6 +117,7 @@ RECOGNIZE = Definition(
         P("rule-set", "canonical", "The rule set in force"),
         P("layer", "canonical", "The rule sets of all levels, where there are several", 0, MANY),
         P("item", "", "The answer for one ordered item", 1, MANY, parts=_ITEM),
+        P("panel", "", "An order line of several items as a whole", 0, MANY, parts=_PANEL),
         P("source", "", "An institution that the answer could have come from", 0, MANY, _SOURCE),
     ),
 )

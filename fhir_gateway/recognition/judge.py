@@ -81,7 +81,7 @@ def judge_until_usable(
     plan = rule_set.by_kind[candidates[0].kind]
     of_order = _find(situation, candidates[0], plan.of_order)
     judged: list[Judged] = []
-    for number, candidate in enumerate(candidates, 1):
+    for candidate in candidates:
         one = _judge(situation, candidate, rule_set, of_order)
         judged.append(one)
         if one.outcome == "recognize":
@@ -90,7 +90,7 @@ def judge_until_usable(
         return judged, []
     time, high = candidate.time, candidate.time_high
     older: list[Candidate] = []
-    for candidate in candidates[number:]:
+    for candidate in candidates[len(judged) :]:
         if candidate.time_high > time or (candidate.time == time and candidate.time_high == high):
             judged.append(_judge(situation, candidate, rule_set, of_order))
         else:  # the usual case: it was over before the usable one began

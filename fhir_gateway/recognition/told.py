@@ -15,6 +15,7 @@ from fhir_gateway.recognition.ask import Answer
 from fhir_gateway.recognition.model import Candidate, Effect, ItemOutcome, Line, Verdict
 from fhir_gateway.recognition.spell import exam_time, value_text, window_end
 from fhir_gateway.recognition.texts import outcome_sentence, sentence
+from fhir_gateway.recognition.whole import Whole, wholes
 from fhir_gateway.terminology.catalogue import Catalogue
 
 Part = dict[str, Any]
@@ -29,8 +30,22 @@ def told(answer: Answer, catalogue: Catalogue) -> dict[str, Any]:
         parameters.append({"name": "layer", "valueCanonical": layer})
     for item in answer.decision.items:
         parameters.append({"name": "item", "part": list(_item(answer, item, catalogue))})
+    parameters += [_panel(whole) for whole in wholes(answer.decision)]
     parameters += [_source(source) for source in answer.sources]
     return {"resourceType": "Parameters", "parameter": parameters}
+
+
+def _panel(whole: Whole) -> Part:
+    """An order line of several items, by its worst member."""
+    parts: list[Part] = [
+        {"name": "key", "valueString": whole.key},
+        {"name": "outcome", "valueCode": whole.outcome},
+        {"name": "reason", "valueCode": whole.reason},
+        {"name": "members", "valueInteger": len(whole.members)},
+    ]
+    if whole.suggest:
+        parts.append({"name": "suggest", "valueBoolean": True})
+    return {"name": "panel", "part": parts}
 
 
 #: What an answer of the past says of itself.
