@@ -19,7 +19,6 @@ from fhir_gateway.cds_hooks.request import HookCall, read_call
 from fhir_gateway.cds_hooks.services import SITUATION, Service
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Invalid, PreconditionFailed
-from fhir_gateway.recognition.alert_task import Alert
 from fhir_gateway.recognition.answered import answered_lines
 from fhir_gateway.recognition.ask import Answer, Question, ask
 from fhir_gateway.recognition.contexts import contexts_of
@@ -58,7 +57,7 @@ async def answer_call(
     orders = await read_orders(gateway, drafts, actor.institution)
     if not orders:
         return _NOTHING
-    answer = await _ask(gateway, actor, call, had, orders, ours=ours, base=base)
+    answer = await _ask(gateway, actor, call, had, orders, ours=ours)
     said = Said(
         vocabulary_of(gateway),
         base,
@@ -67,12 +66,18 @@ async def answer_call(
         drafts={draft.reference: draft.resource for draft in drafts},
         removable=service.decides != "appointments",
     )
+    found = await _alerts(gateway, actor, _homes(answer), base)
+    shown = cards(answer, orders, said)
+    if shown and service.hook == "order-sign":
+        answered = await _answered(gateway, actor, call, answer, orders)
+        shown = {key: card for key, card in shown.items() if key not in answered}
+    return orjson.dumps({"cards": [*found, *shown.values()]})
+
+
+def _homes(answer: Answer) -> tuple[int, ...]:
+    """The homes of the person, none for somebody unknown."""
     query = answer.query
-    homes = query.homes or (query.home,) if query.home else ()
-    alerts, answered = await _since(gateway, actor, call, homes, orders)
-    found = alert_cards(alerts, catalogue_of(gateway), base)
-    found += cards(answer, orders, said, silent=answered)
-    return orjson.dumps({"cards": found})
+    return query.homes or ((query.home,) if query.home else ())
 
 
 async def _of_patient(
@@ -84,39 +89,36 @@ async def _of_patient(
     counted = await overview(gateway, actor, subject)
     if not counted.homes and "patient" not in had.said:
         raise _prefetch_missing()
-    alerts, _ = await _since(gateway, actor, call, counted.homes, ())
-    found = alert_cards(alerts, catalogue_of(gateway), base)
+    found = await _alerts(gateway, actor, counted.homes, base)
     return found + badge(counted, subject.patient, base)
 
 
-async def _since(
-    gateway: Gateway,
-    actor: Actor,
-    call: HookCall,
-    homes: Sequence[int],
-    orders: Sequence[Order],
-) -> tuple[Sequence[Alert], frozenset[str]]:
-    """What changed since this institution relied on it, and the order lines that this doctor has
-    answered in this visit already: reminding of them again would be a second reminder."""
-    institution = actor.institution
-    if not homes or not institution:
-        return (), frozenset()
+async def _alerts(gateway: Gateway, actor: Actor, homes: Sequence[int], base: str) -> list[Card]:
+    """What has changed since this institution relied on it."""
+    if not homes or not actor.institution:
+        return []
+    async with gateway.store.snapshot(actor.access) as reader:
+        alerts = await notices_for(reader, actor.institution, homes)
+    return alert_cards(alerts, catalogue_of(gateway), base)
+
+
+async def _answered(
+    gateway: Gateway, actor: Actor, call: HookCall, answer: Answer, orders: Sequence[Order]
+) -> frozenset[str]:
+    """The order lines that this doctor has answered already: reminding of them again would be a
+    second reminder."""
     items = {item.item for order in orders for item in order.items if item.item}
     since = gateway.clock.now() - ONE_SESSION
     async with gateway.store.snapshot(actor.access) as reader:
-        alerts = await notices_for(reader, institution, homes)
-        if call.service.hook != "order-sign":
-            return alerts, frozenset()
-        answered = await answered_lines(reader, homes, items, since)
+        found = await answered_lines(reader, _homes(answer), items, since)
     mine = {
         (one.key, item)
-        for item, one in answered.items()
-        if (one.institution, one.user) == (institution, call.user)
+        for item, one in found.items()
+        if (one.institution, one.user) == (actor.institution, call.user)
     }
-    done = {
+    return frozenset(
         order.key for order in orders if all((order.key, item.item) in mine for item in order.items)
-    }
-    return alerts, frozenset(done)
+    )
 
 
 async def _ask(
@@ -127,7 +129,6 @@ async def _ask(
     orders: list[Order],
     *,
     ours: bool,
-    base: str,
 ) -> Answer:
     subject = await _subject(gateway, actor, call, had, ours=ours)
     visit = f"Encounter/{call.encounter_id}" if call.encounter_id else ""

@@ -62,22 +62,20 @@ class Said(NamedTuple):
     removable: bool = True
 
 
-def cards(
-    answer: Answer, orders: Sequence[Order], said: Said, *, silent: frozenset[str] = frozenset()
-) -> list[Card]:
-    """The cards of an answer, in the order of the order lines, without those in `silent`."""
+def cards(answer: Answer, orders: Sequence[Order], said: Said) -> dict[str, Card]:
+    """The cards of an answer by the keys of the order lines, in their order."""
     if _nobody(answer):
-        return [_nobody_card(answer)]
-    found: list[Card] = []
+        return {"": _nobody_card(answer)}
+    found: dict[str, Card] = {}
     notes = _notes(answer, said)
     by_key: dict[str, list[ItemOutcome]] = {}
     for item in answer.decision.items:
         by_key.setdefault(item.key, []).append(item)
     for number, order in enumerate(orders):
         speaking = [item for item in by_key.get(order.key, ()) if speaks(item)]
-        if speaking and order.key not in silent:
+        if speaking:
             line = _Line(answer, number, order, by_key[order.key], said)
-            found.append(_card(line, speaking, notes))
+            found[order.key] = _card(line, speaking, notes)
     return found
 
 

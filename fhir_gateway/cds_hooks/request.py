@@ -183,6 +183,8 @@ def _entries(faults: Faults, entries: list[Any], at: str) -> Iterator[Draft]:
             continue
         type = faults.text(resource, "resourceType", f"{path}.resource")
         id = faults.text(resource, "id", f"{path}.resource", _ID)
+        if not type:
+            continue
         reference = f"{type}/{id}"
         if reference in seen:
             faults.add("duplicate", path, "A resource of this type and id stands there twice")

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Invalid
@@ -33,33 +34,53 @@ _NO_CONDITION = frozenset(
 )  # codes of clinicalStatus and verificationStatus
 
 
+class _Rows(NamedTuple):
+    """The rows about one element, and all systems that they speak of."""
+
+    systems: frozenset[str]
+    rows: tuple[ContextRow, ...]
+
+
 def contexts_of(gateway: Gateway, resources: Iterable[Mapping[str, Any]]) -> frozenset[str]:
     """The contexts that these resources stand for."""
-    rows = load_contexts(gateway.settings.terminology, CONTEXTS)
+    table = _table(gateway.settings.terminology)
     zone = gateway.settings.zone
     today = local_day(gateway.clock.now(), zone)
     found: set[str] = set()
     for resource in resources:
-        if resource.get("resourceType") == "Patient":
+        kind = resource.get("resourceType")
+        if kind == "Patient":
             found.update(_of_age(resource, today))
-        elif _holds(resource):
-            found.update(_of_codes(resource, rows, today, zone))
+        elif isinstance(kind, str) and kind in table and _holds(resource):
+            found.update(_of_codes(resource, table[kind], today, zone))
     return frozenset(found)
 
 
+@lru_cache(maxsize=8)
+def _table(folder: str) -> Mapping[str, Mapping[str, _Rows]]:
+    """The table by type of resource and element."""
+    found: dict[str, dict[str, _Rows]] = {}
+    for row in load_contexts(folder, CONTEXTS):
+        elements = found.setdefault(row.resource, {})
+        known = elements.get(row.element, _Rows(frozenset(), ()))
+        elements[row.element] = _Rows(known.systems | row.systems, (*known.rows, row))
+    return found
+
+
 def _of_codes(
-    resource: Mapping[str, Any], rows: Iterable[ContextRow], today: date, zone: str
+    resource: Mapping[str, Any], elements: Mapping[str, _Rows], today: date, zone: str
 ) -> Iterator[str]:
-    codings: dict[str, list[tuple[str, str]]] = {}
-    for row in rows:
-        if row.resource != resource.get("resourceType"):
+    for element, (systems, rows) in elements.items():
+        if element not in resource:
             continue
-        if row.element not in codings:
-            codings[row.element] = list(_codings(resource, row.element))
-        if any(row.matches(system, code) for system, code in codings[row.element]) and (
-            row.days is None or _began(resource, row.days, today, zone)
-        ):
-            yield row.context
+        for system, code in _codings(resource, element):
+            if system not in systems:
+                continue
+            for row in rows:
+                if row.matches(system, code) and (
+                    row.days is None or _began(resource, row.days, today, zone)
+                ):
+                    yield row.context
 
 
 def _holds(resource: Mapping[str, Any]) -> bool:
@@ -93,7 +114,7 @@ def _units(encounter: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for stay in _objects(encounter.get("location")):
         place = stay.get("location")
         reference = place.get("reference") if isinstance(place, dict) else None
-        if stay.get("status") != "completed" and reference in contained:
+        if stay.get("status") != "completed" and str(reference) in contained:
             for concept in _objects(contained[str(reference)].get("type")):
                 yield from _concept(concept)
 
@@ -134,5 +155,5 @@ def _day(value: Any, zone: str) -> date | None:
         return None
     try:
         return local_day(date_range(value, zone)[0], zone)
-    except Invalid:
+    except (Invalid, ValueError, OverflowError):  # or a day that is no day in that zone
         return None

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from city import POTASSIUM, UUID, City, Json, order
+from city import DOCUMENT, POTASSIUM, UUID, City, Json, order
 from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -147,6 +147,7 @@ def test_all_faults_of_a_call_are_told_at_once(city: City) -> None:
                     "entry": [
                         {},
                         {"resource": {"resourceType": "ServiceRequest"}},
+                        {"resource": {"id": "b"}},
                         {"resource": order("other", id="a")},
                         {"resource": order("other", id="a")},
                         5,
@@ -165,10 +166,11 @@ def test_all_faults_of_a_call_are_told_at_once(city: City) -> None:
         "context.patientId",
         "context.draftOrders.entry[0].resource",
         "context.draftOrders.entry[1].resource.id",
-        "context.draftOrders.entry[3]",
+        "context.draftOrders.entry[2].resource.resourceType",
         "context.draftOrders.entry[4]",
-        "context.draftOrders.entry[2].resource.subject.reference",
+        "context.draftOrders.entry[5]",
         "context.draftOrders.entry[3].resource.subject.reference",
+        "context.draftOrders.entry[4].resource.subject.reference",
         "prefetch.patient",
         "prefetch.conditions",
     ]
@@ -354,23 +356,76 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=examples(150), deadline=None)
-@given(data=st.data())
-def test_no_mutated_call_is_ever_a_fault_of_ours(city: City, data: st.DataObject) -> None:
-    body: Any = body_of("patient-1", prefetch={"patient": {"resourceType": "Patient"}})
-    body["context"]["draftOrders"]["entry"][0]["resource"] |= {
+def hostile_bodies() -> list[tuple[str, Json]]:
+    """A call of each hook with everything in it that is read somewhere."""
+    draft = order("patient-1") | {
         "bodySite": [{"coding": [{"code": "R"}], "text": "右"}],
         "specimen": [{"reference": "#s", "display": "血清"}],
         "contained": [{"resourceType": "Specimen", "id": "s", "type": {"text": "血清"}}],
-        "category": [{"coding": [{"code": "108252007"}]}],
+        "category": [{"coding": [{"system": "http://snomed.info/sct", "code": "387713003"}]}],
         "meta": {"tag": [{"system": "urn:x", "code": "y"}]},
         "reasonCode": [{"text": "术前检查"}],
         "orderDetail": [{"coding": [{"system": "urn:x", "code": POTASSIUM}]}],
     }
-    holder, key = data.draw(st.sampled_from(list(_places(body))))
-    holder[key] = data.draw(JSON)
-    answer = city.send(SIGN, json.dumps(body).encode("utf-8", "surrogatepass"))
-    assert answer.status_code in (200, 400, 412)
+    booked = {
+        "resourceType": "Appointment",
+        "id": "a-1",
+        "status": "proposed",
+        "basedOn": [{"reference": "ServiceRequest/draft-1"}, {"reference": "#s"}],
+        "contained": [{**order("patient-1"), "id": "s"}],
+        "serviceType": [{"coding": [{"code": "K"}], "text": "血钾"}],
+        "participant": [{"actor": {"reference": "Patient/patient-1"}}],
+    }
+    role = {"system": "http://terminology.hl7.org/CodeSystem/v3-RoleCode", "code": "ICU"}
+    visit = {
+        "resourceType": "Encounter",
+        "class": {"code": "IMP"},
+        "period": {"start": "2026-11-20"},
+        "contained": [{"resourceType": "Location", "id": "w", "type": [{"coding": [role]}]}],
+        "location": [{"location": {"reference": "#w"}, "status": "active"}],
+    }
+    icd = {"system": "http://hl7.org/fhir/sid/icd-10", "code": "Z33"}
+    condition = {"resourceType": "Condition", "code": {"coding": [icd]}, "clinicalStatus": {}}
+    bundle = {"resourceType": "Bundle", "entry": [{"resource": condition}, {"resource": draft}]}
+    person = {
+        "resourceType": "Patient",
+        "birthDate": "2026-11-20",
+        "identifier": [{"system": DOCUMENT, "value": "1"}],
+    }
+    prefetch = {"patient": person, "encounter": visit, "conditions": bundle, "requests": bundle}
+    context = {"userId": "Practitioner/1", "patientId": "patient-1", "encounterId": "e-1"}
+    drafts = {"resourceType": "Bundle", "entry": [{"resource": draft}]}
+    appointments = {"resourceType": "Bundle", "entry": [{"resource": booked}]}
+    authorization = {"access_token": "t", "token_type": "Bearer", "scope": "x"}
+    shared = {"fhirServer": "https://x.example", "fhirAuthorization": authorization}
+    of_hook: dict[str, Json] = {
+        "order-sign": {"draftOrders": drafts},
+        "order-select": {"draftOrders": drafts, "selections": ["ServiceRequest/draft-1"]},
+        "appointment-book": {"appointments": appointments},
+        "patient-view": {},
+    }
+    return [
+        (
+            f"recognition-{hook}",
+            {"hook": hook, "hookInstance": UUID, "context": {**context, **more}, **shared,
+             "prefetch": prefetch},
+        )
+        for hook, more in of_hook.items()
+    ]  # fmt: skip
+
+
+@pytest.mark.drivers("sqlite")
+@settings(max_examples=examples(150), deadline=None)
+@given(data=st.data())
+def test_no_mutated_call_is_ever_a_fault_of_ours(city: City, data: st.DataObject) -> None:
+    bodies = hostile_bodies()
+    service, body = bodies[data.draw(st.integers(0, len(bodies) - 1))]
+    for _ in range(data.draw(st.integers(1, 2))):
+        places = list(_places(body))
+        holder, key = places[data.draw(st.integers(0, len(places) - 1))]
+        holder[key] = data.draw(JSON)
+    answer = city.send(service, json.dumps(body).encode("utf-8", "surrogatepass"))
+    assert answer.status_code in (200, 400, 412, 413)
     if answer.status_code == 200:
         for card in answer.json()["cards"]:
             assert not card["summary"].startswith("本次未能及时判断")

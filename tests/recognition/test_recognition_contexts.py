@@ -156,6 +156,9 @@ def test_a_newborn_is_one_by_the_day_of_birth(days: int, newborn: bool) -> None:
         {"newborn"} if newborn else set()
     )
     assert said({"resourceType": "Patient", "birthDate": born[:7]}) == set()
+    for far in ("0001-01-01", "9999-12-31", "2026-02-31"):
+        assert said({"resourceType": "Patient", "birthDate": far}) == set()
+        assert said(encounter("IMP", period={"start": far})) == set()
 
 
 @pytest.mark.parametrize("odd", [None, 5, "x", [], {}, [5], [{}], {"coding": 5}, {"coding": [5]}])
