@@ -6,6 +6,7 @@ docs/adr/0023-identity.md, docs/adr/0026-links.md
 from __future__ import annotations
 
 import asyncio
+from random import Random
 
 import pytest
 from store_builders import change, delete, fact, observation, patient
@@ -416,3 +417,82 @@ def test_a_merge_with_another_institutions_patient_is_refused(play, rows):
 
     assert play(scenario) == ("merge-other-institution", 1)
     assert rows("SELECT * FROM alias") == []
+
+
+# -- against a model -----------------------------------------------------------------------------
+
+
+class Model:
+    """Who is who by the definition: links and shared keys connect, at most eight homes."""
+
+    def __init__(self, ids):
+        self.links: dict[str, tuple[str, str]] = {}
+        self.keys: dict[str, str] = dict.fromkeys(ids, "")
+        self.shared: set[frozenset[str]] = set()
+
+    def group(self, id, links=None):
+        edges = [*map(frozenset, (self.links if links is None else links).values()), *self.shared]
+        found, before = {id}, set()
+        while found != before:
+            before = set(found)
+            found |= {one for edge in edges if edge & found for one in edge}
+        return frozenset(found)
+
+    def link(self, name, one, other):
+        """False when the person would have too many homes."""
+        after = {**self.links, name: (one, other)}
+        fits = len(self.group(one, after)) <= 8
+        if fits:
+            self.links = after
+        return fits
+
+    def bear(self, id, key):
+        self.keys[id] = key
+        self.shared = {edge for edge in self.shared
+                       if len({self.keys[one] for one in edge} - {""}) == 1
+                       and all(self.keys[one] for one in edge)}  # fmt: skip
+        for other in sorted(self.keys):
+            if key and other != id and self.keys[other] == key:
+                edge = frozenset((id, other))
+                self.shared.add(edge)
+                if len(self.group(id)) > 8:
+                    self.shared.discard(edge)
+
+
+def test_groups_are_those_of_a_model_now_and_at_every_earlier_commit(play):
+    ids = "abcdefghijkl"
+
+    async def scenario(store):
+        await store.commit(change(*(patient(id) for id in ids)))
+        model, chance, seen = Model(ids), Random(5), []
+        for step in range(45):
+            one, other = chance.sample(ids, 2)
+            name = f"l{chance.randrange(14)}"
+            if chance.random() < 0.3:
+                key = chance.choice(["", "", "k", "m"])
+                model.bear(one, key)
+                put = patient(one, *([(key.encode() * 16, 1)] if key else []), text=f"{step}")
+            elif chance.random() < 0.3:
+                model.links.pop(name, None)
+                put = linkage(name, "a", "b", active=False)
+                put.patient = None
+            else:
+                fits = model.link(name, one, other)
+                put = linkage(name, one, other)
+                put.patient = None
+                if not fits:
+                    with pytest.raises(Unprocessable):
+                        await store.commit(change(put))
+                    continue
+            committed = await store.commit(change(put))
+            seen.append((committed.t, {id: len(model.group(id)) for id in ids}))
+        assert await sizes(store) == seen[-1][1]
+        return [(await sizes(store, t)) == then for t, then in seen]
+
+    async def sizes(store, as_of=None):
+        async with store.snapshot(ALL) as reader:
+            return {id: len((await reader.person(id, as_of)).homes) for id in ids}
+
+    agrees = play(scenario)
+    assert len(agrees) > 25
+    assert all(agrees)
