@@ -27,8 +27,8 @@ from fhir_gateway.recognition.examinations import (
     side,
     zone_known,
 )
-from fhir_gateway.recognition.facts_more import SAME, More, link_more_of, more_of
-from fhir_gateway.recognition.model import PRINTED_MARK, Candidate, Query
+from fhir_gateway.recognition.facts_more import SAME, link_more_of, more_of
+from fhir_gateway.recognition.model import IMAGES, PRINTED_MARK, Candidate, Query
 from fhir_gateway.store.changes import Evaluation
 from fhir_gateway.store.store import StoredFact
 
@@ -75,28 +75,29 @@ def add_rows(
 
 def candidates(facts: Sequence[StoredFact], register: Register) -> list[Candidate]:
     """One candidate for every result of an item, in the order of the facts."""
-    exams = examinations(facts)
+    imaging = [stored for stored in facts if stored.fact.kind == "imaging"]
+    exams = examinations(imaging)
     reports = {
         (stored.fact.source, stored.fact.item)
-        for stored in facts
-        if stored.fact.kind == "imaging" and not stored.fact.source.startswith("ImagingStudy/")
+        for stored in imaging
+        if not stored.fact.source.startswith("ImagingStudy/")
     }
     found = [
-        _candidate(stored, exams, register)
+        _result(stored, register)
+        if stored.fact.kind != "imaging"
+        else _examination(stored, exams, register)
         for stored in facts
         if stored.fact.item != UNCODED
-        and (stored.report_source, stored.fact.item) not in reports
-        and not exams.is_told(stored)
+        and (not reports or (stored.report_source, stored.fact.item) not in reports)
+        and not (imaging and exams.is_told(stored))
     ]
-    return _in_one_unit(found, facts)
+    return found if _is_in_one_unit(facts) else _in_one_unit(found, facts)
 
 
-def _candidate(stored: StoredFact, exams: Examinations, register: Register) -> Candidate:
+def _result(stored: StoredFact, register: Register) -> Candidate:
+    """A laboratory result. Most rows are one: nothing is called here that it does not need."""
     fact = stored.fact
-    more = more_of(fact.more)
-    report = link_more_of(stored.report_more)
-    studies = exams.studies(stored) if fact.kind == "imaging" else ()
-    time, high, time_of = exam_time(fact, studies)
+    more, report = more_of(fact.more), link_more_of(stored.report_more)
     mark = fact.mark or report.mark
     return Candidate(
         source=fact.source,
@@ -105,8 +106,8 @@ def _candidate(stored: StoredFact, exams: Examinations, register: Register) -> C
         patient=stored.patient,
         item=fact.item,
         kind=cast(Literal["lab", "imaging"], fact.kind),
-        time=time,
-        time_high=high,
+        time=fact.time,
+        time_high=fact.time_high,
         issued=fact.issued,
         status=fact.status,
         report_status=stored.report_status,
@@ -116,49 +117,77 @@ def _candidate(stored: StoredFact, exams: Examinations, register: Register) -> C
         unit=fact.unit,
         method=fact.method,
         value=fact.value,
-        laterality=side(fact, studies),
-        flags=fact.flags | exams.flags(stored) | (PRINTED_MARK if mark else 0),
+        laterality=fact.laterality,
+        flags=fact.flags | PRINTED_MARK if mark else fact.flags,
         mark=mark,
-        images=images(fact, studies),
+        images=True if fact.flags & IMAGES else None,
         evaluations=register.get((fact.issuer, fact.item), ()),
         t_from=stored.t_from,
-        time_of=time_of,
-        zone_known=zone_known(fact, studies),
+        time_of=more.time_of,
+        zone_known=not more.zone,
         quantity=fact.value if more.quantity == SAME else more.quantity,
         instrument=more.instrument,
-        region=region(fact, studies),
-        contrast=contrast(fact, studies),
-        accession=more.accession,
         panel=report.panel,
         interval=more.interval,
-        door=_door(fact.more, more),
+        door=more.door or ("fhir" if fact.more else ""),
+    )
+
+
+def _examination(stored: StoredFact, exams: Examinations, register: Register) -> Candidate:
+    """A report or a study, with what belongs to it."""
+    fact = stored.fact
+    studies = exams.studies(stored)
+    time, high, time_of = exam_time(fact, studies)
+    return replace(
+        _result(stored, register),
+        time=time,
+        time_high=high,
+        time_of=time_of,
+        zone_known=zone_known(fact, studies),
+        laterality=side(fact, studies),
+        flags=fact.flags | exams.flags(stored) | (PRINTED_MARK if fact.mark else 0),
+        mark=fact.mark,
+        images=images(fact, studies),
+        region=region(fact, studies),
+        contrast=contrast(fact, studies),
+        accession=more_of(fact.more).accession,
+        panel="",
         retrievable=retrievable(fact, studies, register),
     )
 
 
-def _door(packed: str, more: More) -> str:
-    """The door; "" for a row from before it was told."""
-    return more.door or ("fhir" if packed else "")
+def _unit(stored: StoredFact) -> str:
+    """The unit of a row's quantity, "" when it has none."""
+    more = more_of(stored.fact.more)
+    return (stored.fact.unit if more.unit == SAME else more.unit) if more.quantity else ""
+
+
+def _is_in_one_unit(facts: Sequence[StoredFact]) -> bool:
+    """Whether the quantities of each item are in one unit, as they are but for a moment."""
+    units: dict[str, str] = {}
+    for stored in facts:
+        fact = stored.fact
+        more = more_of(fact.more)
+        if more.quantity:
+            unit = fact.unit if more.unit == SAME else more.unit
+            if units.setdefault(fact.item, unit) != unit:
+                return False
+    return True
 
 
 def _in_one_unit(found: list[Candidate], facts: Sequence[StoredFact]) -> list[Candidate]:
-    """Quantities of an item are in one unit, that of the newest row: where the catalogue's unit
-    was another one once, rows from then have none until they are derived again."""
-    units: dict[str, tuple[int, str]] = {}
-    of: dict[tuple[str, str, int], str] = {}
+    """Quantities in the unit of the newest row of their item: where the catalogue's unit was
+    another one once, rows from then have none until they are derived again."""
+    newest: dict[str, tuple[int, str]] = {}
+    units: dict[tuple[str, str, int], str] = {}
     for stored in facts:
-        more = more_of(stored.fact.more)
-        if more.quantity:
-            unit = stored.fact.unit if more.unit == SAME else more.unit
-            of[stored.fact.item, stored.fact.source, stored.version] = unit
-            units[stored.fact.item] = max(
-                units.get(stored.fact.item, (-1, "")), (stored.t_from, unit)
-            )
-    if all(unit == units[key[0]][1] for key, unit in of.items()):
-        return found
+        if unit := _unit(stored):
+            item = stored.fact.item
+            units[item, stored.fact.source, stored.version] = unit
+            newest[item] = max(newest.get(item, (-1, "")), (stored.t_from, unit))
     return [
         replace(one, quantity="")
-        if of.get((one.item, one.source, one.version), "") != units.get(one.item, (0, ""))[1]
+        if one.quantity and units[one.item, one.source, one.version] != newest[one.item][1]
         else one
         for one in found
     ]
