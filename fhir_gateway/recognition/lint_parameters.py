@@ -11,13 +11,18 @@ from fhir_gateway.errors import Severity
 from fhir_gateway.recognition.model import CONTEXTS
 from fhir_gateway.recognition.parameters import (
     AlwaysRepeat,
+    AlwaysRepeatUnlessKnown,
+    ChangeLimits,
     DefaultView,
     Interchangeable,
     Listed,
     MethodItems,
     PatientContext,
     PublishedSources,
+    RegionRule,
     ReportStates,
+    RetrievableImages,
+    WiderExaminations,
     WindowRule,
 )
 from fhir_gateway.recognition.rules import Rule, RuleSet
@@ -188,6 +193,70 @@ def _sources(p: PublishedSources, place: Place) -> Iterator[Finding]:
         yield ("warning", "prefixes", "lint-unreachable", text)
 
 
+def _unless_known(p: AlwaysRepeatUnlessKnown, place: Place) -> Iterator[Finding]:
+    yield from _unknown_items(p.unless_known, "unless_known", place)
+    planned = {code for one in p.repeat.values() for code in one}
+    never = sorted(p.unless_known - planned)
+    if never:
+        text = f"{', '.join(never)}: done anew where nothing is known, and in no situation that is"
+        yield ("warning", "unless_known", "lint-contradiction", text)
+
+
+def _limits(p: ChangeLimits, place: Place) -> Iterator[Finding]:
+    for name, table in (("percent", p.percent), ("absolute", p.absolute)):
+        yield from _unknown_items(table, name, place)
+        known = {code: place.items[code] for code in table if code in place.items}
+        words = sorted(code for code, item in known.items() if item.scale != "quantitative")
+        if words:
+            text = f"{', '.join(words)}: no item with numbers, so its limit never counts"
+            yield ("error", name, "lint-unreachable", text)
+        nothing = sorted(code for code in known if not float(table[code]))
+        if nothing:
+            text = f"{', '.join(nothing)}: a limit of 0 is the same as none"
+            yield ("warning", name, "lint-limit", text)
+        wide = sorted(code for code in known if name == "percent" and float(table[code]) >= 100)
+        if wide:
+            text = f"{', '.join(wide)}: a value that doubles would pass for the same"
+            yield ("warning", name, "lint-limit", text)
+    if (p.percent or p.absolute) and not p.source:
+        text = "Nobody says where these limits are from"
+        yield ("warning", "source", "lint-limit", text)
+    if p.source.startswith("compiled"):
+        count = len({*p.percent, *p.absolute})
+        text = f"The limits of {count} items are compiled and published by no authority"
+        yield ("information", "source", "lint-compiled", text)
+
+
+def _wider(p: WiderExaminations, place: Place) -> Iterator[Finding]:
+    narrower = {code for one in p.covers.values() for code in one}
+    yield from _unknown_items({*p.covers, *narrower}, "covers", place)
+    known = [place.items[one] for one in {*p.covers, *narrower} if one in place.items]
+    labs = sorted(one.code for one in known if one.kind == "lab")
+    if labs:
+        text = f"{', '.join(labs)}: a laboratory item is no wider or narrower examination"
+        yield ("error", "covers", "lint-unreachable", text)
+    both = sorted(code for code, own in p.covers.items() for one in own if _mutual(p, code, one))
+    if both:
+        text = f"{', '.join(dict.fromkeys(both))}: wider and narrower than the same item"
+        yield ("error", "covers", "lint-contradiction", text)
+
+
+def _mutual(p: WiderExaminations, wider: str, narrower: str) -> bool:
+    return wider in p.covers.get(narrower, ())
+
+
+def _regions(p: RegionRule, place: Place) -> Iterator[Finding]:
+    known = {one.body_part_dicom for one in place.items.values()}
+    unknown = sorted(set(p.same) - known)
+    if unknown:
+        text = f"{', '.join(unknown)}: no item has this body part"
+        yield ("warning", "same", "lint-unreachable", text)
+
+
+def _images(p: RetrievableImages, place: Place) -> Iterator[Finding]:
+    yield from _grounds([p.ground], "ground", place)
+
+
 _JUDGES: Mapping[type[msgspec.Struct], Callable[[Any, Place], Iterator[Finding]]] = {
     Listed: _listed,
     ReportStates: _states,
@@ -198,4 +267,9 @@ _JUDGES: Mapping[type[msgspec.Struct], Callable[[Any, Place], Iterator[Finding]]
     PatientContext: _situations,
     DefaultView: _views,
     PublishedSources: _sources,
+    AlwaysRepeatUnlessKnown: _unless_known,
+    ChangeLimits: _limits,
+    WiderExaminations: _wider,
+    RegionRule: _regions,
+    RetrievableImages: _images,
 }

@@ -353,6 +353,18 @@ def test_the_shipped_rule_set_has_no_errors_and_says_what_is_compiled() -> None:
         ("reminded-by-default", ["remind", "NOPE"], "error", "lint-item"),
         ("window-published", ["prefixes", ""], "error", "lint-compiled"),
         ("window-published", ["prefixes", "compiled"], "error", "lint-compiled"),
+        ("always-repeat", ["unless_known", "NOPE"], "error", "lint-item"),
+        ("always-repeat", ["unless_known", "L001"], "warning", "lint-contradiction"),
+        ("newest-first", ["percent", "5", "NOPE"], "error", "lint-item"),
+        ("newest-first", ["percent", "5", "L088"], "error", "lint-unreachable"),
+        ("newest-first", ["absolute", "0", "L001"], "warning", "lint-limit"),
+        ("newest-first", ["percent", "100", "L001"], "warning", "lint-limit"),
+        ("newest-first", ["source", "compiled:X"], "information", "lint-compiled"),
+        ("wider-examination", ["covers", "NOPE", "I001"], "error", "lint-item"),
+        ("wider-examination", ["covers", "L001", "I001"], "error", "lint-unreachable"),
+        ("wider-examination", ["covers", "I001", "I001"], "error", "lint-contradiction"),
+        ("region-comparable", ["same", "HEAD", "TAIL"], "warning", "lint-unreachable"),
+        ("images-retrievable", ["ground", "N9"], "error", "lint-ground"),
     ],
 )
 def test_lint_finds_what_is_odd_and_its_place(
@@ -362,6 +374,13 @@ def test_lint_finds_what_is_odd_and_its_place(
     place = [code_of(one) for one in definition["action"]].index(name)
     path = f"PlanDefinition.action[{place}].extension[0]"
     assert (severity, rule, path) in found(definition)
+
+
+def test_lint_asks_where_change_limits_are_from() -> None:
+    rows = found(edited("newest-first", ["percent", "5", "L001"]))
+    place = [code_of(one) for one in plan()["action"]].index("newest-first")
+    assert ("warning", "lint-limit", f"PlanDefinition.action[{place}]") in rows
+    assert "lint-limit" not in {row[1] for row in found(plan())}
 
 
 def test_lint_looks_at_the_versions_beside_a_rule_set() -> None:

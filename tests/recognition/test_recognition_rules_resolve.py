@@ -19,6 +19,7 @@ from recognition_cases import (
     parameter,
     plan_definition,
     query,
+    rule_set,
 )
 
 from fhir_gateway.recognition.criteria import CRITERIA
@@ -139,6 +140,20 @@ def test_a_decision_names_every_level_and_one_answer_never_mixes_them() -> None:
         (action("identity-certain@1", severity="decides"), "", False),
         (action("specimen-comparable@1", severity="informs"), "", True),
         (action("quality-evaluation@1", severity="decides"), "", False),
+        (action("newest-first@2", severity="decides"), "", False),
+        (action("within-window@2", ["count", "hours"]), "count", False),
+        (action("within-window@2", ["start", "issued"]), "start", True),
+        (action("identity-certain@2", ["conflict", "refused"]), "conflict", False),
+        (action("identity-certain@2", ["own_record", False]), "own_record", False),
+        (action("always-repeat@2", ["unless_known", "K"]), "unless_known", False),
+        (action("contrast-comparable@2", ["stated", True]), "stated", False),
+        (action("region-comparable@1", ["same", "SKULL", "HEAD"]), "same", False),
+        (action("region-comparable@1", ["same", "CHEST", "HEAD"]), "same", True),
+        (action("wider-examination@1", ["covers", "CT-HEAD", "CT-TRUNK"]), "covers", True),
+        (action("newest-first@2", ["percent", "5", "K"]), "percent", False),
+        (action("newest-first@2", ["percent", "7", "K"]), "percent", True),
+        (action("newest-first@2", ["absolute", "7", "K-FREE"]), "absolute", True),
+        (action("images-retrievable@2", ["ground", "N6"]), "ground", True),
     ],
 )
 def test_what_would_widen_is_said_and_not_followed(
@@ -158,6 +173,28 @@ def test_a_severity_of_an_overlay_counts_when_it_is_stricter() -> None:
     (before,) = decide(query(), found, RULE_SET, CATALOGUE).items
     (after,) = decide(query(), found, resolve(RULE_SET, [strict], depth), CATALOGUE).items
     assert (before.outcome, after.outcome) == ("view-only", "not-recognizable")
+
+
+def test_a_base_that_is_narrowed_keeps_the_narrower_of_both() -> None:
+    base = rule_set(
+        {
+            "wider-examination": [["covers", "CT-HEAD", "CT-TRUNK"]],
+            "within-window": [["count", "hours"]],
+            "identity-certain": [["conflict", "refused"]],
+        }
+    )
+    over = overlay(
+        action("within-window@2", ["count", "days"]),
+        action("identity-certain@2", ["conflict", "undecided"]),
+        action("wider-examination@1", ["covers", "CT-HEAD", "CT-TRUNK"]),
+        venue="receiver",
+    )
+    noted: list[Widened] = []
+    rules = {one.name: one.parameters for one in resolve(base, [over], depth, noted).rules}
+    assert {one.parameter for one in noted} == {"count", "conflict"}
+    assert rules["within-window@2"].count == "hours"
+    assert rules["identity-certain@2"].conflict == "refused"
+    assert resolve(base, [over], depth).wider == {"CT-HEAD": ("CT-TRUNK",)}
 
 
 def test_every_direction_names_a_parameter_that_there_is() -> None:
