@@ -188,7 +188,8 @@ def _media(path: str, method: str) -> st.SearchStrategy[str]:
     usual = FORM if path.endswith("_search") else FHIR
     if method == "PATCH":
         usual = "application/json-patch+json"
-    return st.just(usual) | st.sampled_from([FHIR, FORM, "application/json-patch+json", "text/x"])
+    others = [FHIR, FORM, "application/fhir+xml", "application/json-patch+json", "text/x"]
+    return st.just(usual) | st.sampled_from(others)
 
 
 @st.composite

@@ -14,6 +14,7 @@ from effort import examples
 from hypothesis import HealthCheck, given, settings
 from surface import CANARY, Request, requests
 
+from fhir_gateway.fhir.xml_read import read_xml
 from fhir_gateway.interactions.table import INTERACTIONS
 from fhir_gateway.rest.routes import TABLE
 
@@ -61,7 +62,8 @@ def test_every_request_is_answered_or_refused_with_a_reason(city, request):
     if answer.status_code < 400 or request.method == "HEAD":
         return
     assert CANARY not in answer.text
-    outcome = answer.json()
+    in_xml = "xml" in answer.headers["content-type"]
+    outcome = read_xml(answer.content) if in_xml else answer.json()
     assert outcome["resourceType"] == "OperationOutcome"
     assert all(one["diagnostics"] and one["severity"] == "error" for one in outcome["issue"])
 
