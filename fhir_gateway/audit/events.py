@@ -225,12 +225,7 @@ def answer_event(
 
 
 def document_event(
-    call: Call,
-    *,
-    id: str,
-    patient: str | None,
-    operation: str,
-    resources: Sequence[str] = (),
+    call: Call, *, id: str, patient: str | None, operation: str, resources: Sequence[str]
 ) -> bytes:
     """A document was handed out that goes with an answer; `id` is the Task's.
 

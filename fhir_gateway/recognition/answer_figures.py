@@ -17,6 +17,7 @@ from fhir_gateway.fhir.wire import parse
 from fhir_gateway.recognition.answer_model import REASON_MISSING, DoctorAnswer
 from fhir_gateway.recognition.answer_rows import moment
 from fhir_gateway.recognition.answer_task import answer_of
+from fhir_gateway.recognition.model import Decision
 from fhir_gateway.recognition.recorded import Recorded, recorded_of
 from fhir_gateway.recognition.vocabulary import vocabulary_of
 from fhir_gateway.security.actor import SYSTEM_ACCESS
@@ -25,6 +26,9 @@ from fhir_gateway.terminology.reason import REASON_SYSTEM, Reason
 
 #: Grounds that are no code of ours are counted under this name.
 OTHER = "other"
+
+#: Outcomes that show an earlier result.
+REMINDING = frozenset({"recognize", "view-only"})
 
 _PAGE = 500
 _DAY = 86_400_000_000
@@ -59,6 +63,16 @@ def counted_as(answer: DoctorAnswer) -> str:
     return f"answers|{answer.institution}|{answer.state}|{ground_of(answer)}"
 
 
+def reminders_as(institution: str) -> str:
+    """The name under which /metrics counts order lines with an earlier result."""
+    return f"reminders|{institution}"
+
+
+def reminded(decision: Decision) -> int:
+    """The order lines of a decision for which there is an earlier result to look at."""
+    return len({item.key for item in decision.items if item.outcome in REMINDING})
+
+
 def ground_of(answer: DoctorAnswer) -> str:
     """The code of a repeat's ground, `reason-missing` without one, "" for other answers."""
     if answer.state != "repeated":
@@ -79,7 +93,7 @@ async def figures(
     """
     found: dict[str, Figures] = {}
     reasons = vocabulary_of(gateway).reasons
-    async for answer in _answers(gateway, start):
+    async for answer in answers_since(gateway, start):
         at = moment(answer.authored)
         if start <= at < end and answer.institution and institution in ("", answer.institution):
             add(found.setdefault(answer.institution, Figures()), answer, reasons)
@@ -114,7 +128,7 @@ def _remind(into: Figures, recorded: Recorded, asked: set[tuple[str, ...]]) -> N
     query = recorded.inputs.query
     for line in recorded.lines:
         outcomes = {item.outcome for item in line.items}
-        if outcomes.isdisjoint(("recognize", "view-only")):
+        if outcomes.isdisjoint(REMINDING):
             continue
         items = sorted(item.code for item in line.items)
         day = str(query.as_of_us // _DAY)
@@ -125,8 +139,9 @@ def _remind(into: Figures, recorded: Recorded, asked: set[tuple[str, ...]]) -> N
             into.recognizable += "recognize" in outcomes
 
 
-async def _answers(gateway: Gateway, start: int) -> AsyncIterator[DoctorAnswer]:
-    """The answers that were stored or changed since, each as it stands."""
+async def answers_since(gateway: Gateway, start: int) -> AsyncIterator[DoctorAnswer]:
+    """The answers that were stored or changed since a moment (µs), each as it stands, those that
+    changed last first."""
     seen: set[tuple[str, str]] = set()
     for type in _TYPES:
         async for stored in _changed(gateway, type, start):

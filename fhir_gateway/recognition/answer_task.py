@@ -123,8 +123,7 @@ def _encounter(answer: DoctorAnswer) -> dict[str, Any] | None:
 
 def _notes(answer: DoctorAnswer) -> Iterator[dict[str, str]]:
     if answer.text and answer.state != "revoked":
-        note = {"authorString": answer.completed_by, "time": answer.completed_at}
-        yield {**{name: value for name, value in note.items() if value}, "text": answer.text}
+        yield {"text": answer.text}
 
 
 def _part(code: str, **value: Any) -> dict[str, Any]:
@@ -144,6 +143,7 @@ def _outputs(answer: DoctorAnswer) -> Iterator[dict[str, Any]]:
     if answer.informed_at:
         yield _part("patient-informed-at", valueDateTime=answer.informed_at)
     if answer.completed_at:
+        yield _part("completed-by", valueString=answer.completed_by)
         yield _part("completed-at", valueDateTime=answer.completed_at)
     if answer.was:
         yield _part("revoked", valueCode=answer.was)
@@ -191,7 +191,7 @@ def answer_of(resource: Json) -> DoctorAnswer | None:
         text=reason.get("text", "") if revoked else note.get("text", ""),
         informed=outputs.get("patient-informed"),
         informed_at=outputs.get("patient-informed-at", ""),
-        completed_by=note.get("authorString", ""),
+        completed_by=outputs.get("completed-by", ""),
         completed_at=outputs.get("completed-at", ""),
         was=was,
         digest=outputs.get("document", "").removeprefix(_HASH),

@@ -21,6 +21,7 @@ from fhir_gateway.fhir.keys import key64
 from fhir_gateway.fhir.wire import instant
 from fhir_gateway.interactions.audit import call_of, disclose, entry
 from fhir_gateway.interactions.sources import Source
+from fhir_gateway.recognition.answer_figures import reminded, reminders_as
 from fhir_gateway.recognition.candidates import (
     Register,
     add_rows,
@@ -272,6 +273,8 @@ async def _record(
     change_set = ChangeSet(id=gateway.random(16), journal=journal, received=received, urgent=True)
     await gateway.store.commit(change_set)
     gateway.count("decisions", 1)
+    if lines := reminded(answer.decision):
+        gateway.count(reminders_as(answer.query.receiver), lines)
 
 
 async def _tell(gateway: Gateway, actor: Actor, question: Question, answer: Answer) -> None:

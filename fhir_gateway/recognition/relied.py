@@ -27,6 +27,9 @@ from fhir_gateway.store.store import Reader
 #: Alerts of one person that are told at once; the work list has all.
 MOST = 50
 
+#: Persons of a page of the work list, and alerts of one of them: never near that many.
+_PAGE, _MOST_OF_ONE = 200, 1_000
+
 #: A person who takes note of an alert that changes each time is told to look again.
 ATTEMPTS = 16
 
@@ -48,6 +51,21 @@ async def notices_for(reader: Reader, institution: str, homes: Sequence[int] | i
         alerts = (alert_of(parse(stored.whole())) for stored in page.matches)
         found += [one for one in alerts if one is not None and one.institution == institution]
     return sorted(found, key=lambda one: (one.at, one.id), reverse=True)
+
+
+async def open_alerts(reader: Reader, institution: str) -> list[Alert]:
+    """All open alerts of an institution, the oldest first."""
+    found: dict[str, Alert] = {}
+    row, after = (OPEN_ALERT, key64(f"Organization/{institution}")), None
+    while groups := await reader.listed(
+        "Task", row, after=after, limit=_PAGE, examples=_MOST_OF_ONE
+    ):
+        for stored in (one for group in groups for one in group.examples.values()):
+            alert = alert_of(parse(stored.whole()))
+            if alert is not None and alert.institution == institution:
+                found[alert.id] = alert
+        after = groups[-1].value
+    return sorted(found.values(), key=lambda one: (one.at, one.id))
 
 
 async def acknowledge_alert(

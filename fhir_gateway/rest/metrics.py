@@ -90,9 +90,33 @@ class Metrics:
             labels=("event",),
         )
         for event, number in self._events.items():
-            events.add_metric((event,), number)
+            if "|" not in event:
+                events.add_metric((event,), number)
         yield events
+        yield from self._recognition()
         yield from self._long_work()
+
+    def _recognition(self) -> Iterator[Metric]:
+        """What institutions were reminded of and answered (recognition.answer_figures): events
+        whose name has labels behind it, as in `answers|INSTITUTION|repeated|N1`."""
+        reminders = CounterMetricFamily(
+            "fhir_gateway_reminders",
+            "Order lines for which an earlier result was shown, by institution",
+            labels=("institution",),
+        )
+        answers = CounterMetricFamily(
+            "fhir_gateway_answers",
+            "Doctors' answers by institution, answer, and ground of a repeat",
+            labels=("institution", "answer", "ground"),
+        )
+        for event, number in self._events.items():
+            name, *labels = event.split("|")
+            if name == "reminders" and len(labels) == 1:
+                reminders.add_metric(labels, number)
+            elif name == "answers" and len(labels) == 3:
+                answers.add_metric(labels, number)
+        yield reminders
+        yield answers
 
     def _long_work(self) -> Iterator[Metric]:
         """How much there is, and how old the oldest that waits and the oldest that runs are."""
