@@ -165,7 +165,7 @@ def answer_of(resource: Json) -> DoctorAnswer | None:
     outputs = {_type(one): _value(one) for one in resource.get("output", ())}
     business = [one.get("code", "") for one in _codings(resource.get("businessStatus"))]
     was: Any = outputs.get("revoked", "")
-    kind, state = _STATES.get(was or business[0], ("choice", ""))
+    kind, state = _STATES.get(was or next(iter(business), ""), ("choice", ""))
     note: Json = next(iter(resource.get("note", ())), {})
     reason = resource.get("statusReason", {})
     revoked = "revoked" in business

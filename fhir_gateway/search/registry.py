@@ -42,7 +42,8 @@ GLOBAL_CODES: Mapping[str, frozenset[str]] = {
     "RelatedPerson": frozenset({"name", "birthdate"}),
     "AuditEvent": frozenset({"date"}),
     "GuidanceResponse": frozenset({"date"}),
-    "Task": frozenset({"code"}),  # lists of work, across all patients
+    # lists of work, and what an institution or a person answered, across all patients
+    "Task": frozenset({"code", "owner", "requester", "authored-on"}),
 }
 
 #: Records that the gateway itself writes once per home: what they name is searched in the homes

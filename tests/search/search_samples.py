@@ -18,9 +18,10 @@ import msgspec
 from fhir_gateway.fhir.definitions import Element, definitions
 from fhir_gateway.identity import cross_reference, link
 from fhir_gateway.interactions import endpoint_rows
-from fhir_gateway.recognition import facts, register
+from fhir_gateway.recognition import answer_rows, facts, register
 from fhir_gateway.search.index import Extractor
 from fhir_gateway.search.version import INDEX_VERSION
+from fhir_gateway.settings import CANONICAL
 from fhir_gateway.store.changes import Derived
 from fhir_gateway.terminology.catalogue import SYSTEM_OF
 from fhir_gateway.terminology.naming import IdentifierSystem, naming_of
@@ -121,6 +122,24 @@ def _with_facts() -> list[dict[str, Any]]:
         {"resourceType": "Patient", "id": "merged", "link": [
             {"other": {"reference": "Patient/p1"}, "type": "replaced-by"}]},
         link.task(_QUESTION, ["h1"], modified="2026-10-01T09:00:00Z"),
+        *_answers(),
+    ]  # fmt: skip
+
+
+def _answers() -> list[dict[str, Any]]:
+    """What a doctor answered, and that it was corrected since."""
+    system = f"{CANONICAL}/CodeSystem"
+    task = {"resourceType": "Task", "for": {"reference": "Patient/p"}, "authoredOn": "2026-10-01",
+            "owner": {"reference": "Organization/o"}, "intent": "proposal"}  # fmt: skip
+    kept = {"system": f"{system}/recognition-task", "code": "recognition-answer"}
+    told = {**kept, "code": "recognition-alert"}
+    result = {"type": {"coding": [{**kept, "code": "result"}]},
+              "valueReference": {"reference": "Observation/a/_history/1"}}  # fmt: skip
+    state = {"system": f"{system}/recognition-answer", "code": "accepted"}
+    return [
+        {**task, "id": "answer", "status": "completed", "code": {"coding": [kept]},
+         "businessStatus": {"coding": [state]}, "input": [result]},
+        {**task, "id": "alert", "status": "requested", "code": {"coding": [told]}},
     ]  # fmt: skip
 
 
@@ -144,6 +163,7 @@ def _digest(extractor: Extractor, resource: dict[str, Any]) -> str:
     rows = extractor.rows(resource["resourceType"], resource)
     derived = Derived()
     for derive in (partial(facts.derive, zone="Asia/Shanghai"), register.derive, link.derive,
+                   answer_rows.derive,
                    endpoint_rows.derive,
                    partial(cross_reference.derive, naming=NAMING)):  # fmt: skip
         derive(resource, derived)
