@@ -60,9 +60,11 @@ bench: setup     ## the tables of docs/performance.md, some ten minutes
 	$(BIN)/python -m bench.terminology
 	$(BIN)/python -m bench.validation
 	$(BIN)/python -m bench.identity
+	$(BIN)/python -m bench.recognition
 
 bench-large: setup  ## all scales up to 64x on both stores; takes an hour or more
 	$(BIN)/python -m bench.run --scales 1 4 16 64 --seconds 5 --minutes 240
+	$(BIN)/python -m bench.recognition --people 1000000 --seconds 10
 
 docs: setup      ## write the generated pages (settings, errors)
 	$(BIN)/python -m docs.generate

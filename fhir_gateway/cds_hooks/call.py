@@ -20,7 +20,7 @@ from fhir_gateway.cds_hooks.services import SITUATION, Service
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Invalid, PreconditionFailed
 from fhir_gateway.recognition.answered import answered_lines
-from fhir_gateway.recognition.ask import Answer, Question, ask
+from fhir_gateway.recognition.ask import Answer, Question, ask, homes_of
 from fhir_gateway.recognition.contexts import contexts_of
 from fhir_gateway.recognition.order import Order, read_orders
 from fhir_gateway.recognition.overview import overview
@@ -66,18 +66,13 @@ async def answer_call(
         drafts={draft.reference: draft.resource for draft in drafts},
         removable=service.decides != "appointments",
     )
-    found = await _alerts(gateway, actor, _homes(answer), base)
+    # most patients have no Task: then nothing more is read
+    found = await _alerts(gateway, actor, homes_of(answer.query), base) if answer.tasks else []
     shown = cards(answer, orders, said)
-    if shown and service.hook == "order-sign":
+    if shown and answer.tasks and service.hook == "order-sign":
         answered = await _answered(gateway, actor, call, answer, orders)
         shown = {key: card for key, card in shown.items() if key not in answered}
     return orjson.dumps({"cards": [*found, *shown.values()]})
-
-
-def _homes(answer: Answer) -> tuple[int, ...]:
-    """The homes of the person, none for somebody unknown."""
-    query = answer.query
-    return query.homes or ((query.home,) if query.home else ())
 
 
 async def _of_patient(
@@ -94,10 +89,13 @@ async def _of_patient(
 
 
 async def _alerts(gateway: Gateway, actor: Actor, homes: Sequence[int], base: str) -> list[Card]:
-    """What has changed since this institution relied on it."""
+    """What has changed since this institution relied on it. None while the index is brought up to
+    date: an order does not wait for it, and the next hook tells."""
     if not homes or not actor.institution:
         return []
     async with gateway.store.snapshot(actor.access) as reader:
+        if not reader.index.is_current:
+            return []
         alerts = await notices_for(reader, actor.institution, homes)
     return alert_cards(alerts, catalogue_of(gateway), base)
 
@@ -110,7 +108,7 @@ async def _answered(
     items = {item.item for order in orders for item in order.items if item.item}
     since = gateway.clock.now() - ONE_SESSION
     async with gateway.store.snapshot(actor.access) as reader:
-        found = await answered_lines(reader, _homes(answer), items, since)
+        found = await answered_lines(reader, homes_of(answer.query), items, since)
     mine = {
         (one.key, item)
         for item, one in found.items()

@@ -276,6 +276,11 @@ def _text(tally: Tally, definition: dict[str, Any]) -> None:
         click.echo(f"  {number} left out: {why}")
     if tally.other_result:
         click.echo(f"  {tally.other_result} items with the same outcome by another result")
+    if tally.offers or tally.no_offers:
+        click.echo(
+            f"  {tally.offers} items with the same outcome would gain the offer to replace the "
+            f"order, {tally.no_offers} would lose it"
+        )
     for (before, after), number in transitions(tally).items():
         click.echo(f"  {number:8} {before} → {after}")
     for change, number in tally.rows[:MOST_SHOWN]:
@@ -302,6 +307,7 @@ def _json(tally: Tally, definition: dict[str, Any]) -> None:
         "items": tally.items,
         "changed": tally.changed,
         "other_result": tally.other_result,
+        "offers": {"gained": tally.offers, "lost": tally.no_offers},
         "skipped": tally.skipped,
         "transitions": [
             {"before": before, "after": after, "count": number}

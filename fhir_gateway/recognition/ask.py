@@ -54,6 +54,7 @@ from fhir_gateway.security.actor import Access, Actor
 from fhir_gateway.security.institution import Institution
 from fhir_gateway.store.blobs import pack
 from fhir_gateway.store.changes import ChangeSet, Entry, Received
+from fhir_gateway.store.record_sql import holds
 from fhir_gateway.store.store import Person, Reader
 from fhir_gateway.terminology.catalogue import Catalogue
 
@@ -106,6 +107,7 @@ class Answer(NamedTuple):
     stale: Sequence[Source]
     institutions: Mapping[str, Institution]
     as_of: int = 0
+    tasks: bool = False  # whether answers or alerts of the person are on file
 
 
 async def ask(gateway: Gateway, actor: Actor, question: Question) -> Answer:
@@ -127,6 +129,8 @@ async def ask(gateway: Gateway, actor: Actor, question: Question) -> Answer:
         inputs = await inputs_of(gateway, reader, question, facts, (as_of, t), actor.access)
         rule_set = facts.rules.rule_set if facts.rules else None
         seen = await read_candidates(reader, inputs, facts.register, rule_set)
+        homes = homes_of(inputs.query)
+        tasks = bool(homes) and await reader.steps(lambda seen: holds(seen, homes, "Task"))
     decision = conclude(inputs, seen, rule_set, facts.view.catalogue)
     number = 0 if question.as_of else decision_number(gateway)
     answer = Answer(
@@ -138,6 +142,7 @@ async def ask(gateway: Gateway, actor: Actor, question: Question) -> Answer:
         stale=facts.stale,
         institutions=facts.institutions,
         as_of=question.as_of,
+        tasks=tasks,
     )
     if question.as_of:
         await _tell(gateway, actor, question, answer)
@@ -204,6 +209,11 @@ async def _in_doubt(
     if not items or not await reader.facts(person.rivals, items, query.t):
         return query
     return replace(query, identity=replace(query.identity, doubtful=True))
+
+
+def homes_of(query: Query) -> tuple[int, ...]:
+    """The homes of the person, none for somebody unknown."""
+    return query.homes or ((query.home,) if query.home else ())
 
 
 async def read_candidates(

@@ -57,7 +57,7 @@ CONTEXTS = (
 )
 
 
-class OrderedItem(msgspec.Struct, frozen=True):
+class OrderedItem(msgspec.Struct, frozen=True, omit_defaults=True):
     """One order line. `item` is the catalogue code, None when the order could not be mapped."""
 
     key: str  # id of the line, given back in the answer

@@ -25,6 +25,7 @@ class RecordedItem(NamedTuple):
     result: str  # the chosen result, "" when there is none
     named: frozenset[str]  # every result that was weighed
     report: str = ""  # the report that carries the chosen result
+    suggest: bool = False  # whether the workstation may offer to replace the order
 
 
 class RecordedLine(NamedTuple):
@@ -146,6 +147,7 @@ def _item(parts: list[dict[str, Any]]) -> tuple[str, RecordedItem]:
         _unversioned(result),
         frozenset(named),
         single.get("report", {}).get("valueReference", {}).get("reference", ""),
+        "suggest" in single,
     )
 
 

@@ -65,6 +65,8 @@ class Tally(msgspec.Struct):
     items: int = 0
     changed: int = 0
     other_result: int = 0  # the same outcome by another result
+    offers: int = 0  # the same outcome, and now the offer to replace the order
+    no_offers: int = 0  # the same outcome, and no longer that offer
     skipped: dict[str, int] = {}
     rows: list[tuple[Change, int]] = []
     more: int = 0  # changed items that no row counts
@@ -75,6 +77,8 @@ class Tally(msgspec.Struct):
         self.items += other.items
         self.changed += other.changed
         self.other_result += other.other_result
+        self.offers += other.offers
+        self.no_offers += other.no_offers
         self.more += other.more
         for why, number in other.skipped.items():
             self.skipped[why] = self.skipped.get(why, 0) + number
@@ -173,6 +177,8 @@ class Simulation:
             if (old.outcome, old.reason) == (new.outcome, new.reason):
                 result = new.chosen.source if new.chosen else ""
                 self._tally.other_result += result != old.result
+                self._tally.offers += new.suggest and not old.suggest
+                self._tally.no_offers += old.suggest and not new.suggest
                 continue
             self._tally.changed += 1
             change = Change(
