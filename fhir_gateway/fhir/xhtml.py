@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from html.entities import html5
 from typing import Any
 
 from fhir_gateway.fhir.primitives import XHTML_TAGS
@@ -122,6 +121,8 @@ def canonical_text(text: str) -> str:
 
 
 def _character(match: re.Match[str]) -> str:
+    from html.entities import html5  # noqa: PLC0415  two thousand names that are seldom asked for
+
     return match[0] if match[1] in _OF_XML else html5.get(match[1], match[0])
 
 
