@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import click
 
-from fhir_gateway.cli.links_decide import confirm, reject, unlink
+from fhir_gateway.cli.links_compare import compare
+from fhir_gateway.cli.links_decide import assign, confirm, reject, unlink
 from fhir_gateway.cli.links_list import list_, show
 from fhir_gateway.cli.links_table import export, import_
 
@@ -17,5 +18,5 @@ def command() -> None:
     """Records of one person at several institutions: questions, answers, links."""
 
 
-for one in (list_, show, confirm, reject, unlink, export, import_):
+for one in (list_, show, confirm, reject, unlink, assign, compare, export, import_):
     command.add_command(one)

@@ -1,4 +1,5 @@
-"""`fhir-gateway links confirm`, `reject` and `unlink`: the answers of a named person."""
+"""`fhir-gateway links confirm`, `reject`, `unlink`: a named person's answers; `assign`: whose turn
+it is."""
 
 from __future__ import annotations
 
@@ -51,6 +52,17 @@ async def unlink(gateway: Gateway, *, id: str, by: str, comment: str, as_json: b
     """Takes link ID back: its records are several persons' again."""
     person = review.reviewer(by, comment)
     _say(await review.unlink(gateway, GATEWAY, id, person), "taken back", as_json=as_json)
+
+
+@click.command("assign")
+@click.argument("id")
+@click.option("--to", "institution", default="", help="Id of an institution; nobody without it.")
+@click.option("--json", "as_json", is_flag=True, help="Print the resource as JSON.")
+@with_gateway
+async def assign(gateway: Gateway, *, id: str, institution: str, as_json: bool) -> None:
+    """Gives open question ID to an institution, whose reviewers may then answer it."""
+    became = f"given to {institution}" if institution else "given to nobody"
+    _say(await review.assign(gateway, id, institution), became, as_json=as_json)
 
 
 def _say(resource: dict[str, Any], became: str, *, as_json: bool) -> None:

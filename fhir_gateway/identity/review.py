@@ -34,10 +34,11 @@ from fhir_gateway.identity.review_store import (
     put_of_task,
     records_of_pair,
 )
+from fhir_gateway.interactions.institutions import institutions_at
 from fhir_gateway.interactions.operation_definitions import Call, Definition
 from fhir_gateway.interactions.operation_definitions import Parameter as P
 from fhir_gateway.interactions.types import owner_of
-from fhir_gateway.security.actor import Actor
+from fhir_gateway.security.actor import GATEWAY, Actor
 from fhir_gateway.settings import CANONICAL
 from fhir_gateway.store.changes import Exists, Guard, Put, VersionIs
 from fhir_gateway.store.store import Reader, Stored
@@ -210,6 +211,31 @@ async def unlink(gateway: Gateway, actor: Actor, id: str, by: Reviewer) -> Resou
         if await commit(gateway, actor, puts, guards, patient=records[0], versions=versions):
             gateway.count("identity_unlink", 1)
             return after
+    raise overtaken()
+
+
+async def assign(gateway: Gateway, id: str, institution: str) -> Resource:
+    """The Task of an open question after the operator gave it to an institution, "" for nobody.
+
+    Raises NotFound for no question or no institution, Conflict for one that is answered.
+    """
+    for _ in range(ATTEMPTS):
+        async with gateway.store.snapshot(GATEWAY.access) as reader:
+            question = await question_of(reader, id)
+            known = await asked(reader, question.records)
+            records = await records_of_pair(gateway, reader, question.records)
+            if institution and institution not in await institutions_at(gateway, reader):
+                raise NotFound(f"No institution {institution} is registered", rule="institution")
+        if not question.is_open:
+            raise Conflict(f"This question is {question.status} already", rule="question-decided")
+        given = question._replace(owner=institution)
+        institutions = records.institutions if records is not None else ()
+        if await commit(
+            gateway, GATEWAY, [put_of_task(gateway, given, institutions)],
+            guards_of(known, id, linkage=False), patient=question.records[0],
+            versions={"Task": known.task_version},
+        ):  # fmt: skip
+            return task(given, institutions, modified=instant(gateway.clock.now()))
     raise overtaken()
 
 

@@ -61,13 +61,13 @@ async def plan(gateway: Gateway, *, again: bool = False) -> Job | None:
     async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
         newest = await reader.changes(type="Patient", limit=1)
         high = reader.t
-    low = _high(known[0]) if known and known[0].state != "failed" and not again else 0
+    low = _begun_at(known[0]) if known and not again else 0
     if not newest or newest[0].t <= low:
         return None
     number = _number(known[0]) + 1 if known else 1
     return await jobs.enqueue(
         gateway.store,
-        id=f"{KIND}_{number:09}_{high}",
+        id=f"{KIND}_{number:09}_{low}_{high}",
         kind=KIND,
         payload=msgspec.json.encode(Order(low, high)).decode(),
     )
@@ -77,9 +77,11 @@ def _number(job: Job) -> int:
     return int(job.id.split("_")[1])
 
 
-def _high(job: Job) -> int:
-    """The commit that a job compares up to; it stands in its id, which outlives what it did."""
-    return int(job.id.split("_")[2])
+def _begun_at(job: Job) -> int:
+    """The commit behind which the job after this one begins. Both ends of a job stand in its id,
+    which outlives what it did; one that came to no end is done again."""
+    low, high = job.id.split("_")[2:4]
+    return int(low if job.state in ("failed", "cancelled") else high)
 
 
 class Watch:

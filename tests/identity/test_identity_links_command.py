@@ -66,6 +66,26 @@ def test_a_rejection_needs_a_name(hospitals, links):
     assert "already" in links("confirm", id, "--by", "赵", code=1).output
 
 
+def test_the_operator_gives_a_question_to_a_third_hospital(hospitals, links):
+    one, other = hospitals.pair("given")
+    id = pair_id(pair(one, other))
+    assert "No institution nobody" in links("assign", id, "--to", "nobody", code=1).output
+    assert "given to east" in links("assign", id, "--to", "east").stdout
+    assert hospitals.question(one, other)["owner"] == {"reference": "Organization/east"}
+    assert hospitals.answer("reject-identity", one, other, at="east").status_code == 200
+    assert "already" in links("assign", id, code=1).output
+
+
+def test_records_are_compared_on_demand(hospitals, links):
+    someone = hospitals.someone()
+    hospitals.compare()
+    assert "nothing is new" in links("compare").stdout
+    for id, at in (("demand-n", "north"), ("demand-s", "south")):
+        hospitals.store(id, someone, at)
+    assert "2 records compared: 1 asked" in links("compare").stdout
+    assert "nothing to ask" in links("compare", "--all").stdout
+
+
 def test_what_is_not_there_is_said(links):
     assert "no question" in links("show", "nothing", code=1).output
     assert "no question" in links("confirm", "nothing", "--by", "赵", code=1).output

@@ -206,6 +206,23 @@ def test_pix_tells_the_numbers_of_linked_records(hospitals):
     assert (before, linked, told()) == ([], ["numbers-s-7"], [])
 
 
+def test_a_ninth_home_is_refused_and_the_question_stays_open(hospitals):
+    one, other = hospitals.pair("wide")
+    ids = [one]
+    for number in range(7):
+        ids.append(f"wide-{number}")
+        hospitals.store(ids[-1], hospitals.someone())
+    link = {"resourceType": "Linkage", "id": "wide", "active": True, "item": [
+        {"type": "source" if id == one else "alternate",
+         "resource": {"reference": f"Patient/{id}"}} for id in ids]}  # fmt: skip
+    assert hospitals.running.put("/fhir/Linkage/wide", link).status_code == 201  # the operator
+    assert hospitals.homes(one) == 8
+    refused = hospitals.answer("confirm-identity", one, other)
+    assert (refused.status_code, "more than 8 homes" in refused.text) == (422, True)
+    assert hospitals.question(one, other)["status"] == "requested"
+    assert (hospitals.homes(one), hospitals.homes(other)) == (8, 1)
+
+
 # -- who may -----------------------------------------------------------------------------------
 
 
