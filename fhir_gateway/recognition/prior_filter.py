@@ -117,7 +117,7 @@ def known_classes(catalogue: Catalogue) -> frozenset[str]:
     return frozenset((words | {one.modality for one in entries}) - {""})
 
 
-def dates_of(texts: Iterable[str], zone: str) -> list[tuple[str, int, int]]:
+def dates_of(texts: Iterable[str], zone: str) -> tuple[tuple[str, int, int], ...]:
     """Days or times with their prefixes. Raises Invalid for what is none."""
     found = []
     for text in texts:
@@ -131,4 +131,4 @@ def dates_of(texts: Iterable[str], zone: str) -> list[tuple[str, int, int]]:
                 rule="search-value",
             ) from None
         found.append((prefix or "eq", low, high))
-    return found
+    return tuple(found)

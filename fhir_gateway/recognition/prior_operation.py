@@ -179,7 +179,7 @@ def _count(gateway: Gateway, call: Call) -> int:
 def _filter(gateway: Gateway, call: Call) -> Filter:
     catalogue = catalogue_of(gateway)
     classes = frozenset(call.values("class"))
-    if not classes <= known_classes(catalogue):
+    if classes and not classes <= known_classes(catalogue):
         known = ", ".join(sorted(known_classes(catalogue)))
         raise Invalid(f"class is one of {known}", expression="class", rule="unknown-class")
     items = call.values("item")

@@ -8,7 +8,6 @@ prior_pieces.py writes the results. docs/prior-results.md shows an answer
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
 from typing import NamedTuple, cast
 
 from fhir_gateway.fhir.wire import instant
@@ -18,9 +17,10 @@ from fhir_gateway.recognition.model import Candidate, ItemOutcome, OrderedItem
 from fhir_gateway.recognition.prior_filter import entry_of
 from fhir_gateway.recognition.prior_pieces import Counted, Frame, Judged, part, result_of
 from fhir_gateway.recognition.prior_results import Group, Prior, records_by_owner
+from fhir_gateway.recognition.rules import RuleSet
 from fhir_gateway.recognition.situation import Situation, Window, today
 from fhir_gateway.recognition.texts import outcome_sentence
-from fhir_gateway.terminology.catalogue import Item
+from fhir_gateway.terminology.catalogue import Catalogue, Item
 
 #: What an empty answer says. It never says that there are no earlier results.
 NOTHING = (
@@ -85,15 +85,16 @@ def _identity(prior: Prior) -> str:
 
 
 def _group(prior: Prior, frame: Frame, group: Group) -> bytes:
-    entry = entry_of(prior.facts.view.catalogue, group.item)
-    window = _window(prior, entry)
-    unit = entry.ucum_unit if entry is not None else ""
-    pieces = [_item(_words(entry, group), window), _COUNT % group.many]
+    known = _items(prior)
+    said = known.get((group.item, group.results[0].kind))
+    if said is None:
+        said = known[group.item, group.results[0].kind] = _item(prior, group)
+    pieces = [said.piece, _COUNT % group.many]
     outcomes: Mapping[str, str] = {}
     if group.outcome is not None:
         pieces += _outcome(group.outcome)
         outcomes = _each(group.outcome)
-    pieces += [result_of(frame, one, window, unit, outcomes) for one in group.results]
+    pieces += [result_of(frame, one, said.window, said.unit, outcomes) for one in group.results]
     return b'{"name":"item","part":[' + b",".join(pieces) + b"]}"
 
 
@@ -111,47 +112,58 @@ def _window(prior: Prior, entry: Item | None) -> Counted:
 _COUNT = b'{"name":"count","valueInteger":%d}'
 
 
-class _Words(NamedTuple):
-    """What is told of an item: of one that the catalogue does not have only its code."""
+class _Said(NamedTuple):
+    """What is told once of all results of an item, and what its results are counted by."""
 
-    code: str
-    kind: str
-    system: str = ""
-    display: str = ""
-    item_class: str = ""
-    modality: str = ""
-    unit: str = ""
+    piece: bytes
+    window: Counted
+    unit: str
 
 
-def _words(entry: Item | None, group: Group) -> _Words:
-    kind = group.results[0].kind
-    if entry is None:
-        return _Words(group.item, kind)
-    return _Words(
-        entry.code, kind, entry.system, entry.name_zh, entry.item_class, entry.modality,
-        entry.ucum_unit,
-    )  # fmt: skip
+class _Kept(NamedTuple):
+    """What was told of items by one catalogue and one rule set, for as long as they hold."""
+
+    catalogue: Catalogue
+    rule_set: RuleSet | None
+    items: dict[tuple[str, str], _Said]
 
 
-@lru_cache(maxsize=4_096)
-def _item(words: _Words, window: Counted) -> bytes:
-    """What is told once of all results of an item."""
-    coding = {"system": words.system, "code": words.code, "display": words.display}
+_kept: dict[tuple[int, int], _Kept] = {}
+_MOST_KEPT = 16
+
+
+def _items(prior: Prior) -> dict[tuple[str, str], _Said]:
+    """What was told of items so far; both are held, so that their addresses stay theirs."""
+    catalogue, rules = prior.facts.view.catalogue, prior.facts.rules
+    rule_set = rules.rule_set if rules is not None else None
+    place = id(catalogue), id(rule_set)
+    kept = _kept.get(place)
+    if kept is None:
+        if len(_kept) >= _MOST_KEPT:
+            _kept.clear()
+        kept = _kept[place] = _Kept(catalogue, rule_set, {})
+    return kept.items
+
+
+def _item(prior: Prior, group: Group) -> _Said:
+    entry = entry_of(prior.facts.view.catalogue, group.item)
+    window = _window(prior, entry)
+    coding = entry.coding() if entry is not None else {"code": group.item}
     parts = [
-        part("item", "valueCoding", {name: text for name, text in coding.items() if text}),
-        part("kind", "valueCode", words.kind),
+        part("item", "valueCoding", coding),
+        part("kind", "valueCode", group.results[0].kind),
     ]
-    if name := words.item_class or words.modality:
+    if entry is not None and (name := entry.item_class or entry.modality):
         parts.append(part("class", "valueString", name))
-    if words.modality:
-        parts.append(part("modality", "valueCode", words.modality))
-    if words.unit:
-        parts.append(part("unit", "valueCode", words.unit))
+    if entry is not None and entry.modality:
+        parts.append(part("modality", "valueCode", entry.modality))
+    if entry is not None and entry.ucum_unit:
+        parts.append(part("unit", "valueCode", entry.ucum_unit))
     if window.days is not None:
         parts.append(part("window-days", "valueInteger", window.days))
         if window.source:
             parts.append(part("window-source", "valueString", window.source))
-    return b",".join(parts)
+    return _Said(b",".join(parts), window, entry.ucum_unit if entry is not None else "")
 
 
 def _outcome(outcome: ItemOutcome) -> list[bytes]:
