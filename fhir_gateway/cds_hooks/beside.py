@@ -73,25 +73,26 @@ def alert_cards(alerts: Sequence[Alert], catalogue: Catalogue, base: str) -> lis
     ]
     if len(alerts) > len(shown):
         rows.append(f"- 另有 {len(alerts) - len(shown)} 项，见工作清单")
-    return [
+    card: Card = {
+        "summary": shorten(f"曾采用的既往结果有{len(alerts)}项发生变更，请核实"),
+        "detail": "本机构曾采用或查阅的下列结果，出具机构其后有变更：\n\n"
+        + "\n".join(rows)
+        + "\n\n请核对病历，必要时复查。在工作清单中确认后不再提示。",
+        "indicator": "info",
+        "source": SOURCE,
+    }
+    links = [
         {
-            "summary": shorten(f"曾采用的既往结果有{len(alerts)}项发生变更，请核实"),
-            "detail": "本机构曾采用或查阅的下列结果，出具机构其后有变更：\n\n"
-            + "\n".join(rows)
-            + "\n\n请核对病历，必要时复查。在工作清单中确认后不再提示。",
-            "indicator": "info",
-            "source": SOURCE,
-            "links": [
-                {
-                    "label": shorten(f"变更后的结果：{_names(one, catalogue)}"),
-                    "url": f"{base}/{one.now}",
-                    "type": "absolute",
-                }
-                for one in shown
-                if one.now
-            ],
+            "label": shorten(f"变更后的结果：{_names(one, catalogue)}"),
+            "url": f"{base}/{one.now}",
+            "type": "absolute",
         }
+        for one in shown
+        if one.now
     ]
+    if links:
+        card["links"] = links
+    return [card]
 
 
 def _names(alert: Alert, catalogue: Catalogue) -> str:

@@ -31,8 +31,8 @@ SOURCE = {"label": "检查检验结果互认平台"}
 #: gateway's own affair (the order map, the rule set) and no doctor can do anything about it.
 SILENT = frozenset({"none-available-to-you", "order-not-mapped", "no-rule-set-in-force"})
 
-#: The same identity document stands under another name: the person must be confirmed first.
-CONTESTED = "identity-contested"
+#: Another record may be this person's and hold a result: the person must be confirmed first.
+CONFIRM = frozenset({"identity-contested", "confirm-identity"})
 
 _HEADS = {
     "recognize": "可互认",
@@ -91,7 +91,7 @@ def speaks(item: ItemOutcome) -> bool:
     if item.outcome in ("recognize", "view-only"):
         return True
     if item.outcome == "cannot-decide":
-        return item.chosen is not None or item.reason == CONTESTED
+        return item.chosen is not None or item.reason in CONFIRM
     return bool(item.newer)
 
 
@@ -140,8 +140,9 @@ def _card(line: _Line, speaking: Sequence[ItemOutcome], notes: str) -> Card:
         "indicator": "info",
         "source": SOURCE,
         "overrideReasons": orjson.Fragment(line.said.reasons),
-        "links": list(links.values()),
     }
+    if links:
+        card["links"] = list(links.values())
     if line.said.removable and may_suggest(line.answer, line.items):
         card["suggestions"] = [_suggestion(line)]
         card["selectionBehavior"] = "at-most-one"
@@ -216,11 +217,11 @@ def _summary(line: _Line, speaking: Sequence[ItemOutcome]) -> str:
         item = min(speaking, key=lambda one: _RANK.get(one.outcome, 3))
         name = line.order.display or line.name(item)
         head = _HEADS.get(item.outcome, _NEWER)
-        if item.chosen is None and item.reason == CONTESTED:
-            return shorten(f"{head}：{name}，{REASONS[CONTESTED][0]}")
+        if item.chosen is None and item.reason in CONFIRM:
+            return shorten(f"{head}：{name}，{REASONS[item.reason][0]}")
         return shorten(f"{head}：{name}，{len(speaking)}项有既往结果，请查看并决定")
-    if item.reason == CONTESTED and item.chosen is None:
-        return shorten(f"{_HEADS[item.outcome]}：{line.name(item)}，{REASONS[CONTESTED][0]}")
+    if item.reason in CONFIRM and item.chosen is None:
+        return shorten(f"{_HEADS[item.outcome]}：{line.name(item)}，{REASONS[item.reason][0]}")
     result = item.chosen if item.outcome in _HEADS else None
     result = result or item.newer[0].candidate
     value = value_text(result)

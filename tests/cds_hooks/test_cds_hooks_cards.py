@@ -6,10 +6,13 @@ import re
 from typing import Any
 
 import pytest
+from card_shape import assert_response
 from city import COMPILED, DOCUMENT, POTASSIUM, SODIUM, City, Json, order
 from fhir.resources.R4B.servicerequest import ServiceRequest
 
+from fhir_gateway.cds_hooks.cards import speaks
 from fhir_gateway.cds_hooks.markdown import SUMMARY_LIMIT, escape, plain, shorten
+from fhir_gateway.recognition.model import ItemOutcome
 from fhir_gateway.settings import CANONICAL
 
 LOCAL_PANEL = {"system": "urn:receiver:orders", "code": "PANEL"}
@@ -18,6 +21,7 @@ LOCAL_PANEL = {"system": "urn:receiver:orders", "code": "PANEL"}
 def cards(city: City, patient: str, *orders: Json, **changes: Any) -> list[Json]:
     answer = city.hook(patient, *orders, **changes)
     assert answer.status_code == 200, answer.text
+    assert_response(answer.json())
     found: list[Json] = answer.json()["cards"]
     return found
 
@@ -154,8 +158,14 @@ def test_a_document_under_another_name_is_said_where_no_result_is_known(city: Ci
         (card,) = cards(city, patient, panel(patient, *items))
         assert card["summary"].startswith("无法判断")
         assert "请先核实患者身份" in card["summary"]
-        assert card["links"] == []
+        assert "links" not in card
         assert "suggestions" not in card
+
+
+def test_what_hangs_on_who_the_patient_is_speaks_without_a_result() -> None:
+    for reason, heard in (("confirm-identity", True), ("identity-contested", True), ("x", False)):
+        assert speaks(ItemOutcome("a", POTASSIUM, "cannot-decide", reason)) == heard
+    assert not speaks(ItemOutcome("a", POTASSIUM, "not-recognizable", "none-available-to-you"))
 
 
 def test_a_view_only_result_is_shown_with_what_stands_in_the_way(city: City) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from card_shape import assert_response
 from city import (
     COMPILED,
     DOCUMENT,
@@ -34,6 +35,7 @@ def view(city: City, patient: str, **changes: Any) -> list[Json]:
     body = {"hook": "patient-view", "hookInstance": UUID, "context": context, **changes}
     answer = city.send(VIEW, body)
     assert answer.status_code == 200, answer.text
+    assert_response(answer.json())
     found: list[Json] = answer.json()["cards"]
     return found
 
@@ -122,7 +124,9 @@ def book(city: City, patient: str, *appointments: Json, **changes: Any) -> Any:
 def test_an_appointment_is_reminded_of_by_its_service(city: City) -> None:
     patient = city.patient()
     city.result(patient)
-    (card,) = book(city, patient, appointment(patient)).json()["cards"]
+    booked = book(city, patient, appointment(patient)).json()
+    assert_response(booked)
+    (card,) = booked["cards"]
     assert card["summary"].startswith("可互认：钾")
     assert "suggestions" not in card  # a visit has other reasons than one examination
     (decision,) = city.search(f"GuidanceResponse?patient={patient}")
@@ -180,6 +184,7 @@ def test_an_appointment_for_somebody_else_is_a_fault(city: City) -> None:
 def cards(city: City, patient: str, *orders: Json, **changes: Any) -> list[Json]:
     answer = city.hook(patient, *orders, **changes)
     assert answer.status_code == 200, answer.text
+    assert_response(answer.json())
     found: list[Json] = answer.json()["cards"]
     return found
 
