@@ -17,7 +17,7 @@ import msgspec
 
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Internal, TooCostly, Unavailable
-from fhir_gateway.identity.review_propose import compare_with_all, counted
+from fhir_gateway.identity.review_propose import compare_with_all, counted, withdraw
 from fhir_gateway.interactions.jobs import Done, Held
 from fhir_gateway.security.actor import SYSTEM_ACCESS
 from fhir_gateway.store import jobs
@@ -115,7 +115,10 @@ async def work(held: Held) -> Done:
         for stored in page:
             state.compared += 1
             became = Counter(state.became)
-            became.update(await compare_with_all(held.gateway, stored))
+            if stored.deleted:
+                became.update(await withdraw(held.gateway, stored.id))
+            else:
+                became.update(await compare_with_all(held.gateway, stored))
             state.became = dict(became)
             await asyncio.sleep(0)
         if loop.time() - stepped >= STEP_SECONDS:
@@ -163,11 +166,7 @@ async def _next_changed(reader: Reader, order: Order, state: State) -> Sequence[
         if not new:
             return ()
         state.place = (new[-1].t, new[-1].n, new[-1].i)
-        page = [
-            one.stored
-            for one in new
-            if not one.stored.deleted and await _is_current(reader, one.stored)
-        ]
+        page = [one.stored for one in new if await _is_current(reader, one.stored)]
         if page:
             return page
 

@@ -19,7 +19,15 @@ from fhir_gateway.audit.events import GATEWAY_NAME
 from fhir_gateway.context import Gateway
 from fhir_gateway.fhir.wire import instant, parse
 from fhir_gateway.identity.candidates import blocks, candidates
-from fhir_gateway.identity.link import CONFIRM, SETTLE, Question, linkage, pair, pair_id
+from fhir_gateway.identity.link import (
+    CONFIRM,
+    SETTLE,
+    Question,
+    linkage,
+    pair,
+    pair_id,
+    patients_of,
+)
 from fhir_gateway.identity.person_records import replaced
 from fhir_gateway.identity.record import Record, record_of
 from fhir_gateway.identity.review_store import (
@@ -36,8 +44,12 @@ from fhir_gateway.identity.review_store import (
     records_of_pair,
 )
 from fhir_gateway.identity.score import GRADES, Grade, Match, match
+from fhir_gateway.search.planner import plan_search
 from fhir_gateway.security.actor import GATEWAY, SYSTEM_ACCESS
 from fhir_gateway.store.store import Stored
+
+#: Links and proposals of one record that are looked through.
+MOST_LINKS = 200
 
 #: What became of a proposal.
 ASKED, AGAIN, CHANGED, WITHDRAWN, KEPT = "asked", "asked again", "changed", "withdrawn", "unchanged"
@@ -77,6 +89,25 @@ async def compare_with_all(gateway: Gateway, stored: Stored) -> Counter[str]:
         if other.id != stored.id and other.home != stored.home:
             proposal = _judged(gateway, (stored, record), other)
             counts[await propose(gateway, proposal)] += 1
+    return counts
+
+
+async def withdraw(gateway: Gateway, id: str) -> Counter[str]:
+    """Withdraws what was asked about a Patient that was deleted."""
+    plan = plan_search(
+        "Linkage",
+        [("item", f"Patient/{id}"), ("_count", str(MOST_LINKS))],
+        secret=gateway.store.index_key,
+        zone=gateway.settings.zone,
+        page_limit=MOST_LINKS,
+        naming=gateway.extractor.naming,
+    )
+    async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
+        found = [patients_of(parse(one.whole())) for one in (await reader.search(plan)).matches]
+    counts: Counter[str] = Counter()
+    for one, *others in (ids for ids in found if len(ids) == 2):
+        nothing = Proposal(pair(one, others[0]), "", "certainly-not", 0.0, "")
+        counts[await propose(gateway, nothing)] += 1
     return counts
 
 

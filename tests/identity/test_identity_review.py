@@ -132,6 +132,15 @@ def test_a_question_is_withdrawn_when_nothing_speaks_for_it_any_more(hospitals):
     assert hospitals.question(one, other)["status"] == "cancelled"
 
 
+def test_a_question_about_a_deleted_record_is_withdrawn(hospitals):
+    one, other = hospitals.pair("deleted")
+    gone = hospitals.running.delete(f"/fhir/Patient/{one}", headers=hospitals.tokens["north"])
+    assert gone.status_code in (200, 204)
+    assert hospitals.answer("confirm-identity", one, other, at="south").status_code == 409
+    hospitals.compare()
+    assert hospitals.question(one, other)["status"] == "cancelled"
+
+
 # -- answers ---------------------------------------------------------------------------------------
 
 
@@ -145,6 +154,9 @@ def test_a_named_person_confirms_and_the_records_are_one_persons(hospitals):
     assert (link["active"], link["author"]) == (True, {"display": "赵审核"})
     proof = hospitals.running.get(f"/fhir/Provenance?target=Linkage/{id}").json()["entry"]
     [said] = [entry["resource"] for entry in proof]
+    for name in (f"Task/{id}", f"Linkage/{id}", f"Provenance/{said['id']}"):
+        issues = hospitals.running.get(f"/fhir/{name}/$validate").json()["issue"]
+        assert {issue["severity"] for issue in issues} <= {"information", "warning"}, issues
     assert said["activity"]["coding"][0]["code"] == "confirm"
     assert said["agent"][0]["who"] == {"display": "赵审核"}
     assert said["agent"][0]["onBehalfOf"] == {"reference": "Organization/north"}
