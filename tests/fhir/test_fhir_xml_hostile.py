@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -151,6 +153,17 @@ def test_nothing_is_fetched_and_nothing_is_included(tmp_path: Path) -> None:
     with pytest.raises(GatewayError) as refusal:
         read_xml(f"<Patient {NS}>{inside}</Patient>".encode())
     assert "SECRET" not in str(refusal.value)
+
+
+def test_the_parser_is_loaded_when_xml_first_comes() -> None:
+    program = (
+        "import sys, fhir_gateway.fhir.xml_read as read, fhir_gateway.fhir.xml_write;"
+        "before = 'lxml' in sys.modules;"
+        f"read.read_xml(b'<Patient {NS}/>');"
+        "print(before, 'lxml' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout.split() == [b"False", b"True"]
 
 
 # -- broken documents of every kind ---------------------------------------------------------------
