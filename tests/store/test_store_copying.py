@@ -37,7 +37,7 @@ def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databases
 
 
 def fill(gateway: Running) -> None:
-    """A person with versions, a deletion, definitions, searches and refusals."""
+    """A person with versions, a deletion, a link, definitions, searches and refusals."""
     gateway.put("/fhir/Patient/p", {"resourceType": "Patient", "id": "p",
                                     "name": [{"text": "样本甲", "family": "样本"}],
                                     "identifier": [{"system": "urn:x", "value": "1"}]})  # fmt: skip
@@ -52,12 +52,17 @@ def fill(gateway: Running) -> None:
     gateway.put("/fhir/Observation/o1", body | {"id": "o1", "status": "amended"})
     gateway.delete("/fhir/Observation/o2")
     gateway.get("/fhir/Observation?patient=p&code=1")
+    gateway.put("/fhir/Patient/q", {"resourceType": "Patient", "id": "q",
+                                    "identifier": [{"system": "urn:x", "value": "2"}]})  # fmt: skip
+    gateway.put("/fhir/Linkage/l", {"resourceType": "Linkage", "id": "l", "active": True, "item": [
+        {"type": "source", "resource": {"reference": "Patient/p"}},
+        {"type": "alternate", "resource": {"reference": "Patient/q"}}]})  # fmt: skip
 
 
 QUESTIONS = (
     "/fhir/Patient/p", "/fhir/Observation/o1/_history", "/fhir/Observation/o2/_history",
     "/fhir/Observation?patient=p&code=urn:c|1&_sort=_id", "/fhir/Patient?family=样",
-    "/fhir/Patient?identifier=urn:x|1",
+    "/fhir/Patient?identifier=urn:x|1", "/fhir/Patient/$ihe-pix?sourceIdentifier=urn:x%7C1",
 )  # fmt: skip
 
 
@@ -86,6 +91,7 @@ def test_a_copy_answers_as_its_source(database: Databases, target: Databases) ->
     assert json.loads(done.stdout)["tables"]["journal"]["rows"] == records
     again = Running(target.url("gateway"), open_access=True)
     assert answers(again) == said
+    assert "Patient/q" in str(said[-1])
     refused = again.put("/fhir/Patient/p", {"resourceType": "Patient", "id": "p"},
                         headers={"if-match": 'W/"7"'})  # fmt: skip
     assert refused.status_code == 412
