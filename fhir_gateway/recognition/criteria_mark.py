@@ -75,10 +75,10 @@ def _throughout(rows: Sequence[Evaluation], low: int, high: int, zone: str) -> s
     moments = {low}
     for start, end, _ in spans:
         moments |= {one for one in (start, end + 1) if low < one <= high}
-    return {_at(spans, moment) for moment in moments}
+    return {said_at(spans, moment) for moment in moments}
 
 
-def _at(spans: Sequence[tuple[int, int, Evaluation]], moment: int) -> Said:
+def said_at(spans: Sequence[tuple[int, int, Evaluation]], moment: int) -> Said:
     """What the rows say at one moment: of each body and area its latest, then all together."""
     latest: dict[tuple[str, str], tuple[int, set[bool]]] = {}
     for start, end, row in spans:
@@ -115,7 +115,7 @@ def mark_of_2(situation: Situation, candidate: Candidate) -> Evaluation | None:
     for start, end, row in spans:
         if row.passed and start <= candidate.time_high and candidate.time <= end:
             own = [one for one in spans if _judges(one[2]) == _judges(row)]
-            if _at(own, max(start, candidate.time)) == "passed":
+            if said_at(own, max(start, candidate.time)) == "passed":
                 found.append(row)
     return max(found, key=lambda row: (row.end or "9", row.area, row.round), default=None)
 
@@ -161,16 +161,3 @@ def mark_values_2(s: Situation, c: Candidate, p: Any) -> dict[str, str | int]:
     if row is None:
         return {"receiver_area": s.query.receiver_area}
     return {"area": row.area, "evaluator": row.evaluator, "round": row.round}
-
-
-def marks_at(rows: Iterable[Evaluation], moment: int, zone: str) -> list[Evaluation]:
-    """For each area in which these rows make the mark at a moment, the round that makes it."""
-    areas: dict[str, list[tuple[int, int, Evaluation]]] = {}
-    for row in rows:
-        areas.setdefault(row.area, []).append((*period(row.start, row.end, zone), row))
-    found = []
-    for area in sorted(areas):
-        if _at(areas[area], moment) == "passed":
-            held = [one for one in areas[area] if one[0] <= moment <= one[1] and one[2].passed]
-            found.append(max(held, key=lambda one: (one[0], one[2].evaluator, one[2].round))[2])
-    return found

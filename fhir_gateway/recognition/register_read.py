@@ -26,7 +26,7 @@ from fhir_gateway.interactions.institutions import institutions_at
 from fhir_gateway.interactions.lists import today
 from fhir_gateway.interactions.operation_definitions import MANY, Call, Definition
 from fhir_gateway.interactions.operation_definitions import Parameter as P
-from fhir_gateway.recognition.criteria_mark import marks_at
+from fhir_gateway.recognition.marks import marks_at
 from fhir_gateway.recognition.situation import midnight
 from fhir_gateway.recognition.vocabulary import catalogue_of
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor

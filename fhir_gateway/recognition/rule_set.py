@@ -193,7 +193,7 @@ def _plan(rules: Sequence[Rule], kind: str) -> Plan:
         return tuple(
             (number, rule.criterion.check, rule.parameters)
             for number, rule in numbered
-            if rule.criterion.looks_at == looks_at
+            if (rule.criterion.looks_at == "order") == (looks_at == "order")
         )
 
     return Plan(

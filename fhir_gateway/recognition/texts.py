@@ -96,8 +96,6 @@ def outcome_sentence(item: ItemOutcome, language: Language = "zh") -> str:
 def _reason(item: ItemOutcome, language: Language) -> str:
     if item.reason in REASONS:
         return REASONS[item.reason][_INDEX[language]]
-    line = next((line for line in item.lines if line.reason == item.reason), None)
-    if line is None:
-        return item.reason
+    line = next(line for line in item.lines if line.reason == item.reason)
     text = sentence(line, language)
     return text[0].lower() + text[1:] if language == "en" else text

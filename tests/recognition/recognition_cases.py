@@ -5,7 +5,8 @@ on. They name only what differs from a plain lab result (or imaging report) that
 
     ordered, query, candidates   what is asked and what is on file
     parameters                   of the shipped rule set, by criterion: [name, value, key] rows
-    versions: first              the rule set as it was before any criterion had a second version
+    versions: first              the rule set as it was before any criterion had a second version;
+                                 none: no rule set is in force
     expect                       outcome, reason, lines …: what is not named is not compared
 """
 
@@ -54,12 +55,14 @@ ITEMS = (
     _lab("K"),
     _lab("K-COMPILED", validity_source="compiled"),
     _lab("K-FREE"),
+    _lab("OFF-LIST", listed=False),
     _lab("ENDLESS", validity_days=0, validity_source=""),
     _lab("CT-DNA", specimen="生殖道拭子/尿液", scale="qualitative", ucum_unit=""),
     _lab("L088", specimen="全血(EDTA)", scale="qualitative", ucum_unit="", validity_days=3650),
     _imaging("CT-HEAD", body_part_dicom="HEAD"),
     _imaging("CT-HEAD-WITH", body_part_dicom="HEAD", contrast="with"),
     _imaging("CT-TRUNK", body_part_dicom="TRUNK"),
+    _imaging("ANY-CONTRAST", contrast=""),
     _imaging("KNEE", laterality="R/L/B"),
     _imaging("HANDS", laterality="B"),
     _imaging("US-THYROID", modality="US", default_recognition="view-only"),
@@ -225,9 +228,10 @@ def cases() -> list[Any]:
     ]
 
 
-def rules_of(case: dict[str, Any]) -> RuleSet:
-    """The rule set that a case is decided by."""
-    return rule_set(case.get("parameters"), case.get("versions", ""))
+def rules_of(case: dict[str, Any]) -> RuleSet | None:
+    """The rule set that a case is decided by; None for one that falls in a gap."""
+    versions = case.get("versions", "")
+    return None if versions == "none" else rule_set(case.get("parameters"), versions)
 
 
 def found_of(case: dict[str, Any]) -> list[Candidate]:

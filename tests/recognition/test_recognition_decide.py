@@ -94,7 +94,7 @@ def test_every_criterion_reason_effect_ground_and_outcome_has_its_case() -> None
     assert whole["ground"] >= {"", "N1", "N2", "N3", "N4", "N5", "N6", "P8"}
     pairs = {f"{rule} {reason}" for rule, reason in LINES if not rule.startswith("condition@")}
     assert sorted(pairs - reached["pair"]) == []
-    of_the_question = {"patient-unknown", "identity-contradictory", "no-rule-set-in-force"}
+    of_the_question = {"patient-unknown", "identity-contradictory"}
     assert set(REASONS) - whole["reason"] == of_the_question
 
 

@@ -26,7 +26,7 @@ from recognition_cases import (
 
 from fhir_gateway.fhir import datatypes
 from fhir_gateway.recognition import judge, situation
-from fhir_gateway.recognition.criteria import CRITERIA, PASSED, Finding
+from fhir_gateway.recognition.criteria import CRITERIA, Finding
 from fhir_gateway.recognition.decide import decide
 from fhir_gateway.recognition.model import CONTEXTS, Candidate, ItemOutcome, Query
 from fhir_gateway.recognition.rule_set import RANK as RANKS
@@ -391,16 +391,6 @@ def test_summer_time_of_1986_to_1991_is_counted_in_calendar_days() -> None:
         found = [candidate("K", time=text, issued=None, evaluations=rows)]
         (item,) = decide(asked, found, rules, CATALOGUE).items
         assert item.outcome == outcome
-
-
-def test_a_rule_about_other_results_says_nothing_of_one_alone() -> None:
-    """Its check is asked where all results of an item are seen (recognition/newest.py)."""
-    asked = query()
-    entry = CATALOGUE.items["K"]
-    at = situation.Situation(asked, asked.items[0], entry, RULE_SET.window(entry), 1, 0)
-    rule = RULE_SET.newest
-    assert rule is not None
-    assert rule.criterion.check(at, candidate("K"), rule.parameters) == PASSED
 
 
 def test_all_criteria_are_in_the_rule_set_in_their_newest_version() -> None:
