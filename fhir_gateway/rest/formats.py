@@ -12,39 +12,53 @@ from collections.abc import Callable
 from contextlib import suppress
 from urllib.parse import quote
 
+from fhir_gateway.context import Gateway
 from fhir_gateway.errors import GatewayError
 from fhir_gateway.fhir.xml_read import json_of, located
 from fhir_gateway.fhir.xml_write import xml_of
+from fhir_gateway.interactions.audit import audited
 from fhir_gateway.rest.errors import refusal
 from fhir_gateway.rest.exchange import Answer, Exchange, query_pairs, read_body
 from fhir_gateway.rest.negotiation import check_body_type
+from fhir_gateway.security.actor import Actor
 
 #: Bytes from which the work goes to a thread, so that other requests are answered meanwhile.
 _LARGE = 200_000
 
 
-async def resource_body(exchange: Exchange) -> bytes:
+async def resource_body(gateway: Gateway, exchange: Exchange) -> bytes:
     """The resource of a body as JSON, in whichever format it came.
 
     Raises UnsupportedMedia before it is read, and what `read_body` and `json_of` raise.
     """
     is_xml = check_body_type(exchange.headers.get("content-type"))
-    return await _as_json(exchange, await read_body(exchange), is_xml=is_xml)
+    body = await read_body(exchange)
+    return await _as_json(gateway, exchange, body) if is_xml else body
 
 
-async def parameters_body(exchange: Exchange) -> bytes:
+async def parameters_body(gateway: Gateway, exchange: Exchange) -> bytes:
     """The same for an operation, which may come without a body and then has no media type."""
     body = await read_body(exchange)
     if not body:
         return b""
     is_xml = check_body_type(exchange.headers.get("content-type"))
-    return await _as_json(exchange, body, is_xml=is_xml)
+    return await _as_json(gateway, exchange, body) if is_xml else body
 
 
-async def _as_json(exchange: Exchange, body: bytes, *, is_xml: bool) -> bytes:
-    if not is_xml:
-        return body
+async def _as_json(gateway: Gateway, exchange: Exchange, body: bytes) -> bytes:
+    """The JSON of an XML body; what cannot be read is audited where unreadable JSON is."""
     exchange.sent = body
+    interaction = "operation" if exchange.operation else _WRITES.get(exchange.method, "")
+    if not exchange.type and not exchange.operation:
+        return await _read(gateway, exchange.actor, body=body)
+    names = {"type": exchange.type, "id": exchange.id, "pairs": exchange.pairs}
+    return await audited(interaction)(_read)(gateway, exchange.actor, body=body, **names)
+
+
+_WRITES = {"POST": "create", "PUT": "update", "PATCH": "patch"}
+
+
+async def _read(_: Gateway, __: Actor, /, *, body: bytes, **names: object) -> bytes:
     if len(body) > _LARGE:
         return await asyncio.to_thread(json_of, body)
     return json_of(body)

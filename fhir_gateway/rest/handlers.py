@@ -102,7 +102,7 @@ async def create_one(gateway: Gateway, exchange: Exchange) -> Answer:
         gateway,
         exchange.actor,
         type=exchange.type,
-        body=await resource_body(exchange),
+        body=await resource_body(gateway, exchange),
         if_none_exist=condition,
         base=exchange.base,
     )
@@ -118,7 +118,7 @@ async def update_one(gateway: Gateway, exchange: Exchange) -> Answer:
         exchange.actor,
         type=exchange.type,
         id=exchange.id,
-        body=await resource_body(exchange),
+        body=await resource_body(gateway, exchange),
         if_match=version_in(exchange.headers.get("if-match")),
         absent=_absent(exchange),
         base=exchange.base,
@@ -134,7 +134,7 @@ async def update_by_condition(gateway: Gateway, exchange: Exchange) -> Answer:
         exchange.actor,
         type=exchange.type,
         pairs=exchange.pairs,
-        body=await resource_body(exchange),
+        body=await resource_body(gateway, exchange),
         if_match=version_in(exchange.headers.get("if-match")),
         absent=_absent(exchange),
         base=exchange.base,
@@ -153,7 +153,7 @@ def _absent(exchange: Exchange) -> bool:
 async def take_bundle(gateway: Gateway, exchange: Exchange) -> Answer:
     """POST to the base: a transaction or a batch, as Bundle.type says."""
     exchange.refuse_parameters()
-    body = await resource_body(exchange)
+    body = await resource_body(gateway, exchange)
     wanted = prefer(exchange.headers.get("prefer"), default="minimal")
     envelope = read_bundle(body)
     if envelope.type == "batch":

@@ -31,7 +31,7 @@ async def operate(gateway: Gateway, exchange: Exchange) -> Answer:
     if exchange.method not in methods:
         exchange.allow = ", ".join(methods)
         raise MethodNotAllowed(f"This operation is called by {' or '.join(methods)}", rule="method")
-    body = await parameters_body(exchange) if exchange.method == "POST" else b""
+    body = await parameters_body(gateway, exchange) if exchange.method == "POST" else b""
     header = exchange.headers.get("prefer")
     call = Call(
         name=exchange.operation,

@@ -30,7 +30,7 @@ from fhir_gateway.rest.written import etag, written
 async def patch_one(gateway: Gateway, exchange: Exchange) -> Answer:
     """PATCH Type/id"""
     exchange.refuse_parameters()
-    format, body = await _asked(exchange)
+    format, body = await _asked(gateway, exchange)
     outcome = await patch(
         gateway,
         exchange.actor,
@@ -46,7 +46,7 @@ async def patch_one(gateway: Gateway, exchange: Exchange) -> Answer:
 
 async def patch_by_condition(gateway: Gateway, exchange: Exchange) -> Answer:
     """PATCH Type?…"""
-    format, body = await _asked(exchange)
+    format, body = await _asked(gateway, exchange)
     outcome = await patch_conditional(
         gateway,
         exchange.actor,
@@ -60,7 +60,7 @@ async def patch_by_condition(gateway: Gateway, exchange: Exchange) -> Answer:
     return written(exchange, outcome)
 
 
-async def _asked(exchange: Exchange) -> tuple[Format, bytes]:
+async def _asked(gateway: Gateway, exchange: Exchange) -> tuple[Format, bytes]:
     """How to read the body, by its media type, and the body. Raises UnsupportedMedia."""
     check_conditions(exchange.headers, "PATCH")
     media = exchange.headers.get("content-type")
@@ -68,7 +68,7 @@ async def _asked(exchange: Exchange) -> tuple[Format, bytes]:
         return json_patch, await read_body(exchange)
     if is_xml_patch(media):
         raise UnsupportedMedia(XML_PATCH, rule="content-type")
-    return fhirpath_patch, await resource_body(exchange)
+    return fhirpath_patch, await resource_body(gateway, exchange)
 
 
 async def delete_one(gateway: Gateway, exchange: Exchange) -> Answer:

@@ -255,6 +255,17 @@ def test_bad_xml_is_refused_in_xml_with_its_line(client, body, status, rule):
             assert issue["diagnostics"].startswith(f"line {line}: ")
 
 
+def test_an_unreadable_body_is_audited_as_in_json(client, path):
+    def events():
+        found = client.get("/fhir/AuditEvent?_count=1&_sort=-date&outcome=4").json()
+        return found["entry"][0]["resource"]["id"]
+
+    for method, at in (("POST", "/fhir/Patient"), ("PUT", path), ("POST", f"{path}/$meta-add")):
+        before = events()
+        assert _send(client, method, at, b"<Patient").status_code == 400
+        assert events() != before
+
+
 def test_a_refusal_before_the_request_is_read_is_in_the_format_too(start):
     server = start()
     for address, headers in (("/fhir/Patient", {"accept": XML}), ("/fhir/Patient?_format=xml", {})):
