@@ -104,10 +104,12 @@ async def _answered(
     gateway: Gateway, actor: Actor, call: HookCall, answer: Answer, orders: Sequence[Order]
 ) -> frozenset[str]:
     """The order lines that this doctor has answered already: reminding of them again would be a
-    second reminder."""
+    second reminder. None while the index is brought up to date."""
     items = {item.item for order in orders for item in order.items if item.item}
     since = gateway.clock.now() - ONE_SESSION
     async with gateway.store.snapshot(actor.access) as reader:
+        if not reader.index.is_current:
+            return frozenset()
         found = await answered_lines(reader, homes_of(answer.query), items, since)
     mine = {
         (one.key, item)
