@@ -142,8 +142,9 @@ def _outputs(answer: DoctorAnswer) -> Iterator[dict[str, Any]]:
         yield _part("patient-informed", valueBoolean=answer.informed)
     if answer.informed_at:
         yield _part("patient-informed-at", valueDateTime=answer.informed_at)
-    if answer.completed_at:
+    if answer.completed_by:
         yield _part("completed-by", valueString=answer.completed_by)
+    if answer.completed_at:
         yield _part("completed-at", valueDateTime=answer.completed_at)
     if answer.was:
         yield _part("revoked", valueCode=answer.was)
