@@ -115,13 +115,13 @@ def render_tail(inputs: Inputs, decision: Decision, occasion: Occasion, sources:
     query = inputs.query
     parts = [
         '},"contained":[{"resourceType":"Parameters","id":"out","parameter":[',
-        _string("inputs", encode(inputs).decode()),
+        _told("inputs", encode(inputs).decode()),
         f',{{"name":"operation","valueCode":"{occasion.operation}"}},',
         _items(decision),
         f',{{"name":"sources","valueInteger":{sources.total}}}',
     ]
     if sources.stale:
-        parts += ",", _string("stale", sources.stale)
+        parts += ",", _told("stale", sources.stale)
     if occasion.user:
         parts += ",", _string("user", occasion.user)
     if occasion.received:
@@ -270,8 +270,12 @@ def _quoted(text: str) -> str:
     return encode(text).decode()
 
 
-def _string(name: str, text: str) -> str:
+def _told(name: str, text: str) -> str:
     return f'{{"name":"{name}","valueString":{encode(text).decode()}}}'
+
+
+#: Order lines, items, rules and what they say are the same few thousand texts again and again.
+_string = lru_cache(maxsize=16_384)(_told)
 
 
 def _reference(name: str, reference: str) -> str:

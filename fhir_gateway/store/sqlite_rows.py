@@ -6,6 +6,8 @@ index are sorted so that neighbours are written together.
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 import apsw
 
 from fhir_gateway.store import statements as sql
@@ -59,20 +61,26 @@ def write(connection: apsw.Connection, rows: Rows) -> None:
         for row in rows.retired:
             _retire(connection, *row)
         rows.retired.clear()
-    _insert(connection, rows, _WITHDRAWN)
-    _insert(connection, rows, _TABLES)
+    _insert(connection, _gathered_withdrawn(rows), _WITHDRAWN)
+    _insert(connection, _gathered(rows), _TABLES)
 
 
 def write_journal(connection: apsw.Connection, rows: Rows) -> None:
     """Writes the journal of a batch."""
-    _insert(connection, rows, _JOURNAL)
+    _insert(connection, (rows.journal, rows.journal_home), _JOURNAL)
+
+
+#: What was gathered for each table, in the order of the tables: a change set fills a few of many.
+_gathered = attrgetter(*(name for name, _, _ in _TABLES))
+_gathered_withdrawn = attrgetter(*(name for name, _, _ in _WITHDRAWN))
 
 
 def _insert(
-    connection: apsw.Connection, rows: Rows, tables: tuple[tuple[str, str, bool], ...]
+    connection: apsw.Connection,
+    all_gathered: tuple[list[Row], ...],
+    tables: tuple[tuple[str, str, bool], ...],
 ) -> None:
-    for name, statement, sort in tables:
-        gathered: list[Row] = getattr(rows, name)
+    for gathered, (_, statement, sort) in zip(all_gathered, tables, strict=True):
         if gathered:
             if len(gathered) == 1:
                 connection.execute(statement, gathered[0])
