@@ -7,7 +7,7 @@ PYTEST_ARGS ?= -n 2
 SCRATCH := $(shell test -w /dev/shm && df -Pk /dev/shm | awk 'NR == 2 && $$4 < 2000000 {exit 1}' \
     && echo /dev/shm || echo $${TMPDIR:-/tmp})
 
-.PHONY: help setup demo serve lint fmt test bench bench-large torture docs services check lock
+.PHONY: help setup demo serve lint fmt test coverage bench bench-large torture docs services check lock
 
 help:            ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -47,6 +47,14 @@ fmt: setup       ## format the code
 
 test: setup      ## all tests but the torture
 	TMPDIR=$(SCRATCH) $(BIN)/python -m pytest -m "not torture" --durations=25 $(PYTEST_ARGS)
+
+coverage: setup  ## branch coverage of recognition, which must be whole
+	mkdir -p build
+	TMPDIR=$(SCRATCH) COVERAGE_FILE=build/coverage $(BIN)/python -m coverage run --branch \
+	    --source=fhir_gateway/recognition -m pytest -q -m "not torture" \
+	    tests/recognition tests/recognition_flow tests/cds_hooks
+	COVERAGE_FILE=build/coverage $(BIN)/python -m coverage report --show-missing --skip-covered \
+	    --fail-under=100
 
 torture: setup   ## crash, concurrency and fuzz tests at full size; prints their seeds
 	TMPDIR=$(SCRATCH) GATEWAY_TORTURE=1 $(BIN)/python -m pytest -m torture --durations=25 -s
