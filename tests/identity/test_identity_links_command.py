@@ -13,7 +13,10 @@ from click.testing import CliRunner, Result
 from review_cases import Hospitals
 
 from fhir_gateway.cli import main
+from fhir_gateway.errors import GatewayError
 from fhir_gateway.identity.link import pair, pair_id
+from fhir_gateway.identity.review_table import read_table
+from fhir_gateway.terminology.sheet import read_sheet
 
 
 @pytest.fixture(scope="module")
@@ -138,16 +141,21 @@ def test_an_export_can_be_imported_again(hospitals, links, tmp_path):
     ("text", "said"),
     [
         ("a,b\n1,2\n", "columns record, other, score are missing"),
-        ("record,other,score\nnobody-1,nobody-2,0.9\n", "no Patient/nobody-1 is stored here"),
         ("record,other,score\nx,x,0.9\n", "names one record twice"),
         ("record,other,score\nx,y,2\n", "is no probability"),
         ("record,other,score\nx,,0.5\n", "names no record"),
     ],
 )
-def test_faults_of_a_table_are_named_and_store_nothing(links, tmp_path, text, said):
+def test_faults_of_a_table_are_named(text, said):
+    with pytest.raises(GatewayError, match=said):
+        read_table(read_sheet(text.encode(), "pairs.csv"))
+
+
+def test_records_that_are_not_stored_are_named(links, tmp_path):
     file = tmp_path / "pairs.csv"
-    file.write_text(text)
-    assert said in links("import", str(file), "--source", "tool", code=1).output
+    file.write_text("record,other,score\nnobody-1,nobody-2,0.9\n")
+    refused = links("import", str(file), "--source", "tool", code=1)
+    assert "no Patient/nobody-1 is stored here" in refused.output
 
 
 def test_a_database_that_is_not_there_is_refused(tmp_path: Path):
