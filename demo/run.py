@@ -273,13 +273,13 @@ def feedback(running: Running, token: str, cards: dict[str, list[dict[str, Any]]
 
 
 def everything(fhir: SyncFHIRClient, type: str, query: dict[str, Any]) -> list[dict[str, Any]]:
-    """All pages of a search."""
+    """What all pages of a search found, without what the server says of the search."""
     bundle = fhir.execute(type, method="get", params=query)
-    found = [entry["resource"] for entry in bundle.get("entry", [])]
+    found = list(bundle.get("entry", []))
     while link := next((x["url"] for x in bundle["link"] if x["relation"] == "next"), None):
         bundle = fhir.execute(link, method="get")
-        found += [entry["resource"] for entry in bundle.get("entry", [])]
-    return found
+        found += bundle.get("entry", [])
+    return [entry["resource"] for entry in found if entry["search"]["mode"] == "match"]
 
 
 def resources(running: Running, tokens: dict[str, str]) -> int:
