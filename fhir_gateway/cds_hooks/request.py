@@ -51,8 +51,8 @@ class Prefetch(NamedTuple):
 
 class HookCall(NamedTuple):
     """A valid call. `drafts` are what is to be decided, in their order; `others` the rest of what
-    is being ordered. `kept` is the call as it is recorded: hook, instance and context, without
-    tokens and prefetch.
+    is being ordered. `kept` is the call as it is recorded, by hash: hook, instance, context with
+    the draft orders, and what came of the patient's situation; no token, no demographics.
     """
 
     service: Service
@@ -94,7 +94,9 @@ def read_call(service: Service, body: bytes) -> HookCall:
     prefetch = _read_prefetch(faults, service, document)
     if faults.issues:
         raise Invalid(issues=tuple(faults.issues))
-    kept = render({"hook": hook, "hookInstance": instance, "context": context})
+    call = {"hook": hook, "hookInstance": instance, "context": context}
+    situation = {key: one for key, one in prefetch.given.items() if key != "patient"}
+    kept = render({**call, "prefetch": situation} if situation else call)
     return HookCall(
         service, instance, user, patient_id, encounter_id, server, token, drafts, others, prefetch,
         kept,

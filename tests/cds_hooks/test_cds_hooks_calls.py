@@ -249,13 +249,19 @@ def test_in_a_demonstration_the_caller_stands_in_the_gateways_own_area(
 # -- what is kept, and what is never done ------------------------------------------------------
 
 
-def test_the_kept_call_has_context_and_orders_but_no_token_and_no_prefetch(city: City) -> None:
+def test_the_kept_call_has_context_orders_and_situation_but_no_token_and_no_name(
+    city: City,
+) -> None:
     patient = city.patient()
+    visit = {"resourceType": "Encounter", "status": "in-progress", "class": {"code": "AMB"}}
     body = body_of(
         patient,
         fhirServer="http://127.0.0.1/fhir",
         fhirAuthorization={"access_token": "secret-token", "token_type": "Bearer"},
-        prefetch={"patient": {"resourceType": "Patient", "name": [{"text": "不留存"}]}},
+        prefetch={
+            "patient": {"resourceType": "Patient", "name": [{"text": "不留存"}]},
+            "encounter": visit,
+        },
     )
     assert city.send(SIGN, body).status_code == 200
     (recorded,) = city.search(f"GuidanceResponse?patient={patient}")
@@ -269,7 +275,8 @@ def test_the_kept_call_has_context_and_orders_but_no_token_and_no_prefetch(city:
             return await reader.received(digest)
 
     _, kept = city.running.run(stored())
-    assert json.loads(kept) == {name: body[name] for name in ("hook", "hookInstance", "context")}
+    said = {name: body[name] for name in ("hook", "hookInstance", "context")}
+    assert json.loads(kept) == {**said, "prefetch": {"encounter": visit}}
 
 
 def test_no_address_in_a_call_is_ever_followed(city: City, monkeypatch: pytest.MonkeyPatch) -> None:

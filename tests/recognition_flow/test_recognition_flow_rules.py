@@ -308,6 +308,17 @@ def test_in_force_says_the_rules_the_levels_and_the_gap(town: Town) -> None:
             "parameter": [{"name": "area", "valueCode": "110105"}]}  # fmt: skip
     posted = town.running.post("/fhir/PlanDefinition/$in-force", body)
     assert said(posted.json(), "digest") == said(near, "digest")
+    venue = {"code": {"system": CONTEXT_TYPE, "code": "venue"},
+             "valueReference": {"reference": "Organization/receiver"}}  # fmt: skip
+    house = narrower("3.0.0") | {"id": "house", "useContext": [venue]}
+    house |= {"url": f"{CANONICAL}/PlanDefinition/house"}
+    del house["jurisdiction"]
+    town.publish(house)
+    of_area = town.in_force(area="110105")
+    assert said(of_area, "digest") == said(near, "digest")
+    assert said(of_area, "left-out") == f"{CANONICAL}/PlanDefinition/house|3.0.0"
+    assert said(town.in_force(institution="receiver"), "left-out") is None
+    assert said(town.in_force(area="310000"), "left-out") is None
 
 
 @pytest.mark.parametrize(
