@@ -88,7 +88,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench.recognition", description=__doc__)
     parser.add_argument("--people", type=int, default=PEOPLE, help="each with 50 facts")
     parser.add_argument("--stores", nargs="+", default=["sqlite", "postgresql"])
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each case")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each case")
     parser.add_argument("--workers", type=int, default=2, help="processes of the product")
     parser.add_argument("--fresh", action="store_true", help="seed again")
     return parser.parse_args()
