@@ -191,5 +191,5 @@ async def _ask_while_publishing(city: City, patient: str, versions: list[str]) -
             await asyncio.sleep(0.02)
         done.set()
 
-    await asyncio.gather(asks(), asks(), asks(), publishes())
+    await asyncio.gather(asks(), asks(), publishes())
     return ids
