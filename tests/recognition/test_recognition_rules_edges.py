@@ -14,9 +14,11 @@ from recognition_cases import (
     parameter,
     plan_definition,
     query,
+    rule_set,
 )
 
 from fhir_gateway.errors import Unprocessable
+from fhir_gateway.recognition.candidates import items_to_read
 from fhir_gateway.recognition.decide import decide
 from fhir_gateway.recognition.lint import lint
 from fhir_gateway.recognition.marks import marks_at
@@ -207,6 +209,23 @@ def test_a_condition_of_the_same_id_is_not_taken_over() -> None:
     same: list[Widened] = []
     resolve(resolve(RULE_SET, [first], lambda area: 1), [first], lambda area: 1, same)
     assert same == []
+
+
+def test_an_overlay_names_the_source_of_its_windows() -> None:
+    action = next(one for one in _plan()["action"] if code_of(one) == "within-window")
+    rows = [parameter("override", 3, "K"), parameter("override_source", "published:HERE")]
+    over = _overlay(action | {"extension": rows})
+    assert over.scope.said() == "institution receiver"
+    rules = resolve(RULE_SET, [over], lambda area: 1)
+    (item,) = decide(query(), [candidate("K")], rules, CATALOGUE).items
+    assert (item.outcome, item.window_days, item.suggest) == ("recognize", 3, True)
+    assert item.window_source == "published:HERE"
+
+
+def test_wider_examinations_are_read_with_the_ordered_item() -> None:
+    rules = rule_set({"wider-examination": [["covers", "CT-HEAD", "CT-TRUNK"]]})
+    assert items_to_read(query({"item": "CT-HEAD"}), rules.wider) == ["CT-HEAD", "CT-TRUNK", ""]
+    assert items_to_read(query({"item": "CT-TRUNK"}), rules.wider) == ["CT-TRUNK", ""]
 
 
 def test_an_overlay_adds_situations_to_those_of_the_base() -> None:
