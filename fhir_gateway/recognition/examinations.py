@@ -62,14 +62,12 @@ class Examinations(NamedTuple):
 
 
 def examinations(facts: Iterable[StoredFact]) -> Examinations:
-    """The examinations of a person, from all rows of the items that were read."""
+    """The examinations of a person, from all imaging rows that were read."""
     by_report: dict[str, dict[str, StoredFact]] = {}
     by_number: dict[_Number, dict[str, StoredFact]] = {}
     said: dict[_Number, dict[str, frozenset[str]]] = {}
     for stored in facts:
         fact = stored.fact
-        if fact.kind != "imaging":
-            continue
         number = None if _is_void(fact) else number_of(fact)
         if number is not None:
             said.setdefault(number, {})[fact.source] = _items(fact)
@@ -168,8 +166,6 @@ def contrast(fact: Fact, studies: Sequence[StoredFact]) -> str:
 
 def images(fact: Fact, studies: Sequence[StoredFact]) -> bool | None:
     """True when an Endpoint is named for any study, False when all say there are no images."""
-    if not studies and fact.kind != "imaging":
-        return True if fact.flags & IMAGES else None
     facts = [fact, *(study.fact for study in studies)]
     if any(one.flags & IMAGES for one in facts):
         return True

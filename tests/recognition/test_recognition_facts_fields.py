@@ -12,7 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fhir_gateway.fhir.keys import key64
-from fhir_gateway.recognition.facts_imaging import contrast_of_words, laterality, side_of_words
+from fhir_gateway.mapping.doors import through
+from fhir_gateway.mapping.tables import Row
+from fhir_gateway.recognition.facts_imaging import (
+    body_parts,
+    contrast_of_words,
+    laterality,
+    side_of_words,
+)
 from fhir_gateway.recognition.facts_more import (
     LONGEST,
     NOTHING,
@@ -133,6 +140,46 @@ def test_contrast_is_read_off_words(words: str, contrast: str) -> None:
     assert contrast_of_words([words]) == contrast
 
 
+def test_body_parts_are_those_of_the_catalogue_and_of_the_table() -> None:
+    table = {"NECK": Row("45048000", "Neck", ""), "neck": Row("45048000", "Neck", "")}
+    parts = body_parts(CATALOGUE, table)
+    assert parts.terms == {"HEAD", "KNEE", "NECK"} | {
+        item.body_part_dicom for item in CATALOGUE.retired.values() if item.body_part_dicom
+    }
+    assert dict(parts.by_code) == {"45048000": "NECK"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "time_of"),
+    [
+        ({"effectiveTiming": {"event": ["2026-11-19", "2026-11-18"]}}, "collected"),
+        ({"contained": [{"resourceType": "Specimen", "collection": {
+            "collectedPeriod": {"start": "2026-11-18"}}}]}, "collected"),
+        ({"contained": [{"resourceType": "Device", "id": "d"}]}, "issued"),
+        ({"effectivePeriod": {"start": "2026-02-31"}}, "issued"),
+    ],
+)  # fmt: skip
+def test_other_elements_date_a_result_too(fields: dict[str, Any], time_of: str) -> None:
+    (one,) = derived(lab(effectiveDateTime=None, **fields)).facts
+    assert more_of(one.more).time_of == time_of
+
+
+def test_a_study_without_a_start_says_no_time() -> None:
+    (one,) = derived(study(started=None)).facts
+    assert (one.time, more_of(one.more).time_of) == (0, "")
+
+
+def test_a_status_that_something_modifies_is_unknown() -> None:
+    (one,) = derived(lab(implicitRules="urn:rules")).facts
+    (void,) = derived(lab(implicitRules="urn:rules", status="cancelled")).facts
+    assert (one.status, void.status) == ("unknown", "cancelled")
+
+
+def test_a_type_without_facts_names_no_door() -> None:
+    patient = {"resourceType": "Patient", "id": "p"}
+    assert through("v2", patient) is patient
+
+
 _words = st.text(st.characters(codec="utf-8"), max_size=120).map(clean)
 
 
@@ -170,6 +217,8 @@ def test_a_member_from_outside_is_one_clean_line() -> None:
         ("1e999", "g/L", "g/L", ""), ("１", "g/L", "g/L", ""), ("5", "", "g/L", ""),
         ("5", "g/L", "", ""), ("1" * 30, "g/L", "mg/L", ""), ("7", "", "{INR}", "7"),
         ("5", "m", "s", ""), ("5", "[in_i]", "m", "0.1270"),
+        ("5", "m{x}", "cm", ""), ("5", "10*-2", "1{x}", ""), ("5", "[ppm]", "10*-3", ""),
+        ("1", "m", "[ft_i]", ""), ("x", "m", "cm", ""),
     ],
 )  # fmt: skip
 def test_values_are_converted_exactly_or_not_at_all(
