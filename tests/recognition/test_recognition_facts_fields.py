@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from effort import examples
-from facts_cases import CATALOGUE, MAKERS, derived, lab, read_cases, report, study
+from facts_cases import ACSN, CATALOGUE, MAKERS, derived, lab, read_cases, report, study
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -162,6 +162,22 @@ def test_body_parts_are_those_of_the_catalogue_and_of_the_table() -> None:
 def test_other_elements_date_a_result_too(fields: dict[str, Any], time_of: str) -> None:
     (one,) = derived(lab(effectiveDateTime=None, **fields)).facts
     assert more_of(one.more).time_of == time_of
+
+
+def test_what_stands_beside_is_passed_over() -> None:
+    other = {"url": "urn:other", "valueString": "x"}
+    mark = {"url": f"{CANONICAL}/StructureDefinition/recognition-mark", "valueString": "全国HR"}
+    device = {"resourceType": "Device", "id": "d", "deviceName": [{"name": "AU"}]}
+    (one,) = derived(
+        lab(
+            extension=[other, mark],
+            device={"reference": "#d"},
+            contained=[{"resourceType": "Specimen", "id": "d"}, device],
+        )
+    ).facts
+    assert (one.mark, more_of(one.more).instrument) == ("全国HR", "AU")
+    numbers = [{"value": "R1"}, {"value": "A7", "type": ACSN}]
+    assert more_of(derived(report(identifier=numbers)).facts[0].more).accession == "A7"
 
 
 def test_a_study_without_a_start_says_no_time() -> None:

@@ -239,9 +239,9 @@ def test_quantities_of_one_item_are_in_one_unit() -> None:
     # the catalogue's unit was g/L when this row was made
     fact = old.fact
     changed = type(fact)(*[*list(_members(fact))[:15], "c\x1f\x1f2\x1fg/L"])
-    assert [one.quantity for one in candidates([new, old._replace(fact=changed)], {})] == [
-        "1000", "",
-    ]  # fmt: skip
+    (words,) = stored(lab("CRP", id="z", valueQuantity=None, valueString="升高"))
+    rows = [new, old._replace(fact=changed), words]
+    assert [one.quantity for one in candidates(rows, {})] == ["1000", "", ""]
 
 
 # -- whether images can be fetched ----------------------------------------------------------------
