@@ -365,6 +365,21 @@ def test_answers_are_written_by_the_gateway_alone(city: City, asked: Asked, meth
     assert now == stored
 
 
+def test_answers_of_the_first_release_are_written_by_nobody(city: City, asked: Asked) -> None:
+    former = {
+        "resourceType": "Communication",
+        "status": "completed",
+        "identifier": [{"system": LINE_SYSTEM, "value": f"{asked[2].partition('/')[2]}#0"}],
+        "category": [{"coding": [{"system": ANSWER_SYSTEM, "code": "accepted"}]}],
+        "subject": {"reference": f"Patient/{asked[0]}"},
+    }
+    answer = city.running.post("/fhir/Communication", former, headers=city.receiver)
+    assert answer.status_code == 403
+    other = {**former, "identifier": [{"system": "urn:other", "value": "1"}]}
+    answer = city.running.post("/fhir/Communication", other, headers=city.receiver)
+    assert answer.status_code == 201
+
+
 def test_each_answer_is_audited_with_its_codes_only(city: City, asked: Asked) -> None:
     answered(
         city, asked[2], REPEATED, value("reason", valueCode="N3"), value("text", valueString="秘")

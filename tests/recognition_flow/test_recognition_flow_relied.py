@@ -318,3 +318,23 @@ def test_a_job_that_is_killed_is_taken_up_and_tells_nobody_twice(
     for mine, _ in people:
         (alert,) = alerts(city, mine)
         assert alert["meta"]["versionId"] == "1"
+
+
+def test_a_worker_looks_for_records_that_were_unlinked(city: City) -> None:
+    run_jobs(city)
+    watch = relied_job.Watch(city.gateway)
+
+    async def look() -> int:
+        await watch.look()
+        found = await jobs.find_all(city.gateway.store, kind=relied_job.KIND)
+        return len(found)
+
+    before = city.running.run(look())
+    assert city.running.run(look()) == before  # not again at once
+    city.patient()
+    again = relied_job.Watch(city.gateway)
+    city.running.run(again.look())
+    assert len(city.running.run(jobs.find_all(city.gateway.store, kind=relied_job.KIND))) > before
+    assert run_jobs(city) == 0  # one is waiting already
+    while city.running.run(worker.work_once(city.gateway, {relied_job.KIND: relied_job.work})):
+        pass
