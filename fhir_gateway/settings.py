@@ -45,9 +45,9 @@ class Settings:
     )
     allowed_origins: str = _setting(
         "",
-        "Origins whose pages may call the FHIR base and CDS Hooks (CORS), e.g. https://app.example, "
-        "separated by commas; * for all. The CapabilityStatement and the list of hook services are "
-        "open to all of them always.",
+        "Origins whose pages may call the FHIR base and CDS Hooks (CORS), such as "
+        "https://app.example, separated by commas; * for all. The CapabilityStatement and the "
+        "list of hook services are open to all of them always.",
     )
     open_access: bool = _setting(
         False, "No authentication at all. Only for demonstrations; binds to loopback only."
@@ -67,8 +67,8 @@ class Settings:
     )
     endpoint_check_minutes: int = _setting(
         60,
-        "Minutes between two checks of the Endpoints that images are fetched from, by the worker; 0 "
-        "for none. Only servers in outbound_origins are asked.",
+        "Minutes between two checks of the Endpoints that images are fetched from, by the worker; "
+        "0 for none. Only servers in outbound_origins are asked.",
         least=0,
     )
     cds_clients: str = _setting(

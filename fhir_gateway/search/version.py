@@ -12,9 +12,9 @@ from __future__ import annotations
 
 #: 1: every search parameter of R4, with texts of tokens, UCUM base units, pinyin and composites.
 #: 2: identifiers under the preferred name of their system; local codes that no map knows; the
-#: mother's maiden name. 3: decisions by day, item, outcome, rule set and visit; Tasks
-#: by code, owner, requester and time across patients; who relies on what; links, merges and questions about identity; facts with zone,
-#: quantity, contrast and accession; Endpoints and their checks.
+#: mother's maiden name. 3: decisions by day, item, outcome, rule set and visit; Tasks by code,
+#: owner, requester and time across patients; who relies on what; links, merges and questions
+#: about identity; facts with zone, quantity, contrast and accession; Endpoints and their checks.
 INDEX_VERSION = 3
 
 _DIGEST, _MADE, _BITS = 32, 16, 0xFFFF

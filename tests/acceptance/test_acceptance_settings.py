@@ -67,7 +67,7 @@ MISTAKES = (
     (("rules", "retire", "9.9.9"), 1, "There is no rule set 9.9.9"),
     (("remap",), 2, "Missing argument"),
     (("remap", "nope"), 2, "cannot remap: No institution nope is registered"),
-    (("replay",), 2, "Name decisions, or say --all"),
+    (("replay",), 2, "Name decisions, or say --since or --all"),
     (("replay", "nope"), 1, "There is no such decision"),
     (("backup", "{folder}/a", "--database", "sqlite:///{folder}/none"), 1, "there is no store"),
     (("backup", "{folder}/a", "--database", "postgresql://x/y"), 1, "pg_dump"),

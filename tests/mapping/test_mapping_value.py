@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from mapping_cases import TABLES, results
 
 from fhir_gateway.fhir.wire import render
-from fhir_gateway.mapping.tables import table
 from fhir_gateway.mapping.doors import INTAKE_SYSTEM
+from fhir_gateway.mapping.tables import table
 from fhir_gateway.mapping.v2_value import quantity, read_number, read_range, read_unit
 
 UNITS = table(TABLES, "units")
