@@ -230,7 +230,8 @@ def recognized(
 ) -> dict[str, Any]:
     """The same question by ServiceRequest/$recognize: every line, also those without a card."""
     parameter: list[dict[str, Any]] = [
-        {"name": "patient", "valueReference": {"reference": f"Patient/{patient}"}}
+        {"name": "patient", "valueReference": {"reference": f"Patient/{patient}"}},
+        {"name": "contextKnown", "valueBoolean": True},  # as the hook says in its prefetch
     ]
     parameter += [{"name": "order", "resource": order} for order in drafts(patient, lines)]
     answer: dict[str, Any] = fhir.execute(

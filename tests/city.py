@@ -156,11 +156,16 @@ class City:
     # -- asking ---------------------------------------------------------------------------
 
     def recognize(self, patient: str, *items: str, **more: Any) -> Json:
-        """$recognize for items of the catalogue; the Parameters of the answer."""
+        """$recognize of a patient in no particular situation; the Parameters of the answer.
+
+        `known` False: nobody says what the situation is.
+        """
         parameters: list[Json] = [
             {"name": "patient", "valueReference": {"reference": f"Patient/{patient}"}}
         ]
         parameters += [{"name": "item", "valueCode": item} for item in items]
+        if more.get("known", True):
+            parameters.append({"name": "contextKnown", "valueBoolean": True})
         parameters += more.get("parameters", [])
         answer = self.operate("ServiceRequest/$recognize", parameters)
         assert answer.status_code == 200, answer.text

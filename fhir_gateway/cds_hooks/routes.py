@@ -27,6 +27,7 @@ from fhir_gateway.errors import (
     MethodNotAllowed,
     NotFound,
     Structure,
+    TooCostly,
     TooLong,
     Unavailable,
     UnsupportedMedia,
@@ -149,7 +150,7 @@ async def _hurried(gateway: Gateway, work: Awaitable[bytes]) -> bytes:
         async with asyncio.timeout(deadline_of(gateway)):
             return await work
     except GatewayError as error:
-        if error.status < 500:
+        if error.status < 500 and not isinstance(error, TooCostly):
             raise
         why = error.issues[0].rule or error.issues[0].code
     except TimeoutError:
@@ -218,6 +219,8 @@ async def _refuse(send: Send, error: GatewayError, more: Pairs) -> None:
     headers = [_FHIR_JSON, _NO_STORE, *more]
     if error.status == 401:
         headers.append((b"www-authenticate", b'Bearer realm="fhir-gateway"'))
+    if error.status == 503:
+        headers.append((b"retry-after", b"1"))
     if error.status == 405 and not any(name == b"allow" for name, _ in headers):
         headers.append((b"allow", b"POST, OPTIONS"))
     await _send(send, error.status, operation_outcome(error.issues), tuple(headers))

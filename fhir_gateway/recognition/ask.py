@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from fhir_gateway.audit.events import decision_event
 from fhir_gateway.context import Gateway
-from fhir_gateway.errors import GatewayError
+from fhir_gateway.errors import GatewayError, TooCostly, Unavailable
 from fhir_gateway.fhir.keys import key64
 from fhir_gateway.fhir.wire import instant
 from fhir_gateway.interactions.audit import call_of, disclose, entry
@@ -119,6 +119,14 @@ async def ask(gateway: Gateway, actor: Actor, question: Question) -> Answer:
     """
     # to the millisecond, as FHIR instants are spelled: what is recorded is what was decided by
     as_of = question.as_of or gateway.clock.now() // 1000 * 1000
+    try:
+        return await _asked(gateway, actor, question, as_of)
+    except TooCostly:  # a list that every question needs: nothing to be narrowed by the caller
+        raise Unavailable("The database is too slow to read", rule="deadline") from None
+
+
+async def _asked(gateway: Gateway, actor: Actor, question: Question, as_of: int) -> Answer:
+    """The answer, recorded or audited."""
     async with gateway.store.snapshot(actor.access) as reader:
         if question.as_of:
             t = await commit_at(gateway, reader, as_of, "Parameters.parameter.asOf")

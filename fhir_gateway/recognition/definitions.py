@@ -102,6 +102,13 @@ RECOGNIZE = Definition(
             MANY,
         ),
         P(
+            "contextKnown",
+            "boolean",
+            "Whether the contexts are all there is to the patient's situation: true with none, "
+            "nothing particular. Left out: true when a context is given. Where it is false nothing "
+            "is offered in place of an order",
+        ),
+        P(
             "asOf",
             "dateTime",
             "A moment of the past: what would have been said then, from what was stored then and "

@@ -35,6 +35,7 @@ async def recognize(gateway: Gateway, actor: Actor, call: Call) -> Parameters:
     """
     given = call.parameters
     context = read_contexts(call.values("context"))
+    context_known = call.one("contextKnown")
     receiver = _receiver(actor, call.one("receiver"))
     as_of = _moment(gateway, call.one("asOf"))
     if call.id:
@@ -60,6 +61,7 @@ async def recognize(gateway: Gateway, actor: Actor, call: Call) -> Parameters:
             contradictory=subject.contradictory,
             kept=_kept(given["order"]) if not as_of else b"",
             as_of=as_of,
+            context_known=bool(context_known.value if context_known else context),
         ),
     )
     return told(answer, catalogue_of(gateway))

@@ -136,8 +136,21 @@ def is_no_value(error: Exception) -> bool:
     return isinstance(error.__cause__, OverflowError | UnicodeEncodeError)
 
 
+_SLOW = "database-slow"
+
+
+def slow() -> Unavailable:
+    """The refusal of a read whose statement the server cut off: it is no fault of the caller."""
+    return Unavailable("The database is too slow to answer; send it again", rule=_SLOW)
+
+
+def is_slow(error: Unavailable) -> bool:
+    """True for the refusal of a statement that the server cut off."""
+    return error.issues[0].rule == _SLOW
+
+
 def too_long() -> TooCostly:
-    """The refusal of a statement that the server cut off."""
+    """The refusal of a search that takes too long, by one statement or by many."""
     return TooCostly("The search takes too long; name a patient or narrow it", rule="deadline")
 
 
@@ -211,6 +224,8 @@ class PostgresPool:
                 was_lost = is_lost(session.connection, error)
                 session.connection.terminate()
                 self.give(session)
+                if isinstance(error, asyncpg.QueryCanceledError):
+                    raise slow() from None
                 if not was_lost:
                     raise
                 if not session.used:

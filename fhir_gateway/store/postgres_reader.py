@@ -11,11 +11,11 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import asyncpg
 
-from fhir_gateway.errors import Invalid
+from fhir_gateway.errors import Invalid, TooCostly, Unavailable
 from fhir_gateway.fhir.definitions import definitions
 from fhir_gateway.fhir.keys import type_key
 from fhir_gateway.search.plan import SearchPlan
@@ -38,7 +38,9 @@ from fhir_gateway.store.postgres_pool import (
     Session,
     is_lost,
     is_no_value,
+    is_slow,
     lost,
+    slow,
     too_long,
 )
 from fhir_gateway.store.postgres_sql import SEE_ALL, SEE_OWN, numbered
@@ -52,6 +54,8 @@ from fhir_gateway.store.store import Change, Dates, Listed, Page, Person, Stored
 from fhir_gateway.store.walk_sql import owned, walk
 
 _T = TypeVar("_T")
+_FAILED = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+Late = Callable[[], TooCostly | Unavailable]
 
 
 class PostgresReader:
@@ -98,15 +102,14 @@ class PostgresReader:
 
     async def _fetch(self, statement: str, *values: Any) -> list[Any]:
         try:
-            rows: list[Any] = await self._connection.fetch(statement, *values)
-            return rows
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            return list(await self._connection.fetch(statement, *values))
+        except _FAILED as error:
             raise self._told(error) from None
 
     def _told(self, error: Exception) -> Exception:
         """What a caller is told of a statement that failed; a fault of ours as it is."""
         if isinstance(error, asyncpg.QueryCanceledError):
-            return too_long()
+            return slow()
         if is_lost(self._connection, error):
             self._connection.terminate()
             return lost()
@@ -121,35 +124,36 @@ class PostgresReader:
         """Settings for the statements of this snapshot, in one round trip."""
         try:
             await self._connection.execute("; ".join(f"SET LOCAL {one}" for one in settings))
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except _FAILED as error:
             raise self._told(error) from None
 
     async def _row(self, statement: str, *values: Any) -> Any:
-        rows = await self._fetch(statement, *values)
-        return rows[0] if rows else None
+        return rows[0] if (rows := await self._fetch(statement, *values)) else None
 
     async def _value(self, statement: str, *values: Any) -> Any:
-        row = await self._row(statement, *values)
-        return row[0] if row else None
+        return row[0] if (row := await self._row(statement, *values)) else None
 
     async def _walk(self, steps: Steps[_T], *, seconds: float = DEADLINE_SECONDS) -> _T:
         """As `_drive`, for statements that follow an index until they have a page."""
         await self._set(f"statement_timeout = {round(seconds * 1000)}", *sql.WALK)
         return await self._drive(steps, seconds=seconds)
 
-    async def _drive(self, steps: Steps[_T], *, seconds: float = DEADLINE_SECONDS) -> _T:
-        """What the generator returns. Raises TooCostly when it takes longer than that."""
+    async def _drive(
+        self, steps: Steps[_T], *, seconds: float = DEADLINE_SECONDS, late: Late = too_long
+    ) -> _T:
+        """What the generator returns. Raises `late` when it takes longer than that."""
         deadline = time.monotonic() + seconds
         try:
             query = next(steps)
             while True:
                 rows = await self._answer(query)
                 if time.monotonic() > deadline:
-                    raise too_long()
+                    raise late()
                 query = steps.send(rows)
         except StopIteration as end:
-            value: _T = end.value
-            return value
+            return cast(_T, end.value)
+        except Unavailable as error:
+            raise (late() if is_slow(error) else error) from None
 
     async def _answer(self, query: Query) -> list[Any]:
         if query.sql == PLACE:
@@ -164,7 +168,7 @@ class PostgresReader:
             try:
                 self.t, self.epoch = await self._pool.begin(self._session)
                 self.index = self._session.index
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except _FAILED as error:
                 raise self._told(error) from None
 
     # -- one resource ------------------------------------------------------------------------
@@ -301,17 +305,16 @@ class PostgresReader:
         """Current resources of a home that name this Patient, after a place of (type, rid)."""
         if dates is not None:
             check_current(self.index)
-        return await self.steps(
-            lambda seen: record_sql.record(seen, home=home, patient=patient, dates=dates, **page)
-        )
+        where = {"home": home, "patient": patient, "dates": dates}
+        return await self.steps(lambda seen: record_sql.record(seen, **where, **page))
 
     async def steps(self, make: Callable[[Seen], Steps[_T]]) -> _T:
         """What statements return that are written once for every store (query.py)."""
-        return await self._drive(make(Seen(POSTGRES, self._access)))
+        return await self._drive(make(Seen(POSTGRES, self._access)), late=slow)
 
     async def shared(self, names: Sequence[tuple[str, str]]) -> list[Stored]:
         """Those of these ("Type", id) that are current and in no person's home."""
-        return await self._drive(record_sql.shared(Seen(POSTGRES, self._access), names))
+        return await self.steps(lambda seen: record_sql.shared(seen, names))
 
     # -- search ------------------------------------------------------------------------------
 
@@ -329,18 +332,18 @@ class PostgresReader:
 
     async def person(self, patient: str, as_of: int | None = None) -> Person | None:
         """The identity behind a Patient's logical id; None when deleted or not visible."""
-        row = await self._at(self._see.person, "Patient", patient)
-        if row is None:
+        if (row := await self._at(self._see.person, "Patient", patient)) is None:
             return None
         home, documented, contested, connected = row
-        person = Person(home, documented, documented and contested, (home,))
+        person = Person(home, documented, contested, (home,))
         if not connected:
             return person
-        return await self._drive(whole(POSTGRES, person, self.t if as_of is None else as_of))
+        t = self.t if as_of is None else as_of
+        return await self.steps(lambda _: whole(POSTGRES, person, t))
 
     async def person_records(self, homes: Sequence[int]) -> list[str]:
         """Logical ids of the Patients of these homes that are current and visible."""
-        return await self._drive(record_sql.patients(Seen(POSTGRES, self._access), homes))
+        return await self.steps(lambda seen: record_sql.patients(seen, homes))
 
     async def facts(
         self, homes: int | Sequence[int], items: Sequence[str], as_of: int
@@ -361,13 +364,11 @@ class PostgresReader:
 
     async def once(self, kind: str, key: bytes) -> bytes | None:
         """The stored answer of an earlier request with this key."""
-        response: bytes | None = await self._value(sql.ONCE, kind, key)
-        return response
+        return cast(bytes | None, await self._value(sql.ONCE, kind, key))
 
     async def credential(self, hash: bytes) -> str | None:
         """The institution that an active token belongs to."""
-        institution: str | None = await self._value(sql.CREDENTIAL, hash)
-        return institution
+        return cast(str | None, await self._value(sql.CREDENTIAL, hash))
 
     async def has_credential(self, institution: str) -> bool:
         """Whether an institution has an active token."""
@@ -391,8 +392,7 @@ class PostgresReader:
 
     async def index_key(self) -> bytes:
         """The secret of the keyed hashes of search values."""
-        key: bytes = await self._value(sql.INDEX_KEY)
-        return key
+        return cast(bytes, await self._value(sql.INDEX_KEY))
 
     async def job(self, id: str) -> jobs.Job | None:
         """A job as it stands."""

@@ -14,7 +14,10 @@ Json = dict[str, Any]
 def _panel(city: City, patient: str, *items: str) -> Json:
     one = order(patient, items[0])
     one["orderDetail"] = [{"coding": [{"system": LAB_SYSTEM, "code": item}]} for item in items[1:]]
-    asked = [{"name": "patient", "valueReference": {"reference": f"Patient/{patient}"}}]
+    asked: list[Json] = [
+        {"name": "patient", "valueReference": {"reference": f"Patient/{patient}"}},
+        {"name": "contextKnown", "valueBoolean": True},
+    ]
     answer = city.operate("ServiceRequest/$recognize", [*asked, {"name": "order", "resource": one}])
     assert answer.status_code == 200, answer.text
     return dict(answer.json())

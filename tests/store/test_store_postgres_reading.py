@@ -127,7 +127,28 @@ def test_a_statement_that_takes_too_long_is_cut_off(play):
             limit = await reader._row("SHOW statement_timeout")
         return told, limit[0]
 
-    assert play(scenario) == ((TooCostly, "deadline"), "1s")
+    assert play(scenario) == ((Unavailable, "database-slow"), "1s")
+
+
+def test_a_search_that_takes_too_long_is_cut_off(play):
+    def steps():
+        yield Query("SELECT pg_sleep(60)")
+
+    async def scenario(store):
+        async with store.snapshot(Access()) as reader:
+            await reader._set("statement_timeout = 20")
+            return await refused(reader._drive(steps()))
+
+    assert play(scenario) == (TooCostly, "deadline")
+
+
+def test_the_first_statement_of_a_snapshot_may_be_cut_off_too(play, monkeypatch):
+    async def scenario(store):
+        cancelled = "SELECT pg_cancel_backend(pg_backend_pid()), pg_sleep(60)"
+        monkeypatch.setattr(postgres_pool, "CLOCK", cancelled)
+        return await refused(store.snapshot(Access()).__aenter__())
+
+    assert play(scenario) == (Unavailable, "database-slow")
 
 
 def test_many_short_statements_have_a_deadline_too(play):
