@@ -305,7 +305,7 @@ class PostgresReader:
         """Current resources of a home that name this Patient, after a place of (type, rid)."""
         if dates is not None:
             check_current(self.index)
-        where = {"home": home, "patient": patient, "dates": dates}
+        where: dict[str, Any] = {"home": home, "patient": patient, "dates": dates}
         return await self.steps(lambda seen: record_sql.record(seen, **where, **page))
 
     async def steps(self, make: Callable[[Seen], Steps[_T]]) -> _T:
