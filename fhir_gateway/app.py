@@ -53,6 +53,7 @@ from fhir_gateway.rest.trace import Trace
 from fhir_gateway.search.index import Extractor, IndexRows
 from fhir_gateway.search.recurring import Recurring
 from fhir_gateway.search.version import version_of
+from fhir_gateway.security.origin import check_origins
 from fhir_gateway.settings import CANONICAL, Settings
 from fhir_gateway.store.opening import AnyStore, open_store
 from fhir_gateway.terminology.catalogue import Catalogue
@@ -89,6 +90,7 @@ async def build(
     """
     if settings.open_access:
         LOG.warning('{"event":"open-access","warning":"NO AUTHENTICATION: demonstration only"}')
+    check_origins(settings)
     check_hooks(settings)
     metrics = Metrics()
     gateway = await open_gateway(settings, clock=clock, audit=audit, count=metrics.count)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from fhir_gateway.fhir.primitives import XHTML_TAGS
+from fhir_gateway.fhir.primitives import HARMLESS, XHTML_TAGS
 from fhir_gateway.fhir.xml_plan import XHTML_NAMESPACE
 
 _XML = "{http://www.w3.org/XML/1998/namespace}"
@@ -39,7 +39,7 @@ _SPECIAL = re.compile('[&<>"\t\n\r]|[^\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010f
 _SCRIPT = re.compile(r"(?:javascript|vbscript|livescript|mocha|data(?!:image/)):")
 #: Styles that fetch or run something; pictures that they carry themselves are fine.
 _STYLE = re.compile(r"url\((?![\"']?(?:data:image/|#))|@import|expression\(|behavior:|binding:|\\")
-_HARMLESS = frozenset({"class", "id", "title", "lang", "colspan", "rowspan", "border", "align"})
+_HARMLESS = frozenset(HARMLESS)
 _BLANKS = re.compile(r"[\s\x00-\x20]+")
 
 

@@ -69,7 +69,6 @@ def capability_statement(
             "status": "active",
             "date": instant(started_us),
             "kind": "instance",
-            "instantiates": ["http://hl7.org/fhir/uv/bulkdata/CapabilityStatement/bulk-data"],
             **_instantiates(operations),
             "software": {"name": "fhir-gateway", "version": __version__},
             "implementation": {"description": _description(settings), "url": base},

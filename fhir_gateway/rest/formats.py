@@ -48,9 +48,9 @@ async def parameters_body(gateway: Gateway, exchange: Exchange) -> bytes:
 async def _as_json(gateway: Gateway, exchange: Exchange, body: bytes) -> bytes:
     """The JSON of an XML body; what cannot be read is audited where unreadable JSON is."""
     exchange.sent = body
-    interaction = "operation" if exchange.operation else _WRITES.get(exchange.method, "")
-    if not exchange.type and not exchange.operation:
-        return await _read(gateway, exchange.actor, body=body)
+    interaction = "operation"
+    if not exchange.operation:
+        interaction = _WRITES.get(exchange.method, "") if exchange.type else "batch"
     names = {"type": exchange.type, "id": exchange.id, "pairs": exchange.pairs}
     return await audited(interaction)(_read)(gateway, exchange.actor, body=body, **names)
 

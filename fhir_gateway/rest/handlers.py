@@ -8,7 +8,8 @@ from urllib.parse import urlencode
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Invalid, NotSupported
 from fhir_gateway.fhir import bundle
-from fhir_gateway.fhir.envelope import read_bundle
+from fhir_gateway.fhir.envelope import BundleEnvelope, read_bundle
+from fhir_gateway.interactions.audit import audited
 from fhir_gateway.interactions.batch import batch
 from fhir_gateway.interactions.capabilities import capability_statement
 from fhir_gateway.interactions.create import create
@@ -33,6 +34,7 @@ from fhir_gateway.rest.negotiation import (
 )
 from fhir_gateway.rest.operations import offered
 from fhir_gateway.rest.written import etag, last_modified, written
+from fhir_gateway.security.actor import Actor
 from fhir_gateway.store.store import Stored
 
 Handler = Callable[[Gateway, Exchange], Awaitable[Answer]]
@@ -155,7 +157,7 @@ async def take_bundle(gateway: Gateway, exchange: Exchange) -> Answer:
     exchange.refuse_parameters()
     body = await resource_body(gateway, exchange)
     wanted = prefer(exchange.headers.get("prefer"), default="minimal")
-    envelope = read_bundle(body)
+    envelope = await _envelope(gateway, exchange.actor, body=body)
     if envelope.type == "batch":
         answers = await batch(
             gateway,
@@ -166,15 +168,22 @@ async def take_bundle(gateway: Gateway, exchange: Exchange) -> Answer:
             lenient=wanted.lenient,
         )
         return Answer(200, bundle.response("batch-response", answers))
-    if envelope.type != "transaction":
+    result = await transaction(gateway, exchange.actor, envelope.entries, base=exchange.base)
+    answers = [answer_of(one, returns=wanted.returns) for one in result.results]
+    return Answer(200, bundle.response("transaction-response", answers))
+
+
+@audited("batch")
+async def _envelope(_: Gateway, __: Actor, /, *, body: bytes) -> BundleEnvelope:
+    """The envelope of a batch or transaction. Raises what `read_bundle` raises, and Invalid."""
+    envelope = read_bundle(body)
+    if envelope.type not in ("batch", "transaction"):
         raise Invalid(
             "The base takes a Bundle of type transaction or batch",
             expression="Bundle.type",
             rule="bundle-type",
         )
-    result = await transaction(gateway, exchange.actor, envelope.entries, base=exchange.base)
-    answers = [answer_of(one, returns=wanted.returns) for one in result.results]
-    return Answer(200, bundle.response("transaction-response", answers))
+    return envelope
 
 
 #: By (method, path) of the table of interactions; {type}/$ and the like are operations.

@@ -40,6 +40,11 @@ _READABLE = frozenset(name for name in _FORMATS if name.count("/") == 1 and "*" 
 XML_ANSWERS = frozenset(
     f"{served}; charset=utf-8" for served in _FORMATS.values() if served.endswith("xml")
 )
+#: XML that need not be FHIR's: browsers ask for it beside HTML.
+_PLAIN_XML = frozenset({"application/xml", "text/xml"})
+_JSON_OR_ANY = frozenset(
+    name for name, served in _FORMATS.items() if "/" in name and not served.endswith("xml")
+)
 _FORM = "application/x-www-form-urlencoded"
 _VERSIONS = ("4.0", "4.0.1")
 
@@ -48,7 +53,9 @@ _VERSIONS = ("4.0", "4.0.1")
 def answer_type(accept: str | None, format: str | None = None) -> str:
     """The Content-Type of the answer: the spelling of JSON or XML that the client likes best.
 
-    Of those it likes alike the first holds. Raises NotAcceptable when it wants neither.
+    Of those it likes alike the first holds. A browser, which names text/html, means pages where it
+    says XML: it gets JSON, unless it names FHIR's own XML. Raises NotAcceptable when it wants
+    neither.
     """
     if format is not None:
         wanted = [format]
@@ -61,6 +68,8 @@ def answer_type(accept: str | None, format: str | None = None) -> str:
         name, parameters = _media_type(choice)
         if parameters.get("fhirversion", "4.0") in _VERSIONS:
             weights.setdefault(name, _weight(parameters))
+    if weights.get("text/html") and any(weights.get(name) for name in _JSON_OR_ANY):
+        weights = {name: weight for name, weight in weights.items() if name not in _PLAIN_XML}
     chosen, best = "", 0.0
     for name, weight in weights.items():
         served = _FORMATS.get(name)

@@ -1,0 +1,181 @@
+"""The doors under attack: browsers, narratives that fetch, refusals on record, late feedback."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fhir_gateway.app import build
+from fhir_gateway.cds_hooks import routes as hooks
+from fhir_gateway.errors import Invalid, Unprocessable
+from fhir_gateway.fhir.primitives import checker
+from fhir_gateway.fhir.validate import read_resource
+from fhir_gateway.interactions.capabilities import capability_statement
+from fhir_gateway.rest.operations import offered
+from fhir_gateway.settings import Settings
+
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/webp,*/*;q=0.8"
+IS_NARRATIVE = checker("xhtml")
+
+
+def _div(inside: str) -> str:
+    return f'<div xmlns="http://www.w3.org/1999/xhtml">{inside}</div>'
+
+
+# -- narratives of JSON --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        '<p style="background:url(http://x.example/y)">a</p>',
+        "<p style='background:URL( http://x.example/y)'>a</p>",
+        '<p STYLE = "background:url(&quot;//x.example&quot;)">a</p>',
+        '<p style="background:url(&#10;http://x.example)">a</p>',
+        '<p style="background:u&#114;l(http://x.example)">a</p>',
+        '<p style="background:u\\72l(http://x.example)">a</p>',
+        '<p style="a:url(data:image/png;base64,AA);b:url(http://x.example)">a</p>',
+        '<p style="a:url(data:text/html,x)">a</p>',
+        "<p style=\"@import 'x'\">a</p>",
+        '<p style="width:expression(1)">a</p>',
+        '<p class="x" style="behavior:url(#default)">a</p>',
+        '<a href="data:text/html,hi">a</a>',
+        "<a HREF='DATA:text/html,hi'>a</a>",
+        '<a href="d&#97;ta:text/html,hi">a</a>',
+        '<a href="java\nscript:x">a</a>',
+        '<a href="java&Tab;script:x">a</a>',
+        '<a href="javascript&colon;x">a</a>',
+        '<a href=" vbscript:x">a</a>',
+        '<a xlink:href="data:text/html,x">a</a>',
+        '<img src="data:application/x"/>',
+        '<p ONCLICK="x">a</p>',
+        '<p class="a" onclick="x">a</p>',
+    ],
+)
+def test_a_narrative_in_json_runs_and_fetches_nothing(inside: str) -> None:
+    assert not IS_NARRATIVE(_div(inside))
+    text = {"status": "additional", "div": _div(inside)}
+    with pytest.raises(Unprocessable) as refused:
+        read_resource(json.dumps({"resourceType": "Patient", "text": text}).encode())
+    assert refused.value.issues[0].expression == "Patient.text.div"
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        '<p style="color:red; background: url(data: image/png;base64,AA==)">a</p>',
+        "<p style=\"background:url('#g')\">a</p>",
+        '<p style="font-family:&quot;A&quot;">a</p>',
+        '<p style="">a</p>',
+        '<a href="http://x.example/y?data:=1&amp;b=2">a</a>',
+        '<a href="#data">a</a><a href="mailto:a@b.example">a</a><a href="Patient/1">a</a>',
+        '<a href="a.html?x=&#38;b" name="style">a</a>',
+        '<img src="data:image/png;base64,AA==" alt="data: x"/>',
+        '<p title="Tom &#38; data: x">text of url(http://x.example) and data:text/html</p>',
+    ],
+)
+def test_what_a_narrative_may_hold_is_let_in(inside: str) -> None:
+    assert IS_NARRATIVE(_div(inside))
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        '<p style="' + "url(" * 50_000,
+        '<p style="' + "url &#10;" * 20_000 + 'url(x)">',
+        '<p style="url' + "&#10;" * 50_000,
+        '<a href="' + "j\n" * 50_000,
+        "<p" + ' style="x"' * 20_000,
+    ],
+)
+def test_a_long_narrative_is_judged_in_one_pass(inside: str) -> None:
+    """Not by the clock: a pattern that tries again and again would never end here."""
+    assert not IS_NARRATIVE(_div(inside))
+
+
+# -- the FHIR door -------------------------------------------------------------------------------
+
+
+def test_a_browser_gets_json_at_every_address(client: Any) -> None:
+    for path in ("/fhir/metadata", "/fhir/Patient", "/fhir/Patient/nobody", "/fhir/nothing/at/all"):
+        answer = client.get(path, headers={"accept": BROWSER})
+        assert answer.headers["content-type"] == "application/fhir+json; charset=utf-8"
+        assert answer.json()["resourceType"]
+    answer = client.get("/fhir/Patient?_format=xml", headers={"accept": BROWSER})
+    assert answer.content.startswith(b"<?xml")
+
+
+def test_claims_of_other_statements_hang_on_their_operations() -> None:
+    said = [
+        json.loads(capability_statement(Settings(), base="", started_us=0, operations=operations))
+        for operations in (offered(), ())
+    ]
+    assert len(said[0]["instantiates"]) == 2
+    assert "instantiates" not in said[1]
+
+
+@pytest.mark.parametrize(
+    ("type", "body"),
+    [
+        ("application/fhir+json", b"{"),
+        ("application/fhir+json", b'{"resourceType":"Bundle","type":"batch","entry":[{}]}'),
+        ("application/fhir+json", b'{"resourceType":"Bundle","type":"collection"}'),
+        ("application/fhir+xml", b"<Bundle"),
+        ("application/fhir+xml", b'<Bundle xmlns="http://hl7.org/fhir"><type value="x"/></Bundle>'),
+    ],
+)
+def test_a_bundle_that_is_refused_is_on_record(client: Any, type: str, body: bytes) -> None:
+    def newest() -> Any:
+        found = client.get("/fhir/AuditEvent?_count=1&_sort=-date&outcome=4").json()
+        return found["entry"][0]["resource"] if "entry" in found else None
+
+    before = newest()
+    answer = client.request("POST", "/fhir", content=body, headers={"content-type": type})
+    assert answer.status_code in (400, 422)
+    event = newest()
+    assert before is None or event["id"] != before["id"]
+    assert event["subtype"][0]["code"] == "batch"
+
+
+@pytest.mark.parametrize("settings", [{"allowed_origins": "x"}, {"trusted_proxies": "x"}])
+def test_settings_of_the_door_are_judged_before_the_store_is_opened(
+    tmp_path: Path, settings: dict[str, str]
+) -> None:
+    database = tmp_path / "db.sqlite"
+    with pytest.raises(Invalid):
+        asyncio.run(build(Settings(database=f"sqlite:///{database}", **settings)))
+    assert not database.exists()
+
+
+# -- CDS Hooks -----------------------------------------------------------------------------------
+
+FEEDBACK = "/cds-services/recognition-order-sign/feedback"
+
+
+def test_feedback_that_is_not_stored_in_time_is_asked_for_again(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def slow(*_: Any) -> Any:
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(hooks, "take_feedback", slow)
+    monkeypatch.setattr(hooks, "FEEDBACK_SECONDS", 0.02)
+    answer = client.post(FEEDBACK, {"feedback": []})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    (issue,) = answer.json()["issue"]
+    assert (issue["details"]["text"], issue["code"]) == ("deadline", "transient")
+
+
+def test_a_fault_of_ours_in_feedback_is_told_as_an_outcome(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: Any) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(hooks, "take_feedback", broken)
+    answer = client.post(FEEDBACK, {"feedback": []})
+    assert (answer.status_code, answer.json()["resourceType"]) == (500, "OperationOutcome")
