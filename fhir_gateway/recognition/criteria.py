@@ -73,7 +73,8 @@ class Criterion(NamedTuple):
 
     `looks_at` says whether it depends on the order alone, which is asked once for all candidates,
     on the result, or on the others beside it. `explain_passed`: its line has something to say when
-    it is met.
+    it is met. `fields` are those of the result that its finding rests on, when it rests on nothing
+    else but the order: results that agree in them are asked once. None means any.
     """
 
     check: Check
@@ -83,6 +84,7 @@ class Criterion(NamedTuple):
     explain: Explain = no_values
     looks_at: Literal["order", "result", "others"] = "result"
     explain_passed: bool = False
+    fields: tuple[str, ...] | None = None
 
 
 _NOT: Effect = "not-recognizable"
@@ -91,18 +93,27 @@ _VIEW: Effect = "view-only"
 CRITERIA: Mapping[str, Criterion] = {
     "item-listed@1": Criterion(first.item_listed, Listed, _VIEW, looks_at="order"),
     "report-final@1": Criterion(first.report_final, ReportStates, _VIEW, explain=status_values),
-    "result-present@1": Criterion(first.result_present, NoParameters, _VIEW, LAB),
+    "result-present@1": Criterion(
+        first.result_present, NoParameters, _VIEW, LAB, fields=("flags",)
+    ),
     "identity-certain@1": Criterion(first.identity_certain, NoParameters, _NOT),
     "times-plausible@1": Criterion(first.times_plausible, NoParameters, _NOT),
     "specimen-comparable@1": Criterion(
-        first.specimen_comparable, Interchangeable, _NOT, LAB, specimen_values
+        first.specimen_comparable, Interchangeable, _NOT, LAB, specimen_values, fields=("specimen",)
     ),
-    "unit-comparable@1": Criterion(first.unit_comparable, NoParameters, _NOT, LAB, unit_values),
+    "unit-comparable@1": Criterion(
+        first.unit_comparable, NoParameters, _NOT, LAB, unit_values, fields=("unit", "flags")
+    ),
     "method-comparable@1": Criterion(
-        first.method_comparable, MethodItems, _NOT, LAB, method_values
+        first.method_comparable, MethodItems, _NOT, LAB, method_values, fields=("item", "method")
     ),
     "laterality-comparable@1": Criterion(
-        first.laterality_comparable, NoParameters, _NOT, IMAGING, side_values
+        first.laterality_comparable,
+        NoParameters,
+        _NOT,
+        IMAGING,
+        side_values,
+        fields=("laterality",),
     ),
     "contrast-comparable@1": Criterion(
         first.contrast_comparable, NoParameters, _NOT, IMAGING, contrast_values, looks_at="order"
@@ -139,14 +150,18 @@ CRITERIA: Mapping[str, Criterion] = {
     "reminded-by-default@1": Criterion(
         first.reminded_by_default, DefaultView, _VIEW, IMAGING, looks_at="order"
     ),
-    "images-retrievable@1": Criterion(first.images_retrievable, NoParameters, _VIEW, IMAGING),
+    "images-retrievable@1": Criterion(
+        first.images_retrievable, NoParameters, _VIEW, IMAGING, fields=("images",)
+    ),
     "patient-context@1": Criterion(
         first.patient_context, PatientContext, _VIEW, explain=context_values, looks_at="order"
     ),
-    "critical-value@1": Criterion(first.critical_value, NoParameters, "no-suggestion", LAB),
+    "critical-value@1": Criterion(
+        first.critical_value, NoParameters, "no-suggestion", LAB, fields=("flags",)
+    ),
     "identity-certain@2": Criterion(later.identity_certain_2, IdentityRule, _NOT),
     "times-plausible@2": Criterion(later.times_plausible_2, NoParameters, _NOT),
-    "zone-known@1": Criterion(later.zone_known, NoParameters, _NOT),
+    "zone-known@1": Criterion(later.zone_known, NoParameters, _NOT, fields=("zone_known",)),
     "within-window@2": Criterion(
         later.within_window_2, CountedWindow, _VIEW, explain=window_values, explain_passed=True
     ),
@@ -161,18 +176,31 @@ CRITERIA: Mapping[str, Criterion] = {
         later.context_known, NoParameters, "no-suggestion", looks_at="order"
     ),
     "contrast-comparable@2": Criterion(
-        imaging.contrast_comparable_2, ContrastRule, _NOT, IMAGING, imaging.contrast_values_2
+        imaging.contrast_comparable_2,
+        ContrastRule,
+        _NOT,
+        IMAGING,
+        imaging.contrast_values_2,
+        fields=("item", "contrast"),
     ),
     "region-comparable@1": Criterion(
-        imaging.region_comparable, RegionRule, _NOT, IMAGING, imaging.region_values
+        imaging.region_comparable,
+        RegionRule,
+        _NOT,
+        IMAGING,
+        imaging.region_values,
+        fields=("item", "region"),
     ),
-    "examination-certain@1": Criterion(imaging.examination_certain, NoParameters, _NOT, IMAGING),
+    "examination-certain@1": Criterion(
+        imaging.examination_certain, NoParameters, _NOT, IMAGING, fields=("flags",)
+    ),
     "images-retrievable@2": Criterion(
         imaging.images_retrievable_2,
         RetrievableImages,
         _VIEW,
         IMAGING,
         imaging.retrievable_values,
+        fields=("retrievable",),
     ),
     "wider-examination@1": Criterion(
         imaging.wider_examination,
@@ -181,6 +209,9 @@ CRITERIA: Mapping[str, Criterion] = {
         IMAGING,
         imaging.wider_values,
         explain_passed=True,
+        fields=("item",),
     ),
-    "newest-first@2": Criterion(later.newest_first, ChangeLimits, _VIEW, looks_at="others"),
+    "newest-first@2": Criterion(
+        later.newest_first, ChangeLimits, _VIEW, looks_at="others", fields=()
+    ),
 }

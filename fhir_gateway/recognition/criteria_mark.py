@@ -38,16 +38,16 @@ def standing_2(situation: Situation, candidate: Candidate) -> Standing:
     reaching = situation.query.receiver_within
     if not reaching:
         return "receiver-area-unknown"
-    low, high, zone = candidate.time, candidate.time_high, situation.query.zone
     rows = candidate.evaluations
+    low, high, zone = candidate.time, candidate.time_high, situation.query.zone
     if len(rows) == 1:  # the usual case, settled without lists
         row = rows[0]
         start, end = period(row.start, row.end, zone)
         if row.passed and row.area in reaching and start <= low and high <= end:
             return "evaluated"
-    rows = tuple([row for row in rows if row.area in reaching])
+    rows = tuple([row for row in rows if row.area in reaching]) if rows else ()
     if not rows:
-        any_passed = any(row.passed for row in candidate.evaluations)
+        any_passed = any([row.passed for row in candidate.evaluations])
         return "area-not-covered" if any_passed else "not-evaluated"
     verdicts = _throughout(rows, low, high, zone)
     if len(verdicts) > 1:
@@ -102,6 +102,8 @@ def said_at(spans: Sequence[tuple[int, int, Evaluation]], moment: int) -> Said:
 
 def mark_of_2(situation: Situation, candidate: Candidate) -> Evaluation | None:
     """The evaluation behind the mark: of the rounds that count and reach, the last to end."""
+    if not candidate.evaluations:
+        return None
     reaching, zone = situation.query.receiver_within, situation.query.zone
     rows = [row for row in candidate.evaluations if row.area in reaching]
     if not rows:

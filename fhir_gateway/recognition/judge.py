@@ -4,27 +4,56 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import gt
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import msgspec
 
 from fhir_gateway.recognition.criteria import NOT_APPLICABLE, PASSED, Finding
+from fhir_gateway.recognition.criteria_later import IMPLAUSIBLE
 from fhir_gateway.recognition.model import COMING, PENDING, Candidate, Outcome
-from fhir_gateway.recognition.rule_set import RANK, Applied, RuleSet
+from fhir_gateway.recognition.rule_set import RANK, Applied, Plan, RuleSet
 from fhir_gateway.recognition.situation import Situation
 
 #: Outcomes by the rank of an effect.
 OUTCOMES: tuple[Outcome, ...] = ("not-recognizable", "view-only", "recognize")
 
+#: What use a result is, from the best: recognised, plausible, set aside, another thing, void.
+Use = int
+VOID, OTHER_THING, ASIDE, PLAUSIBLE, USABLE = range(5)
+
 #: What the rules say that do not pass, by their position in the rule set.
 Findings = dict[int, Finding]
 
 
-class Judged(NamedTuple):
+class Weighed(msgspec.Struct, frozen=True):
+    """What follows from the findings on a result."""
+
+    outcome: Outcome
+    deciding: int  # position of the rule that decided, -1 when nothing stands in the way
+    findings: Findings
+    use: Use
+
+
+class Judged(msgspec.Struct, frozen=True, gc=False):
     """A candidate with its own outcome and the rules that do not pass."""
 
     candidate: Candidate
     outcome: Outcome
-    deciding: int  # position of the rule that decided, -1 when nothing stands in the way
+    deciding: int
     findings: Findings
+    use: Use
+
+
+class _Like(NamedTuple):
+    """What is found of all results that agree in the fields that rules look at, and what follows
+    from it, by what is found of one of them alone."""
+
+    findings: Findings
+    weighed: dict[tuple[Finding, ...], Weighed]
+
+
+#: By `Plan.like`.
+_Known = dict[Any, _Like]
 
 
 def _find(situation: Situation, candidate: Candidate, rules: Sequence[Applied]) -> Findings:
@@ -37,20 +66,62 @@ def _find(situation: Situation, candidate: Candidate, rules: Sequence[Applied]) 
 
 
 def _judge(
-    situation: Situation, candidate: Candidate, rule_set: RuleSet, of_order: Findings
+    situation: Situation, candidate: Candidate, plan: Plan, of_order: Findings, known: _Known
 ) -> Judged:
-    """One candidate by every rule that applies to its kind of result."""
-    plan = rule_set.by_kind[candidate.kind]
-    findings = _find(situation, candidate, plan.of_result)
-    if of_order:
-        findings |= of_order
-    for finding in findings.values():
-        if finding is not NOT_APPLICABLE:
-            break
+    """One candidate by every rule that applies to its kind of result.
+
+    The results of an item are much alike: `known` has what was found of others for such an order.
+    """
+    key = plan.like(candidate)
+    like = known.get(key)
+    if like is None:
+        like = known[key] = _Like(_find(situation, candidate, plan.of_like) | of_order, {})
+    own = tuple([check(situation, candidate, given) for _, check, given in plan.of_result])
+    weighed = like.weighed.get(own)
+    if weighed is None:
+        weighed = like.weighed[own] = _weighed(plan, like.findings, own)
+    return Judged(candidate, weighed.outcome, weighed.deciding, weighed.findings, weighed.use)
+
+
+def _weighed(plan: Plan, common: Findings, own: Sequence[Finding]) -> Weighed:
+    rules = zip(plan.of_result, own, strict=True)
+    findings = {number: one for (number, _, _), one in rules if one is not PASSED} | common
+    if any(finding is not NOT_APPLICABLE for finding in findings.values()):
+        outcome, deciding = weigh(findings, plan.ranks)
     else:
-        return Judged(candidate, "recognize", -1, findings)
-    outcome, deciding = weigh(findings, plan.ranks)
-    return Judged(candidate, outcome, deciding, findings)
+        outcome, deciding = "recognize", -1
+    return Weighed(outcome, deciding, findings, _use(outcome, findings))
+
+
+def _use(outcome: Outcome, findings: Findings) -> Use:
+    if outcome == "recognize":
+        return USABLE
+    reasons = {finding[1] for finding in findings.values()}
+    if outcome == "not-recognizable":
+        return VOID if "void" in reasons else OTHER_THING
+    return PLAUSIBLE if reasons.isdisjoint(IMPLAUSIBLE) else ASIDE
+
+
+def _known_of(situation: Situation, plan: Plan, of_order: Findings) -> _Known:
+    """What was found before by these rules, of results for an order of which they find the same.
+
+    It is kept beside the rules for as long as the catalogue is the same, and begins anew when it
+    has grown large; what is found again is the same.
+    """
+    items, orders = plan.kept.get("orders", (None, {}))
+    if items is not situation.items or len(orders) > _MOST_ORDERS:
+        orders = {}
+        plan.kept["orders"] = (situation.items, orders)
+    o = situation.ordered
+    order = (o.item, o.specimen, o.laterality, o.contrast, o.method, *of_order.items())
+    known: _Known | None = orders.get(order)
+    if known is None or len(known) > _MOST_LIKE:
+        known = orders[order] = {}
+    return known
+
+
+#: Orders that differ to the rules, and results that differ for one of them: a few for each item.
+_MOST_ORDERS, _MOST_LIKE = 4_096, 64
 
 
 def weigh(findings: Findings, ranks: Sequence[int]) -> tuple[Outcome, int]:
@@ -80,9 +151,11 @@ def judge_until_usable(
     """
     plan = rule_set.by_kind[candidates[0].kind]
     of_order = _find(situation, candidates[0], plan.of_order)
+    known = _known_of(situation, plan, of_order)
     judged: list[Judged] = []
     for candidate in candidates:
-        one = _judge(situation, candidate, rule_set, of_order)
+        plan = rule_set.by_kind[candidate.kind]
+        one = _judge(situation, candidate, plan, of_order, known)
         judged.append(one)
         if one.outcome == "recognize":
             break
@@ -92,7 +165,8 @@ def judge_until_usable(
     older: list[Candidate] = []
     for candidate in candidates[len(judged) :]:
         if candidate.time_high > time or (candidate.time == time and candidate.time_high == high):
-            judged.append(_judge(situation, candidate, rule_set, of_order))
+            plan = rule_set.by_kind[candidate.kind]
+            judged.append(_judge(situation, candidate, plan, of_order, known))
         else:  # the usual case: it was over before the usable one began
             older.append(candidate)
     return judged, older

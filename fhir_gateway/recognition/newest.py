@@ -17,7 +17,15 @@ from typing import Any, NamedTuple
 
 from fhir_gateway.recognition.criteria_later import IMPLAUSIBLE
 from fhir_gateway.recognition.findings import PASSED, Finding
-from fhir_gateway.recognition.judge import OUTCOMES, Judged, evidence, is_pending, may_be_newer
+from fhir_gateway.recognition.judge import (
+    ASIDE,
+    OUTCOMES,
+    VOID,
+    Judged,
+    evidence,
+    is_pending,
+    may_be_newer,
+)
 from fhir_gateway.recognition.model import CRITICAL, Candidate, Line, Outcome
 from fhir_gateway.recognition.parameters import ChangeLimits
 from fhir_gateway.recognition.rule_set import RANK, Rule, RuleSet
@@ -95,38 +103,28 @@ def _line_1(lowering: list[Judged]) -> Line:
 
 # -- the second version ----------------------------------------------------------------------------
 
-#: What use a result is, from the best: recognised, plausible, set aside, another thing, void.
-_VOID, _OTHER_THING, _ASIDE, _PLAUSIBLE, _USABLE = range(5)
-
-
-def _use(judged: Judged) -> int:
-    if judged.outcome == "recognize":
-        return _USABLE
-    reasons = {finding[1] for finding in judged.findings.values()}
-    if judged.outcome == "not-recognizable":
-        return _VOID if "void" in reasons else _OTHER_THING
-    return _PLAUSIBLE if reasons.isdisjoint(IMPLAUSIBLE) else _ASIDE
-
 
 def _choose_2(
     situation: Situation, judged: list[Judged], rule_set: RuleSet, rule: Rule
 ) -> Choice | None:
     if len(judged) == 1 and judged[0].outcome == "recognize":  # the usual case
         return Choice(judged[0], [], rule.passed)
-    uses = [_use(one) for one in judged]
-    best = max(uses)
-    if best == _VOID:
+    chosen = judged[0]
+    for one in judged:
+        if one.use > chosen.use:
+            chosen = one
+    if chosen.use == VOID:
         return None
-    at = uses.index(best)
-    chosen = judged[at]
     newer: list[Judged] = []
     weighing: list[Judged] = []
     aside: list[Judged] = []
-    for number, (one, use) in enumerate(zip(judged, uses, strict=True)):
-        if number == at or use == _VOID or not may_be_newer(one, chosen):
+    began = chosen.candidate.time
+    for one in judged:
+        if one.candidate.time_high < began or one is chosen or one.use == VOID:
             continue
-        newer.append(one)
-        (aside if use == _ASIDE else weighing).append(one)
+        if may_be_newer(one, chosen):
+            newer.append(one)
+            (aside if one.use == ASIDE else weighing).append(one)
     last = _line_2(situation, chosen.candidate, weighing, rule)
     return Choice(chosen, newer, last, _said(aside, rule_set))
 

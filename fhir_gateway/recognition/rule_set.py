@@ -5,15 +5,16 @@ How a PlanDefinition becomes one: rules.py. How one is made of several levels: r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
 
 from fhir_gateway.recognition.criteria import Check, Criterion
-from fhir_gateway.recognition.model import Effect, Line
+from fhir_gateway.recognition.model import Candidate, Effect, Line
 from fhir_gateway.recognition.parameters import WiderExaminations, WindowRule
 from fhir_gateway.recognition.rules_scope import NATIONAL, Scope
 from fhir_gateway.recognition.rules_texts import UNSAID, Said
@@ -72,10 +73,13 @@ class Plan(NamedTuple):
     """The rules for one kind of result, laid out for the loops of decide."""
 
     of_order: tuple[Applied, ...]  # that look at the order alone
-    of_result: tuple[Applied, ...]
+    of_result: tuple[Applied, ...]  # that look at anything of a result
+    of_like: tuple[Applied, ...]  # that look at some of its fields, and find the same of its like
+    like: Callable[[Candidate], Any]  # those fields of a result
     lines: tuple[Line, ...]  # of a result that passes all of them
     told: tuple[tuple[int, Rule], ...]  # whose line has something to say when they pass
     ranks: tuple[int, ...]  # of all rules, by position
+    kept: dict[str, Any]  # what judge.py found by them, so that it is not looked for again
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,7 @@ class RuleSet:
     rules: tuple[Rule, ...]
     digest: str
     window_rule: WindowRule | None
-    by_kind: Mapping[str, Plan]
+    by_kind: Mapping[str, Plan] = field(compare=False)  # made of the rules
     lists: tuple[str, ...] = ()
     scope: Scope = NATIONAL
     experimental: bool = False
@@ -186,20 +190,31 @@ def replace_rule(rule: Rule, **changes: Any) -> Rule:
     return Rule(**(members | {"passed": passed, "not_applicable": idle}))
 
 
+def _group(criterion: Criterion) -> str:
+    """Whom one finding holds for: all results of the order, those alike, or the one alone."""
+    if criterion.looks_at == "order":
+        return "order"
+    return "result" if criterion.fields is None else "like"
+
+
 def _plan(rules: Sequence[Rule], kind: str) -> Plan:
     numbered = [(n, rule) for n, rule in enumerate(rules) if kind in rule.criterion.kinds]
 
-    def applied(looks_at: str) -> tuple[Applied, ...]:
+    def applied(group: str) -> tuple[Applied, ...]:
         return tuple(
             (number, rule.criterion.check, rule.parameters)
             for number, rule in numbered
-            if (rule.criterion.looks_at == "order") == (looks_at == "order")
+            if _group(rule.criterion) == group
         )
 
+    fields = {name for _, rule in numbered for name in rule.criterion.fields or ()}
     return Plan(
         of_order=applied("order"),
         of_result=applied("result"),
+        of_like=applied("like"),
+        like=attrgetter("kind", *sorted(fields)),
         lines=tuple(r.passed if kind in r.criterion.kinds else r.not_applicable for r in rules),
         told=tuple((n, rule) for n, rule in numbered if rule.criterion.explain_passed),
         ranks=tuple(RANK[rule.criterion.effect] for rule in rules),
+        kept={},
     )
