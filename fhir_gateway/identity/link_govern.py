@@ -12,8 +12,9 @@ from typing import Any
 
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Forbidden, Unprocessable
+from fhir_gateway.fhir.datatypes import Reference, parse_reference
 from fhir_gateway.fhir.wire import parse
-from fhir_gateway.identity.link import links_of, read_question, replacement
+from fhir_gateway.identity.link import TASK_SYSTEM, links_of, replacement
 from fhir_gateway.interactions.steps import Guards, Step
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
 from fhir_gateway.store.changes import VersionIs
@@ -21,6 +22,9 @@ from fhir_gateway.store.store import Reader
 
 #: A chain of merges that is longer is followed by nobody.
 MOST_MERGES = 16
+
+#: What institutions write only as far as it says nothing of links.
+_GOVERNED = frozenset({"Linkage", "Task", "Provenance"})
 
 Patients = Mapping[str, dict[str, Any]]
 
@@ -34,7 +38,7 @@ async def govern(
     nowhere, each with its entry.
     """
     for step in steps:
-        if step.type in ("Linkage", "Task") and actor.role == "institution":
+        if step.type in _GOVERNED and actor.role == "institution":
             _check_writer(step)
     merging = [step for step in steps if step.type == "Patient" and _merges(step)]
     if not merging:
@@ -50,15 +54,25 @@ def _check_writer(step: Step) -> None:
         return
     stands = step.current is not None and not step.current.deleted
     before = parse(step.current.whole()) if stands and step.current else {}
-    if step.type == "Linkage" or any(
-        read_question(one) is not None for one in (before, step.resource or {}) if one
-    ):
+    if step.type == "Linkage" or _speaks_of_links(before) or _speaks_of_links(step.resource or {}):
         raise Forbidden(
             "Links between records are proposed by the gateway, and made and taken back by a named "
             "reviewer: Task/[id]/$confirm-identity, $reject-identity, Linkage/[id]/$unlink",
             expression=step.root,
             rule="link-governed",
         )
+
+
+def _speaks_of_links(resource: Mapping[str, Any]) -> bool:
+    """Whether this is a question to reviewers, whole or not, or says who answered one."""
+    if resource.get("resourceType") == "Provenance":
+        return any(
+            isinstance(named, Reference) and named.type == "Linkage"
+            for target in resource.get("target", ())
+            for named in [parse_reference(target.get("reference") or "")]
+        )
+    codings = (resource.get("code") or {}).get("coding", ()) if resource else ()
+    return any(one.get("system") == TASK_SYSTEM for one in codings)
 
 
 def _merges(step: Step) -> bool:
@@ -75,6 +89,8 @@ async def _check_merge(reader: Reader, step: Step, written: Patients, guards: Gu
         raise _fault(step, "A record is replaced by one other, not by several", "merge-several")
     if step.id in {other for _, other in kinds}:
         raise _fault(step, "A record cannot be linked with itself", "merge-self")
+    if set(replaced) & {other for kind, other in kinds if kind == "replaces"}:
+        raise _fault(step, "A record cannot replace the one that it is replaced by", "merge-circle")
     after, steps = (replaced or [""])[0], 0
     while after:
         steps += 1

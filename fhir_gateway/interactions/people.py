@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 from fhir_gateway.store.people_sql import PersonRecord, beside, of_homes
-from fhir_gateway.store.store import Reader
+from fhir_gateway.store.store import Person, Reader
 
 Doubt = Literal["", "contested", "doubtful"]
 
@@ -59,4 +59,12 @@ async def person_of(reader: Reader, patient: str) -> People:
     if len(person.homes) > 1:
         homes = person.homes
         records = await reader.steps(lambda seen: of_homes(seen, homes))
-    return People(patient, records, "doubtful" if person.doubtful else "")
+    return People(patient, records, "doubtful" if await is_doubted(reader, person) else "")
+
+
+async def is_doubted(reader: Reader, person: Person) -> bool:
+    """Whether a record that the caller may see may be this person's, and nobody confirmed it."""
+    if not person.rivals:
+        return False
+    rivals = person.rivals
+    return bool(await reader.steps(lambda seen: of_homes(seen, rivals)))

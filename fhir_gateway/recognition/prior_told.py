@@ -76,7 +76,7 @@ def _head(prior: Prior) -> Iterator[bytes]:
 def _identity(prior: Prior) -> str:
     if prior.identity.contested:
         return _CONTESTED
-    if prior.identity.doubtful or prior.identity.rivals:
+    if prior.person.doubt == "doubtful":
         return _DOUBTFUL
     return _DOCUMENTED if prior.identity.documented else _UNDOCUMENTED
 

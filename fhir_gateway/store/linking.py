@@ -125,7 +125,9 @@ class Linking:
         now = set(self._edges(one.derived.aliases, one)) if one.derived else set()
         self._ended |= {edge: began for edge, began in before.items() if edge not in now}
         for edge in sorted(now - before.keys()):
-            if edge.home < edge.other and not self._connect(edge) and self._strict:
+            if edge.home == edge.other:  # of one home: nobody is joined, but it settles a doubt
+                self._begun[edge] = None
+            elif edge.home < edge.other and not self._connect(edge) and self._strict:
                 raise Unprocessable(
                     f"By {one.type}/{one.id} a person would have more than {MOST_HOMES} homes; "
                     "look whether an earlier link of this person is wrong, and take it back first",
@@ -135,7 +137,8 @@ class Linking:
 
     def _turned_proposals(self, one: Said) -> tuple[list[Edge], dict[Edge, int]]:
         before = self._lookups.proposals_of(one.source) if one.rid else {}
-        now = set(self._edges(one.derived.proposals, one)) if one.derived else set()
+        edges = self._edges(one.derived.proposals, one) if one.derived else ()
+        now = {edge for edge in edges if edge.home != edge.other}
         gone = {edge: began for edge, began in before.items() if edge not in now}
         return sorted(now - before.keys()), gone
 
@@ -146,7 +149,7 @@ class Linking:
             fault = _fault(one, why, mine, theirs)
             if fault is not None and self._strict:
                 raise fault
-            if fault is None and mine and theirs and mine[0] != theirs[0]:
+            if fault is None and mine and theirs:
                 yield Edge(mine[0], theirs[0], why, one.source)
                 yield Edge(theirs[0], mine[0], why, one.source)
 

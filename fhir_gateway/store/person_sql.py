@@ -8,6 +8,7 @@ Generators of statements for every driver (see query.py), run for whoever has a 
 from __future__ import annotations
 
 from fhir_gateway.fhir.keys import type_key
+from fhir_gateway.store import apart_sql
 from fhir_gateway.store.dialect import Dialect
 from fhir_gateway.store.query import Query, Steps
 from fhir_gateway.store.store import Person
@@ -32,6 +33,9 @@ SELECT EXISTS (
     AND (NOT ({}) OR (other.home = mine.home AND NOT EXISTS (
       SELECT 1 FROM identity a JOIN identity b ON b.key = a.key AND b.kind = 1
       WHERE a.rid = mine.rid AND a.kind = 1 AND b.rid = other.rid))))"""
+_APART = f"""
+SELECT EXISTS (SELECT 1 FROM resource r WHERE {{}} AND r.type = ? AND r.deleted = 0
+  AND {apart_sql.APART})"""  # noqa: S608 - constants
 
 
 def whole(dialect: Dialect, known: Person, t: int) -> Steps[Person]:
@@ -60,8 +64,9 @@ def _papers(dialect: Dialect, homes: tuple[int, ...]) -> Steps[tuple[bool, bool]
     mine, bound = dialect.among("r.home", homes)
     theirs, also = dialect.among("other.home", homes)
     patient = type_key("Patient")
+    apart = yield Query(_APART.format(mine), (*bound, patient))
     documented = yield Query(_DOCUMENTED.format(mine), (*bound, patient))
-    if not documented[0][0]:
-        return False, False
+    if apart[0][0] or not documented[0][0]:
+        return bool(documented[0][0]), bool(apart[0][0])
     contested = yield Query(_CONTESTED.format(mine, theirs), (*bound, patient, *also))
     return True, bool(contested[0][0])

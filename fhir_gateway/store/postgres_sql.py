@@ -15,7 +15,7 @@ from functools import lru_cache
 from itertools import count
 from typing import Any, NamedTuple
 
-from fhir_gateway.store import search_record, visible
+from fhir_gateway.store import apart_sql, search_record, visible
 from fhir_gateway.store.changes import Fact
 from fhir_gateway.store.store import StoredFact
 from fhir_gateway.store.visible import STORED
@@ -69,7 +69,8 @@ SELECT r.home, EXISTS (SELECT 1 FROM identity WHERE rid = $3),
     WHERE mine.rid = $3 AND mine.kind = 2 AND other.rid <> $3
       AND (other.home <> mine.home OR NOT EXISTS (
         SELECT 1 FROM identity a JOIN identity b ON b.key = a.key AND b.kind = 1
-        WHERE a.rid = $3 AND a.kind = 1 AND b.rid = other.rid))),
+        WHERE a.rid = $3 AND a.kind = 1 AND b.rid = other.rid)))
+    OR {apart_sql.APART},
   EXISTS (SELECT 1 FROM person WHERE home = $1)
     OR EXISTS (SELECT 1 FROM proposal WHERE home = $1)
 FROM resource r WHERE {_AT} AND r.deleted = 0 AND {{r}}"""

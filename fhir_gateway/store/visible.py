@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from fhir_gateway.store import apart_sql
+
 CLOCK = "SELECT t, epoch, indexed, indexing FROM clock"
 GIVEN = "SELECT rid, home FROM clock"
 INDEX_KEY = "SELECT index_key FROM clock"
@@ -39,19 +41,21 @@ WHERE l.type = ?1 AND l.id = ?2 AND {r} AND {v}"""
 _VERSION = _VERSIONS + " AND v.version = {third}"
 _HISTORY = _VERSIONS + " ORDER BY v.version DESC"
 #: The home, whether the record bears a document, whether that is contested (another Patient bears
-#: it under another name or in another home), and whether the home may be connected with others.
-_PERSON = """
+#: it under another name or in another home, or a record of the home came apart), and whether the
+#: home may be connected with others.
+_PERSON = f"""
 SELECT l.home, EXISTS (SELECT 1 FROM identity WHERE rid = l.rid),
   EXISTS (
     SELECT 1 FROM identity mine JOIN identity other ON other.key = mine.key AND other.kind = 2
     WHERE mine.rid = l.rid AND mine.kind = 2 AND other.rid <> l.rid
       AND (other.home <> mine.home OR NOT EXISTS (
         SELECT 1 FROM identity a JOIN identity b ON b.key = a.key AND b.kind = 1
-        WHERE a.rid = l.rid AND a.kind = 1 AND b.rid = other.rid))),
+        WHERE a.rid = l.rid AND a.kind = 1 AND b.rid = other.rid)))
+    OR {apart_sql.APART},
   EXISTS (SELECT 1 FROM person WHERE home = l.home)
     OR EXISTS (SELECT 1 FROM proposal WHERE home = l.home)
 FROM locator l JOIN resource r ON r.home = l.home AND r.type = l.type AND r.rid = l.rid
-WHERE l.type = ?1 AND l.id = ?2 AND r.deleted = 0 AND {r}"""
+WHERE l.type = ?1 AND l.id = ?2 AND r.deleted = 0 AND {{r}}"""  # noqa: S608 - constants
 _COUNTS = """
 SELECT r.type, count(*) FROM resource r WHERE r.deleted = 0 AND r.enc <> 9 AND {r} GROUP BY r.type
 UNION ALL
