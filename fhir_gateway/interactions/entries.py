@@ -176,8 +176,12 @@ def placed(issue: Issue, where: str, type: str) -> Issue:
 async def read_entry(
     gateway: Gateway, actor: Actor, request: Request, *, base: str, lenient: bool = False
 ) -> Outcome | bytes:
-    """What an entry with GET asks for: a resource, or a Bundle as JSON."""
-    type, id, rest, query = request.type, request.id, request.rest, pairs_of(request.query)
+    """What an entry with GET asks for: a resource, or a Bundle as JSON.
+
+    Its answer is a part of ours, so no entry has a format of its own.
+    """
+    type, id, rest = request.type, request.id, request.rest
+    query = [pair for pair in pairs_of(request.query) if pair[0] not in ("_format", "_pretty")]
     if (type, id) == ("_history", ""):
         return await history_system(gateway, actor, base=base, pairs=query, lenient=lenient)
     if id == "_history" and not rest:

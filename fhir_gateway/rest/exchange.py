@@ -62,8 +62,7 @@ class Exchange:
     def negotiate(self) -> None:
         """Settles the media type of the answer. Raises NotAcceptable."""
         self.content_type = answer_type(self.headers.get("accept"), self.format)
-        if self.content_type in XML_ANSWERS:
-            self.xml = self.scope["xml"] = True
+        self.xml = self.scope["xml"] = self.content_type in XML_ANSWERS
 
     def steer(self, pairs: list[tuple[str, str]]) -> None:
         """Takes the parameters that steer the answer out of the pairs, keeps the rest."""
@@ -73,7 +72,8 @@ class Exchange:
         for name, value in pairs:
             if name == "_format":
                 self.format = value
-            elif name == "_pretty":
+        for name, value in pairs:
+            if name == "_pretty":
                 if value not in ("true", "false"):
                     raise Invalid("_pretty is true or false", expression=name, rule="parameter")
                 self.pretty = value == "true"

@@ -88,8 +88,9 @@ def settle(exchange: Exchange, error: GatewayError) -> None:
         located(error, exchange.sent)
     if exchange.xml or not _mentions_xml(exchange):
         return
-    with suppress(GatewayError):  # then the refusal is in JSON
+    with suppress(GatewayError):
         exchange.steer(query_pairs(exchange.scope["query_string"].decode("latin-1")))
+    with suppress(GatewayError):  # then the refusal is in JSON
         exchange.negotiate()
 
 

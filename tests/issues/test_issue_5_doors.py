@@ -109,6 +109,37 @@ def test_a_browser_gets_json_at_every_address(client: Any) -> None:
     assert answer.content.startswith(b"<?xml")
 
 
+@pytest.mark.parametrize(
+    ("query", "accept", "form", "served"),
+    [
+        ("", "application/fhir+xml", b"_format=json", "json"),
+        ("?_format=xml", "*/*", b"_format=json", "json"),
+        ("?_format=json", "*/*", b"_format=xml", "xml"),
+        ("?_format=xml&_pretty=x", "*/*", b"", "xml"),
+        ("?_pretty=x&_format=xml", "*/*", b"", "xml"),
+    ],
+)
+def test_an_answer_is_what_its_content_type_says(
+    client: Any, query: str, accept: str, form: bytes, served: str
+) -> None:
+    headers = {"accept": accept, "content-type": "application/x-www-form-urlencoded"}
+    answer = client.request("POST", f"/fhir/Patient/_search{query}", content=form, headers=headers)
+    assert answer.status_code == (400 if "_pretty" in query else 200)
+    assert answer.headers["content-type"] == f"application/fhir+{served}; charset=utf-8"
+    assert answer.content.startswith(b"<?xml" if served == "xml" else b"{")
+
+
+def test_entries_of_a_batch_have_no_format_of_their_own(client: Any) -> None:
+    id = client.post("/fhir/Patient", {"resourceType": "Patient", "active": True}).json()["id"]
+    urls = [f"Patient/{id}?_format=xml", f"Patient/{id}/_history?_format=json&_pretty=true",
+            f"Patient?_id={id}&_format=nonsense"]  # fmt: skip
+    entries = [{"request": {"method": "GET", "url": url}} for url in urls]
+    answer = client.post("/fhir", {"resourceType": "Bundle", "type": "batch", "entry": entries})
+    found = answer.json()["entry"]
+    assert [entry["response"]["status"] for entry in found] == ["200 OK"] * 3
+    assert [entry["resource"]["resourceType"] for entry in found] == ["Patient", "Bundle", "Bundle"]
+
+
 def test_claims_of_other_statements_hang_on_their_operations() -> None:
     said = [
         json.loads(capability_statement(Settings(), base="", started_us=0, operations=operations))
@@ -143,7 +174,7 @@ def test_a_bundle_that_is_refused_is_on_record(client: Any, type: str, body: byt
 
 @pytest.mark.parametrize("settings", [{"allowed_origins": "x"}, {"trusted_proxies": "x"}])
 def test_settings_of_the_door_are_judged_before_the_store_is_opened(
-    tmp_path: Path, settings: dict[str, str]
+    tmp_path: Path, settings: dict[str, Any]
 ) -> None:
     database = tmp_path / "db.sqlite"
     with pytest.raises(Invalid):
