@@ -60,7 +60,7 @@ async def known_then(gateway: Gateway, reader: Reader, as_of: int, receiver: str
     versions = await rule_sets_at(reader, as_of)
     active = list(active_among(versions))
     rules: InForce | None = None
-    if len(active) == sum(status_of(one) == "active" for one in versions):
+    if not unreadable(versions, active):
         zone = gateway.settings.zone
         within = areas_within(gateway, area)
         levels = levels_in_force(active, within, receiver, as_of, zone)
@@ -117,4 +117,11 @@ def active_among(versions: Iterable[Stored]) -> Iterator[InForce]:
             try:
                 yield InForce(load_rule_set(definition), version_of(stored))
             except GatewayError:
-                continue  # whoever counts sees that one is missing: then nothing is in force
+                continue  # `unreadable` names it: then nothing is in force
+
+
+def unreadable(versions: Iterable[Stored], active: Iterable[InForce]) -> list[str]:
+    """The logical ids of those that are active and are not among the ones that could be read."""
+    read = {one.version for one in active}
+    claim = (one for one in versions if status_of(one) == "active")
+    return [one.id for one in claim if version_of(one) not in read]

@@ -82,12 +82,12 @@ async def _judge(
     before: Definition | None,
     after: Mapping[str, Definition],
 ) -> None:
+    if step.resource is None:
+        assert before is not None  # only what was a rule set concerns us when it goes
+        _refuse(deletion_faults(before))
+        return
     if before is not None and not is_rule_set(before):
         before = None  # it was none of ours, and becomes one now
-    if step.resource is None:
-        if before is not None:
-            _refuse(deletion_faults(before))
-        return
     day = Day(gateway.clock.now(), gateway.settings.zone)
     resource = step.resource
     _refuse([*step_faults(before, resource, day), *_taken(step.id, resource, after)])

@@ -29,7 +29,7 @@ from fhir_gateway.recognition.known import (
 )
 from fhir_gateway.recognition.lint import lint
 from fhir_gateway.recognition.lists import Views
-from fhir_gateway.recognition.past import active_among, rule_sets_at, status_of
+from fhir_gateway.recognition.past import active_among, rule_sets_at, status_of, unreadable
 from fhir_gateway.recognition.rules import RuleSet, load_rule_set
 from fhir_gateway.recognition.situation import ENDLESS, period
 from fhir_gateway.recognition.vocabulary import areas_within, catalogue_of, vocabulary_of
@@ -126,12 +126,12 @@ async def in_force(gateway: Gateway, actor: Actor, call: Call) -> Part:
         versions = await _versions_at(reader, asked)
         active = list(active_among(versions))
         zone = gateway.settings.zone
-        levels = None
-        if len(active) == len([one for one in versions if status_of(one) == "active"]):
+        levels, broken = None, unreadable(versions, active)
+        if not broken:
             levels = levels_in_force(active, asked.within, asked.institution, asked.as_of, zone)
         parts: list[Part] = [_instant("as-of", asked.as_of), _boolean("in-force", bool(levels))]
         if levels is None:
-            parts.append(_gap(active, asked, zone))
+            parts.append(_gap(active, broken, asked, zone))
             return {"resourceType": "Parameters", "parameter": parts}
         rules = resolved(gateway, levels)
         by_version = {one.version: one for one in levels}
@@ -208,18 +208,20 @@ async def _since(reader: Reader, one: InForce, zone: str) -> int:
     return max(activated, period(one.rule_set.start, one.rule_set.end, zone)[0])
 
 
-def _gap(active: Sequence[InForce], asked: _Asked, zone: str) -> Part:
+def _gap(active: Sequence[InForce], broken: Sequence[str], asked: _Asked, zone: str) -> Part:
     mine = [one.rule_set for one in active if _reaches(one.rule_set, asked)]
     starts = [period(one.start, one.end, zone)[0] for one in mine]
     coming = sorted(start for start in starts if start > asked.as_of)
     holding = [one for one in mine if one.in_force(asked.as_of, zone)]
-    if any(one.scope.is_overlay for one in holding):
+    if broken:
+        text = f"{', '.join(broken)} is active and cannot be read"
+    elif any(one.scope.is_overlay for one in holding):
         names = ", ".join(one.canonical for one in holding if one.scope.is_overlay)
         text = f"{names} narrows a rule set that is not in force"
     elif active:
         text = "No active rule set covers this day"
     else:
-        text = "No rule set is active, or one that is cannot be read"
+        text = "No rule set is active"
     parts: list[Part] = [{"name": "text", "valueString": f"{text}: nothing can be decided"}]
     if coming:
         parts.append(_instant("until", coming[0]))
