@@ -76,8 +76,9 @@ async def _work(settings: Settings, *, with_server: bool, delay: float) -> None:
         await asyncio.wait_for(stop.wait(), delay)
         return
     except TimeoutError:
-        os.nice(_NICENESS)
+        pass
     gateway = await open_gateway(settings, begin=False)
+    os.nice(_NICENESS)
     settle()
     watch = asyncio.create_task(_leave_writing(gateway, stop)) if with_server else None
     try:
