@@ -47,7 +47,10 @@ class Faults:
         required: bool = True,
     ) -> str:
         """The member as a text of this form; else "", and a fault."""
-        value: str = self.take(holder, name, str, at, required=required)
+        value: str = holder.get(name, "")
+        if type(value) is str and value and (pattern is None or pattern.fullmatch(value)):
+            return value  # the usual case
+        value = self.take(holder, name, str, at, required=required)
         if value and pattern is not None and not pattern.fullmatch(value):
             path = f"{at}.{name}" if at else name
             self.add("format", path, f"{path} has not the form that CDS Hooks asks for")

@@ -34,6 +34,8 @@ from fhir_gateway.store.store import StoredFact
 
 __all__ = ["UNCODED", "Register", "add_rows", "candidates", "evaluations_to_read", "items_to_read"]
 
+_Kind = Literal["lab", "imaging"]
+
 #: No item is answered for by another.
 NOTHING_WIDER: Mapping[str, Sequence[str]] = MappingProxyType({})
 
@@ -105,7 +107,7 @@ def _result(stored: StoredFact, register: Register) -> Candidate:
         version=stored.version,
         patient=stored.patient,
         item=fact.item,
-        kind=cast(Literal["lab", "imaging"], fact.kind),
+        kind=cast(_Kind, fact.kind),
         time=fact.time,
         time_high=fact.time_high,
         issued=fact.issued,

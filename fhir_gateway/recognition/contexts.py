@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Invalid
 from fhir_gateway.fhir.datatypes import date_range, local_day
+from fhir_gateway.fhir.wire import parse, render
 from fhir_gateway.recognition.model import CONTEXTS
 from fhir_gateway.terminology.context_table import ContextRow, load_contexts
 
@@ -32,6 +33,9 @@ _CLASSES = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
 _NO_CONDITION = frozenset(
     {"inactive", "remission", "resolved", "refuted", "entered-in-error"}
 )  # codes of clinicalStatus and verificationStatus
+
+#: Longer elements are rare, and are not worth the memory.
+_KEPT_BYTES = 2_048
 
 
 class _Rows(NamedTuple):
@@ -52,7 +56,7 @@ def contexts_of(gateway: Gateway, resources: Iterable[Mapping[str, Any]]) -> fro
         if kind == "Patient":
             found.update(_of_age(resource, today))
         elif isinstance(kind, str) and kind in table and _holds(resource):
-            found.update(_of_codes(resource, table[kind], today, zone))
+            found.update(_of_resource(gateway.settings.terminology, resource, kind, today, zone))
     return frozenset(found)
 
 
@@ -65,6 +69,24 @@ def _table(folder: str) -> Mapping[str, Mapping[str, _Rows]]:
         known = elements.get(row.element, _Rows(frozenset(), ()))
         elements[row.element] = _Rows(known.systems | row.systems, (*known.rows, row))
     return found
+
+
+def _of_resource(
+    folder: str, resource: Mapping[str, Any], kind: str, today: date, zone: str
+) -> Iterable[str]:
+    elements = _table(folder)[kind]
+    if kind == "ServiceRequest":  # a workstation orders the same few hundred things
+        read = (*elements, "period")
+        said = render({name: resource[name] for name in read if name in resource})
+        if len(said) <= _KEPT_BYTES:
+            return _of_order(folder, said, today, zone)
+    return _of_codes(resource, elements, today, zone)
+
+
+@lru_cache(maxsize=4_096)
+def _of_order(folder: str, said: bytes, today: date, zone: str) -> frozenset[str]:
+    """The contexts of the elements of an order that the table speaks of."""
+    return frozenset(_of_codes(parse(said), _table(folder)["ServiceRequest"], today, zone))
 
 
 def _of_codes(

@@ -206,11 +206,11 @@ def _other(situation: Situation, other: Judged, rule_set: RuleSet) -> Other:
 
 def _suggests(chosen: Judged, rules: Sequence[Rule]) -> bool:
     """Whether no rule of the chosen one withholds the offer to replace the order."""
-    return not any(
-        finding is not NOT_APPLICABLE
-        and (finding[2] or rules[number].criterion.effect) == "no-suggestion"
-        for number, finding in chosen.findings.items()
-    )
+    for number, finding in chosen.findings.items():
+        effect = finding[2] or rules[number].criterion.effect
+        if effect == "no-suggestion" and finding is not NOT_APPLICABLE:
+            return False
+    return True
 
 
 def _ground(chosen: Judged, lines: Sequence[Line]) -> str:

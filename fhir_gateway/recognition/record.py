@@ -234,17 +234,13 @@ def _lines(lines: Sequence[Line], chosen: str) -> list[str]:
 
     The area of a mark is evidence, so the line that found it is always told in full.
     """
-    passed: list[str] = []
-    idle: list[str] = []
-    told: list[Line] = []
-    for line in lines:
-        verdict = line.verdict
-        if verdict == "not-applicable":
-            idle.append(line.rule)
-        elif verdict == "pass" and "area" not in line.values:
-            passed.append(line.rule)
-        else:
-            told.append(line)
+    passed = [one.rule for one in lines if one.verdict == "pass" and "area" not in one.values]
+    idle = [one.rule for one in lines if one.verdict == "not-applicable"]
+    told = [
+        one
+        for one in lines
+        if one.verdict != "not-applicable" and (one.verdict != "pass" or "area" in one.values)
+    ]
     parts = []
     if passed:
         parts.append(f'{{"name":"pass","valueString":"{" ".join(passed)}"}}')

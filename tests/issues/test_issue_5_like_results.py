@@ -98,7 +98,10 @@ def test_a_criterion_looks_at_no_other_field_than_it_names(
 )
 @settings(max_examples=examples(60))
 def test_what_was_judged_before_changes_nothing(
-    found: list[dict[str, Any]], asked: dict[str, str], kind: Literal["lab", "imaging"], context: set[str]
+    found: list[dict[str, Any]],
+    asked: dict[str, str],
+    kind: Literal["lab", "imaging"],
+    context: set[str],
 ) -> None:
     items = CATALOGUE.of(kind)[:2]
     lines = tuple(replace(OrderedItem(str(n), one.code), **asked) for n, one in enumerate(items))
