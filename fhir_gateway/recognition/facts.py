@@ -104,32 +104,41 @@ def derive(
 
 def _observation(resource: Json, derived: Derived, setting: _Setting) -> None:
     parts = [resource, *resource.get("component", ())]
-    coded = [(part, *code) for part in parts for code in _catalogue_codes([part.get("code")])]
-    if not coded:
-        return
-    mark = _mark(resource)
-    for part, kind, item in coded:
-        moment = clinical_time(resource, setting.zone, kind)
-        derived.facts.append(
-            Fact(
-                item=item,
-                time=moment.low,
-                time_high=moment.high,
-                issued=instant(resource.get("issued"), setting.zone),
-                kind=kind,
-                status=_status(resource),
-                issuer=_organization(resource.get("performer", ())),
-                specimen=canonical_specimen(specimen_of(resource)),
-                unit=unit_of(part.get("valueQuantity", {}))[:_CODE_LENGTH],
-                method=concept_text(resource.get("method"))[:_NAME_LENGTH],
-                value=value_of(part)[:_VALUE_LENGTH],
-                laterality=laterality([resource.get("bodySite")]),
-                flags=observation_flags(resource, part) | (PRINTED_MARK if mark else 0),
-                mark=mark,
-                source=f"Observation/{resource['id']}",
-                more=_more_of_result(resource, part, moment, setting.item(item)).packed(),
-            )
+    coded = [(part, codes) for part in parts if (codes := _catalogue_codes([part.get("code")]))]
+    for part, codes in coded:
+        status = _status(resource)
+        if len(codes) > 1 and status not in _VOID:  # one value cannot be of two items
+            status = "unknown"
+        for kind, item in codes:
+            _result_of(resource, part, (kind, item, status), derived, setting)
+
+
+def _result_of(
+    resource: Json, part: Json, told: tuple[str, str, str], derived: Derived, setting: _Setting
+) -> None:
+    """The fact of a result, or of one of its components, under one item."""
+    (kind, item, status), mark = told, _mark(resource)
+    moment = clinical_time(resource, setting.zone, kind)
+    derived.facts.append(
+        Fact(
+            item=item,
+            time=moment.low,
+            time_high=moment.high,
+            issued=instant(resource.get("issued"), setting.zone),
+            kind=kind,
+            status=status,
+            issuer=_organization(resource.get("performer", ())),
+            specimen=canonical_specimen(specimen_of(resource)),
+            unit=unit_of(part.get("valueQuantity", {}))[:_CODE_LENGTH],
+            method=concept_text(resource.get("method"))[:_NAME_LENGTH],
+            value=value_of(part)[:_VALUE_LENGTH],
+            laterality=laterality([resource.get("bodySite")]),
+            flags=observation_flags(resource, part) | (PRINTED_MARK if mark else 0),
+            mark=mark,
+            source=f"Observation/{resource['id']}",
+            more=_more_of_result(resource, part, moment, setting.item(item)).packed(),
         )
+    )
 
 
 def _more_of_result(resource: Json, part: Json, moment: Any, entry: Item | None) -> More:
@@ -240,14 +249,23 @@ _VOID = frozenset({"cancelled", "entered-in-error"})
 
 
 def _status(resource: Json) -> str:
-    """The status, "unknown" where something may modify what the resource says."""
+    """The status, "unknown" where something may modify what the resource says, or whom of."""
     status = str(resource.get("status", ""))
     if status in _VOID:
         return status
+    if _is_of_another(resource):
+        return "unknown"
     inside = [one for name in _PARTS for one in resource.get(name, ())]
     if any(name in one for one in (resource, *inside) for name in _MODIFIERS):
         return "unknown"
     return status
+
+
+def _is_of_another(resource: Json) -> bool:
+    """Whether the result is about somebody or something beside the patient in whose record it
+    stands: a foetus, a donor, a device (observation-definitions.html#Observation.focus)."""
+    about = resource.get("subject", {}).get("reference")
+    return any(one.get("reference") != about for one in resource.get("focus", ()))
 
 
 _PARTS = ("component", "contained", "series")

@@ -27,6 +27,7 @@ UCUM = "http://unitsofmeasure.org"
 
 #: HL7 v3 ObservationInterpretation (FHIR R4), and the codes of v2 table 0078 that it took over.
 _CRITICAL_CODES = frozenset({"HH", "LL", "AA"})
+_CRITICAL_WORDS = ("危急", "危机值", "critical", "panic")
 _NORMAL_CODES = frozenset({"N", "NEG", "ND", "S", "NR", "EXP", "IND", "QCF", "TOX"})
 
 #: A range without a type is the normal one (observation-definitions.html#referenceRange.type).
@@ -91,7 +92,7 @@ def observation_flags(resource: Json, part: Json) -> int:
         for concept in part.get("interpretation", ())
         for coding in concept.get("coding", ())
     }
-    flags = CRITICAL if codes & _CRITICAL_CODES else 0
+    flags = CRITICAL if codes & _CRITICAL_CODES or _is_called_critical(part) else 0
     flags |= ABNORMAL if codes - _CRITICAL_CODES - _NORMAL_CODES else 0
     flags |= PENDING if resource.get("status", "") in COMING else 0
     if "dataAbsentReason" in part:
@@ -103,6 +104,19 @@ def observation_flags(resource: Json, part: Json) -> int:
     if part.get("valueQuantity", {"value": 0}).get("value") is None:
         return flags | VALUELESS
     return flags
+
+
+def _is_called_critical(part: Json) -> bool:
+    """Whether the words of an interpretation say so: not every sender has a code for it."""
+    said = (
+        str(words or "").lower()
+        for concept in part.get("interpretation", ())
+        for words in (
+            concept.get("text"),
+            *(one.get("display") for one in concept.get("coding", ())),
+        )
+    )
+    return any(word in words for words in said for word in _CRITICAL_WORDS)
 
 
 def interval_of(part: Json) -> str:

@@ -4,7 +4,8 @@
 `newest-first@2` is a rule with a table of change limits. Every newer result that is not void is
 shown; one that is pending, critical, or farther from the chosen value than the item's limit leaves
 the outcome at most *view-only*. One of another specimen, side or kind lowers nothing unless it is
-critical. A result whose times cannot be is set aside and said, and a void one is never evidence.
+critical. A result whose times cannot be is set aside and said, and lowers only when it is critical;
+a void one is never evidence. Of two values of one moment neither is the older one.
 docs/decision.md, docs/adr/0029.
 """
 
@@ -122,11 +123,23 @@ def _choose_2(
     for one in judged:
         if one.candidate.time_high < began or one is chosen or one.use == VOID:
             continue
-        if may_be_newer(one, chosen):
+        if may_be_newer(one, chosen) or _beside(one.candidate, chosen.candidate):
             newer.append(one)
-            (aside if one.use == ASIDE else weighing).append(one)
+            if one.use == ASIDE:
+                aside.append(one)
+            if one.use != ASIDE or one.candidate.flags & CRITICAL:
+                weighing.append(one)
     last = _line_2(situation, chosen.candidate, weighing, rule)
     return Choice(chosen, newer, last, _said(aside, rule_set))
+
+
+def _beside(other: Candidate, chosen: Candidate) -> bool:
+    """Whether a result of the very same moment has another value, and nothing says which of the
+    two is the later one: the order in which they happen to stand may not choose."""
+    same = other.time == chosen.time and other.time_high == chosen.time_high
+    undated = other.issued == chosen.issued or not (other.issued and chosen.issued)
+    differs = bool(other.value) and (other.value, other.unit) != (chosen.value, chosen.unit)
+    return same and undated and differs
 
 
 def _line_2(

@@ -61,6 +61,7 @@ async def recognize(gateway: Gateway, actor: Actor, call: Call) -> Parameters:
             contradictory=subject.contradictory,
             kept=_kept(given["order"]) if not as_of else b"",
             as_of=as_of,
+            born=await _born(gateway, actor, subject.patient, as_of),
             context_known=bool(context_known.value if context_known else context),
         ),
     )
@@ -125,6 +126,20 @@ async def _subject(gateway: Gateway, actor: Actor, taken: Taken | None) -> Subje
         return Subject(local_id(taken, "Patient"))
     async with gateway.store.snapshot(actor.access) as reader:
         return await subject_by_identifiers(reader, gateway, [taken.value])
+
+
+async def _born(gateway: Gateway, actor: Actor, patient: str, as_of: int) -> str:
+    """The date of birth as the record says it, or said it at a moment of the past; "" without."""
+    if not patient:
+        return ""
+    async with gateway.store.snapshot(actor.access) as reader:
+        stored = await reader.read("Patient", patient)
+        if stored is not None and as_of and stored.updated > as_of:
+            past = await reader.history("Patient", patient)
+            stored = next((one for one in past if one.updated <= as_of), None)
+    if stored is None or stored.deleted:
+        return ""
+    return str(parse(stored.whole()).get("birthDate", ""))
 
 
 def _drafts(orders: Sequence[Taken]) -> list[tuple[str, str, dict[str, Any]]]:
