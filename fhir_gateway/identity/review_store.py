@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from msgspec.structs import replace
+
 from fhir_gateway.audit.events import create_event, update_event
 from fhir_gateway.context import Gateway
-from fhir_gateway.errors import Conflict, PreconditionFailed
+from fhir_gateway.errors import Conflict, PreconditionFailed, TooCostly, Unavailable
 from fhir_gateway.fhir.wire import instant, parse
 from fhir_gateway.identity.link import (
+    QUESTIONS,
     REVIEW,
     TASK_SYSTEM,
     Question,
@@ -27,6 +30,7 @@ from fhir_gateway.interactions.audit import call_of, entry
 from fhir_gateway.interactions.deriving import owner_key
 from fhir_gateway.interactions.institutions import institutions_at
 from fhir_gateway.interactions.prepare import prepare
+from fhir_gateway.search.planner import plan_search
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
 from fhir_gateway.store.changes import ChangeSet, Entry, Guard, Put, VersionIs
 from fhir_gateway.store.store import Reader, Stored
@@ -82,7 +86,46 @@ async def records_of_pair(
 
 
 async def questions(gateway: Gateway) -> AsyncIterator[Question]:
-    """All questions, open and decided, in the order in which they were asked first."""
+    """All questions, open and decided, in the order in which they were asked first.
+
+    Found by their codes in the index: Tasks of other kinds are many more. Where there are more than
+    a search may visit, or while the index is made anew, all Tasks are looked through.
+    """
+    try:
+        found = await _by_code(gateway)
+    except (TooCostly, Unavailable):
+        async for question in _looked_through(gateway):
+            yield question
+        return
+    for question in found:
+        yield question
+
+
+async def _by_code(gateway: Gateway) -> list[Question]:
+    """Raises TooCostly and Unavailable as a search does."""
+    plan = plan_search(
+        "Task",
+        [("code", ",".join(f"{TASK_SYSTEM}|{code}" for code in sorted(QUESTIONS))),
+         ("_count", str(_PAGE))],
+        secret=gateway.store.index_key,
+        zone=gateway.settings.zone,
+        page_limit=_PAGE,
+        naming=gateway.extractor.naming,
+    )  # fmt: skip
+    found: dict[int, Question] = {}
+    while True:
+        async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
+            page = await reader.search(plan)
+        for stored in page.matches:
+            question = read_question(parse(stored.whole()))
+            if question is not None:
+                found[stored.rid] = question
+        if page.next is None:
+            return [found[rid] for rid in sorted(found)]
+        plan = replace(plan, after=page.next)
+
+
+async def _looked_through(gateway: Gateway) -> AsyncIterator[Question]:
     after, until = 0, -1
     while True:
         async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:

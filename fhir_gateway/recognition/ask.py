@@ -54,6 +54,7 @@ from fhir_gateway.security.actor import Access, Actor
 from fhir_gateway.security.institution import Institution
 from fhir_gateway.store.blobs import pack
 from fhir_gateway.store.changes import ChangeSet, Entry, Received
+from fhir_gateway.store.people_sql import of_homes
 from fhir_gateway.store.record_sql import holds
 from fhir_gateway.store.store import Person, Reader
 from fhir_gateway.terminology.catalogue import Catalogue
@@ -192,10 +193,11 @@ async def inputs_of(
         born=question.born,
         homes=person.homes if person and len(person.homes) > 1 else (),
     )
+    rule_set = facts.rules.rule_set if facts.rules else None
+    if query.homes and access.owners is not None:
+        query = await _homes_seen(reader, query, rule_set)
     if person is not None and person.rivals:
-        query = await _in_doubt(
-            reader, query, person, facts.rules.rule_set if facts.rules else None
-        )
+        query = await _in_doubt(reader, query, person, rule_set)
     unknown = "" if person else UNKNOWN
     return Inputs(
         query,
@@ -206,6 +208,18 @@ async def inputs_of(
         CONTRADICTORY if question.contradictory else unknown,
         facts.view.versions,
     )
+
+
+async def _homes_seen(reader: Reader, query: Query, rule_set: RuleSet | None) -> Query:
+    """The query without the homes in which the caller may see neither a Patient nor a result of an
+    ordered item: it is told, and leaves on record, nothing of their being."""
+    seen = {one.home for one in await reader.steps(lambda seen: of_homes(seen, query.homes))}
+    items = items_to_read(query, rule_set.wider if rule_set is not None else {})
+    for home in query.homes:
+        if home not in seen and items and await reader.facts([home], items, query.t):
+            seen.add(home)
+    homes = tuple(home for home in query.homes if home in seen)
+    return replace(query, homes=homes if len(homes) > 1 else ())
 
 
 async def _in_doubt(

@@ -14,10 +14,14 @@ from issue_cases import bundle, rule_of
 from fhir_gateway.fhir.keys import key64
 from fhir_gateway.identity import review_job
 from fhir_gateway.identity.link import TASK_SYSTEM, pair, pair_id
+from fhir_gateway.identity.review_store import questions
 from fhir_gateway.interactions.jobs import work_once
 from fhir_gateway.interactions.search_type import search_type
 from fhir_gateway.recognition import prior_told
+from fhir_gateway.recognition.ask import Question, ask
+from fhir_gateway.recognition.model import OrderedItem
 from fhir_gateway.recognition.prior_results import PriorQuestion, prior_results
+from fhir_gateway.recognition.record import Occasion
 from fhir_gateway.security.actor import Access, Actor
 
 DOCUMENT = "urn:oid:2.16.156.10011.1.3"
@@ -224,3 +228,31 @@ def test_an_open_question_about_a_hidden_record_is_not_told(city, records):
     one, _ = records.proposed("hidden")
     assert told(city, one, narrowed=False) == (True, "doubtful")
     assert told(city, one, narrowed=True) == (False, "undocumented")
+
+
+def test_a_decision_tells_a_narrowed_caller_no_homes_of_hidden_records(city, records):
+    one, other = records.proposed("homes")
+    assert records.confirm(one, other).status_code == 200
+
+    def homes(owners: frozenset[int] | None) -> int:
+        actor = Actor("institution", "sender", "sender", Access(owners=owners))
+        items = (OrderedItem("L001", "L001"),)
+        question = Question(one, items, "sender", frozenset(), Occasion("$recognize"))
+        return len(city.running.run(ask(city.gateway, actor, question)).query.homes)
+
+    assert homes(None) == 2
+    assert homes(frozenset({key64("Organization/sender")})) == 0
+
+
+# -- questions -------------------------------------------------------------------------------------
+
+
+def test_questions_are_found_by_the_index_in_the_order_in_which_they_were_asked(city, records):
+    asked = [records.question(*records.proposed(f"order-{number}")) for number in range(3)]
+
+    async def found(running: Any) -> list[str]:
+        return [one.id async for one in questions(running)]
+
+    listed = city.running.run(found(city.gateway))
+    assert [one for one in listed if one in asked] == asked
+    assert len(listed) == len(set(listed))
