@@ -128,9 +128,8 @@ async def _plan(gateway: Gateway, actor: Actor, replies: Sequence[Reply], operat
     # what stands and what it relies on, whatever the caller may see of it
     async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
         work = _Work(gateway, actor, reader, plan, operation, issues)
-        for one in given:
-            if one is not None:
-                await work.take(one)
+        for one in filter(None, given):  # each of them, as there is no issue
+            await work.take(one)
     if issues:
         raise Unprocessable(issues=tuple(issues))
     return plan

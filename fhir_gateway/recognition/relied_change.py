@@ -43,14 +43,13 @@ def what_became(before: Json, after: Json | None) -> Change:
 
     `after` is None when the resource was deleted.
     """
+    if after is None:
+        return "deleted"
     return next((change for change, holds in _tests(before, after) if holds), "")
 
 
-def _tests(before: Json, after: Json | None) -> Iterator[tuple[Change, bool]]:
+def _tests(before: Json, after: Json) -> Iterator[tuple[Change, bool]]:
     """What may have become of it, the gravest first, and whether it has."""
-    if after is None:
-        yield "deleted", True
-        return
     old, new = before.get("status"), after.get("status")
     if new in VOID:
         yield "voided", old not in VOID
