@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from fhir_gateway.cds_hooks.legible import deciding, legible, outcome, source
 from fhir_gateway.cds_hooks.markdown import escape, shorten
 from fhir_gateway.recognition.ask import CONTRADICTORY, UNKNOWN, Answer
-from fhir_gateway.recognition.model import Candidate, ItemOutcome
+from fhir_gateway.recognition.model import CRITICAL, Candidate, ItemOutcome
 from fhir_gateway.recognition.order import Order
 from fhir_gateway.recognition.record import card_uuid
 from fhir_gateway.recognition.spell import exam_day, value_text, window_end
-from fhir_gateway.recognition.texts import REASONS, outcome_sentence, sentence
+from fhir_gateway.recognition.texts import REASONS, sentence
 from fhir_gateway.terminology.code_system import Vocabulary
 
 Card = dict[str, Any]
@@ -121,9 +122,15 @@ class _Line(NamedTuple):
     def result(self, candidate: Candidate) -> str:
         """Value, institution and day of a result, for the detail."""
         day = exam_day(candidate, self.answer.query.zone)
-        value = value_text(candidate)
+        value = valued(candidate)
         told = f"{escape(self.issuer(candidate))}，{day}"
         return f"{escape(value)}，{told}" if value else told
+
+
+def valued(candidate: Candidate) -> str:
+    """The value with its unit, and that it is a critical one; "" for what has none."""
+    critical = "（危急值）" if candidate.flags & CRITICAL else ""
+    return value_text(candidate) + critical
 
 
 def _card(line: _Line, speaking: Sequence[ItemOutcome], notes: str) -> Card:
@@ -219,12 +226,16 @@ def _summary(line: _Line, speaking: Sequence[ItemOutcome]) -> str:
         head = _HEADS.get(item.outcome, _NEWER)
         if item.chosen is None and item.reason in CONFIRM:
             return shorten(f"{head}：{name}，{REASONS[item.reason][0]}")
+        alike = sum(one.outcome == item.outcome for one in speaking)
+        if item.outcome == "recognize" and alike < len(line.items):
+            told = f"{len(line.items)}项中{alike}项可互认，请查看并决定"
+            return shorten(f"部分可互认：{name}，{told}")
         return shorten(f"{head}：{name}，{len(speaking)}项有既往结果，请查看并决定")
     if item.reason in CONFIRM and item.chosen is None:
         return shorten(f"{_HEADS[item.outcome]}：{line.name(item)}，{REASONS[item.reason][0]}")
     result = item.chosen if item.outcome in _HEADS else None
     result = result or item.newer[0].candidate
-    value = value_text(result)
+    value = valued(result)
     said = f"{line.name(item)} {value}" if value else line.name(item)
     day = exam_day(result, line.answer.query.zone)
     head = _HEADS.get(item.outcome, _NEWER)
@@ -233,31 +244,39 @@ def _summary(line: _Line, speaking: Sequence[ItemOutcome]) -> str:
 
 def _tell(line: _Line, item: ItemOutcome, links: dict[str, dict[str, str]]) -> str:
     """What the detail says of one item; adds the reports that it names to `links`."""
-    rows = [f"**{escape(line.name(item))}**：{escape(outcome_sentence(item))}", ""]
+    vocabulary, decided = line.said.vocabulary, deciding(item)
+    told = escape(outcome(item, vocabulary)) + (_clause(decided.clause) if decided else "")
+    rows = [f"**{escape(line.name(item))}**：{told}", ""]
     if item.chosen is not None:
         rows.append(f"- 结果：{line.result(item.chosen)}")
         _link(line, item.chosen, links)
         if item.window_days is not None:
             end = window_end(item, line.answer.query.zone)
             until = f"，至 {end}" if end else ""
-            rows.append(f"- 时限：{item.window_days} 天（{escape(item.window_source)}）{until}")
+            rows.append(
+                f"- 时限：{item.window_days} 天（{escape(source(item.window_source))}）{until}"
+            )
     for newer in item.newer:
         state = "尚未出报告" if newer.pending else "已出结果"
         rows.append(f"- 更新的结果（{state}）：{line.result(newer.candidate)}")
         _link(line, newer.candidate, links)
     # what stands in the way, and the evaluation that makes the mark
     rows += [
-        f"- {escape(sentence(rule))}{_clause(rule.clause)}"
+        f"- {escape(sentence(legible(rule, vocabulary)))}{_clause(rule.clause)}"
         for rule in item.lines
-        if rule.verdict in _OPEN or "area" in rule.values
+        if rule is not decided
+        and rule.reason != _IN_THE_NOTES
+        and (rule.verdict in _OPEN or "area" in rule.values)
     ]
-    if item.ground in line.said.vocabulary.reasons:
-        name = line.said.vocabulary.reasons[item.ground].name_zh
+    if item.ground in vocabulary.reasons:
+        name = vocabulary.reasons[item.ground].name_zh
         rows.append(f"- 可复查的法定情形：{escape(name)}")
     return "\n".join(rows)
 
 
 _OPEN = frozenset({"fail", "unknown"})
+#: What all cards of an answer say at their end.
+_IN_THE_NOTES = "context-not-known"
 
 
 @lru_cache(maxsize=1_024)
@@ -269,7 +288,7 @@ def _link(line: _Line, result: Candidate, links: dict[str, dict[str, str]]) -> N
     """The report of a result; without a report the result itself."""
     address = result.report_source or result.source
     if address not in links:
-        label = shorten(f"{line.issuer(result)}的报告")
+        label = shorten(f"{line.origin(result)} 的报告")
         links[address] = {"label": label, "url": f"{line.said.base}/{address}", "type": "absolute"}
 
 

@@ -62,16 +62,17 @@ async def complete(gateway: Gateway, actor: Actor, call: HookCall, *, ours: bool
             more[key] = (following, resources)
         else:
             found[key] = resources
-    absent = [key for key in call.service.prefetch if key not in call.prefetch.given]
-    urls = {
-        key: url
-        for key in absent
-        if key not in call.prefetch.failed
-        and not (ours and key == "patient")
-        and (url := _filled(call, call.service.prefetch[key]))
-    }
-    if (urls or more) and _may_ask(gateway, actor, call):
-        found |= await _ask(gateway, call, urls, more)
+    if _may_ask(gateway, actor, call):
+        absent = [key for key in call.service.prefetch if key not in call.prefetch.given]
+        urls = {
+            key: url
+            for key in absent
+            if key not in call.prefetch.failed
+            and not (ours and key == "patient")
+            and (url := _filled(call, call.service.prefetch[key]))
+        }
+        if urls or more:
+            found |= await _ask(gateway, call, urls, more)
     missing = tuple(key for key in call.service.prefetch if key not in found)
     for key, (_, resources) in more.items():
         found.setdefault(key, resources)  # the first page counts for what is in it

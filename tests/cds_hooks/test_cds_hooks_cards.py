@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 from card_shape import assert_response
-from city import COMPILED, DOCUMENT, POTASSIUM, SODIUM, City, Json, order
+from city import COMPILED, DOCUMENT, POTASSIUM, SODIUM, City, Json, day, order
 from fhir.resources.R4B.servicerequest import ServiceRequest
 
 from fhir_gateway.cds_hooks.cards import speaks
+from fhir_gateway.cds_hooks.legible import SITUATIONS, source
 from fhir_gateway.cds_hooks.markdown import SUMMARY_LIMIT, escape, plain, shorten
-from fhir_gateway.recognition.model import ItemOutcome
+from fhir_gateway.recognition.model import CONTEXTS, ItemOutcome
 from fhir_gateway.settings import CANONICAL
 
 LOCAL_PANEL = {"system": "urn:receiver:orders", "code": "PANEL"}
@@ -45,7 +46,7 @@ def test_a_usable_result_gives_one_card_that_names_it(city: City) -> None:
     (link,) = card["links"]
     report = city.search(f"DiagnosticReport?patient={patient}&result={observation}")[0]["id"]
     assert link == {
-        "label": "检验医院的报告",
+        "label": f"检验医院 {day(1)[:10]} 的报告",
         "url": f"http://127.0.0.1/fhir/DiagnosticReport/{report}",
         "type": "absolute",
     }
@@ -99,7 +100,8 @@ def test_no_suggestion_for_a_critical_value(city: City) -> None:
     city.result(patient, interpretation=[{"coding": [{"system": system, "code": "HH"}]}])
     (card,) = cards(city, patient, order(patient))
     assert "suggestions" not in card
-    assert "危急值" in card["detail"]
+    assert card["summary"].startswith("可互认：钾 3.95 mmol/L（危急值），")
+    assert "结果为危急值" in card["detail"]
 
 
 @pytest.mark.parametrize("priority", ["stat", "asap"])
@@ -173,7 +175,8 @@ def test_a_view_only_result_is_shown_with_what_stands_in_the_way(city: City) -> 
     city.result(patient, ago=30)
     (card,) = cards(city, patient, order(patient))
     assert card["summary"].startswith("可查阅：钾")
-    assert "超出7天的互认时限" in card["detail"]
+    assert "仅供查阅：超出7天的互认时限（湖北省公布）。（依据：" in card["detail"]
+    assert card["detail"].count("超出7天") == 1
 
 
 def test_one_card_for_each_order_line_in_their_order(city: City) -> None:
@@ -200,10 +203,30 @@ def test_a_panel_is_one_card_and_is_replaced_whole_or_not_at_all(city: City) -> 
     assert half["summary"].startswith("可互认：钾")
     assert "没有可提示的结果：钠" in half["detail"]
     assert "suggestions" not in half
+    city.result(patient, SODIUM, ago=30)
+    (part,) = cards(city, patient, panel(patient, POTASSIUM, SODIUM))
+    assert part["summary"] == "部分可互认：电解质两项，2项中1项可互认，请查看并决定"
+    assert "suggestions" not in part
     city.result(patient, SODIUM)
     (whole,) = cards(city, patient, panel(patient, POTASSIUM, SODIUM))
     assert whole["summary"] == "可互认：电解质两项，2项有既往结果，请查看并决定"
     assert len(whole["suggestions"]) == 1
+
+
+def test_a_doctor_reads_names_and_no_codes(city: City) -> None:
+    patient = city.patient()
+    city.result(patient)
+    (card,) = cards(city, patient, order(patient, priority="stat"))
+    assert "患者情形（急诊）" in card["detail"]
+    assert "范围北京市覆盖接诊机构" in card["detail"]
+    assert "时限：7 天（湖北省公布）" in card["detail"]
+    assert card["detail"].count("患者情形") == 1
+    city.result(patient, COMPILED)
+    (card,) = cards(city, patient, order(patient, COMPILED))
+    assert "时限：7 天（本目录编制）" in card["detail"]
+    assert set(SITUATIONS) == set(CONTEXTS)
+    told = [source(one) for one in ("published:BJ", "compiled:NCCL", "rule-set", "other", "")]
+    assert told == ["BJ公布", "本目录编制，参照NCCL", "规则集规定", "other", ""]
 
 
 def test_a_newer_pending_result_is_shown_and_lowers_the_offer(city: City) -> None:
@@ -213,7 +236,7 @@ def test_a_newer_pending_result_is_shown_and_lowers_the_offer(city: City) -> Non
     (card,) = cards(city, patient, order(patient))
     assert "suggestions" not in card
     assert "更新的结果（尚未出报告）" in card["detail"]
-    assert len(card["links"]) == 2
+    assert len({link["label"] for link in card["links"]}) == 2
 
 
 def test_stale_sources_are_named_in_the_detail(city: City) -> None:
