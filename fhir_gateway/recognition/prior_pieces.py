@@ -10,13 +10,15 @@ import re
 from collections.abc import Mapping
 from datetime import date
 from functools import lru_cache
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
+
+import msgspec
 
 from fhir_gateway.fhir.datatypes import DAY, local_day
 from fhir_gateway.fhir.wire import instant, render
 from fhir_gateway.recognition.criteria_mark import standing_2
 from fhir_gateway.recognition.examinations import Register
-from fhir_gateway.recognition.facts_more import SAME, More, link_more_of, more_of
+from fhir_gateway.recognition.facts_more import SAME, link_more_of, more_of
 from fhir_gateway.recognition.model import ABNORMAL, CRITICAL, Candidate
 from fhir_gateway.recognition.prior_filter import is_pending, is_void, shown_status
 from fhir_gateway.recognition.prior_results import Examination
@@ -27,6 +29,9 @@ from fhir_gateway.store.changes import Evaluation
 from fhir_gateway.store.results_sql import ResultRow
 
 UCUM = "http://unitsofmeasure.org"
+
+#: Longer values are words, which do not come again.
+_KEPT = 40
 
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,30})(?:\.[0-9]{1,30})?")
 
@@ -77,7 +82,10 @@ def result_of(
               issuer.name if issuer is not None else "", _standing(frame, one)),
     ]  # fmt: skip
     if one.value:
-        pieces.append(_value(one, more, unit))
+        number = one.value if more.quantity == SAME else more.quantity
+        own = one.unit if more.unit == SAME else more.unit
+        tell = _value if len(one.value) <= _KEPT else _value.__wrapped__
+        pieces.append(tell(one.value, one.unit, number if own == unit else "", unit))
     if window.days is not None:
         pieces.append(_left(one, window, frame))
     if one.report_source:
@@ -93,7 +101,7 @@ def result_of(
     return b"".join(pieces)
 
 
-class Judged(NamedTuple):
+class Judged(msgspec.Struct, frozen=True, gc=False):
     """What the mark of a result depends on."""
 
     issuer: str
@@ -107,8 +115,8 @@ def _standing(frame: Frame, one: ResultRow) -> str:
     rows = frame.register.get((one.issuer, one.item))
     if not rows:
         return frame.unevaluated if one.issuer else frame.unknown
-    judged = Judged(one.issuer, one.time, one.time_high, rows)
-    return standing_2(frame.situation, cast(Candidate, judged))
+    judged: Any = Judged(one.issuer, one.time, one.time_high, rows)
+    return standing_2(frame.situation, judged)
 
 
 @lru_cache(maxsize=4_096)
@@ -160,13 +168,12 @@ def _said(
     return b"".join(b"," + one for one in parts)
 
 
-def _value(one: ResultRow, more: More, unit: str) -> bytes:
+@lru_cache(maxsize=32_768)
+def _value(value: str, spelled: str, number: str, unit: str) -> bytes:
     """The value as spelled, and the number in the catalogue's unit where it is one of them."""
-    number = one.value if more.quantity == SAME else more.quantity
-    own = one.unit if more.unit == SAME else more.unit
-    text = render(f"{one.value} {one.unit}" if one.unit else one.value)
+    text = render(f"{value} {spelled}" if spelled else value)
     piece = b',{"name":"value","valueString":' + text + b"}"
-    if number and own == unit and _NUMBER.fullmatch(number):
+    if number and _NUMBER.fullmatch(number):
         return piece + _quantity(unit) % number.encode()
     return piece
 
