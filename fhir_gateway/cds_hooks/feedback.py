@@ -129,14 +129,16 @@ def _check_suggestions(
 def _override(
     entry: dict[str, Any], at: str, issues: list[Issue]
 ) -> tuple[dict[str, str] | None, str]:
-    """The reason's Coding and the comment; both may be missing."""
-    if entry.get("outcome") != "overridden" or "overrideReason" not in entry:
+    """The reason's Coding and the comment; both may be missing, or null: what a doctor did is not
+    refused because nobody says why."""
+    if entry.get("outcome") != "overridden" or entry.get("overrideReason") is None:
         return None, ""
     given, path = entry["overrideReason"], f"{at}.overrideReason"
     if not isinstance(given, dict):
         _fault(issues, path, "must be an object", "type")
         return None, ""
-    text = given.get("userComment", "")
+    text = given.get("userComment")
+    text = "" if text is None else text
     if not isinstance(text, str) or len(text) > _TEXT_LIMIT:
         _fault(issues, f"{path}.userComment", f"must be a text up to {_TEXT_LIMIT}", "type")
         text = ""

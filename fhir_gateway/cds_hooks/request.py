@@ -90,7 +90,7 @@ def read_call(service: Service, body: bytes) -> HookCall:
         patient_id = faults.text(context, "patientId", "context", _ID)
         encounter_id = faults.text(context, "encounterId", "context", _ID, required=False)
         if service.decides != "patient":
-            drafts, others = _read_drafts(faults, service, context, patient_id)
+            drafts, others = _read_drafts(faults, service, context, patient_id, server)
     prefetch = _read_prefetch(faults, service, document)
     if faults.issues:
         raise Invalid(issues=tuple(faults.issues))
@@ -147,7 +147,7 @@ def _read_prefetch(faults: Faults, service: Service, document: dict[str, Any]) -
 
 
 def _read_drafts(
-    faults: Faults, service: Service, context: dict[str, Any], patient_id: str
+    faults: Faults, service: Service, context: dict[str, Any], patient_id: str, server: str
 ) -> tuple[tuple[Draft, ...], tuple[dict[str, Any], ...]]:
     """What is decided on, and the other resources that stand beside it."""
     name = "draftOrders" if service.decides == "selections" else service.decides
@@ -166,7 +166,7 @@ def _read_drafts(
         # medicines, diets, devices are not what is recognised
         decided = draft.resource["resourceType"] == _DECIDED[service.decides]
         if decided and (wanted is None or draft.reference in wanted):
-            _check_subject(faults, draft, patient_id)
+            _check_subject(faults, draft, patient_id, server)
             chosen.append(draft)
         else:
             others.append(draft.resource)
@@ -208,9 +208,12 @@ def _selected(faults: Faults, context: dict[str, Any], drafts: list[Draft]) -> s
     return wanted
 
 
-def _check_subject(faults: Faults, draft: Draft, patient_id: str) -> None:
+def _check_subject(faults: Faults, draft: Draft, patient_id: str, server: str) -> None:
     """An order for somebody else in this patient's session is an error that must be seen."""
-    for path, reference in _subjects(draft.resource):
+    for path, stated in _subjects(draft.resource):
+        reference = stated.partition("/_history/")[0]
+        if server:
+            reference = reference.removeprefix(f"{server.rstrip('/')}/")
         if reference.startswith("Patient/") and reference != f"Patient/{patient_id}":
             at = f"{draft.expression}.{path}"
             faults.add("other-patient", at, f"{at} names another patient than context.patientId")

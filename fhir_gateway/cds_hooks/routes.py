@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -192,11 +193,16 @@ def _headers(scope: Scope) -> Headers:
 
 
 def _check_media(headers: Headers) -> None:
-    kind = headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if kind not in ("application/json", "application/fhir+json"):
-        raise UnsupportedMedia("A hook call is application/json", rule="content-type")
+    kind, _, parameters = headers.get("content-type", "application/json").lower().partition(";")
+    charset = _CHARSET.search(parameters)
+    is_json = kind.strip() in ("application/json", "application/fhir+json")
+    if not is_json or (charset and charset[1] not in ("utf-8", "utf8")):
+        raise UnsupportedMedia("A hook call is application/json in UTF-8", rule="content-type")
     if headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedMedia("Send the body without Content-Encoding", rule="content-encoding")
+
+
+_CHARSET = re.compile(r"""\bcharset\s*=\s*["']?([^"';\s]*)""")
 
 
 async def _body(receive: Receive) -> bytes:

@@ -8,14 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from joserfc import jwk, jws
 
 from fhir_gateway.app import build
 from fhir_gateway.cds_hooks import routes as hooks
-from fhir_gateway.errors import Invalid, Unprocessable
+from fhir_gateway.cds_hooks.feedback import read_feedback
+from fhir_gateway.cds_hooks.request import read_call
+from fhir_gateway.cds_hooks.services import BY_ID
+from fhir_gateway.errors import Invalid, Login, Unprocessable
 from fhir_gateway.fhir.primitives import checker
 from fhir_gateway.fhir.validate import read_resource
 from fhir_gateway.interactions.capabilities import capability_statement
+from fhir_gateway.recognition.record import card_uuid
 from fhir_gateway.rest.operations import offered
+from fhir_gateway.security.client_jwt import present, verify
 from fhir_gateway.settings import Settings
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/webp,*/*;q=0.8"
@@ -210,3 +216,71 @@ def test_a_fault_of_ours_in_feedback_is_told_as_an_outcome(
     monkeypatch.setattr(hooks, "take_feedback", broken)
     answer = client.post(FEEDBACK, {"feedback": []})
     assert (answer.status_code, answer.json()["resourceType"]) == (500, "OperationOutcome")
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), float("inf"), float("nan"), True, "1"])
+def test_a_signed_time_that_is_none_is_refused(value: Any) -> None:
+    key = jwk.ECKey.generate_key("P-384", parameters={"kid": "a"})
+    claims = {"iss": "i", "aud": "A", "iat": value, "exp": 60, "jti": "x"}
+    token = jws.serialize_compact(
+        {"alg": "ES384", "kid": "a"}, json.dumps(claims).encode(), key, algorithms=["ES384"]
+    )
+    with pytest.raises(Login, match="iat"):
+        verify(token, present(token), [key.as_dict(private=False)], "A", 0)
+
+
+def _order(subject: str) -> bytes:
+    resource = {"resourceType": "ServiceRequest", "id": "a", "subject": {"reference": subject}}
+    orders = {"resourceType": "Bundle", "entry": [{"resource": resource}]}
+    context = {"userId": "Practitioner/7", "patientId": "mine", "draftOrders": orders}
+    call = {"hook": "order-sign", "hookInstance": "d1577c69-dfbe-44ad-ba6d-3e05e953b2ea"}
+    return json.dumps(
+        {**call, "fhirServer": "https://his.example/fhir/", "context": context}
+    ).encode()
+
+
+@pytest.mark.parametrize(
+    ("subject", "own"),
+    [
+        ("Patient/mine", True),
+        ("Patient/mine/_history/3", True),
+        ("https://his.example/fhir/Patient/mine", True),
+        ("https://elsewhere.example/Patient/other", True),  # nobody here knows who that is
+        ("Patient/other", False),
+        ("Patient/other/_history/3", False),
+        ("https://his.example/fhir/Patient/other", False),
+        ("https://his.example/fhir/Patient/other/_history/1", False),
+    ],
+)
+def test_an_order_for_somebody_else_is_seen_however_it_is_addressed(
+    subject: str, own: bool
+) -> None:
+    service = BY_ID["recognition-order-sign"]
+    if own:
+        assert len(read_call(service, _order(subject)).drafts) == 1
+        return
+    with pytest.raises(Invalid) as refused:
+        read_call(service, _order(subject))
+    assert refused.value.issues[0].rule == "other-patient"
+
+
+@pytest.mark.parametrize(
+    ("type", "status"),
+    [
+        ("application/json; charset=GBK", 415),
+        ('application/json;charset="UTF-8"', 400),
+        ("application/fhir+json", 400),
+    ],
+)
+def test_a_hook_call_is_utf_8(client: Any, type: str, status: int) -> None:
+    path = "/cds-services/recognition-order-sign"
+    answer = client.request("POST", path, content=b"{}", headers={"content-type": type})
+    assert answer.status_code == status
+
+
+@pytest.mark.parametrize("given", [None, {"reason": None}, {"userComment": None}])
+def test_what_a_doctor_did_is_taken_where_nobody_says_why(given: Any) -> None:
+    entry = {"card": card_uuid(1 << 96, 0), "outcome": "overridden", "overrideReason": given,
+             "outcomeTimestamp": "2026-11-21T08:00:00Z"}  # fmt: skip
+    (reply,) = read_feedback(json.dumps({"feedback": [entry]}).encode())
+    assert (reply.reason, reply.text) == (None, "")
