@@ -9,7 +9,7 @@ under one key. What no map knows stays in the question as an item without a code
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -22,9 +22,11 @@ from fhir_gateway.fhir.datatypes import local_day
 from fhir_gateway.fhir.wire import render
 from fhir_gateway.interactions.local_codes import follow
 from fhir_gateway.recognition.facts import laterality
+from fhir_gateway.recognition.facts_imaging import contrast_of_words, own_words
 from fhir_gateway.recognition.model import CONTEXTS, OrderedItem
+from fhir_gateway.recognition.vocabulary import catalogue_of
 from fhir_gateway.settings import CANONICAL
-from fhir_gateway.terminology.catalogue import ordered_items
+from fhir_gateway.terminology.catalogue import SYSTEMS, Item, ordered_items
 from fhir_gateway.terminology.coder import DATA_QUALITY, UNMAPPED_ORDER
 from fhir_gateway.terminology.specimen import canonical_specimen, specimen_of
 
@@ -114,6 +116,7 @@ class _Meaning(NamedTuple):
     codes: tuple[str | None, ...]
     context: frozenset[str]
     wanted: bool
+    contrast: str  # as the order's own words say it
 
 
 async def read_orders(
@@ -128,6 +131,7 @@ async def read_orders(
     """
     await follow(gateway, institution)
     today = local_day(gateway.clock.now(), gateway.settings.zone).isoformat()
+    items = catalogue_of(gateway).items
     orders, issues = [], []
     for key, expression, resource in drafts:
         # a workstation orders the same few hundred things, each time for somebody else
@@ -141,7 +145,7 @@ async def read_orders(
             issues.append(_issue(error, expression))
             continue
         if meaning.wanted:
-            orders.append(_order(key, meaning))
+            orders.append(_order(key, meaning, items))
     if issues:
         raise Invalid(issues=tuple(issues))
     return orders
@@ -153,10 +157,20 @@ def _issue(error: msgspec.ValidationError, expression: str) -> Issue:
     return Issue("invalid", what.replace("`", ""), f"{expression}{path}", "type")
 
 
-def _order(key: str, meaning: _Meaning) -> Order:
-    display, specimen, side, codes, context, _ = meaning
-    items = tuple([OrderedItem(key, code, display, specimen, side) for code in codes])
+def _order(key: str, meaning: _Meaning, known: Mapping[str, Item]) -> Order:
+    display, specimen, side, codes, context, *_ = meaning
+    contrast = _contradicted(meaning, known) if meaning.contrast else ""
+    items = tuple([OrderedItem(key, code, display, specimen, side, contrast) for code in codes])
     return Order(key, display, items, context)
+
+
+def _contradicted(meaning: _Meaning, known: Mapping[str, Item]) -> str:
+    """The contrast that the words of an order ask for, where its one item is another: with an
+    agent or without. A plain examination may not answer for the agent that the doctor wrote."""
+    entry = known.get(meaning.codes[0] or "")
+    if entry is None or not entry.contrast or len(meaning.codes) > 1:
+        return ""
+    return meaning.contrast if (meaning.contrast == "none") != (entry.contrast == "none") else ""
 
 
 @lru_cache(maxsize=4_096)
@@ -185,6 +199,7 @@ def _meaning(coders: tuple[Coder, ...], institution: str, read: bytes, day: str)
         codes=tuple(codes) or (None,),
         context=_context(draft),
         wanted=not draft.doNotPerform,
+        contrast=contrast_of_words(own_words(elements.get("code"), SYSTEMS)),
     )
 
 
