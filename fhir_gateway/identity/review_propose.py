@@ -23,6 +23,7 @@ from fhir_gateway.identity.link import (
     CONFIRM,
     SETTLE,
     Question,
+    Resource,
     linkage,
     pair,
     pair_id,
@@ -65,6 +66,7 @@ class Proposal(NamedTuple):
     levels: str
     source: str = GATEWAY_NAME
     edition: str = ""
+    gone: bool = False  # one of the two was merged away or deleted: it is not compared any more
 
 
 @lru_cache(maxsize=1)
@@ -82,7 +84,7 @@ async def compare_with_all(gateway: Gateway, stored: Stored) -> Counter[str]:
         wanted = blocks(patient, record)
         others = (await candidates(gateway, SYSTEM_ACCESS, wanted)).found if wanted else ()
         found = {one.id: one for one in (*others, *await hints_of(gateway, patient))}
-    for one in await _rivals(gateway, stored):
+    for one in (*await _rivals(gateway, stored), *await _linked(gateway, stored)):
         found.setdefault(one.id, one)
     counts: Counter[str] = Counter()
     for other in found.values():
@@ -94,6 +96,17 @@ async def compare_with_all(gateway: Gateway, stored: Stored) -> Counter[str]:
 
 async def withdraw(gateway: Gateway, id: str) -> Counter[str]:
     """Withdraws what was asked about a Patient that was deleted."""
+    counts: Counter[str] = Counter()
+    for found in await _linkages(gateway, id):
+        records = patients_of(found)
+        if len(records) == 2:
+            nothing = Proposal(pair(*records), "", "certainly-not", 0.0, "", gone=True)
+            counts[await propose(gateway, nothing)] += 1
+    return counts
+
+
+async def _linkages(gateway: Gateway, id: str) -> list[Resource]:
+    """The links and proposals of a record."""
     plan = plan_search(
         "Linkage",
         [("item", f"Patient/{id}"), ("_count", str(MOST_LINKS))],
@@ -103,12 +116,21 @@ async def withdraw(gateway: Gateway, id: str) -> Counter[str]:
         naming=gateway.extractor.naming,
     )
     async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
-        found = [patients_of(parse(one.whole())) for one in (await reader.search(plan)).matches]
-    counts: Counter[str] = Counter()
-    for one, *others in (ids for ids in found if len(ids) == 2):
-        nothing = Proposal(pair(one, others[0]), "", "certainly-not", 0.0, "")
-        counts[await propose(gateway, nothing)] += 1
-    return counts
+        return [parse(one.whole()) for one in (await reader.search(plan)).matches]
+
+
+async def _linked(gateway: Gateway, stored: Stored) -> list[Stored]:
+    """The records that somebody confirmed to be this person's. The index need not lead to them any
+    more: one of the two may have turned out to be somebody else's."""
+    async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
+        person = await reader.person(stored.id)
+    if person is None or len(person.homes) < 2:
+        return []
+    confirmed = [one for one in await _linkages(gateway, stored.id) if one.get("active") is True]
+    ids = dict.fromkeys(id for one in confirmed for id in patients_of(one) if id != stored.id)
+    async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
+        found = [await reader.read("Patient", id) for id in ids]
+    return [one for one in found if one is not None and not one.deleted]
 
 
 def _judged(gateway: Gateway, one: tuple[Stored, Record], other: Stored) -> Proposal:
@@ -126,7 +148,9 @@ def proposal_of(records: tuple[str, str], said: Match, *, gone: bool = False) ->
     elif not gone and said.grade in ("probable", "certain"):
         code = CONFIRM
     grade = min(said.grade, "probable", key=GRADES.index)
-    return Proposal(records, code, grade, round(said.score, 4), levels_of(said), edition=edition())
+    return Proposal(
+        records, code, grade, round(said.score, 4), levels_of(said), edition=edition(), gone=gone
+    )
 
 
 def levels_of(said: Match) -> str:
@@ -159,7 +183,10 @@ async def propose(gateway: Gateway, proposal: Proposal) -> str:
         async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
             known = await asked(reader, proposal.records)
             records = await records_of_pair(gateway, reader, proposal.records)
-        question, became = _next(gateway, known, records, proposal)
+        if known.link and known.question is not None and records is not None:
+            question, became = _doubted(gateway, known.question, proposal)
+        else:
+            question, became = _next(gateway, known, records, proposal)
         if question is None:
             return became
         if await _store(gateway, known, records, question):
@@ -187,6 +214,22 @@ def _next(
     if before.status == "rejected" and before.levels == new.levels:
         return None, KEPT
     return new._replace(owner=before.owner), AGAIN
+
+
+def _doubted(gateway: Gateway, before: Question, proposal: Proposal) -> tuple[Question | None, str]:
+    """The question about a link that holds: asked again when the records bear it out less than when
+    it was confirmed, as when one of them has turned out to be somebody else's."""
+    same = before.levels == proposal.levels
+    new = _question(gateway, proposal)._replace(code=SETTLE, owner=before.owner)
+    if proposal.gone:
+        return None, KEPT
+    if before.is_open and proposal.grade == "probable":
+        return new._replace(status="completed", code=CONFIRM), WITHDRAWN
+    if before.is_open:
+        changed = new._replace(status=before.status, authored=before.authored)
+        return (None, KEPT) if same else (changed, CHANGED)
+    worse = GRADES.index(proposal.grade) < GRADES.index(before.grade)
+    return (new, AGAIN) if worse and not same else (None, KEPT)
 
 
 def _question(gateway: Gateway, proposal: Proposal) -> Question:

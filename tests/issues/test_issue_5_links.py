@@ -256,3 +256,28 @@ def test_questions_are_found_by_the_index_in_the_order_in_which_they_were_asked(
     listed = city.running.run(found(city.gateway))
     assert [one for one in listed if one in asked] == asked
     assert len(listed) == len(set(listed))
+
+
+def test_a_link_that_its_records_do_not_bear_out_any_more_is_asked_about_again(city, records):
+    one, other = records.proposed("turned")
+    assert records.confirm(one, other).status_code == 200
+    name = city.running.get(f"/fhir/Patient/{one}", headers=city.sender).json()["name"]
+
+    def stands(**members: Any) -> tuple[str, str, bool]:
+        """The question after this record was stored as it is now: code, status, and the link."""
+        assert records.put(other, "receiver", **SOMEONE | members).status_code == 200
+        records.compare()
+        id = records.question(one, other)
+        task, link = (
+            city.running.get(f"/fhir/{type}/{id}", headers=city.sender).json()
+            for type in ("Task", "Linkage")
+        )
+        return task["code"]["coding"][0]["code"], task["status"], link["active"]
+
+    assert stands(name=name, gender="female") == ("confirm-identity", "completed", True)
+    wrong = {"name": [{"text": "欧阳长弓"}], "gender": "male"}
+    assert stands(**wrong) == ("settle-identity", "requested", True)
+    assert stands(name=name) == ("confirm-identity", "completed", True)
+    assert stands(**wrong) == ("settle-identity", "requested", True)
+    assert records.confirm(one, other).status_code == 200
+    assert stands(**wrong, active=True) == ("settle-identity", "completed", True)
