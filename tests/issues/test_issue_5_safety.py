@@ -6,12 +6,27 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from city import COMPILED, DOCUMENT, POTASSIUM, SODIUM, City, Json, day, outcomes, parts, said
+from city import (
+    COMPILED,
+    DOCUMENT,
+    POTASSIUM,
+    SODIUM,
+    City,
+    Json,
+    day,
+    order,
+    outcomes,
+    parts,
+    said,
+)
 from databases import Databases
 from running import Running
 
+from fhir_gateway.errors import TooCostly
+from fhir_gateway.recognition import ask
 from fhir_gateway.recognition.facts import derive
 from fhir_gateway.recognition.model import CRITICAL
+from fhir_gateway.store import postgres_reader
 from fhir_gateway.store.changes import Derived, Fact
 from fhir_gateway.terminology.catalogue import LAB_SYSTEM
 
@@ -165,3 +180,56 @@ def test_of_two_values_of_one_moment_none_is_offered(city: City) -> None:
     (item,) = parts(city.recognize(patient, POTASSIUM), "item")
     assert (said(item, "outcome"), said(item, "suggest")) == ("view-only", None)
     assert len(parts(item, "newer")) == 1
+
+
+# -- a database that is too slow -------------------------------------------------------------------
+
+
+def test_a_slow_database_is_no_fault_of_the_caller_and_no_answer(
+    city: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient = city.patient()
+    city.result(patient)
+
+    async def slow(*_: Any) -> Any:
+        raise TooCostly("The search takes too long", rule="deadline")
+
+    monkeypatch.setattr(ask, "known", slow)
+    given = [
+        {"name": "patient", "valueReference": {"reference": f"Patient/{patient}"}},
+        {"name": "item", "valueCode": POTASSIUM},
+    ]
+    refused = city.operate("ServiceRequest/$recognize", given)
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert refused.json()["issue"][0]["code"] == "transient"
+    told = city.hook(patient, order(patient))
+    assert told.status_code == 200
+    (card,) = told.json()["cards"]
+    assert "uuid" not in card
+    assert "suggestions" not in card
+
+
+@pytest.mark.drivers("postgresql")
+def test_a_statement_that_the_server_cuts_off_is_a_refusal_and_no_answer(
+    city: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient = city.patient()
+    city.result(patient)
+    facts_of = postgres_reader.facts
+
+    async def cut_off(fetch: Any, statement: str, *rest: Any) -> Any:
+        await fetch("SELECT pg_cancel_backend(pg_backend_pid()), pg_sleep(60)")
+        return await facts_of(fetch, statement, *rest)
+
+    monkeypatch.setattr(postgres_reader, "facts", cut_off)
+    given = [
+        {"name": "patient", "valueReference": {"reference": f"Patient/{patient}"}},
+        {"name": "item", "valueCode": POTASSIUM},
+    ]
+    refused = city.operate("ServiceRequest/$recognize", given)
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert refused.json()["issue"][0]["details"]["text"] == "database-slow"
+    (card,) = city.hook(patient, order(patient)).json()["cards"]
+    assert "uuid" not in card
+    monkeypatch.undo()
+    assert outcomes(city.recognize(patient, POTASSIUM)) == [("recognize", "usable")]
