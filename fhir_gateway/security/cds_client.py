@@ -71,7 +71,7 @@ def read_clients(text: str) -> Clients:
         raise Invalid(issues=tuple(issues))
     servers: dict[str, frozenset[str]] = {}
     for client in clients:
-        for institution in {client.institution, *client.tenants.values()}:
+        for institution in {client.institution, *client.tenants.values()} - {""}:
             servers[institution] = servers.get(institution, frozenset()).union(client.fhir_servers)
     return Clients({one.issuer: one for one in clients if one.issuer}, servers)
 

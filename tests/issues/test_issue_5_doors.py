@@ -21,6 +21,7 @@ from fhir_gateway.fhir.validate import read_resource
 from fhir_gateway.interactions.capabilities import capability_statement
 from fhir_gateway.recognition.record import card_uuid
 from fhir_gateway.rest.operations import offered
+from fhir_gateway.security.cds_client import read_clients
 from fhir_gateway.security.client_jwt import present, verify
 from fhir_gateway.settings import Settings
 
@@ -227,6 +228,19 @@ def test_a_signed_time_that_is_none_is_refused(value: Any) -> None:
     )
     with pytest.raises(Login, match="iat"):
         verify(token, present(token), [key.as_dict(private=False)], "A", 0)
+
+
+def test_servers_of_tenants_are_nobody_elses() -> None:
+    text = """
+[[client]]
+issuer = "https://clinics.example"
+jwks_urls = ["https://clinics.example/jwks.json"]
+fhir_servers = ["https://clinics.example/fhir"]
+tenants = { north = "h-2" }
+"""
+    clients = read_clients(text)
+    asked = [clients.may_ask(one, "https://clinics.example/fhir/") for one in ("h-2", "h-1", None)]
+    assert asked == [True, False, False]
 
 
 def _order(subject: str) -> bytes:
