@@ -211,3 +211,15 @@ def test_a_worker_plans_nothing_while_nothing_is_stored(
     city.patient()
     city.running.run(watch.look())
     assert len(planned) == 2
+
+
+def test_a_patient_that_parts_from_nobody_tells_nobody(city: City) -> None:
+    patient, _, decision = decided(city)
+    answer(city, decision)
+    run_jobs(city)
+    stored = city.running.get(f"/fhir/Patient/{patient}", headers=city.sender).json()
+    stored["telecom"] = [{"system": "phone", "value": "000"}]
+    done = city.running.put(f"/fhir/Patient/{patient}", stored, headers=city.sender)
+    assert done.status_code == 200, done.text
+    assert run_jobs(city) == 1
+    assert alerts(city, patient) == []

@@ -9,7 +9,8 @@ import pytest
 from city import POTASSIUM, SODIUM, City, Json, said
 from databases import Databases
 from running import Running
-from test_recognition_flow_answer import ACCEPTED, REVOKED, answered, told
+from test_recognition_flow_answer import ACCEPTED, CITED, REVOKED, answered, told
+from test_recognition_flow_prior_results import BRAIN, imaging_report, imaging_study
 from test_recognition_flow_relied import decided
 from test_recognition_flow_replay import _tampered, replayed
 from test_recognition_flow_replay_run import erase, replay, since
@@ -20,8 +21,10 @@ from fhir_gateway.recognition import answered as reading
 from fhir_gateway.recognition import replay as replaying
 from fhir_gateway.recognition.answer import answered_lines, answers_of
 from fhir_gateway.recognition.answer_figures import figures
+from fhir_gateway.recognition.lists import view_then
 from fhir_gateway.recognition.recorded import brief_of, receiver_of, recorded_of
 from fhir_gateway.recognition.relied import notices_for
+from fhir_gateway.recognition.vocabulary import catalogue_of
 from fhir_gateway.security.actor import SYSTEM_ACCESS
 from fhir_gateway.store.store import Stored
 
@@ -176,3 +179,25 @@ def test_a_record_of_other_lists_items_or_rules_differs(
 def replayed_differences(city: City, decision: str) -> list[str]:
     answer = replayed(city, decision)
     return [one["valueString"] for one in answer["parameter"] if one["name"] == "difference"]
+
+
+def test_a_record_of_lists_that_are_gone_is_read_by_what_is_left(city: City) -> None:
+    async def read(edition: str, *lists: str) -> str:
+        async with city.gateway.store.snapshot(SYSTEM_ACCESS) as reader:
+            return (await view_then(city.gateway, reader, edition, lists)).edition
+
+    served = catalogue_of(city.gateway).edition
+    for named in (served, "2001-01"):
+        assert city.running.run(read(named, "CodeSystem/gone/_history/1")) == served
+
+
+def test_a_cited_examination_comes_with_its_study(city: City) -> None:
+    person = city.patient()
+    study = city.create(imaging_study(person))
+    report = city.create(imaging_report(person, study))
+    decision = said(city.recognize(person, BRAIN), "decision")["reference"]
+    named = {"name": "result", "valueReference": {"reference": f"DiagnosticReport/{report}"}}
+    body = told(city, decision, CITED, named)
+    (bundle,) = [one["resource"] for one in body["parameter"] if one["name"] == "document"]
+    kinds = [entry["resource"]["resourceType"] for entry in bundle["entry"]]
+    assert kinds[:3] == ["Composition", "DiagnosticReport", "ImagingStudy"]
