@@ -26,6 +26,7 @@ def then(city: City, patient: str, moment: str, *items: str, status: int = 200) 
         *({"name": "item", "valueCode": item} for item in items),
         {"name": "asOf", "valueDateTime": moment},
     ]
+    parameters.append({"name": "contextKnown", "valueBoolean": True})
     answer = city.operate("ServiceRequest/$recognize", parameters)
     assert answer.status_code == status, answer.text
     return answer.json()
