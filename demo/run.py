@@ -25,6 +25,8 @@ from demo.server import Running, command, register, serving
 
 RECEIVER = "demo-receiver"
 DOCTOR = "Practitioner/demo-doctor"
+#: Seconds for an answer: the disk of a small machine may be busy.
+PATIENCE = 60.0
 #: What the doctor orders for whom: (line, code of the receiving hospital, its name).
 ORDERS = {
     "p1": (
@@ -125,6 +127,7 @@ def send(
                 "Content-Type": "application/hl7-v2",
                 "Authorization": f"Bearer {tokens[institution]}",
             },
+            timeout=PATIENCE,
         )
         charset = {row["id"]: row["charset"] for row in city.table("institutions.csv")}
         tell.message(name, institution, charset[institution], len(message), answer.content)
@@ -219,10 +222,11 @@ def sign(
     }
     headers = {"Authorization": f"Bearer {token}"}
     base = f"{running.url}/cds-services"
-    services = httpx.get(base, headers=headers).raise_for_status().json()["services"]
+    listed = httpx.get(base, headers=headers, timeout=PATIENCE).raise_for_status()
+    services = listed.json()["services"]
     service = next(one["id"] for one in services if one["hook"] == "order-sign")
-    answer = httpx.post(f"{base}/{service}", json=call, headers=headers).raise_for_status().json()
-    return list(answer["cards"])
+    answer = httpx.post(f"{base}/{service}", json=call, headers=headers, timeout=PATIENCE)
+    return list(answer.raise_for_status().json()["cards"])
 
 
 def recognized(
@@ -265,10 +269,13 @@ def feedback(running: Running, token: str, cards: dict[str, list[dict[str, Any]]
         },
     ]
     base, headers = f"{running.url}/cds-services", {"Authorization": f"Bearer {token}"}
-    services = httpx.get(base, headers=headers).json()["services"]
+    services = httpx.get(base, headers=headers, timeout=PATIENCE).json()["services"]
     service = next(one["id"] for one in services if one["hook"] == "order-sign")
     httpx.post(
-        f"{base}/{service}/feedback", json={"feedback": said}, headers=headers
+        f"{base}/{service}/feedback",
+        json={"feedback": said},
+        headers=headers,
+        timeout=PATIENCE,
     ).raise_for_status()
     tell.feedback(first, second)
 
