@@ -201,7 +201,9 @@ def test_of_two_doctors_at_once_both_are_kept_and_one_stands(city: City) -> None
         return await city.running.http.post(path, json=body, headers=city.receiver)
 
     async def both() -> list[Any]:
-        return await asyncio.gather(post(ACCEPTED, "示例甲医师"), post(REPEATED, "示例乙医师"))
+        return list(
+            await asyncio.gather(post(ACCEPTED, "示例甲医师"), post(REPEATED, "示例乙医师"))
+        )
 
     done = city.running.run(both())
     assert [one.status_code for one in done] == [200, 200]

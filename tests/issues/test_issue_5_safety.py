@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,10 +24,11 @@ from databases import Databases
 from running import Running
 
 from fhir_gateway.errors import TooCostly
+from fhir_gateway.fhir.wire import instant
 from fhir_gateway.recognition import ask
 from fhir_gateway.recognition.facts import derive
 from fhir_gateway.recognition.model import CRITICAL
-from fhir_gateway.store import postgres_reader
+from fhir_gateway.store import postgres_person
 from fhir_gateway.store.changes import Derived, Fact
 from fhir_gateway.terminology.catalogue import LAB_SYSTEM
 
@@ -141,6 +143,20 @@ def test_what_was_collected_before_the_birth_is_somebody_elses(city: City) -> No
     assert said(item, "outcome") == "cannot-decide"
 
 
+def test_the_birth_of_a_past_question_is_that_of_then(city: City) -> None:
+    patient = city.patient()
+    city.result(patient, ago=2)
+    moment = city.running.get(f"/fhir/Patient/{patient}", headers=city.sender).json()
+    time.sleep(0.01)
+    then = {"name": "asOf", "valueDateTime": instant(city.gateway.clock.now())}
+    time.sleep(0.01)
+    changed = {**moment, "birthDate": day(1)[:10]}
+    assert city.running.put(f"/fhir/Patient/{patient}", changed, headers=city.sender).is_success
+    for given, known in (([then], False), ([], True)):
+        (item,) = parts(city.recognize(patient, POTASSIUM, parameters=given), "item")
+        assert ("before-birth" in str(item)) is known
+
+
 @pytest.mark.parametrize(
     "said",
     [
@@ -215,13 +231,12 @@ def test_a_statement_that_the_server_cuts_off_is_a_refusal_and_no_answer(
 ) -> None:
     patient = city.patient()
     city.result(patient)
-    facts_of = postgres_reader.facts
 
     async def cut_off(fetch: Any, statement: str, *rest: Any) -> Any:
         await fetch("SELECT pg_cancel_backend(pg_backend_pid()), pg_sleep(60)")
-        return await facts_of(fetch, statement, *rest)
+        return await postgres_person.facts(fetch, statement, *rest)
 
-    monkeypatch.setattr(postgres_reader, "facts", cut_off)
+    monkeypatch.setattr("fhir_gateway.store.postgres_reader.facts", cut_off)
     given = [
         {"name": "patient", "valueReference": {"reference": f"Patient/{patient}"}},
         {"name": "item", "valueCode": POTASSIUM},
