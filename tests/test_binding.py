@@ -28,6 +28,8 @@ REASONS = {
     "interactions/care_dates.py": "the table of care dates: data, and every other type is kept",
     "interactions/claims.py": "in whose name a result may be sent, for the three kinds of result",
     "interactions/deriving.py": "the four types whose codes are mapped",
+    "interactions/endpoint_rows.py": "the check of an Endpoint is a VerificationResult",
+    "interactions/endpoints.py": "an Endpoint may serve one study; its check is kept",
     "interactions/entries.py": "a patch in a Bundle stands in a Binary",
     "interactions/evaluations.py": "who may write the register, which is of one type",
     "interactions/export.py": "an export holds AuditEvents when they are named, not else",
@@ -43,9 +45,11 @@ REASONS = {
     "search/compartment.py": "a compartment is named by its type",
     "search/composite.py": "a composite of Observation that is defined by what is absent",
     "search/registry.py": "codes of the global index, and what the gateway writes once per home",
+    "search/meaning.py": "AuditEvents are searched by the record that they name, not by the person",
     "search/recurring.py": "what every AuditEvent has in common is worked out once",
     "store/draining.py": "the two types that stand in the journal",
     "store/history_sql.py": "the two types that stand in the journal",
+    "store/linking.py": "the types that say who is who",
 }
 
 BOUND = frozenset(type for type, rule in HOME_RULES.items() if rule.person or rule.follow)

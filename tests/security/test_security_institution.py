@@ -53,7 +53,8 @@ def test_an_organization_outside_the_registry_is_no_institution() -> None:
 def test_an_incomplete_entry_falls_back_to_the_usual() -> None:
     organization: dict[str, Any] = organization_of(Institution(id="a", name="示范"))
     del organization["extension"]
-    assert institution_of(organization) == Institution(id="a", name="示范")
+    usual = Institution(id="a", name="示范", zone_registered=False)
+    assert institution_of(organization) == usual, "nobody said a zone"
 
 
 def test_numbers_have_a_system_even_when_none_was_named() -> None:

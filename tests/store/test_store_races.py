@@ -183,7 +183,7 @@ def test_a_closed_store_says_so(open_store):
 
 def test_several_processes_write_one_database(play, child):
     children = [child(f"c{n}", 25, 4) for n in range(3)]
-    assert [process.wait(30) for process in children] == [0, 0, 0]
+    assert [process.wait(120) for process in children] == [0, 0, 0]
 
     async def scenario(store):
         async with store.snapshot(Access()) as reader:
