@@ -29,8 +29,12 @@ from fhir_gateway.errors import (
 from fhir_gateway.fhir.validate import BundleEntry
 from fhir_gateway.fhir.wire import render
 from fhir_gateway.interactions.audit import refused
-from fhir_gateway.interactions.institutions import institution, institution_of_facility
-from fhir_gateway.interactions.intake_merge import plan_statement
+from fhir_gateway.interactions.institutions import (
+    institution,
+    institution_of_facility,
+    institutions_at,
+)
+from fhir_gateway.interactions.intake_merge import Sender, plan_statement
 from fhir_gateway.interactions.outcome import TransactionOutcome
 from fhir_gateway.interactions.reconcile import Planned, reconcile
 from fhir_gateway.interactions.transaction import transaction
@@ -176,9 +180,10 @@ async def _planned(
     gateway: Gateway, reader: Reader, mapped: Mapped | Statement, sender: Institution, folder: str
 ) -> Planned:
     """What a message changes of what is stored: a report, or what is said of two numbers."""
-    if isinstance(mapped, Statement):
-        return await plan_statement(reader, mapped)
     naming = gateway.extractor.naming
+    if isinstance(mapped, Statement):
+        known = await institutions_at(gateway, reader)
+        return await plan_statement(reader, mapped, Sender(sender, known, folder, naming))
     return await reconcile(reader, mapped, sender, folder=folder, naming=naming)
 
 

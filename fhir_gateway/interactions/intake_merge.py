@@ -1,59 +1,109 @@
 """What a merge or its undoing by HL7 v2 changes: one version of the Patient that was replaced.
 
 Nothing is rewritten: results stay under the number that they came under, and the store reads both
-numbers as one person's from then on (Patient.link, docs/adr/0026). HL7 v2.5.1 3.3.40, 3.3.37;
-hl7.org/fhir/R4/patient.html#links
+numbers as one person's from then on (Patient.link, docs/adr/0026). A number alone is soon mistyped,
+so whatever else the message says of the two has to fit what is stored of them. HL7 v2.5.1 3.3.40,
+3.3.37; hl7.org/fhir/R4/patient.html#links
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-from fhir_gateway.errors import Conflict, NotFound
-from fhir_gateway.interactions.reconcile import Planned, current
+from fhir_gateway.errors import Conflict, Forbidden, Issue, NotFound
+from fhir_gateway.interactions.reconcile import Planned, current, documents
+from fhir_gateway.mapping.merge import contradictions
 from fhir_gateway.mapping.v2 import flaw
 from fhir_gateway.mapping.v2_adt import Pair, Statement
+from fhir_gateway.mapping.v2_person import Named
+from fhir_gateway.security.institution import Institution
 from fhir_gateway.store.store import Reader
+from fhir_gateway.terminology.naming import Naming
 
 Resource = dict[str, Any]
 
 
-async def plan_statement(reader: Reader, said: Statement) -> Planned:
+class Sender(NamedTuple):
+    """Who sends the statement, all who are registered, and what numbers are compared by."""
+
+    institution: Institution
+    registered: Mapping[str, Institution]
+    folder: str
+    naming: Naming
+
+
+async def plan_statement(reader: Reader, said: Statement, sender: Sender) -> Planned:
     """The Patients as they are from now on.
 
-    Raises NotFound for a number that nobody here has, Conflict for one that was merged with another
+    Raises NotFound for a number that nobody here has, Forbidden for one that another institution
+    assigned, Conflict for one that stands for somebody else here, that was merged with another
     already, or that was not merged when it is to be parted.
     """
     planned: list[tuple[Resource, int | None]] = []
     for pair in said.pairs:
-        goes, version = await _known(reader, pair.goes, pair.goes_at)
-        stays, other = await _known(reader, pair.stays, pair.stays_at)
+        goes, version = await _known(reader, pair.goes, sender)
+        stays, other = await _known(reader, pair.stays, sender)
         if said.verb == "merge":
             planned.append((_merged(goes, pair), version))
-        elif _names(goes, pair.stays):
-            planned.append((_parted(goes, pair.stays), version))
-        elif _names(stays, pair.goes):
-            planned.append((_parted(stays, pair.goes), other))
+        elif _names(goes, pair.stays.id):
+            planned.append((_parted(goes, pair.stays.id), version))
+        elif _names(stays, pair.goes.id):
+            planned.append((_parted(stays, pair.goes.id), other))
         else:
             raise _conflict("These two patients were not merged here", pair, "merge-unknown")
     return Planned(planned, said.warnings)
 
 
-async def _known(reader: Reader, id: str, place: str) -> tuple[Resource, int]:
-    stored, version = await current(reader, f"Patient/{id}")
+async def _known(reader: Reader, said: Named, sender: Sender) -> tuple[Resource, int]:
+    """The Patient that is named, and its version, when all that is said of it fits."""
+    _check_authority(said, sender)
+    stored, version = await current(reader, f"Patient/{said.id}")
     if stored is None:
         raise flaw(
-            NotFound(f"No patient of this number ({place}) is stored here; send it first",
-                     expression=place, rule="patient-unknown"), "204"
+            NotFound(f"No patient of this number ({said.place}) is stored here; send it first",
+                     expression=said.place, rule="patient-unknown"), "204"
         )  # fmt: skip
+    wrong = contradictions(stored, said.stated, documents(sender.folder), sender.naming)
+    if wrong:
+        text = "this is not what is stored of the patient of this number; nothing was stored"
+        places = [said.fields[element] for element in wrong]
+        issues = [Issue("conflict", f"{at}: {text}", at, "patient-identity") for at in places]
+        raise flaw(Conflict(issues=tuple(issues)), "204")
     return stored, version
+
+
+def _check_authority(said: Named, sender: Sender) -> None:
+    """Refuses a number that another registered institution assigned, however often it stands."""
+    own = _called(sender.institution)
+    others = {
+        name
+        for one in sender.registered.values()
+        if one.id != sender.institution.id
+        for name in _called(one)
+    }
+    strange = [others.intersection(names) - own for names in said.authorities]
+    if strange and all(strange):
+        text = "another institution assigned this number; an institution merges its own alone"
+        raise flaw(
+            Forbidden(f"{said.place}: {text}", expression=f"{said.place}.4",
+                      rule="merge-other-institution"), "204"
+        )  # fmt: skip
+
+
+def _called(institution: Institution) -> frozenset[str]:
+    """What an assigning authority (CX.4) calls an institution: its id, its facilities, its codes,
+    and the OID of its patient numbers."""
+    oid = institution.system("patient").removeprefix("urn:oid:")
+    codes = (institution.credit_code, institution.institution_code)
+    return frozenset({institution.id, *institution.facilities, *codes, oid} - {""})
 
 
 def _merged(patient: Resource, pair: Pair) -> Resource:
     """The Patient that was replaced: not active any more, with the way to the one that goes on."""
     links = patient.get("link", [])
     replaced = [one["other"].get("reference") for one in links if one["type"] == "replaced-by"]
-    target = f"Patient/{pair.stays}"
+    target = f"Patient/{pair.stays.id}"
     if replaced and replaced != [target]:
         raise _conflict(
             "This patient was merged with another one before; part those first (A37)",
@@ -86,4 +136,5 @@ def _bare(patient: Resource) -> Resource:
 
 
 def _conflict(text: str, pair: Pair, rule: str) -> Exception:
-    return flaw(Conflict(f"{text} ({pair.goes_at})", expression=pair.goes_at, rule=rule), "204")
+    place = pair.goes.place
+    return flaw(Conflict(f"{text} ({place})", expression=place, rule=rule), "204")

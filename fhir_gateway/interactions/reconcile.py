@@ -55,10 +55,14 @@ async def _keep(
     if stored is None:
         return resource, version
     if resource["resourceType"] == "Patient":
-        rows = table(folder, "identifier-types", "system").values()
-        documents = {row.extra for row in rows if row.code == "document"}
-        merge.check_same_person(stored, resource, documents, naming)
+        merge.check_same_person(stored, resource, documents(folder), naming)
     return merge.update(stored, resource), version
+
+
+def documents(folder: str) -> set[str]:
+    """The preferred identifier systems of identity documents, by the table of mappings/v2."""
+    rows = table(folder, "identifier-types", "system").values()
+    return {row.extra for row in rows if row.code == "document"}
 
 
 async def _replace(

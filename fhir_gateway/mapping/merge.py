@@ -61,6 +61,31 @@ def check_same_person(
         )
 
 
+def contradictions(
+    stored: Resource, stated: Resource, documents: Iterable[str], naming: Naming = NO_NAMES
+) -> list[str]:
+    """The elements by which a message about a patient's number speaks of somebody else; none when
+    it fits. Such a message moves results, so one thing that it says and nothing that agrees is
+    enough: another document, or without documents another name, another birth date, or both.
+    """
+    systems = frozenset(documents)
+    before, after = _numbers(stored, systems, naming), _numbers(stated, systems, naming)
+    if before and after:
+        return [] if before & after else ["identifier"]
+    names = _names(stored), _names(stated)
+    compared = {
+        "name": names[0].isdisjoint(names[1]) if all(names) else None,
+        "birthDate": _differs(stored, stated, "birthDate") if _both(stored, stated) else None,
+    }
+    if False in compared.values():
+        return []
+    return [element for element, differs in compared.items() if differs]
+
+
+def _both(stored: Resource, stated: Resource) -> bool:
+    return bool(stored.get("birthDate") and stated.get("birthDate"))
+
+
 def _numbers(patient: Resource, systems: frozenset[str], naming: Naming) -> set[str]:
     named = (
         naming.normal(item.get("system", ""), item.get("value", ""))

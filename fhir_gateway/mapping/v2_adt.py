@@ -2,7 +2,8 @@
 
 A40 (HL7 v2.5.1 3.3.40): {PID [PD1] MRG [PV1]}, the numbers in MRG-1 are merged into those of PID-3.
 A37 (3.3.37): {PID [PD1] [PV1]} twice, two records that were one are two again. Nothing else is
-taken from these messages: who a patient is comes with the results.
+taken from these messages: who a patient is comes with the results. What they say beside the numbers
+(PID-5, PID-7, documents, MRG-7, who assigned a number) has to fit what is stored, no more.
 """
 
 from __future__ import annotations
@@ -13,17 +14,15 @@ from fhir_gateway.errors import Issue, Unprocessable
 from fhir_gateway.mapping.v2 import Message, Segment, flaw
 from fhir_gateway.mapping.v2_draft import Draft
 from fhir_gateway.mapping.v2_oru import check_header
-from fhir_gateway.mapping.v2_person import patient_id
+from fhir_gateway.mapping.v2_person import Named, named
 from fhir_gateway.security.institution import Institution
 
 
 class Pair(NamedTuple):
-    """Two Patients by logical id, and where the message names each."""
+    """Two Patients, as the message names them."""
 
-    goes: str
-    stays: str
-    goes_at: str
-    stays_at: str
+    goes: Named
+    stays: Named
 
 
 class Statement(NamedTuple):
@@ -62,7 +61,7 @@ def _merged(draft: Draft, message: Message) -> list[Pair]:
         elif segment.name == "MRG":
             if survivor is None:
                 raise _fault(segment, "a PID segment with the number that goes on must come first")
-            pairs.append(_pair(draft, segment, 1, survivor))
+            pairs.append(_pair(draft, segment, survivor))
             survivor = None
     if not pairs or survivor is not None:
         text = "A40 merges the numbers of an MRG segment into those of the PID segment before it"
@@ -80,16 +79,20 @@ def _parted(draft: Draft, message: Message) -> Pair:
             Unprocessable("A37 parts the patients of two PID segments", expression="PID",
                           rule="v2-segment-missing"), "100"
         )  # fmt: skip
-    return _pair(draft, found[1], 3, found[0])
+    return _pair(draft, found[1], found[0])
 
 
-def _pair(draft: Draft, goes: Segment, n: int, stays: Segment) -> Pair:
-    pair = Pair(
-        patient_id(draft, goes, n), patient_id(draft, stays, 3), goes.where(n), stays.where(3)
-    )
-    if pair.goes == pair.stays:
+def _pair(draft: Draft, goes: Segment, stays: Segment) -> Pair:
+    pair = Pair(_named(draft, goes), _named(draft, stays))
+    if pair.goes.id == pair.stays.id:
         raise _fault(goes, "this is the number of the other patient too")
     return pair
+
+
+def _named(draft: Draft, segment: Segment) -> Named:
+    if segment.name == "MRG":
+        return named(draft, segment, number=1, name=7)
+    return named(draft, segment, number=3, name=5, born=7)
 
 
 def _fault(segment: Segment, why: str) -> Exception:

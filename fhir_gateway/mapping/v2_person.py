@@ -6,7 +6,7 @@ say nothing about the patient (v2 2.5.3); intake keeps what earlier messages sai
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from fhir_gateway.mapping.tables import look_up
 from fhir_gateway.mapping.v2 import Segment, missing
@@ -34,12 +34,52 @@ def patient(draft: Draft, pid: Segment) -> dict[str, str]:
     return draft.add(clean(resource))
 
 
-def patient_id(draft: Draft, segment: Segment, n: int) -> str:
-    """The logical id of the Patient whose numbers stand in a field, such as MRG-1.
+class Named(NamedTuple):
+    """A Patient whom a segment names, and what the segment says of that person beside.
+
+    `place` is the field of the number, `fields` the place of each element of `stated` (which has
+    identifier, name and birthDate, as far as they are said). `authorities` are the names and OIDs
+    of who assigned the number, one tuple for each time that it is written.
+    """
+
+    id: str
+    place: str
+    stated: dict[str, Any]
+    fields: dict[str, str]
+    authorities: tuple[tuple[str, ...], ...]
+
+
+def named(draft: Draft, segment: Segment, *, number: int, name: int, born: int = 0) -> Named:
+    """The Patient of PID or MRG by the fields of its numbers, name and birth date.
 
     Raises Unprocessable without any number.
     """
-    return _id(draft, segment, n, _numbers(draft, segment, (n,)))
+    numbers = _numbers(draft, segment, (number,))
+    own = next((value for kind, value, _ in numbers if kind == "patient"), "")
+    stated = {
+        "identifier": [identifier for _, _, identifier in numbers],
+        "name": _names(segment, name),
+        "birthDate": _birth_date(draft, segment) if born else "",
+    }
+    return Named(
+        _id(draft, segment, number, numbers),
+        segment.where(number),
+        clean(stated),
+        {"identifier": segment.where(number), "name": segment.where(name)}
+        | ({"birthDate": segment.where(born)} if born else {}),
+        _assigned_by(segment, number, own) if own else (),
+    )
+
+
+def _assigned_by(segment: Segment, n: int, number: str) -> tuple[tuple[str, ...], ...]:
+    """Who assigned a number (CX.4): namespace and universal id, () where neither is said."""
+    found: list[tuple[str, ...]] = []
+    for raw in segment.repetitions(n):
+        parts = segment.parts(raw)
+        if parts[0].strip() == number:
+            pieces = parts[3].split(segment.delimiters.subcomponent) if len(parts) > 3 else []
+            found.append(tuple(piece.strip() for piece in pieces[:2] if piece.strip()))
+    return tuple(found)
 
 
 def _id(draft: Draft, segment: Segment, n: int, numbers: list[_Number]) -> str:
@@ -104,9 +144,9 @@ def _identifier(kind: str, name: str, system: str, value: str) -> dict[str, Any]
     return identifier | {"system": "".join(system.split()), "value": value}
 
 
-def _names(pid: Segment) -> list[dict[str, Any]]:
+def _names(pid: Segment, n: int = 5) -> list[dict[str, Any]]:
     names: list[dict[str, Any]] = []
-    for raw in pid.repetitions(5):
+    for raw in pid.repetitions(n):
         parts = [part.strip() for part in (*pid.parts(raw), *[""] * 7)[:7]]
         family = parts[0].split(pid.delimiters.subcomponent)[0]
         given = [name for name in parts[1:3] if name]

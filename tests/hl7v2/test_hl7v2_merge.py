@@ -139,6 +139,79 @@ def test_a_hospital_merges_its_own_numbers_alone(client, sender):
     assert "204" in said[2]
 
 
+# -- what is said beside the numbers -----------------------------------------------------------
+
+DOCUMENTED = "PID|1||{number}^^^s5^PI~{document}^^^^NI||张示一||19580312|M\r"
+
+
+@pytest.fixture(scope="module")
+def careful(client, sender):
+    """A hospital with patients 1 and 2, and 3 with a document, beside the sender's own 1 to 9."""
+    one = Sender(client, "s5")
+    for number in "12":
+        one.result(number)
+    orders = ORU.partition("\r")[2]
+    body = DOCUMENTED + orders
+    said = one.send("ORU^R01^ORU_R01", body, number="3", document="11010519580312001X")
+    assert said[1].startswith("MSA|AA"), said
+    return one
+
+
+@pytest.mark.parametrize(
+    ("pid", "mrg", "places"),
+    [
+        ("2^^^s5^PI||李示二||19990101", "1^^^s5^PI", ["PID^1^5", "PID^1^7"]),
+        ("2^^^s5^PI||李示二", "1^^^s5^PI", ["PID^1^5"]),
+        ("2^^^s5^PI||||19990101", "1^^^s5^PI", ["PID^1^7"]),
+        ("2^^^s5^PI||张示一", "1^^^s5^PI||||||李示二", ["MRG^1^7"]),
+        ("3^^^s5^PI~110105198001010015^^^^NI||张示一", "1^^^s5^PI", ["PID^1^3"]),
+        ("2^^^s5^PI||张示一", "3^^^s5^PI~110105198001010015^^^^NI", ["MRG^1^1"]),
+    ],
+)
+def test_a_merge_that_speaks_of_somebody_else_is_refused_with_the_field(careful, pid, mrg, places):
+    said = careful.send("ADT^A40^ADT_A39", f"PID|1||{pid}\rMRG|{mrg}\r")
+    assert said[1].startswith("MSA|AE")
+    errors = [one.split("|") for one in said[2:] if one]
+    assert [one[2] for one in errors] == places
+    assert {(one[3].split("^")[0], one[5]) for one in errors} == {("204", "patient-identity")}
+    assert "李示二" not in "".join(said)
+    for number in "123":
+        assert "link" not in careful.patient(number)
+        assert careful.patient(number)["name"][0]["text"] == "张示一"
+
+
+def test_parting_of_somebody_else_is_refused(careful):
+    body = "PID|1||1^^^s5^PI||李示二||19990101\rPID|2||2^^^s5^PI\r"
+    said = careful.send("ADT^A37^ADT_A37", body)
+    assert said[2].startswith("ERR||PID^1^5")
+
+
+@pytest.mark.parametrize(
+    ("pid", "mrg", "place"),
+    [
+        ("2^^^s2^PI", "1^^^s5^PI", "PID^1^3^1^4"),
+        ("2^^^s5^PI", "1^^^s2^PI", "MRG^1^1^1^4"),
+        ("2^^^HIS&s2&L^PI", "1", "PID^1^3^1^4"),
+    ],
+)
+def test_a_number_that_another_institution_assigned_is_refused(careful, pid, mrg, place):
+    said = careful.send("ADT^A40^ADT_A39", f"PID|1||{pid}\rMRG|{mrg}\r")
+    assert said[1].startswith("MSA|AR")
+    assert said[2].startswith(f"ERR||{place}|204")
+    assert "merge-other-institution" in said[2]
+    assert "link" not in careful.patient("1")
+
+
+def test_a_merge_that_fits_in_one_thing_or_names_its_own_system_is_taken(careful):
+    """A new name with the birth date on record; an authority that nobody is registered with; the
+    number of another institution beside the sender's own of the same digits."""
+    pid = "2^^^HIS^PI~2^^^s2^PI||李示二||19580312"
+    said = careful.send("ADT^A40^ADT_A39", f"PID|1||{pid}\rMRG|1||||||张 示一\r")
+    assert said[1].startswith("MSA|AA"), said
+    assert careful.patient("1")["link"][0]["type"] == "replaced-by"
+    assert careful.patient("2")["name"][0]["text"] == "张示一"
+
+
 # -- Patient.link by FHIR ------------------------------------------------------------------------
 
 

@@ -46,6 +46,31 @@ def test_a_poorer_source_only_fills_gaps() -> None:
     )  # fmt: skip
 
 
+NAMED = person(name=[{"text": "张示一"}], birthDate="1958-03-12")
+
+
+@pytest.mark.parametrize(
+    ("stated", "wrong"),
+    [
+        ({}, []),
+        ({"name": [{"text": "张 示一"}]}, []),
+        ({"name": [{"text": "李示二"}]}, ["name"]),
+        ({"birthDate": "1999-01-01"}, ["birthDate"]),
+        ({"name": [{"text": "李示二"}], "birthDate": "1958-03-12"}, []),
+        ({"name": [{"text": "张示一"}], "birthDate": "1999-01-01"}, []),
+        ({"name": [{"text": "李示二"}], "birthDate": "1999-01-01"}, ["name", "birthDate"]),
+        ({"identifier": [numbered("1x")], "name": [{"text": "李示二"}]}, []),
+        ({"identifier": [numbered("2")], "name": [{"text": "张示一"}]}, ["identifier"]),
+    ],
+)
+def test_a_statement_about_a_number_fits_or_names_what_contradicts(
+    stated: dict[str, Any], wrong: list[str]
+) -> None:
+    stored = NAMED | {"identifier": [numbered("1X")]}
+    assert merge.contradictions(stored, stated, [DOCUMENT]) == wrong
+    assert merge.contradictions(person(), stated, [DOCUMENT]) == []
+
+
 @pytest.mark.parametrize(
     ("stored", "new"),
     [
