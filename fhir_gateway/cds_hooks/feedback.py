@@ -16,6 +16,7 @@ from fhir_gateway.errors import Invalid, Issue
 from fhir_gateway.fhir.datatypes import date_range
 from fhir_gateway.fhir.wire import parse
 from fhir_gateway.recognition.answer import Reply, record_answers
+from fhir_gateway.recognition.answer_rows import AHEAD, is_ahead
 from fhir_gateway.recognition.record import read_card_uuid
 from fhir_gateway.security.actor import Actor
 
@@ -34,13 +35,14 @@ async def take_feedback(gateway: Gateway, actor: Actor, body: bytes) -> list[str
     Raises Structure and Invalid with every fault, NotFound for a card of another institution's
     decision, Unprocessable when an answer does not fit the decision.
     """
-    replies = read_feedback(body)
+    replies = read_feedback(body, gateway.clock.now())
     kept = await record_answers(gateway, actor, replies, operation="feedback")
     return [one.answer.id for one in kept]
 
 
-def read_feedback(body: bytes) -> list[Reply]:
-    """The answers in a feedback body. Raises Structure and Invalid with every fault."""
+def read_feedback(body: bytes, now: int) -> list[Reply]:
+    """The answers in a feedback body that came at `now` (µs). Raises Structure and Invalid with
+    every fault."""
     document = parse(body)
     entries = document.get("feedback")
     if not isinstance(entries, list) or not 0 < len(entries) <= MOST:
@@ -50,14 +52,14 @@ def read_feedback(body: bytes) -> list[Reply]:
     replies = [
         reply
         for number, entry in enumerate(entries)
-        if (reply := _reply(entry, f"feedback[{number}]", issues)) is not None
+        if (reply := _reply(entry, f"feedback[{number}]", now, issues)) is not None
     ]
     if issues:
         raise Invalid(issues=tuple(issues))
     return replies
 
 
-def _reply(entry: Any, at: str, issues: list[Issue]) -> Reply | None:
+def _reply(entry: Any, at: str, now: int, issues: list[Issue]) -> Reply | None:
     if not isinstance(entry, dict):
         issues.append(Issue("invalid", f"{at} must be an object", at, "type"))
         return None
@@ -66,9 +68,7 @@ def _reply(entry: Any, at: str, issues: list[Issue]) -> Reply | None:
     outcome = entry.get("outcome")
     if outcome not in _OUTCOMES:
         _fault(issues, f"{at}.outcome", "must be accepted or overridden", "outcome")
-    time = entry.get("outcomeTimestamp")
-    if not isinstance(time, str) or not _is_time(time):
-        _fault(issues, f"{at}.outcomeTimestamp", "must be a time with its offset", "time")
+    time = _time(entry.get("outcomeTimestamp"), f"{at}.outcomeTimestamp", now, issues)
     if outcome == "accepted":
         _check_suggestions(entry, at, decision, line, issues)
     reason, text = _override(entry, at, issues)
@@ -81,8 +81,17 @@ def _reply(entry: Any, at: str, issues: list[Issue]) -> Reply | None:
         outcome="accepted" if outcome == "accepted" else "repeated",
         reason=reason,
         text=text,
-        answered=str(time),
+        answered=time,
     )
+
+
+def _time(value: Any, at: str, now: int, issues: list[Issue]) -> str:
+    if not isinstance(value, str) or not _is_time(value):
+        _fault(issues, at, "must be a time with its offset", "time")
+        return ""
+    if is_ahead(value, now):
+        _fault(issues, at, AHEAD, "time-ahead")
+    return value
 
 
 def _is_time(text: str) -> bool:

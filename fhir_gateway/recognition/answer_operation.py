@@ -13,6 +13,7 @@ from fhir_gateway.recognition.answer import Kept, Reply, record_answers
 from fhir_gateway.recognition.answer_fetch import fetch_document
 from fhir_gateway.recognition.answer_model import Verb
 from fhir_gateway.recognition.answer_model import unversioned as bare
+from fhir_gateway.recognition.answer_rows import AHEAD, is_ahead
 from fhir_gateway.recognition.relied import acknowledge_alert
 from fhir_gateway.security.actor import Actor
 
@@ -39,13 +40,21 @@ async def answer(gateway: Gateway, actor: Actor, call: Call) -> bytes:
         text=(call.value("text") or "").strip(),
         informed=call.value("patientInformed"),
         user=_person(call.value("practitioner")),
-        answered=call.value("answered") or "",
+        answered=_answered(gateway, call.one("answered")),
         informed_at=call.value("informedAt") or "",
         encounter=_reference(call.value("encounter")),
         answer=bare(_reference(call.value("answer"))).removeprefix("Task/"),
     )
     (kept,) = await record_answers(gateway, actor, [reply], operation="$answer")
     return _told(kept)
+
+
+def _answered(gateway: Gateway, taken: Taken | None) -> str:
+    if taken is None:
+        return ""
+    if is_ahead(taken.value, gateway.clock.now()):
+        raise Invalid(f"answered {AHEAD}", expression=taken.expression, rule="time-ahead")
+    return str(taken.value)
 
 
 def _told(kept: Kept) -> bytes:

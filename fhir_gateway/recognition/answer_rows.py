@@ -51,6 +51,18 @@ def _answer(resource: dict[str, Any], derived: Derived) -> None:
     derived.global_ints += [(RELIED, key64(one), owner) for one in relied_on(answer)]
 
 
+#: How far a workstation's clock may be ahead of ours (µs).
+CLOCK_SKEW = 5 * 60 * 1_000_000
+
+AHEAD = "lies in the future: say when it was, by a clock that is right to five minutes"
+
+
+def is_ahead(text: str, now: int) -> bool:
+    """Whether a FHIR dateTime lies in the future, by more than clocks differ. An answer of then
+    would silence its order line, and stand above later ones, until that time has come."""
+    return moment(text) > now + CLOCK_SKEW
+
+
 def moment(text: str) -> int:
     """The first moment (µs) of a FHIR dateTime, 0 for what is none."""
     try:

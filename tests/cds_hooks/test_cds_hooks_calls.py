@@ -240,7 +240,7 @@ def test_in_a_demonstration_the_caller_stands_in_the_gateways_own_area(
     (card,) = answer.json()["cards"]
     assert card["summary"].startswith("可互认：钾")
     entry = {"card": card["uuid"], "outcome": "overridden"}
-    feedback = {"feedback": [{**entry, "outcomeTimestamp": "2026-11-20T08:00:00Z"}]}
+    feedback = {"feedback": [{**entry, "outcomeTimestamp": "2024-11-20T08:00:00Z"}]}
     path = f"/cds-services/{SIGN}/feedback"
     content = json.dumps(feedback).encode()
     assert one.request("POST", path, content=content, headers=headers).status_code == 200

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from city import POTASSIUM, SODIUM, City, Json, order, reason_system
 
 SERVICE = "recognition-order-sign"
-AT = "2026-11-20T08:00:00Z"
+AT = "2024-11-20T08:00:00Z"
 
 
 def shown(city: City, *items: str) -> tuple[str, list[Json]]:
@@ -97,7 +98,7 @@ def test_the_same_feedback_twice_is_one_answer(city: City) -> None:
     assert feedback(city, accepted(card)).status_code == 200
     (stored,) = answers(city, patient)
     assert (stored["meta"]["versionId"], codes(stored)) == ("1", ["accepted"])
-    later = overridden(card, outcomeTimestamp="2026-11-20T08:05:00Z")
+    later = overridden(card, outcomeTimestamp="2024-11-20T08:05:00Z")
     assert feedback(city, later).status_code == 200
     assert feedback(city, accepted(card)).status_code == 200  # the first, come again late
     (stored,) = answers(city, patient)
@@ -161,6 +162,25 @@ def test_one_faulty_entry_stores_none_and_every_fault_is_told(city: City) -> Non
         "feedback[7]",
     ]
     assert answers(city, patient) == []
+
+
+def _from_now(**ahead: int) -> str:
+    return (datetime.now(UTC) + timedelta(**ahead)).isoformat(timespec="milliseconds")
+
+
+def test_an_answer_of_the_future_is_refused_and_silences_nothing(city: City) -> None:
+    patient, (card,) = shown(city, POTASSIUM)
+    for ahead in ({"minutes": 6}, {"days": 3650}):
+        entry = accepted(card, outcomeTimestamp=_from_now(**ahead))
+        answer = feedback(city, accepted(card), entry)
+        assert answer.status_code == 400
+        (issue,) = answer.json()["issue"]
+        assert issue["expression"] == ["feedback[1].outcomeTimestamp"]
+        assert issue["details"]["text"] == "time-ahead"
+    assert answers(city, patient) == []
+    at = _from_now(minutes=4)
+    assert feedback(city, accepted(card, outcomeTimestamp=at)).status_code == 200
+    assert [one["authoredOn"] for one in answers(city, patient)] == [at]
 
 
 @pytest.mark.parametrize("body", [{}, {"feedback": []}, {"feedback": {}}, [], b"{"])

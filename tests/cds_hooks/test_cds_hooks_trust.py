@@ -149,7 +149,7 @@ def test_feedback_is_signed_for_its_own_address(town: Town) -> None:
     town.city.result(patient)
     (card,) = town.call(town.token(town.own), patient).json()["cards"]
     entry = {"card": card["uuid"], "outcome": "overridden"}
-    body = {"feedback": [{**entry, "outcomeTimestamp": "2026-11-20T08:00:00Z"}]}
+    body = {"feedback": [{**entry, "outcomeTimestamp": "2024-11-20T08:00:00Z"}]}
     wrong = town.city.send(f"{SIGN}/feedback", body, headers=town.token(town.own))
     assert wrong.status_code == 401
     headers = town.token(town.own, service=f"{SIGN}/feedback")

@@ -288,7 +288,7 @@ def test_an_answer_of_yesterday_silences_nothing(city: City) -> None:
     patient = city.patient()
     city.result(patient)
     (first,) = select(city, patient, order(patient, id="a"))
-    answered(city, first, outcomeTimestamp="2026-01-01T08:00:00Z")
+    answered(city, first, outcomeTimestamp="2024-01-01T08:00:00Z")
     assert len(cards(city, patient, order(patient, id="a"))) == 1
 
 

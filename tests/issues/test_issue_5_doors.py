@@ -16,6 +16,7 @@ from fhir_gateway.cds_hooks.feedback import read_feedback
 from fhir_gateway.cds_hooks.request import read_call
 from fhir_gateway.cds_hooks.services import BY_ID
 from fhir_gateway.errors import Invalid, Login, Unprocessable
+from fhir_gateway.fhir.datatypes import date_range
 from fhir_gateway.fhir.primitives import checker
 from fhir_gateway.fhir.validate import read_resource
 from fhir_gateway.interactions.capabilities import capability_statement
@@ -296,5 +297,6 @@ def test_a_hook_call_is_utf_8(client: Any, type: str, status: int) -> None:
 def test_what_a_doctor_did_is_taken_where_nobody_says_why(given: Any) -> None:
     entry = {"card": card_uuid(1 << 96, 0), "outcome": "overridden", "overrideReason": given,
              "outcomeTimestamp": "2026-11-21T08:00:00Z"}  # fmt: skip
-    (reply,) = read_feedback(json.dumps({"feedback": [entry]}).encode())
+    now = date_range("2026-11-21T08:00:00Z")[0]
+    (reply,) = read_feedback(json.dumps({"feedback": [entry]}).encode(), now)
     assert (reply.reason, reply.text) == (None, "")

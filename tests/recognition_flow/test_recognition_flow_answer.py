@@ -220,7 +220,7 @@ def test_a_text_completes_the_ground_that_asks_for_one(city: City, asked: Asked)
 
 def test_the_same_answer_is_one_version_and_another_is_the_next(city: City, asked: Asked) -> None:
     patient, _, decision = asked
-    at = value("answered", valueDateTime=day(0, 1))
+    at = value("answered", valueDateTime=day(1, 1))
     first = answered(city, decision, REPEATED, at)
     again = answered(city, decision, REPEATED, at)
     assert again == first
@@ -232,6 +232,17 @@ def test_the_same_answer_is_one_version_and_another_is_the_next(city: City, aske
     assert [states(one["resource"])[0] for one in bundle["entry"]] == ["accepted", "repeated"]
     late = answered(city, decision, REPEATED, at)  # the first post, come again after the second
     assert states(late) == ["accepted"]
+
+
+def test_an_answer_of_the_future_is_refused(city: City, asked: Asked) -> None:
+    patient, _, decision = asked
+    given = [REPEATED, N1, value("answered", valueDateTime=day(-1))]
+    answer = city.operate(f"{decision}/$answer", given)
+    assert answer.status_code == 400
+    (issue,) = answer.json()["issue"]
+    assert issue["expression"] == ["Parameters.parameter[2].valueDateTime"]
+    assert issue["details"]["text"] == "time-ahead"
+    assert city.search(f"Task?patient={patient}&code=recognition-answer") == []
 
 
 def test_revoking_leaves_the_line_unanswered_and_open_to_a_new_answer(
