@@ -3,8 +3,9 @@
 A result of imaging can be fetched when an active Endpoint of it passed its last check. The outcome
 is a VerificationResult of the Endpoint (endpoint_rows.py); it is stored when it is another one than
 before, when the address is, and once a day, so that an Endpoint that never changes does not fill
-the store with versions. A worker asks all of them every FHIR_GATEWAY_ENDPOINT_CHECK_MINUTES;
-`fhir-gateway endpoints check` asks now. docs/facts.md, docs/adr/0028
+the store with versions. Each write names the check that it follows: of several checks at once one
+is stored, and those that came to the same are no news any more. A worker asks all of them every
+FHIR_GATEWAY_ENDPOINT_CHECK_MINUTES; `fhir-gateway endpoints check` asks now. docs/facts.md, docs/adr/0028
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 
 from fhir_gateway.audit.events import create_event, update_event
 from fhir_gateway.context import Gateway
-from fhir_gateway.errors import GatewayError, Invalid
+from fhir_gateway.errors import Conflict, GatewayError, Invalid
 from fhir_gateway.fhir.datatypes import date_range
 from fhir_gateway.fhir.wire import instant, parse
 from fhir_gateway.interactions.audit import call_of, entry
@@ -30,11 +31,14 @@ from fhir_gateway.interactions.prepare import prepare
 from fhir_gateway.search.planner import plan_search
 from fhir_gateway.security.actor import GATEWAY, SYSTEM_ACCESS
 from fhir_gateway.security.outbound import Policy, read_policy
-from fhir_gateway.store.changes import ChangeSet
+from fhir_gateway.store.changes import ChangeSet, VersionIs
 from fhir_gateway.store.store import Reader, Stored
 
 #: Endpoints read at a time, and asked at a time.
 _PAGE, _AT_ONCE = 200, 8
+
+#: How often a check that others overtake is tried.
+ATTEMPTS = 16
 
 #: A check that came to the same is stored again after so long (µs).
 AGAIN = 24 * 3600 * 1_000_000
@@ -57,6 +61,7 @@ class Endpoint(NamedTuple):
     by: str = ""
     process: str = ""
     current: bool = True  # the check was of the address that it has now
+    version: int = 0  # of the last check as it is stored; 0 when there was none
 
     @property
     def retrievable(self) -> bool | None:
@@ -102,11 +107,14 @@ def _is_over(end: str | None, now: int) -> bool:
 
 
 async def _with_check(reader: Reader, one: Endpoint) -> Endpoint:
+    """The Endpoint with the last check that this snapshot has of it."""
     stored = await reader.read("VerificationResult", check_id(one.id))
     if stored is None or stored.deleted:
-        return one
+        version = stored.version if stored is not None else 0
+        return one._replace(passed=None, checked="", by="", process="", version=version)
     check = parse(stored.whole())
     return one._replace(
+        version=stored.version,
         passed=check.get("status") == "validated",
         checked=check.get("lastPerformed", ""),
         by=check["validator"][0]["organization"].get("display", ""),
@@ -190,12 +198,17 @@ async def _study(gateway: Gateway, one: Endpoint) -> str:
 
 
 async def _keep(gateway: Gateway, one: Endpoint, result: Result) -> bool:
-    """Stores what is news; says whether it was."""
-    if result.passed is None or not _is_news(gateway, one, result.passed):
+    """Stores what is news; says whether it was. Who was overtaken looks again whether it is."""
+    if result.passed is None:
         return False
     said = f"{result.asked or 'no question'}: {result.why}"
-    await record(gateway, one, passed=result.passed, process=said, by=BY_GATEWAY)
-    return True
+    for _ in range(ATTEMPTS):
+        if not _is_news(gateway, one, result.passed):
+            return False
+        if await _stored_after(gateway, one, passed=result.passed, process=said, by=BY_GATEWAY):
+            return True
+        one = await _anew(gateway, one)
+    return False
 
 
 def _is_news(gateway: Gateway, one: Endpoint, passed: bool) -> bool:
@@ -205,19 +218,46 @@ def _is_news(gateway: Gateway, one: Endpoint, passed: bool) -> bool:
 
 
 async def record(gateway: Gateway, one: Endpoint, *, passed: bool, process: str, by: str) -> None:
-    """Stores the outcome of a check of the address that the Endpoint has, audited."""
+    """Stores the outcome of a check of the address that the Endpoint has, audited.
+
+    Raises Conflict when others check the same Endpoint again and again.
+    """
+    for _ in range(ATTEMPTS):
+        if await _stored_after(gateway, one, passed=passed, process=process, by=by):
+            return
+        one = await _anew(gateway, one)
+    raise Conflict("Others record checks of this Endpoint; try again", rule="overtaken")
+
+
+async def _anew(gateway: Gateway, one: Endpoint) -> Endpoint:
+    async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
+        return await _with_check(reader, one)
+
+
+async def _stored_after(
+    gateway: Gateway, one: Endpoint, *, passed: bool, process: str, by: str
+) -> bool:
+    """Stores a check as the next one after the check that was read; False when another came."""
     at = instant(gateway.clock.now())
     resource = verification_result(
         one.id, one.address, passed=passed, at=at, process=process, by=by
     )
-    async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
-        current = await reader.read("VerificationResult", resource["id"])
-    put = prepare(gateway, resource, op="update" if current else "create", institution=None)
+    put = prepare(gateway, resource, op="update" if one.version else "create", institution=None)
     call, type = call_of(gateway, GATEWAY), "VerificationResult"
-    if current is None:
-        event = create_event(call, type=type, id=put.id)
+    if one.version:
+        event = update_event(call, type=type, id=put.id, version=one.version + 1)
     else:
-        event = update_event(call, type=type, id=put.id, version=current.version + 1)
-    await gateway.store.commit(
-        ChangeSet(id=gateway.random(16), puts=[put], journal=[entry(gateway, event)])
+        event = create_event(call, type=type, id=put.id)
+    change_set = ChangeSet(
+        id=gateway.random(16),
+        guards=[VersionIs(type, put.id, one.version)],
+        puts=[put],
+        journal=[entry(gateway, event)],
     )
+    try:
+        await gateway.store.commit(change_set)
+    except GatewayError as error:
+        if getattr(error, "guard", -1) < 0:
+            raise
+        return False
+    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -249,6 +250,38 @@ def test_only_news_is_stored(
     assert checked(running, id) == [(True, "answered", True)]
     history = running.get(f"/fhir/VerificationResult/{check_id(id)}/_history").json()
     assert history["total"] == 3
+
+
+def test_checks_at_once_are_one_version(running: Running, server: Server, id: str) -> None:
+    endpoint(running, id, connection="hl7-fhir-rest", address=server.url)
+    server.answers[("HEAD", "/metadata")] = 200
+
+    async def together() -> list[bool]:
+        found = await asyncio.gather(*(endpoints.check(running.gateway, [id]) for _ in range(6)))
+        return [one.stored for (one,) in found]
+
+    assert sorted(running.run(together())) == [False] * 5 + [True]
+    path = f"/fhir/VerificationResult/{check_id(id)}/_history"
+    assert running.get(path).json()["total"] == 1
+
+
+def test_who_was_overtaken_goes_on_from_the_check_that_came(
+    running: Running, server: Server, id: str
+) -> None:
+    endpoint(running, id, connection="hl7-fhir-rest", address=server.url)
+
+    async def both() -> None:
+        (before,) = [one for one in await endpoints.endpoints(running.gateway) if one.id == id]
+        for passed, by in ((True, "甲"), (False, "乙")):  # both know of no check
+            await endpoints.record(running.gateway, before, passed=passed, process="-", by=by)
+
+    running.run(both())
+    history = running.get(f"/fhir/VerificationResult/{check_id(id)}/_history").json()
+    said = [one["resource"]["validator"][0]["organization"]["display"] for one in history["entry"]]
+    assert said == ["乙", "甲"]
+    assert running.delete(f"/fhir/VerificationResult/{check_id(id)}").status_code == 204
+    server.answers[("HEAD", "/metadata")] = 200
+    assert checked(running, id) == [(True, "answered", True)]
 
 
 def test_a_check_is_a_resource_that_can_be_searched(
