@@ -71,10 +71,7 @@ async def answered_lines(
     if not reader.index.is_current or not await any_tasks(reader, among):
         return found
     for home in among:
-        for stored in await _all(reader, "Task", home, _at_or_after(CHOSEN_AT, since)):
-            answer = read_answer(stored)
-            if answer is None or answer.state not in ("accepted", "repeated"):
-                continue
+        for answer in await _indexed(reader, home, CHOSEN_AT, since):
             at = moment(answer.authored)
             for item in wanted.intersection(answer.items):
                 if item not in found or found[item].at <= at:
@@ -101,8 +98,11 @@ def _line(answer: DoctorAnswer, item: str, at: int) -> AnsweredLine:
     )
 
 
-def _at_or_after(parameter: int, since: int) -> Range:
-    return Range(parameter, (("ge", since, since),), 0)
+async def _indexed(reader: Reader, home: int, parameter: int, since: int) -> list[DoctorAnswer]:
+    """The answers that have a row of this parameter at or after a moment: answer_rows says which
+    have one, and in which states."""
+    found = await _all(reader, "Task", home, Range(parameter, (("ge", since, since),), 0))
+    return [answer for one in found if (answer := read_answer(one)) is not None]
 
 
 async def relying_on(reader: Reader, reference: str) -> list[tuple[Stored, DoctorAnswer]]:
@@ -115,8 +115,7 @@ async def relying_on(reader: Reader, reference: str) -> list[tuple[Stored, Docto
 
 async def answers_in(reader: Reader, home: int) -> list[DoctorAnswer]:
     """All answers in a home by which somebody relies on a result."""
-    found = await _all(reader, "Task", home, _at_or_after(RELYING_AT, 0))
-    return [answer for one in found if (answer := read_answer(one)) is not None]
+    return await _indexed(reader, home, RELYING_AT, 0)
 
 
 async def _listed(reader: Reader, type: str, key: int) -> list[Stored]:

@@ -15,13 +15,12 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from fhir_gateway.context import Gateway
-from fhir_gateway.errors import GatewayError
 from fhir_gateway.fhir.wire import parse
 from fhir_gateway.interactions.lists import join_of, stored_editions
 from fhir_gateway.recognition.rules import RuleSet
 from fhir_gateway.recognition.situation import period
 from fhir_gateway.recognition.vocabulary import catalogue_of
-from fhir_gateway.store.store import Reader, Stored
+from fhir_gateway.store.store import Reader
 from fhir_gateway.terminology.catalogue import SYSTEMS, Catalogue
 from fhir_gateway.terminology.catalogue_join import joins_of
 from fhir_gateway.terminology.edition import (
@@ -149,14 +148,7 @@ async def view_then(
         if stored is None or stored.deleted:
             continue
         if type == "ConceptMap":
-            named[-1:] = [one._replace(joins=_joins(stored)) for one in named[-1:]]
+            named[-1:] = [one._replace(joins=joins_of(parse(stored.whole()))) for one in named[-1:]]
         elif (found := edition_of(parse(stored.whole()), version)) is not None:
             named.append(Named(found, {}))
     return as_listed(base, named)
-
-
-def _joins(stored: Stored) -> dict[str, tuple[str, ...]]:
-    try:
-        return joins_of(parse(stored.whole()))
-    except GatewayError:
-        return {}

@@ -22,6 +22,7 @@ from fhir_gateway.recognition.subject import Subject, subject_by_identifiers
 from fhir_gateway.recognition.told import told
 from fhir_gateway.recognition.vocabulary import catalogue_of
 from fhir_gateway.security.actor import Actor
+from fhir_gateway.store.store import Reader, Stored
 from fhir_gateway.terminology.catalogue import SYSTEMS
 
 Parameters = dict[str, Any]
@@ -133,13 +134,19 @@ async def _born(gateway: Gateway, actor: Actor, patient: str, as_of: int) -> str
     if not patient:
         return ""
     async with gateway.store.snapshot(actor.access) as reader:
-        stored = await reader.read("Patient", patient)
-        if stored is not None and as_of and stored.updated > as_of:
-            past = await reader.history("Patient", patient)
-            stored = next((one for one in past if one.updated <= as_of), None)
+        stored = await _patient_then(reader, patient, as_of)
     if stored is None or stored.deleted:
         return ""
     return str(parse(stored.whole()).get("birthDate", ""))
+
+
+async def _patient_then(reader: Reader, id: str, as_of: int) -> Stored | None:
+    """The Patient as it is, or was at a moment of the past; None when it was not there."""
+    stored = await reader.read("Patient", id)
+    if stored is None or not as_of or stored.updated <= as_of:
+        return stored
+    past = await reader.history("Patient", id)
+    return next((one for one in past if one.updated <= as_of), None)
 
 
 def _drafts(orders: Sequence[Taken]) -> list[tuple[str, str, dict[str, Any]]]:

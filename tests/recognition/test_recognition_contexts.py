@@ -149,6 +149,17 @@ def test_a_surgical_procedure_is_an_operation_whatever_its_code() -> None:
     assert said({"resourceType": "Procedure", "category": surgical}) == {"pre-operation"}
 
 
+def test_an_order_of_many_codes_says_the_same_as_a_short_one() -> None:
+    others = [{"system": "urn:his", "code": f"{number:060}"} for number in range(40)]
+    known = concept(CM, "99.04")["coding"]
+    for codings, contexts in (
+        (known, {"pre-transfusion"}),
+        ([*others, *known], {"pre-transfusion"}),
+        (others, set()),
+    ):
+        assert said({"resourceType": "ServiceRequest", "code": {"coding": codings}}) == contexts
+
+
 @pytest.mark.parametrize(("days", "newborn"), [(0, True), (27, True), (28, False), (-1, False)])
 def test_a_newborn_is_one_by_the_day_of_birth(days: int, newborn: bool) -> None:
     born = (NOW.date() - timedelta(days=days)).isoformat()
