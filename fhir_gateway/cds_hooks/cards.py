@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from fhir_gateway.cds_hooks.legible import deciding, legible, outcome, source
 from fhir_gateway.cds_hooks.markdown import escape, shorten
 from fhir_gateway.recognition.ask import CONTRADICTORY, UNKNOWN, Answer
+from fhir_gateway.recognition.legible import deciding, legible, outcome, source
 from fhir_gateway.recognition.model import CRITICAL, Candidate, ItemOutcome
 from fhir_gateway.recognition.order import Order
 from fhir_gateway.recognition.record import card_uuid

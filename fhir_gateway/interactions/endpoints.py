@@ -5,7 +5,8 @@ is a VerificationResult of the Endpoint (endpoint_rows.py); it is stored when it
 before, when the address is, and once a day, so that an Endpoint that never changes does not fill
 the store with versions. Each write names the check that it follows: of several checks at once one
 is stored, and those that came to the same are no news any more. A worker asks all of them every
-FHIR_GATEWAY_ENDPOINT_CHECK_MINUTES; `fhir-gateway endpoints check` asks now. docs/facts.md, docs/adr/0028
+FHIR_GATEWAY_ENDPOINT_CHECK_MINUTES; `fhir-gateway endpoints check` asks now.
+docs/facts.md, docs/adr/0028
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from fhir_gateway.recognition.order import read_contexts, read_orders
 from fhir_gateway.recognition.record import MAX_LINES, Occasion
 from fhir_gateway.recognition.subject import Subject, subject_by_identifiers
 from fhir_gateway.recognition.told import told
-from fhir_gateway.recognition.vocabulary import catalogue_of
+from fhir_gateway.recognition.vocabulary import vocabulary_of
 from fhir_gateway.security.actor import Actor
 from fhir_gateway.store.store import Reader, Stored
 from fhir_gateway.terminology.catalogue import SYSTEMS
@@ -66,7 +66,7 @@ async def recognize(gateway: Gateway, actor: Actor, call: Call) -> Parameters:
             context_known=bool(context_known.value if context_known else context),
         ),
     )
-    return told(answer, catalogue_of(gateway))
+    return told(answer, vocabulary_of(gateway))
 
 
 def _moment(gateway: Gateway, taken: Taken | None) -> int:

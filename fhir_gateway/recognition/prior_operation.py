@@ -20,7 +20,7 @@ from fhir_gateway.interactions.search_answer import of_persons
 from fhir_gateway.recognition.prior_filter import Filter, dates_of, items_of, known_classes
 from fhir_gateway.recognition.prior_results import COUNT, PriorQuestion, prior_results
 from fhir_gateway.recognition.prior_told import told
-from fhir_gateway.recognition.vocabulary import catalogue_of
+from fhir_gateway.recognition.vocabulary import catalogue_of, vocabulary_of
 from fhir_gateway.search.page import next_link, resume, self_link
 from fhir_gateway.search.plan import SearchPlan, Sort
 from fhir_gateway.search.results import CURSOR, PERSON
@@ -150,7 +150,7 @@ async def prior_results_operation(gateway: Gateway, actor: Actor, call: Call) ->
     if prior.end:
         after = (prior.query.t, prior.end)
         links.append(("next", next_link(call.base, plan, after, secret=secret, caller=caller)))
-    return told(prior, links)
+    return told(prior, links, vocabulary_of(gateway))
 
 
 def _plan(call: Call) -> SearchPlan:

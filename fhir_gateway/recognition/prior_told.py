@@ -13,14 +13,15 @@ from typing import NamedTuple, cast
 from fhir_gateway.fhir.wire import instant
 from fhir_gateway.interactions.sources import Source
 from fhir_gateway.recognition.criteria_mark import standing_2
+from fhir_gateway.recognition.legible import outcome
 from fhir_gateway.recognition.model import Candidate, ItemOutcome, OrderedItem
 from fhir_gateway.recognition.prior_filter import entry_of
 from fhir_gateway.recognition.prior_pieces import Counted, Frame, Judged, part, result_of
 from fhir_gateway.recognition.prior_results import Group, Prior, records_by_owner
 from fhir_gateway.recognition.rules import RuleSet
 from fhir_gateway.recognition.situation import Situation, Window, today
-from fhir_gateway.recognition.texts import outcome_sentence
 from fhir_gateway.terminology.catalogue import Catalogue, Item
+from fhir_gateway.terminology.code_system import Vocabulary
 
 #: What an empty answer says. It never says that there are no earlier results.
 NOTHING = (
@@ -34,8 +35,9 @@ _CONTESTED, _DOUBTFUL, _DOCUMENTED, _UNDOCUMENTED = (
 )  # fmt: skip
 
 
-def told(prior: Prior, links: Sequence[tuple[str, str]]) -> bytes:
-    """The page; `links` are its own address and that of the next one, by relation."""
+def told(prior: Prior, links: Sequence[tuple[str, str]], vocabulary: Vocabulary) -> bytes:
+    """The page; `links` are its own address and that of the next one, by relation. Its sentences
+    have the names of the vocabulary."""
     head = [*_head(prior), *(part(name, "valueUri", url) for name, url in links)]
     situation = Situation(
         prior.query, OrderedItem("", None), None, Window(None, ""), today(prior.query), 0
@@ -51,7 +53,7 @@ def told(prior: Prior, links: Sequence[tuple[str, str]]) -> bytes:
         standing_2(situation, cast(Candidate, Judged("-", 0, 0, ()))),
         standing_2(situation, cast(Candidate, Judged("", 0, 0, ()))),
     )
-    groups = [_group(prior, frame, group) for group in prior.groups]
+    groups = [_group(prior, frame, group, vocabulary) for group in prior.groups]
     sources = _sources(prior.facts.sources, prior.told.hidden)
     whole = b",".join([*head, *groups, *([sources] if sources else [])])
     return b'{"resourceType":"Parameters","parameter":[' + whole + b"]}"
@@ -84,7 +86,7 @@ def _identity(prior: Prior) -> str:
 # -- one item ------------------------------------------------------------------------------------
 
 
-def _group(prior: Prior, frame: Frame, group: Group) -> bytes:
+def _group(prior: Prior, frame: Frame, group: Group, vocabulary: Vocabulary) -> bytes:
     known = _items(prior)
     said = known.get((group.item, group.results[0].kind))
     if said is None:
@@ -92,7 +94,7 @@ def _group(prior: Prior, frame: Frame, group: Group) -> bytes:
     pieces = [said.piece, _COUNT % group.many]
     outcomes: Mapping[str, str] = {}
     if group.outcome is not None:
-        pieces += _outcome(group.outcome)
+        pieces += _outcome(group.outcome, vocabulary)
         outcomes = _each(group.outcome)
     pieces += [result_of(frame, one, said.window, said.unit, outcomes) for one in group.results]
     return b'{"name":"item","part":[' + b",".join(pieces) + b"]}"
@@ -166,12 +168,12 @@ def _item(prior: Prior, group: Group) -> _Said:
     return _Said(b",".join(parts), window, entry.ucum_unit if entry is not None else "")
 
 
-def _outcome(outcome: ItemOutcome) -> list[bytes]:
+def _outcome(found: ItemOutcome, vocabulary: Vocabulary) -> list[bytes]:
     """What the rules in force would answer, were the item ordered now."""
     return [
-        part("outcome", "valueCode", outcome.outcome),
-        part("reason", "valueCode", outcome.reason),
-        part("text", "valueString", outcome_sentence(outcome)),
+        part("outcome", "valueCode", found.outcome),
+        part("reason", "valueCode", found.reason),
+        part("text", "valueString", outcome(found, vocabulary)),
     ]
 
 

@@ -12,24 +12,25 @@ from typing import Any
 from fhir_gateway.fhir.wire import instant
 from fhir_gateway.interactions.sources import Source
 from fhir_gateway.recognition.ask import Answer
+from fhir_gateway.recognition.legible import legible, outcome
 from fhir_gateway.recognition.model import Candidate, Effect, ItemOutcome, Line, Verdict
 from fhir_gateway.recognition.spell import exam_time, value_text, window_end
-from fhir_gateway.recognition.texts import outcome_sentence, sentence
+from fhir_gateway.recognition.texts import sentence
 from fhir_gateway.recognition.whole import Whole, wholes
-from fhir_gateway.terminology.catalogue import Catalogue
+from fhir_gateway.terminology.code_system import Vocabulary
 
 Part = dict[str, Any]
 
 
-def told(answer: Answer, catalogue: Catalogue) -> dict[str, Any]:
-    """The answer as a Parameters resource."""
+def told(answer: Answer, vocabulary: Vocabulary) -> dict[str, Any]:
+    """The answer as a Parameters resource; its sentences have the names of the vocabulary."""
     parameters: list[Part] = list(_standing(answer))
     if answer.decision.rule_set:
         parameters.append({"name": "rule-set", "valueCanonical": answer.decision.rule_set})
     for layer in answer.decision.layers:
         parameters.append({"name": "layer", "valueCanonical": layer})
     for item in answer.decision.items:
-        parameters.append({"name": "item", "part": list(_item(answer, item, catalogue))})
+        parameters.append({"name": "item", "part": list(_item(answer, item, vocabulary))})
     parameters += [_panel(whole) for whole in wholes(answer.decision)]
     parameters += [_source(source) for source in answer.sources]
     return {"resourceType": "Parameters", "parameter": parameters}
@@ -66,14 +67,14 @@ def _standing(answer: Answer) -> Iterator[Part]:
     yield {"name": "note", "valueString": NOTE}
 
 
-def _item(answer: Answer, item: ItemOutcome, catalogue: Catalogue) -> Iterator[Part]:
+def _item(answer: Answer, item: ItemOutcome, vocabulary: Vocabulary) -> Iterator[Part]:
     yield {"name": "key", "valueString": item.key}
-    entry = catalogue.items.get(item.item or "")
+    entry = vocabulary.catalogue.items.get(item.item or "")
     if entry is not None:
         yield {"name": "item", "valueCoding": entry.coding()}
     yield {"name": "outcome", "valueCode": item.outcome}
     yield {"name": "reason", "valueCode": item.reason}
-    yield {"name": "text", "valueString": outcome_sentence(item)}
+    yield {"name": "text", "valueString": outcome(item, vocabulary)}
     if item.chosen is not None:
         yield {"name": "result", "part": list(_result(answer, item.chosen))}
     yield from _window(answer, item)
@@ -82,8 +83,8 @@ def _item(answer: Answer, item: ItemOutcome, catalogue: Catalogue) -> Iterator[P
     if item.ground:
         yield {"name": "ground", "valueCode": item.ground}
     own = _version(item.chosen) if item.chosen is not None else ""
-    yield from ({"name": "line", "part": _line(line, own)} for line in item.lines)
-    yield from _rest(answer, item)
+    yield from ({"name": "line", "part": _line(line, own, vocabulary)} for line in item.lines)
+    yield from _rest(answer, item, vocabulary)
 
 
 def _window(answer: Answer, item: ItemOutcome) -> Iterator[Part]:
@@ -95,7 +96,7 @@ def _window(answer: Answer, item: ItemOutcome) -> Iterator[Part]:
         yield {"name": "window-end", "valueDate": end}
 
 
-def _rest(answer: Answer, item: ItemOutcome) -> Iterator[Part]:
+def _rest(answer: Answer, item: ItemOutcome, vocabulary: Vocabulary) -> Iterator[Part]:
     """The results that were not chosen: newer ones in full, all others with what decided them."""
     for newer in item.newer:
         parts = list(_result(answer, newer.candidate))
@@ -109,7 +110,7 @@ def _rest(answer: Answer, item: ItemOutcome) -> Iterator[Part]:
             "part": [
                 _reference("reference", own),
                 {"name": "outcome", "valueCode": other.outcome},
-                {"name": "line", "part": _line(other.line, own)},
+                {"name": "line", "part": _line(other.line, own, vocabulary)},
             ],
         }
 
@@ -137,9 +138,9 @@ def _version(candidate: Candidate) -> str:
     return f"{candidate.source}/_history/{candidate.version}"
 
 
-def _line(line: Line, own: str) -> list[Part]:
+def _line(line: Line, own: str, vocabulary: Vocabulary) -> list[Part]:
     """A line; its evidence is the result's `own` version unless it names another."""
-    values = tuple(line.values.items())
+    values = tuple(legible(line, vocabulary).values.items())
     said, cited = _said(line.rule, line.verdict, line.reason, line.effect, line.clause, values)
     evidence = line.evidence or own
     return [*said, _reference("evidence", evidence), *cited] if evidence else [*said, *cited]

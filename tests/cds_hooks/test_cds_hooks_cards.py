@@ -11,8 +11,8 @@ from city import COMPILED, DOCUMENT, POTASSIUM, SODIUM, City, Json, day, order
 from fhir.resources.R4B.servicerequest import ServiceRequest
 
 from fhir_gateway.cds_hooks.cards import speaks
-from fhir_gateway.cds_hooks.legible import SITUATIONS, source
 from fhir_gateway.cds_hooks.markdown import SUMMARY_LIMIT, escape, plain, shorten
+from fhir_gateway.recognition.legible import SITUATIONS, source
 from fhir_gateway.recognition.model import CONTEXTS, ItemOutcome
 from fhir_gateway.settings import CANONICAL
 

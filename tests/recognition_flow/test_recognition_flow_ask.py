@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from city import (
+    COMPILED,
     DOCUMENT,
     POTASSIUM,
     SODIUM,
@@ -62,6 +63,34 @@ def test_every_line_of_the_chosen_result_is_told_with_clause_and_evidence(city: 
     assert said(mark, "evidence") == {"reference": f"{observation}/_history/1"}
     assert said(mark, "clause").startswith("国卫医发〔2022〕6号")
     assert "round-1" in said(mark, "text")
+
+
+def test_sentences_have_names_and_parts_for_software_have_codes(city: City) -> None:
+    patient = city.patient()
+    city.result(patient, ago=30)
+    city.result(patient, COMPILED)
+    context = [{"name": "context", "valueCode": "emergency"}]
+    answer = city.recognize(patient, POTASSIUM, COMPILED, parameters=context)
+    late, compiled = parts(answer, "item")
+    assert said(late, "text") == "仅供查阅：超出7天的互认时限（湖北省公布）。"
+    assert said(late, "window-source") == "published:HUB"
+    lines = {
+        said(line, "rule"): said(line, "text")
+        for item in (late, compiled)
+        for line in parts(item, "line")
+    }
+    assert "范围北京市覆盖接诊机构" in lines["quality-evaluation@2"]
+    told = "\n".join([*lines.values(), said(compiled, "text")])
+    assert "（本目录编制）" in told
+    assert "患者情形（急诊）" in told
+    for code in ("published:", "compiled", "110000", "emergency"):
+        assert code not in told
+    prior = city.running.get(
+        f"/fhir/Patient/{patient}/$prior-results?evaluate=true&item={POTASSIUM}",
+        headers=city.receiver,
+    ).json()
+    (item,) = parts(prior, "item")
+    assert said(item, "text") == said(late, "text")
 
 
 def test_no_candidate_is_none_available_to_you_and_lists_the_sources(city: City) -> None:

@@ -1,6 +1,7 @@
 """What the rules say with names in place of codes: areas, items, situations, sources of windows.
 
-Decisions store codes; a doctor reads cards (recognition.texts makes the sentences).
+Decisions store codes; whoever reads a card, the answer of $recognize or earlier results reads names
+(texts.py makes the sentences). What software goes by, such as window-source, stays a code there.
 """
 
 from __future__ import annotations
