@@ -155,17 +155,21 @@ def _item(prior: Prior, group: Group) -> _Said:
         part("item", "valueCoding", coding),
         part("kind", "valueCode", group.results[0].kind),
     ]
-    if entry is not None and (name := entry.item_class or entry.modality):
-        parts.append(part("class", "valueString", name))
-    if entry is not None and entry.modality:
-        parts.append(part("modality", "valueCode", entry.modality))
-    if entry is not None and entry.ucum_unit:
-        parts.append(part("unit", "valueCode", entry.ucum_unit))
+    if entry is not None:
+        parts += _words(
+            ("class", "valueString", entry.item_class or entry.modality),
+            ("modality", "valueCode", entry.modality),
+            ("unit", "valueCode", entry.ucum_unit),
+        )
     if window.days is not None:
         parts.append(part("window-days", "valueInteger", window.days))
-        if window.source:
-            parts.append(part("window-source", "valueString", window.source))
+        parts += _words(("window-source", "valueString", window.source))
     return _Said(b",".join(parts), window, entry.ucum_unit if entry is not None else "")
+
+
+def _words(*said: tuple[str, str, str]) -> list[bytes]:
+    """What a catalogue, a list or a rule set says of an item, without what it leaves empty."""
+    return [part(name, element, text) for name, element, text in said if text]
 
 
 def _outcome(found: ItemOutcome, vocabulary: Vocabulary) -> list[bytes]:

@@ -60,10 +60,10 @@ async def open_alerts(reader: Reader, institution: str) -> list[Alert]:
     while groups := await reader.listed(
         "Task", row, after=after, limit=_PAGE, examples=_MOST_OF_ONE
     ):
-        for stored in (one for group in groups for one in group.examples.values()):
-            alert = alert_of(parse(stored.whole()))
-            if alert is not None and alert.institution == institution:
-                found[alert.id] = alert
+        page = (one for group in groups for one in group.examples.values())
+        alerts = (alert_of(parse(stored.whole())) for stored in page)
+        ours = (one for one in alerts if one is not None and one.institution == institution)
+        found |= {one.id: one for one in ours}
         after = groups[-1].value
     return sorted(found.values(), key=lambda one: (one.at, one.id))
 

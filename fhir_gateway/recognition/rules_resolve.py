@@ -273,13 +273,13 @@ def _over(below: Rule | None, over: Rule, rules: Mapping[str, Rule], noted: list
     for name in sorted(over.stated):
         narrow = direction(type(below.parameters), name)
         had, wants = getattr(below.parameters, name), getattr(over.parameters, name)
-        if narrow is None:
-            if had != wants:
-                noted.append(Widened(over.name, name, "the rule set that is narrowed decides it"))
-            continue
-        values[name] = narrow(had, wants)
-        if name not in _ADDS and values[name] != wants:
-            noted.append(Widened(over.name, name, "this would recognise more than the level above"))
+        if narrow is not None:
+            values[name] = narrow(had, wants)
+            if name not in _ADDS and values[name] != wants:
+                why = "this would recognise more than the level above"
+                noted.append(Widened(over.name, name, why))
+        elif had != wants:
+            noted.append(Widened(over.name, name, "the rule set that is narrowed decides it"))
     criterion = below.criterion
     if RANK[over.criterion.effect] < RANK[criterion.effect]:
         criterion = criterion._replace(effect=over.criterion.effect)

@@ -28,6 +28,7 @@ from fhir_gateway.recognition.rules_resolve import resolve
 from fhir_gateway.recognition.vocabulary import catalogue_of
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Access
 from fhir_gateway.store.store import Reader
+from fhir_gateway.terminology.catalogue import Catalogue
 
 PAGE = 200
 #: Different rows that are counted one by one; what comes after them is counted together.
@@ -157,10 +158,7 @@ class Simulation:
             except LookupError:
                 self._skip("the rule sets it was decided by cannot be read")
                 return
-            catalogue = catalogue_of(gateway)
-            if rules is not None:
-                view = await self._views.view(gateway, reader, rules, inputs.query.as_of_us)
-                rules, catalogue = (rules, view.catalogue) if view else (None, catalogue)
+            rules, catalogue = await self._seen_by(gateway, reader, rules, inputs.query.as_of_us)
         owners = frozenset(inputs.owners) if inputs.owners is not None else None
         async with gateway.store.snapshot(Access(inputs.max_class, owners)) as reader:
             seen = await read_candidates(reader, inputs, {}, rules)
@@ -170,6 +168,13 @@ class Simulation:
             self._skip("evidence was erased since")
             return
         self._count(inputs.query, before, conclude(inputs, seen, rules, catalogue))
+
+    async def _seen_by(
+        self, gateway: Gateway, reader: Reader, rules: RuleSet | None, now: int
+    ) -> tuple[RuleSet | None, Catalogue]:
+        """The rules, and the catalogue as they see it; no rules where a list of theirs lacks."""
+        view = await self._views.view(gateway, reader, rules, now) if rules is not None else None
+        return (rules, view.catalogue) if view is not None else (None, catalogue_of(gateway))
 
     def _count(self, query: Query, before: Sequence[RecordedItem], decision: Decision) -> None:
         for old, new in zip(before, decision.items, strict=False):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,22 @@ def test_a_list_decides_what_is_listed_and_for_how_long(town: City) -> None:
     assert (short["outcome"], short["window-days"]) == ("view-only", 3)
     assert short["window-source"] == "published:some-city"
     assert (unlisted["outcome"], unlisted["reason"]) == ("view-only", "item-not-listed")
+
+
+def test_a_list_that_names_no_source_of_its_windows_has_days_and_no_source(town: City) -> None:
+    patient = town.patient()
+    town.result(patient, ago=2)
+    edition = list_edition("2020-01-01", {"B1": 3})
+    items = {code: replace(one, validity_source="") for code, one in edition.items.items()}
+    town.running.run(bring(town, replace(edition, items=items), JOINS))
+    speak_of(town, LIST)
+    told = item_of(town.recognize(patient, POTASSIUM))
+    assert (told["outcome"], told["window-days"]) == ("recognize", 3)
+    prior = town.running.get(f"/fhir/Patient/{patient}/$prior-results", headers=town.receiver)
+    listed = item_of(prior.json())
+    name = catalogue_of(town.gateway).items[POTASSIUM].item_class
+    assert (listed["window-days"], listed["class"]) == (3, name)
+    assert "window-source" not in {*told, *listed}
 
 
 def test_a_decision_stays_what_it_was_when_another_edition_comes(town: City) -> None:

@@ -75,6 +75,23 @@ def test_results_evaluations_and_rules_are_those_of_the_moment(
     ]
 
 
+def test_a_receiver_that_was_not_registered_then_is_taken_as_it_is_today(
+    start: Callable[..., Running],
+) -> None:
+    city = City(start())
+    patient = city.patient()
+    city.result(patient)
+    before = city.recognize(patient, POTASSIUM)
+    for left in ("receiver", "sender"):
+        city.put({"resourceType": "Organization", "id": left, "name": left})
+    unregistered = moment(city)
+    city.receiver = city.running.institution("receiver", "接诊医院")
+    (item,) = parts(city.recognize(patient, POTASSIUM), "item")
+    # whose result it is stays known, by reference alone: no name is taken from outside the registry
+    assert said(said(item, "result"), "issuer") == {"reference": "Organization/sender"}
+    assert outcomes(then(city, patient, unregistered, POTASSIUM)) == outcomes(before)
+
+
 def test_an_answer_of_the_past_is_audited_and_no_reminder(start: Callable[..., Running]) -> None:
     city = City(start())
     patient = city.patient()

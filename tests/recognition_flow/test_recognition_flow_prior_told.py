@@ -13,6 +13,7 @@ from test_recognition_flow_links import propose
 from test_recognition_flow_prior_results import BRAIN, groups, imaging_study, one, pieces, prior
 from test_recognition_flow_rules import shipped
 
+from fhir_gateway.mapping.doors import INTAKE_SYSTEM, UNKNOWN_ZONE
 from fhir_gateway.recognition import prior_told, publish
 from fhir_gateway.recognition.rules_parameters import PARAMETER_URL
 
@@ -82,6 +83,17 @@ def test_what_a_result_does_not_say_is_not_told(city: City) -> None:
     (text,) = answer[SODIUM]
     assert text["value"] == "未检出"
     assert "quantity" not in text
+
+
+def test_a_time_whose_zone_nobody_knows_is_told_to_be_one(city: City) -> None:
+    person = city.patient()
+    unsure = city.result(person, meta={"tag": [{"system": INTAKE_SYSTEM, "code": UNKNOWN_ZONE}]})
+    sure = city.result(person, ago=2)
+    shown = {
+        row["reference"]["reference"].partition("/_history/")[0]: row.get("zone-known", True)
+        for row in groups(prior(city, person))[POTASSIUM]
+    }
+    assert shown == {unsure: False, sure: True}
 
 
 def test_an_open_question_who_it_is_makes_the_identity_doubtful(city: City) -> None:

@@ -14,6 +14,7 @@ from fhir_gateway.cli.evaluations_store import register_of, store
 from fhir_gateway.errors import GatewayError
 from fhir_gateway.interactions.evaluations import register_bodies
 from fhir_gateway.interactions.institutions import issue_token
+from fhir_gateway.recognition import register_read
 from fhir_gateway.recognition.register import Entry, verification_result
 from fhir_gateway.recognition.register_change import Chosen, expire, resume, suspend
 from fhir_gateway.recognition.register_plan import Change
@@ -316,6 +317,18 @@ def test_pages_show_one_register_whatever_is_stored_meanwhile(town: City) -> Non
         found += pairs(answer)
     assert found == [("sender", item, "110000") for item in sorted(EVALUATED)]
     assert pairs(register(town)) == []
+
+
+def test_a_page_ends_where_it_has_looked_at_enough_institutions(
+    whole: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = pairs(register(whole))
+    whole.running.institution("third")
+    monkeypatch.setattr(register_read, "_MOST_INSTITUTIONS", 2)
+    first = register(whole)
+    second = whole.running.get(said(first, "next"), headers=whole.receiver).json()
+    assert [pairs(first), pairs(second)] == [everything, []]
+    assert said(second, "next") is None
 
 
 @pytest.mark.parametrize(

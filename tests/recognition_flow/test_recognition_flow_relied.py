@@ -14,7 +14,11 @@ from fhir_gateway.interactions import jobs as worker
 from fhir_gateway.recognition import relied_job
 from fhir_gateway.recognition.alert_task import Alert
 from fhir_gateway.recognition.answer import Reply, record_answers
+from fhir_gateway.recognition.answer_model import DoctorAnswer
+from fhir_gateway.recognition.answered import answers_of
 from fhir_gateway.recognition.relied import notices_for
+from fhir_gateway.recognition.relied_check import check
+from fhir_gateway.recognition.relied_watch import Changed, Told, tell
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
 from fhir_gateway.store import jobs
 
@@ -128,6 +132,52 @@ def test_a_report_that_is_voided_is_told_though_its_results_stay(city: City) -> 
     (alert,) = alerts(city, patient)  # one alert for one answer, which names both
     changed = [one["valueReference"]["reference"] for one in alert["input"][-2:]]
     assert {one.partition("/")[0] for one in changed} == {"DiagnosticReport", "Observation"}
+
+
+def test_a_correction_among_other_changes_is_told(city: City) -> None:
+    patient, observation, decision = decided(city)
+    answer(city, decision)
+    other = city.running.get(f"/fhir/Patient/{city.patient()}", headers=city.sender).json()
+    corrected = city.running.get(f"/fhir/{observation}", headers=city.sender).json()
+    corrected |= {"status": "corrected", "valueQuantity": QUANTITY}
+    entries = [
+        {"resource": one, "request": {"method": "PUT", "url": f"{one['resourceType']}/{one['id']}"}}
+        for one in (corrected, other | {"birthDate": "1990-03-07"})
+    ]
+    bundle = {"resourceType": "Bundle", "type": "transaction", "entry": entries}
+    done = city.running.post("/fhir", bundle, headers=city.sender)
+    assert done.status_code == 200, done.text
+    (alert,) = alerts(city, patient)
+    assert alert["focus"]["reference"].startswith(observation)
+
+
+def test_an_answer_is_told_once_and_one_of_nobody_never(city: City) -> None:
+    _, observation, decision = decided(city)
+    answer(city, decision)
+    version = change(city, observation, status="corrected")
+    (kept,) = city.running.run(read_answers(city, decision))
+    changed = [Changed(observation, version, "corrected")]
+
+    async def told(one: DoctorAnswer, *changes: Changed) -> list[str]:
+        """What an answer is told of these changes, and of what it rests on as it stands."""
+        found = Told([], [], [])
+        async with city.gateway.store.snapshot(SYSTEM_ACCESS) as reader:
+            await tell(city.gateway, reader, found, one, changes)
+            looked = await check(city.gateway, reader, one)
+        return [one.change for one in (*found.alerts, *looked.alerts)]
+
+    assert city.running.run(told(kept, *changed)) == []
+    later = Changed(observation, version + 1, "voided")
+    assert city.running.run(told(kept, later)) == ["voided"]
+    assert city.running.run(told(kept._replace(institution=""), later)) == []
+    # what was erased says nothing of what it became
+    erased = kept._replace(results=("Observation/erased/_history/1",), reports=())
+    assert city.running.run(told(erased, *changed)) == []
+
+
+async def read_answers(city: City, decision: str) -> list[DoctorAnswer]:
+    async with city.gateway.store.snapshot(SYSTEM_ACCESS) as reader:
+        return await answers_of(reader, decision.partition("/")[2])
 
 
 @pytest.mark.parametrize("outcome", ["repeated", "revoked", ""])

@@ -22,6 +22,10 @@ from fhir_gateway.recognition import publish
 from fhir_gateway.recognition.recorded import recorded_of
 from fhir_gateway.recognition.replay import Replayed, replay_recorded
 from fhir_gateway.security.actor import SYSTEM_ACCESS
+from fhir_gateway.settings import Settings
+from fhir_gateway.terminology.catalogue import load_catalogue
+
+EDITION = load_catalogue(Settings().terminology).edition
 
 
 def replayed(city: City, decision: str) -> Any:
@@ -98,6 +102,16 @@ def _tampered(city: City, decision: str, old: bytes, new: bytes) -> Replayed:
             b"recognition-1.0.0/_history/2",
             b"recognition-1.0.0/_history/9",
             "rule set PlanDefinition/recognition-1.0.0/_history/9 is not in the store",
+        ),
+        (
+            f'"catalogue","valueString":"{EDITION}"'.encode(),
+            b'"catalogue","valueString":"1999"',
+            f"catalogue edition: recorded 1999, now {EDITION}",
+        ),
+        (
+            b'{\\"key\\":\\"L001\\",\\"item\\":\\"L001\\"}',
+            b'{\\"key\\":\\"L001\\",\\"item\\":\\"L001\\"},{\\"key\\":\\"L2\\",\\"item\\":\\"L002\\"}',
+            "the ordered items differ",
         ),
     ],
 )

@@ -18,7 +18,16 @@ from running import Running
 
 from fhir_gateway.cli import main
 from fhir_gateway.cli.replay import State, _asked, begun
-from fhir_gateway.recognition.replay_run import Piece, Tally, pieces
+from fhir_gateway.recognition import replay_run
+from fhir_gateway.recognition.replay import Difference, Replayed, Replayer
+from fhir_gateway.recognition.replay_run import (
+    Piece,
+    Scope,
+    Tally,
+    extent,
+    pieces,
+    replay_piece,
+)
 from fhir_gateway.settings import load_settings
 
 SINCE = day(2)[:10]
@@ -82,6 +91,17 @@ def test_pages_follow_each_other_and_miss_nothing(town: City) -> None:
     assert (seen, after) == (5, None)
 
 
+def test_a_piece_is_read_page_by_page(town: City, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def tally() -> Tally:
+        piece = await extent(town.gateway, Scope(0, town.gateway.clock.now() + 1))
+        return await replay_piece(town.gateway, Replayer(town.gateway), piece)
+
+    whole = town.running.run(tally())
+    assert whole.decisions >= 5
+    monkeypatch.setattr(replay_run, "PAGE", 2)
+    assert town.running.run(tally()) == whole
+
+
 def test_decisions_are_named_by_id(town: City) -> None:
     patient = town.patient()
     ids = [decided(town, patient, POTASSIUM).partition("/")[2] for _ in range(2)]
@@ -100,6 +120,18 @@ def test_an_institution_replays_its_own_decisions_only(town: City) -> None:
     own = decided(town, town.patient(), POTASSIUM).partition("/")[2]
     named = town.running.get(f"/fhir/GuidanceResponse/$replay?id={own}", headers=town.sender)
     assert named.status_code == 404
+
+
+def test_who_is_no_institution_replays_those_of_all_or_of_one(
+    start: Callable[..., Running],
+) -> None:
+    city = City(start(open_access=True))
+    decided(city, city.patient(), POTASSIUM)
+    path = f"/fhir/GuidanceResponse/$replay?since={SINCE}"
+    for more, number in (("", 1), ("&institution=receiver", 1), ("&institution=sender", 0)):
+        answer = city.running.get(path + more)
+        assert answer.status_code == 200, answer.text
+        assert counted(answer.json()) == (number, number, 0, 0), more
 
 
 @pytest.mark.parametrize(
@@ -251,6 +283,22 @@ def interrupted(address: str, path: Path) -> None:
     state = begun(asked.settings, asked.scope, asked.jobs)
     state = State(state.scope, state.left[1:], Tally(decisions=100))
     path.write_bytes(msgspec.json.encode(state))
+
+
+def test_differences_of_too_many_kinds_are_counted_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(replay_run, "MOST_KINDS", 2)
+    tally = Tally()
+    for id, kind in enumerate(("a", "b", "c", "a")):
+        tally.count(Replayed(f"d{id}", "rules|1", (Difference(kind),)))
+    assert [(kind, row.count) for kind, row in tally.by_frequency()] == [("a", 2), ("b", 1)]
+    assert (tally.differ, tally.more) == (4, 1)
+    other = Tally()
+    for id in range(2):
+        other.count(Replayed(f"e{id}", "rules|1", (Difference("d"),)))
+    tally.add(other)
+    assert (tally.differ, tally.more, tally.rule_sets["rules|1"].differ) == (6, 3, 6)
 
 
 @pytest.mark.drivers("sqlite")

@@ -241,6 +241,8 @@ def test_a_simulation_leaves_out_what_it_cannot_compare(
     assert summary(tally).endswith(", 2 left out")
     erase(database, observation)
     assert simulated(city, shipped()).skipped == {"evidence was erased since": 2}
+    erase(database, "PlanDefinition/recognition-1.0.0")
+    assert simulated(city, shipped()).skipped == tally.skipped
 
 
 def test_shares_of_a_simulation_are_added_up() -> None:
