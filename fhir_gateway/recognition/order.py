@@ -27,7 +27,6 @@ from fhir_gateway.recognition.model import CONTEXTS, OrderedItem
 from fhir_gateway.recognition.vocabulary import catalogue_of
 from fhir_gateway.settings import CANONICAL
 from fhir_gateway.terminology.catalogue import SYSTEMS, Item, ordered_items
-from fhir_gateway.terminology.coder import DATA_QUALITY, UNMAPPED_ORDER
 from fhir_gateway.terminology.specimen import canonical_specimen, specimen_of
 
 #: Codes of what may be said of the patient's situation, in reasonCode or as a parameter.
@@ -184,10 +183,9 @@ def _meaning(coders: tuple[Coder, ...], institution: str, read: bytes, day: str)
     draft = msgspec.convert(elements, _Draft)
     resource = {"resourceType": "ServiceRequest", "authoredOn": day, **elements}
     codes: list[str | None] = [*ordered_items(resource)]
-    unknown = any(
-        tag.system == DATA_QUALITY and tag.code == UNMAPPED_ORDER for tag in draft.meta.tag
-    )
-    if (unknown or not codes) and not draft.doNotPerform:
+    unknown = False
+    if not draft.doNotPerform:
+        # also where some codes are of the catalogue: a detail beside them may be of no map
         unknown = any([coder(resource, institution)[1] for coder in coders])
         codes = [*ordered_items(resource)]
     if codes and unknown:

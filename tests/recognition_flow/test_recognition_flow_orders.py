@@ -68,6 +68,16 @@ def test_the_reason_of_an_order_tells_the_situation(city: City) -> None:
     assert found == [[("recognize", "usable")], lowered, lowered]
 
 
+def test_a_detail_that_no_map_knows_stays_beside_what_is_known(city: City) -> None:
+    patient = city.patient()
+    city.result(patient)
+    local = {"coding": [{"system": "urn:his:orders", "code": "Z-unmapped", "display": "某项"}]}
+    charged = order(patient)
+    charged |= {"orderDetail": [charged["code"], local], "code": {"text": "检验"}}
+    answer = ask(city, charged, patient=patient)
+    assert outcomes(answer) == [("recognize", "usable"), ("cannot-decide", "order-not-mapped")]
+
+
 # -- who is meant ----------------------------------------------------------------------------------
 
 
