@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from city import POTASSIUM, SODIUM, City, Json
+from databases import Databases
 from running import Running
 from test_recognition_flow_links import propose
 from test_recognition_flow_prior_results import BRAIN, groups, imaging_study, one, pieces, prior
@@ -94,6 +95,18 @@ def test_a_time_whose_zone_nobody_knows_is_told_to_be_one(city: City) -> None:
         for row in groups(prior(city, person))[POTASSIUM]
     }
     assert shown == {unsure: False, sure: True}
+
+
+def test_an_item_that_the_catalogue_holds_no_more_is_told_by_its_code(
+    start: Callable[..., Running], database: Databases
+) -> None:
+    city = City(start())
+    person = city.patient()
+    city.result(person)
+    database.execute("UPDATE fact SET item = 'L999'", "gateway")
+    found = of_item(prior(city, person), "L999")
+    assert one(found, "item") == {"code": "L999"}
+    assert not {"class", "modality", "unit", "window-days"} & {part["name"] for part in found}
 
 
 def test_an_open_question_who_it_is_makes_the_identity_doubtful(city: City) -> None:
