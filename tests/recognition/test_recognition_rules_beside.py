@@ -54,6 +54,16 @@ def test_an_overlay_may_repeat_what_the_level_above_decides() -> None:
     resolve(RULE_SET, [overlay(action("within-window@1", ["start", "issued"]), area="110000")],
             depth, noted)  # fmt: skip
     assert [one.parameter for one in noted] == ["start"]
+    # a ground is no narrower than another: it may be repeated, and stays that of the level above
+    repeat = next(one for one in RULE_SET.rules if "ground" in one.parameters.__struct_fields__)
+    above: Any = repeat.parameters
+    for ground, told in ((above.ground, []), ("N9", ["ground"])):
+        noted.clear()
+        over = overlay(action(repeat.name, ["ground", ground]), area="110000")
+        rules = {one.name: one for one in resolve(RULE_SET, [over], depth, noted).rules}
+        resolved: Any = rules[repeat.name].parameters
+        assert resolved.ground == above.ground
+        assert [one.parameter for one in noted] == told
 
 
 # -- what is read over -----------------------------------------------------------------------------
