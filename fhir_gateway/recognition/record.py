@@ -148,9 +148,11 @@ def render_tail(inputs: Inputs, decision: Decision, occasion: Occasion, sources:
     return "".join(parts).encode() + b"}"
 
 
-def render_items(decision: Decision) -> bytes:
-    """The decision itself. Deciding again from the same inputs must give the same bytes."""
-    return _items(decision).encode()
+def render_decided(decision: Decision) -> bytes:
+    """The decision itself, with the ends of what stands around it in its record: so it is found
+    only where no item stands before it or after it. Deciding again from the same inputs must give
+    the same bytes."""
+    return f'"}},{_items(decision)},{{"name":"sources","valueInteger":'.encode()
 
 
 def render_item(item: ItemOutcome) -> str:

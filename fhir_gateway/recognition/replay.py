@@ -22,7 +22,7 @@ from fhir_gateway.recognition.ask import conclude, read_candidates
 from fhir_gateway.recognition.known import InForce, resolved
 from fhir_gateway.recognition.lists import view_then
 from fhir_gateway.recognition.model import Candidate, Decision
-from fhir_gateway.recognition.record import Inputs, render_item, render_items
+from fhir_gateway.recognition.record import Inputs, render_decided, render_item
 from fhir_gateway.recognition.recorded import (
     Brief,
     Recorded,
@@ -165,7 +165,7 @@ class Replayer:
         seen = await read_candidates(reader, inputs, {}, rules.rule_set)
         decision = conclude(inputs, seen, rules.rule_set, catalogue)
         erased: tuple[str, ...] = ()
-        if render_items(decision) not in stored.tail:
+        if render_decided(decision) not in stored.tail:
             recorded = recorded_of(stored)
             assert recorded is not None
             erased = await _erased(await snapshots.reader(SYSTEM_ACCESS), recorded, seen)

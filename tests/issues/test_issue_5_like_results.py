@@ -15,7 +15,7 @@ from bench.decide import rule_set as shipped
 from fhir_gateway.recognition.criteria import CRITERIA
 from fhir_gateway.recognition.decide import decide
 from fhir_gateway.recognition.model import Candidate, OrderedItem
-from fhir_gateway.recognition.record import render_items
+from fhir_gateway.recognition.record import render_decided
 from fhir_gateway.recognition.rule_set import RuleSet, rule_set_of
 from fhir_gateway.recognition.situation import Situation
 from fhir_gateway.terminology.catalogue import Catalogue, load_catalogue
@@ -117,7 +117,7 @@ def test_what_was_judged_before_changes_nothing(
         own = next(one for one in again.items if one.key == line.key)
         alone = decide(replace(query, items=(line,)), given_[::-1], new, CATALOGUE)
         assert alone.items == (own,)
-        assert render_items(alone) == render_items(replace(again, items=(own,)))
+        assert render_decided(alone) == render_decided(replace(again, items=(own,)))
 
 
 _HEAD = ("url", "version", "status", "start", "end", "digest", "lists", "scope", "experimental")

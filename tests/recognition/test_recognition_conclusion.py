@@ -16,7 +16,7 @@ from fhir_gateway.fhir.keys import key64
 from fhir_gateway.recognition.candidates import candidates
 from fhir_gateway.recognition.decide import decide
 from fhir_gateway.recognition.facts import derive
-from fhir_gateway.recognition.record import render_items
+from fhir_gateway.recognition.record import render_decided
 from fhir_gateway.store.changes import Derived
 from fhir_gateway.store.store import StoredFact
 from fhir_gateway.terminology.catalogue import IMAGING_SYSTEM, LAB_SYSTEM
@@ -85,7 +85,7 @@ def _decided(item: str, resources: Iterable[Json]) -> bytes:
         stored.append(StoredFact(fact, number, 1, 1, "patient", *told))
     register = {("hospital", item): (evaluation(item),)}
     asked = query({"item": item})
-    return render_items(decide(asked, candidates(stored, register), RULE_SET, CATALOGUE))
+    return render_decided(decide(asked, candidates(stored, register), RULE_SET, CATALOGUE))
 
 
 def _laboratory(sayings: Json, notes: Json) -> list[Json]:

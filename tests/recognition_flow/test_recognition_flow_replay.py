@@ -125,6 +125,17 @@ def test_every_altered_record_is_reported(
     assert result.differences[0] == difference
 
 
+@pytest.mark.parametrize("left_out", [0, 1])
+def test_a_record_that_asks_for_less_than_it_answers_is_reported(city: City, left_out: int) -> None:
+    patient = city.patient()
+    city.result(patient)
+    decision = decided(city, patient, POTASSIUM, COMPILED)
+    asked = [rf"{{\"key\":\"{one}\",\"item\":\"{one}\"}}" for one in (POTASSIUM, COMPILED)]
+    kept = asked[1 - left_out]
+    result = _tampered(city, decision, ",".join(asked).encode(), kept.encode())
+    assert result.differences[0] == "the ordered items differ"
+
+
 RESULTS = st.lists(
     st.fixed_dictionaries(
         {
