@@ -12,7 +12,7 @@ from fhir_gateway.app import open_gateway
 from fhir_gateway.fhir.wire import parse
 from fhir_gateway.recognition.decide import decide
 from fhir_gateway.recognition.model import Candidate, Identity, OrderedItem, Query
-from fhir_gateway.recognition.record import render_items
+from fhir_gateway.recognition.record import render_decided
 from fhir_gateway.recognition.rules import load_rule_set
 from fhir_gateway.security.actor import SYSTEM_ACCESS
 from fhir_gateway.settings import CANONICAL, load_settings
@@ -44,7 +44,7 @@ def decision_alone() -> Iterator[str]:
         ]
         decision = decide(query, candidates, rule_set, catalogue)
         cost = _best(lambda found=candidates: decide(query, found, rule_set, catalogue))
-        record = _best(lambda made=decision: render_items(made))
+        record = _best(lambda made=decision: render_decided(made))
         yield (
             f"decide     {ITEMS} items x {CANDIDATES} candidates, {name}: {cost:.0f} us "
             f"(aim 150); its record {record:.0f} us more"
