@@ -105,3 +105,10 @@ def test_a_wrong_setting_stops_the_start(name: str, value: str, rule: str) -> No
     with pytest.raises(Exception) as caught:
         load_settings({name: value})
     assert caught.value.issues[0].rule == rule
+
+
+def test_every_bench_still_finds_what_it_measures() -> None:
+    names = [path.stem for path in sorted((ROOT / "bench").glob("*.py")) if path.stem != "__init__"]
+    words = "; ".join(f"import bench.{name}" for name in names)
+    done = subprocess.run([sys.executable, "-c", words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
