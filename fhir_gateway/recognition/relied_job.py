@@ -65,7 +65,8 @@ async def plan(gateway: Gateway, *, everything: bool = False) -> Job | None:
     known = await jobs.find_all(gateway.store, kind=KIND, limit=1)
     if known and known[0].state in OPEN_STATES and not everything:
         return None
-    low = _high(known[0]) if known and known[0].state != "failed" and not everything else 0
+    whole = bool(known) and known[0].state not in ("failed", "cancelled")
+    low = _high(known[0]) if whole and not everything else 0
     async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
         high = reader.t
         newest = [one for type in _TYPES for one in await reader.changes(type=type, limit=1)]

@@ -336,6 +336,21 @@ def test_records_that_are_unlinked_are_told_to_whoever_relied_on_the_link(city: 
     assert alerts(city, mine, "&status=requested") == []
 
 
+def test_what_a_cancelled_job_did_not_look_at_is_looked_at_by_the_next(city: City) -> None:
+    mine, theirs = city.patient(), city.patient()
+    city.result(theirs)
+    linked(city, mine, theirs, active=True)
+    run_jobs(city)
+    answer(city, said(city.recognize(mine, POTASSIUM), "decision")["reference"])
+    run_jobs(city)
+    linked(city, mine, theirs, active=False)
+    job = city.running.run(relied_job.plan(city.gateway))
+    assert job is not None
+    assert city.running.run(jobs.cancel(city.gateway.store, job.id)) is not None
+    assert run_jobs(city) == 1
+    assert len(alerts(city, mine)) == 1
+
+
 def test_a_job_that_is_killed_is_taken_up_and_tells_nobody_twice(
     city: City, monkeypatch: pytest.MonkeyPatch
 ) -> None:
