@@ -5,22 +5,55 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Role = Literal["institution", "system", "open"]
+#: Who somebody is to the gateway; what each may do stands in profiles/access/rights.csv.
+#: `evaluator` is a body that evaluates quality, `system` the gateway itself, `open` everybody
+#: where there is no authentication.
+Role = Literal[
+    "institution", "clinician", "patient", "regulator", "administrator", "evaluator",
+    "system", "open",
+]  # fmt: skip
 
-#: Sensitivity classes of the `class` column, in rising order (GB/T 39725 grades follow later).
-ORDINARY, RESTRICTED = 0, 1
+#: Sensitivity classes of the `sensitivity` column: 0 is ordinary, each further number a class of
+#: the site's table (profiles/access/classes.csv); RESTRICTED is above them all.
+ORDINARY, RESTRICTED = 0, 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """How what other institutions hold about a person opens to one party, row by row.
+
+    `party` is the key of the Organization that looks. Such a row is seen when the person's home has
+    an opening of this party in force (a treatment relation; not asked for when `relation` is
+    false), and when the person's consents, the most particular first, permit its owner and its
+    class; where none says anything, an ordinary row follows `permit` and one of a sensitive class
+    stays closed. `denials` false: the site's legal basis leaves no room for a denial, except of a
+    sensitive class. An opening of an emergency opens what its grade says, whatever else is said.
+    """
+
+    party: int
+    relation: bool = True
+    permit: bool = False
+    denials: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
     """What a Reader may see.
 
-    `owners` None means every institution's rows; otherwise only rows of these owner keys (and
-    rows without owner, 0). `max_class` is the highest sensitivity class that is visible.
+    `owners` None means every institution's rows; otherwise only rows of these owner keys and rows
+    without owner (0), and beside them what `sight` opens. `max_class` is the highest sensitivity
+    class that is visible of other owners' rows without a sight; an institution's own rows are
+    seen whatever their class. `homes`, where not None, leaves of persons' rows only those of these
+    homes (a patient's own). `whole` are types of which every row is seen, whoever owns it and
+    whatever its class; `closed` types of which no row is seen but the institution's own.
     """
 
     max_class: int = ORDINARY
     owners: frozenset[int] | None = None
+    sight: Sight | None = None
+    homes: frozenset[int] | None = None
+    whole: frozenset[str] = frozenset()
+    closed: frozenset[str] = frozenset()
 
 
 #: For the gateway's own work (jobs, registers, definitions); never handed to a door's caller.
@@ -32,13 +65,25 @@ class Actor:
     """The authenticated caller.
 
     `institution` is the logical id of the caller's Organization; None for the gateway itself and
-    for the open-access mode. `name` stands in audit records.
+    for the open-access mode. `name` stands in audit records. `user` is the person behind the
+    call ("Practitioner/id", "Patient/id", or the subject of an outside provider), `client` the id
+    of the registered client, `purpose` a code of v3 PurposeOfUse, `patient` the logical id of the
+    Patient that the token is bound to, `token` what names the token in the audit log and is no
+    secret, `scopes` the SMART scopes as granted (None: the credential has none, and the rights of
+    its role alone hold), `until` when the credential ends (µs, 0: not by itself).
     """
 
     role: Role
     name: str
     institution: str | None = None
     access: Access = Access()
+    user: str = ""
+    client: str = ""
+    purpose: str = ""
+    patient: str = ""
+    token: str = ""
+    scopes: tuple[str, ...] | None = None
+    until: int = 0
 
 
 GATEWAY = Actor(role="system", name="gateway", access=SYSTEM_ACCESS)
