@@ -6,12 +6,14 @@ command pays only for what it needs.
 
 from __future__ import annotations
 
+import getpass
 from importlib import import_module
 from importlib.util import find_spec
 
 import click
 
 from fhir_gateway import __version__
+from fhir_gateway.audit.operator import OPERATOR
 
 #: name -> what `--help` says; each is `command` in the module of its name.
 COMMANDS: dict[str, str] = {
@@ -56,9 +58,26 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands)
 @click.version_option(__version__, prog_name="fhir-gateway")
-def main() -> None:
+@click.option("--operator", default="", help="Who works here, for the audit log: login name.")
+@click.pass_context
+def main(context: click.Context, operator: str) -> None:
     """FHIR gateway for mutual recognition of laboratory and imaging results.
 
     Every setting also has an environment variable, FHIR_GATEWAY_…; see docs/settings.md. Options
     win over variables.
     """
+    if context.invoked_subcommand not in _SERVING:
+        named = OPERATOR.set(operator or _login_name())
+        context.call_on_close(lambda: OPERATOR.reset(named))
+
+
+#: What runs on without anybody: its work is the gateway's own.
+_SERVING = frozenset({"serve", "worker"})
+
+
+def _login_name() -> str:
+    """The name of the account, "" where the machine knows none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""

@@ -11,18 +11,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextvars import ContextVar
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
 
-from fhir_gateway.audit.events import Call, read_event, refusal_event, search_event
+from fhir_gateway.audit.events import Call, Event, read_event, refusal_event, search_event
+from fhir_gateway.audit.operator import OPERATOR
 from fhir_gateway.audit.query import masked
 from fhir_gateway.audit.tree import leaf
 from fhir_gateway.context import Gateway, new_id
 from fhir_gateway.errors import GatewayError
 from fhir_gateway.fhir.home import HOME_RULES, followed, home_of
+from fhir_gateway.fhir.keys import key64
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
 from fhir_gateway.store.blobs import pack
 from fhir_gateway.store.changes import ChangeSet, Entry
@@ -46,22 +48,34 @@ _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 
 
 def call_of(gateway: Gateway, actor: Actor) -> Call:
-    """The request under way, as audit events tell it."""
+    """The request under way, as audit events tell it.
+
+    What the gateway itself does at the command line is the operator's act, by name.
+    """
     origin = ORIGIN.get()
     return Call(
         gateway.clock.now(),
         actor.name,
         actor.institution,
-        request_id=origin.request_id,
-        address=origin.address,
+        origin.request_id,
+        actor.purpose,
+        origin.address,
+        actor.user or (OPERATOR.get() if actor.role == "system" else ""),
+        actor.client,
+        actor.token,
     )
 
 
 def entry(
-    gateway: Gateway, tail: bytes, *, home: int = 0, patient: str | None = None, owner: int = 0
+    gateway: Gateway, tail: Event, *, home: int = 0, patient: str | None = None, owner: int = 0
 ) -> Entry:
-    """An AuditEvent for the journal: with its id, its nonce and its leaf hash."""
+    """An AuditEvent for the journal: with its id, its nonce and its leaf hash.
+
+    It belongs to the institution whose act it tells, unless `owner` says another.
+    """
     nonce = gateway.random(16)
+    if not owner and tail.institution:
+        owner = owner_of(tail.institution)
     enc, body = pack(tail)
     return Entry(
         type="AuditEvent",
@@ -74,6 +88,12 @@ def entry(
         leaf=leaf(nonce, tail),
         patient=patient,
     )
+
+
+@lru_cache(maxsize=4_096)
+def owner_of(institution: str) -> int:
+    """The key by which an institution owns rows of the store."""
+    return key64(f"Organization/{institution}")
 
 
 async def disclose(gateway: Gateway, entries: Iterable[Entry]) -> None:

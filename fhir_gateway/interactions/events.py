@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from fhir_gateway.audit.events import (
     Call,
+    Event,
     create_event,
     delete_event,
     receive_event,
@@ -80,7 +81,7 @@ def transaction_events(
 
 def _bundle_event(
     call: Call, names: list[str], patient: str | None, summary: str, received: Received | None
-) -> bytes:
+) -> Event:
     patients = [patient] if patient else []
     if received is None:
         return transaction_event(call, resources=names, patients=patients, summary=summary)

@@ -28,6 +28,7 @@ CALL = events.Call(
 )
 BARE = events.Call(1_763_762_062_123_000, "gateway")
 PERSON = CALL._replace(user="Practitioner/d1")
+TOKEN = PERSON._replace(client="his-2", token="jti 7f1", basis="opt-in-per-encounter")
 BALP = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit."
 
 ALL = {
@@ -64,6 +65,26 @@ ALL = {
     ),
     "answer": events.answer_event(
         PERSON, id="g1", patient="p1", operation="$answer", summary="repeated N1"
+    ),
+    "document": events.document_event(
+        PERSON, id="t1", patient="p1", operation="$document", resources=["Observation/o1"]
+    ),
+    "disclosure": events.disclosure_event(
+        CALL, operation="$export", file="j1/0000-Patient.ndjson", details=[("lines", "3")],
+        query="Patient/$export", summary="3 persons",
+    ),
+    "disclosure of one": events.disclosure_event(
+        TOKEN, operation="$export", file="j1/1", patient="p1", resources=["Observation/o1"]
+    ),
+    "login": events.login_event(TOKEN, said="system/*.rs"),
+    "login refused": events.login_event(BARE, outcome="4", said="invalid_client"),
+    "break-glass": events.emergency_event(
+        TOKEN, patient="p1", reason="unconscious", until="2025-11-21T22:54:22Z",
+        resources=["Encounter/e1"],
+    ),
+    "policy": events.administration_event(
+        BARE._replace(user="示例操作员"), act="policy", summary="1 changed",
+        details=[("basis", "opt-out")], resources=["Organization/demo-second"],
     ),
     "credential": events.credential_event(BARE, institution="demo-second", issued=True),
 }  # fmt: skip
@@ -111,6 +132,9 @@ def test_a_read_is_written_as_in_the_pattern() -> None:
         ("patch", ["Update"]),
         ("delete", ["PatientDelete"]),
         ("read of nobody", []),  # the client's address is not known
+        ("document", ["PrivacyDisclosure.Source"]),
+        ("disclosure of one", ["PrivacyDisclosure.Source"]),
+        ("disclosure", []),  # of more than one patient, whom the ledger names
         ("transaction", []),  # no such pattern
         ("refusal", []),  # the patterns are for successes
     ],
@@ -134,6 +158,12 @@ def test_a_profile_is_claimed_only_where_it_is_met(name: str, profiles: list[str
         ("receive", "C", "0"),
         ("receive refused", "C", "4"),
         ("decision", "E", "0"),
+        ("document", "R", "0"),
+        ("disclosure", "R", "0"),
+        ("login", "E", "0"),
+        ("login refused", "E", "4"),
+        ("break-glass", "E", "0"),
+        ("policy", "E", "0"),
     ],
 )
 def test_action_and_outcome_follow_the_act(name: str, action: str, outcome: str) -> None:
@@ -158,11 +188,38 @@ def test_the_person_at_the_workstation_is_the_initiator() -> None:
     ]
 
 
+def test_the_credential_is_named_with_who_used_it() -> None:
+    event = whole(ALL["break-glass"])
+    client, person, _ = event["agent"]
+    assert client["who"]["identifier"] == {"value": "his-2"}
+    assert client["altId"] == "his-2"
+    assert person["policy"] == ["jti_7f1"]
+    assert person["purposeOfUse"][0]["coding"][0]["code"] == "TREAT"
+    assert [one["coding"][0]["code"] for one in event["purposeOfEvent"]] == [
+        "TREAT", "opt-in-per-encounter",
+    ]  # fmt: skip
+
+
+def test_an_event_belongs_to_the_institution_that_acted() -> None:
+    assert ALL["read"].institution == "demo-second"
+    assert ALL["read of nobody"].institution == ""
+
+
+def test_an_answer_that_names_results_is_a_disclosure() -> None:
+    kinds = [one.get("code") for one in whole(ALL["decision"])["subtype"]]
+    assert kinds == ["operation", None, "disclose"]
+    silent = events.decision_event(CALL, id="g", patient="p", operation="order-sign")
+    assert [one.get("code") for one in whole(silent)["subtype"]] == ["operation", None]
+
+
 @settings(max_examples=examples(80), deadline=None)
 @given(st.text(st.characters(exclude_categories=("Cs",))), st.text(max_size=20))
 def test_no_name_or_id_breaks_out_of_its_string(name: str, id: str) -> None:
     hostile = id.encode("utf-8", "ignore").decode()
-    call = CALL._replace(actor_name=name, request_id=hostile, user=name, purpose=hostile)
+    call = CALL._replace(
+        actor_name=name, request_id=hostile, user=name, purpose=hostile, client=hostile,
+        token=hostile, basis=hostile,
+    )  # fmt: skip
     event = whole(events.search_event(call, query=name, patient=hostile or None))
     assert event["agent"][0]["who"]["display"] == name
 
