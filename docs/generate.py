@@ -25,7 +25,9 @@ def settings_page() -> str:
     return (
         f"# Settings\n\n{NOTE}\nEvery default works. A variable that is not in this table stops "
         "the start, so that a misspelt setting never becomes a weaker default. Options of the "
-        "command line win over variables. Source: `fhir_gateway/settings.py`.\n\n"
+        "command line win over variables. A name with `_FILE` behind it, such as "
+        "`FHIR_GATEWAY_DATABASE_FILE`, gives a file that holds the value: for secrets. Source: "
+        "`fhir_gateway/settings.py`.\n\n"
         + "\n".join(rows)
         + "\n"
     )

@@ -10,15 +10,18 @@
     ├── NotFound           404  not-found      no such resource, type or version
     ├── MethodNotAllowed   405  not-supported  no such interaction here
     ├── NotAcceptable      406  not-supported  no such media type to answer in
+    ├── TooSlow            408  timeout        the request did not come in the time it has
     ├── Conflict           409  conflict       the request contradicts another one
     ├── Duplicate          409  duplicate      the same key was used for something else
     ├── Deleted            410  deleted        it was there
     ├── PreconditionFailed 412  conflict       If-Match, If-None-Exist
     ├── MultipleMatches    412  multiple-matches
     ├── TooLong            413  too-long       more than the stated limit
+    ├── AddressTooLong     414  too-long       a longer address than any that means something
     ├── UnsupportedMedia   415  not-supported  no such media type to read
     ├── Unprocessable      422  (per issue)    a rule of FHIR or of ours is broken
     ├── Throttled          429  throttled
+    ├── HeadersTooLong     431  too-long       more headers, or larger ones, than any client needs
     ├── Unavailable        503  transient      try again later
     └── Internal           500  exception      a fault of ours; the text never leaves the process
 
@@ -56,6 +59,8 @@ class GatewayError(Exception):
     status: int = 500
     acknowledgement: str = "AE"  # HL7 v2 table 0008
     condition: str = "207"  # HL7 v2 table 0357, application internal error
+    #: Seconds after which it is worth to come again, where the answer says so (429, 503).
+    after: int = 1
 
     def __init__(
         self,
@@ -123,6 +128,12 @@ class NotAcceptable(GatewayError):
     code, status = "not-supported", 406
 
 
+class TooSlow(GatewayError):
+    """The request did not come in the time that it has. Safe to send again."""
+
+    code, status, acknowledgement = "timeout", 408, "AR"
+
+
 class Conflict(GatewayError):
     """The request contradicts what another one has done."""
 
@@ -159,6 +170,12 @@ class TooLong(GatewayError):
     code, status, acknowledgement = "too-long", 413, "AR"
 
 
+class AddressTooLong(GatewayError):
+    """A longer address than any that means something; a search goes by POST then."""
+
+    code, status = "too-long", 414
+
+
 class UnsupportedMedia(GatewayError):
     """A body in a media type that is not read here."""
 
@@ -175,6 +192,12 @@ class Throttled(GatewayError):
     """Too many requests; the answer says when to come back."""
 
     code, status, acknowledgement = "throttled", 429, "AR"
+
+
+class HeadersTooLong(GatewayError):
+    """More headers, or larger ones, than any client needs."""
+
+    code, status = "too-long", 431
 
 
 class Unavailable(GatewayError):

@@ -24,9 +24,18 @@ def _setting(default: Any, help: str, *, least: int | None = None, folder: bool 
     return field(default=default, metadata={"help": help, "least": least, "folder": folder})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Settings:
     """What an operator may choose. docs/settings.md is generated from this table."""
+
+    def __repr__(self) -> str:
+        """What was chosen, for a log or a traceback: no password of an address is in it."""
+        chosen = (
+            f"{item.name}={masked(value)!r}" if isinstance(value, str) else f"{item.name}={value!r}"
+            for item in fields(self)
+            if (value := getattr(self, item.name)) != item.default
+        )
+        return f"Settings({', '.join(chosen)})"
 
     database: str = _setting(
         "sqlite:///var/gateway.sqlite",
@@ -94,7 +103,41 @@ class Settings:
     profiles: str = _setting(
         str(_HERE.parent / "profiles"), "Folder of rule sets and profiles.", folder=True
     )
+    policy: str = _setting(
+        "",
+        "File (TOML) of the site's policy: legal basis, treatment relation, break-glass; empty: "
+        "the one that is shipped, profiles/access/policy.toml; docs/consent.md.",
+    )
     body_limit: int = _setting(20_000_000, "Largest request body in bytes.", least=1)
+    body_seconds: int = _setting(
+        30,
+        "Seconds in which a request's body must come, and one more for every 20 kB of it.",
+        least=1,
+    )
+    head_seconds: int = _setting(
+        15, "Seconds in which a request's line and headers must come.", least=1
+    )
+    head_limit: int = _setting(
+        65_536, "Most bytes of a request's line and headers together.", least=1_024
+    )
+    connection_limit: int = _setting(
+        4_000, "Most connections of one process; a further one is answered 503.", least=1
+    )
+    address_connections: int = _setting(
+        1_000,
+        "Most connections of one process from one address that is no trusted proxy; 0: any number.",
+        least=0,
+    )
+    concurrency: int = _setting(
+        256,
+        "Most requests that one process works on at once; more wait for a moment, orders' first.",
+        least=8,
+    )
+    quotas: str = _setting(
+        "",
+        "File (TOML) of what requests cost and how much each client may spend; empty: "
+        "access/quotas.toml of the profiles.",
+    )
     bundle_limit: int = _setting(5_000, "Most entries of one batch or transaction.", least=1)
     page_limit: int = _setting(500, "Largest _count that is honoured.", least=1)
     search_budget: int = _setting(
@@ -119,8 +162,10 @@ class Settings:
 def load_settings(environment: Mapping[str, str] | None = None, **chosen: Any) -> Settings:
     """Settings from the environment, then from `chosen` (command line; None means not given).
 
-    Raises Invalid for an unknown FHIR_GATEWAY_* variable and for a value that cannot be meant, so
-    that a misspelt setting never becomes a weaker default.
+    FHIR_GATEWAY_X_FILE names a file that holds the value of X, as Docker and Kubernetes hand over
+    secrets. Raises Invalid for an unknown FHIR_GATEWAY_* variable, for a value that cannot be
+    meant and for a file that cannot be read, so that a misspelt setting never becomes a weaker
+    default.
     """
     environment = os.environ if environment is None else environment
     known = {f"FHIR_GATEWAY_{item.name.upper()}": item for item in fields(Settings)}
@@ -128,6 +173,8 @@ def load_settings(environment: Mapping[str, str] | None = None, **chosen: Any) -
     for name, text in environment.items():
         if not name.startswith("FHIR_GATEWAY_"):
             continue
+        if name not in known and name.removesuffix("_FILE") in known:
+            name, text = _from_file(name, text, environment)  # noqa: PLW2901 - the value it means
         if name not in known:
             raise Invalid(f"{name} is not a setting; see docs/settings.md", rule="unknown-setting")
         values[known[name].name] = _convert(name, text, known[name].default)
@@ -135,6 +182,36 @@ def load_settings(environment: Mapping[str, str] | None = None, **chosen: Any) -
     settings = Settings(**values)
     _check(settings)
     return settings
+
+
+def _from_file(name: str, file: str, environment: Mapping[str, str]) -> tuple[str, str]:
+    """The setting that a variable …_FILE gives, and its value: the file without its last newline.
+
+    Raises Invalid when the value is given by both, or the file cannot be read. Never quotes it.
+    """
+    meant = name.removesuffix("_FILE")
+    if meant in environment:
+        raise Invalid(f"Give {meant} or {name}, not both", rule="setting-value")
+    try:
+        text = Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeError):
+        raise Invalid(
+            f"{name} must be a file of UTF-8 text that the gateway may read", rule="setting-value"
+        ) from None
+    return meant, text.removesuffix("\n").removesuffix("\r")
+
+
+#: What stands between the user and the host of an address, and passwords among its parameters.
+_PASSWORD = re.compile(
+    r"(?<=://)([^\s/?#@:]*):[^\s]*@(?=[^\s@]*$)|([?&](?:password|sslpassword)=)[^&\s#]*",
+    re.IGNORECASE,
+)
+
+
+def masked(text: str) -> str:
+    """A text with *** for the password of an address in it, as it may be shown."""
+    return _PASSWORD.sub(lambda match: f"{match[1]}:***@" if match[2] is None else f"{match[2]}***",
+                         text)  # fmt: skip
 
 
 def _check(settings: Settings) -> None:
