@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 #: Who somebody is to the gateway; what each may do stands in profiles/access/rights.csv.
 #: `evaluator` is a body that evaluates quality, `system` the gateway itself, `open` everybody
@@ -37,6 +37,36 @@ class Sight:
 
 
 @dataclass(frozen=True, slots=True)
+class Way:
+    """Rows that meet all of these conditions (search.plan); of persons' rows only those of the
+    token's Patient when it is `bound`."""
+
+    conditions: tuple[Any, ...] = ()
+    bound: bool = False
+
+
+#: A row passes when it meets one way of every member; all rows pass when there is no member.
+Ways = tuple[tuple[Way, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Narrow:
+    """What the scopes of a token leave of what an Access shows, type by type.
+
+    `types` are the types that scopes name, each with its ways; every other type goes by `others`,
+    and is not seen at all where that is None. `homes` are those of the token's Patient.
+    """
+
+    types: tuple[tuple[str, Ways], ...] = ()
+    others: Ways | None = None
+    homes: frozenset[int] = frozenset()
+
+    def ways(self, type: str) -> Ways | None:
+        """The ways of a type; None when no row of it is seen."""
+        return next((ways for name, ways in self.types if name == type), self.others)
+
+
+@dataclass(frozen=True, slots=True)
 class Access:
     """What a Reader may see.
 
@@ -45,7 +75,9 @@ class Access:
     class that is visible of other owners' rows without a sight; an institution's own rows are
     seen whatever their class. `homes`, where not None, leaves of persons' rows only those of these
     homes (a patient's own). `whole` are types of which every row is seen, whoever owns it and
-    whatever its class; `closed` types of which no row is seen but the institution's own.
+    whatever its class; `closed` types of which no row is seen but the institution's own. `narrow`,
+    where not None, takes away what the scopes of the caller's token do not grant, whatever of the
+    above shows it.
     """
 
     max_class: int = ORDINARY
@@ -54,6 +86,7 @@ class Access:
     homes: frozenset[int] | None = None
     whole: frozenset[str] = frozenset()
     closed: frozenset[str] = frozenset()
+    narrow: Narrow | None = None
 
 
 #: For the gateway's own work (jobs, registers, definitions); never handed to a door's caller.
