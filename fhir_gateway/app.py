@@ -54,6 +54,7 @@ from fhir_gateway.search.index import Extractor, IndexRows
 from fhir_gateway.search.recurring import Recurring
 from fhir_gateway.search.version import version_of
 from fhir_gateway.security.origin import check_origins
+from fhir_gateway.security.policy import policy_of
 from fhir_gateway.settings import CANONICAL, Settings
 from fhir_gateway.store.opening import AnyStore, open_store
 from fhir_gateway.terminology.catalogue import Catalogue
@@ -149,6 +150,7 @@ async def open_gateway(
     Without `begin` an address that holds no store yet is refused.
     """
     check_open_access(settings)
+    policy = policy_of(settings.policy)
     clock = clock or SystemClock()
     vocabulary = load_vocabulary(settings.terminology)
     maps = load_concept_maps(Path(settings.mappings) / "concepts", vocabulary.catalogue)
@@ -163,6 +165,7 @@ async def open_gateway(
         governors=(govern, link_govern.govern, answer_govern.govern, watch),
         local_codes=LocalCodes(vocabulary.catalogue, maps),
         random=PooledRandom(),
+        policy=policy,
         audit=audit,
         count=count,
         started=clock.now(),

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from fhir_gateway.search.index import Extractor
 from fhir_gateway.security.actor import Actor
+from fhir_gateway.security.policy import Policy, policy_of
 from fhir_gateway.settings import Settings
 from fhir_gateway.store.changes import Derived
 from fhir_gateway.store.store import Store
@@ -85,7 +86,8 @@ class Gateway:
 
     `audit` is always True in the product: the benchmark alone builds one without, to compare
     with servers that keep no audit. `local_codes` are the codes of the institutions, brought up
-    to date by interactions.local_codes; commands that store no results have none. `tokens`
+    to date by interactions.local_codes; commands that store no results have none. `policy` says by
+    which legal basis outside results are seen, and which classes are sensitive. `tokens`
     remembers for seconds who a bearer token belongs to: its hash -> (actor, microseconds until
     which that holds). `started` is when the process began.
     """
@@ -98,6 +100,7 @@ class Gateway:
     governors: tuple[Governor, ...] = ()
     local_codes: LocalCodes | None = None
     random: Callable[[int], bytes] = os.urandom
+    policy: Policy = field(default_factory=lambda: policy_of(""))
     audit: bool = True
     started: int = 0
     count: Counter = lambda name, by: None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,16 @@ from effort import TORTURE
 from hypothesis import settings as hypothesis_settings
 from running import Running
 
+from fhir_gateway.security import policy
+
 hypothesis_settings.register_profile("ci", derandomize=True, deadline=None)
 hypothesis_settings.register_profile("torture", deadline=None, max_examples=5_000, print_blob=True)
 hypothesis_settings.load_profile("torture" if TORTURE else "ci")
+
+# The policy of most tests asks for nothing; tests of consent name the shipped one themselves.
+OPEN_POLICY = Path(__file__).parent / "policies" / "open.toml"
+policy.default_path = lambda: OPEN_POLICY
+os.environ["FHIR_GATEWAY_POLICY"] = str(OPEN_POLICY)  # for processes that tests start
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -13,6 +13,7 @@ import httpx
 
 from fhir_gateway.app import Application, build
 from fhir_gateway.interactions.institutions import issue_token, register
+from fhir_gateway.security import policy
 from fhir_gateway.security.institution import Institution
 from fhir_gateway.settings import Settings
 
@@ -27,6 +28,8 @@ class Running:
         self.folder = mkdtemp()  # for files that a server database has no place for
         if not address.startswith("sqlite:"):
             chosen.setdefault("exports", self.folder)
+        # spelled out, so that workers of this gateway have the same policy
+        chosen.setdefault("policy", str(policy.default_path()))
         self.settings = Settings(database=address, **chosen)
         self.loop = asyncio.Runner()
         try:
