@@ -4,7 +4,6 @@ open, and nowhere else.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -53,7 +52,7 @@ from fhir_gateway.rest.trace import Trace
 from fhir_gateway.search.index import Extractor, IndexRows
 from fhir_gateway.search.recurring import Recurring
 from fhir_gateway.search.version import version_of
-from fhir_gateway.security.origin import check_origins
+from fhir_gateway.security.origin import check_origins, is_loopback
 from fhir_gateway.security.policy import policy_of
 from fhir_gateway.settings import CANONICAL, Settings
 from fhir_gateway.store.opening import AnyStore, open_store
@@ -251,16 +250,6 @@ def check_open_access(settings: Settings) -> None:
         raise Invalid(
             f"--open-access serves loopback addresses only, not {settings.host}", rule="open-access"
         )
-
-
-def is_loopback(host: str) -> bool:
-    """True for localhost and loopback addresses."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 async def _refused(request: Request, error: Exception) -> Response:

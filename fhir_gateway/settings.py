@@ -85,6 +85,16 @@ class Settings:
         "File (TOML) of the CDS clients that sign their calls and of the FHIR servers that may be "
         "asked for what a call did not send; docs/cds-hooks.md.",
     )
+    issuers: str = _setting(
+        "",
+        "File (TOML) of the outside OpenID providers whose access tokens are believed, and of what "
+        "their claims mean here; docs/auth.md.",
+    )
+    client_certificate_header: str = _setting(
+        "",
+        "Header in which a trusted proxy hands on the client's certificate (mTLS), such as "
+        "client-cert; empty: certificates are not looked at.",
+    )
     hook_deadline_ms: int = _setting(
         500,
         "Milliseconds after which a hook call is answered with a card that nothing was decided.",

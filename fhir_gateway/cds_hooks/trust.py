@@ -72,7 +72,7 @@ async def caller(gateway: Gateway, headers: Mapping[str, str], address: str) -> 
     if client is None:
         raise Login("The issuer of this token is not trusted here", rule="client-token")
     keys = await _keys(gateway, client, presented)
-    accepted = verify(token, presented, keys, address, gateway.clock.now())
+    accepted = verify(presented, keys, address, gateway.clock.now())
     owner = client.tenants.get(accepted.tenant) if client.tenants else client.institution
     known = await institution(gateway, owner) if owner else None
     if owner is None or known is None:

@@ -66,7 +66,7 @@ def _as_forwarded(
 ) -> tuple[str, str]:
     """What the proxy next to us says of the request it got; the last word is that proxy's own."""
     client = scope.get("client")
-    if not isinstance(client, tuple | list) or not _is_trusted(str(client[0]), proxies):
+    if not isinstance(client, tuple | list) or not is_trusted(str(client[0]), proxies):
         return scheme, host
     if "forwarded" in headers:
         said = _forwarded(headers["forwarded"])
@@ -109,12 +109,40 @@ def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
 
 
 @lru_cache(maxsize=4_096)
-def _is_trusted(address: str, proxies: str) -> bool:
+def is_trusted(address: str, proxies: str) -> bool:
+    """Whether a peer is one of the proxies that the operator trusts."""
     try:
         peer = ip_address(address)
     except ValueError:
         return False
     return any(peer in network for network in _networks(proxies))
+
+
+def is_loopback(host: str) -> bool:
+    """True for localhost and loopback addresses."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def is_direct(headers: Mapping[str, str], settings: Settings) -> bool:
+    """Whether nobody can stand between a caller and this machine: it listens on loopback, has no
+    proxy, and the request does not say that it came through one."""
+    return (
+        is_loopback(settings.host)
+        and not settings.trusted_proxies
+        and not any(name in headers for name in _OF_PROXIES)
+    )
+
+
+#: What proxies add, of whatever make.
+_OF_PROXIES = (
+    "forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port",
+    "x-forwarded-server", "x-real-ip", "via",
+)  # fmt: skip
 
 
 # -- pages of other origins ------------------------------------------------------------------

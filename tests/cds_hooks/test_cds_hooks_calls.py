@@ -96,7 +96,7 @@ def test_pages_of_listed_origins_may_call(start: Callable[..., Any]) -> None:
 def test_links_lead_where_a_trusted_proxy_says(start: Callable[..., Any]) -> None:
     forwarded = {"x-forwarded-host": "gw.example", "x-forwarded-proto": "https"}
     for proxies, base in (("127.0.0.1/32", "https://gw.example"), ("", "http://127.0.0.1")):
-        one = start(name=f"proxy{len(proxies)}", trusted_proxies=proxies)
+        one = start(name=f"proxy{len(proxies)}", trusted_proxies=proxies, open_access=True)
         town = City(one)
         patient = town.patient()
         town.result(patient)

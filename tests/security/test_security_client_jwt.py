@@ -45,7 +45,7 @@ def signed(
 
 
 def accepted(token: str, keys: Any = KEYS, now: int = NOW) -> Accepted:
-    return verify(token, present(token), keys, HERE, now * 1_000_000)
+    return verify(present(token), keys, HERE, now * 1_000_000)
 
 
 def part(value: Any) -> str:
