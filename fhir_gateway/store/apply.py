@@ -224,6 +224,9 @@ def _add_journal(batch: Batch, n: int, entries: list[Entry]) -> None:
         ))  # fmt: skip
         if home > 0:
             batch.rows.journal_home.append((home, t, n, i))
+        if entry.homes:
+            others = dict.fromkeys(entry.homes)
+            batch.rows.journal_home += [(one, t, n, i) for one in others if one not in (0, home)]
 
 
 def encode_outcome(outcome: Outcome) -> bytes:

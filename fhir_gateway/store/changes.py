@@ -188,6 +188,7 @@ class Entry(msgspec.Struct, array_like=True):
     nonce: bytes = b""  # 16 random bytes, AuditEvent only
     leaf: bytes = b""  # audit.tree.leaf(nonce, tail), AuditEvent only
     patient: str | None = None  # resolves the home in the writer when given
+    homes: list[int] = []  # persons' homes besides, whose record of accesses names the entry
 
 
 class Once(msgspec.Struct, frozen=True, array_like=True):
