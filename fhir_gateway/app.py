@@ -54,6 +54,7 @@ from fhir_gateway.search.recurring import Recurring
 from fhir_gateway.search.version import version_of
 from fhir_gateway.security.origin import check_origins, is_loopback
 from fhir_gateway.security.policy import policy_of
+from fhir_gateway.security.rights import rights_of
 from fhir_gateway.settings import CANONICAL, Settings
 from fhir_gateway.store.opening import AnyStore, open_store
 from fhir_gateway.terminology.catalogue import Catalogue
@@ -150,6 +151,7 @@ async def open_gateway(
     """
     check_open_access(settings)
     policy = policy_of(settings.policy)
+    rights_of(settings.profiles)
     clock = clock or SystemClock()
     vocabulary = load_vocabulary(settings.terminology)
     maps = load_concept_maps(Path(settings.mappings) / "concepts", vocabulary.catalogue)

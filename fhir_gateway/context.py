@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from fhir_gateway.search.index import Extractor
 from fhir_gateway.security.actor import Actor
 from fhir_gateway.security.policy import Policy, policy_of
+from fhir_gateway.security.rights import Rights, rights_of
 from fhir_gateway.settings import Settings
 from fhir_gateway.store.changes import Derived
 from fhir_gateway.store.store import Store
@@ -105,6 +106,11 @@ class Gateway:
     started: int = 0
     count: Counter = lambda name, by: None
     tokens: dict[bytes, tuple[Actor, int]] = field(default_factory=dict)
+
+    @property
+    def rights(self) -> Rights:
+        """What each role may do: the table in the folder of profiles, read once."""
+        return rights_of(self.settings.profiles)
 
     @property
     def coders(self) -> tuple[Coder, ...]:

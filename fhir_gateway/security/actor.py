@@ -93,6 +93,9 @@ class Access:
 SYSTEM_ACCESS = Access(max_class=RESTRICTED)
 
 
+_BOUND = frozenset({"institution", "clinician", "evaluator", "patient"})
+
+
 @dataclass(frozen=True, slots=True)
 class Actor:
     """The authenticated caller.
@@ -117,6 +120,12 @@ class Actor:
     token: str = ""
     scopes: tuple[str, ...] | None = None
     until: int = 0
+
+    @property
+    def bound(self) -> bool:
+        """Whether it speaks for one institution or person alone and changes only what is theirs:
+        everybody but the gateway, its operator, the regulator and open access."""
+        return self.role in _BOUND
 
 
 GATEWAY = Actor(role="system", name="gateway", access=SYSTEM_ACCESS)

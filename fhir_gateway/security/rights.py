@@ -20,7 +20,9 @@ from fhir_gateway.security.actor import SYSTEM_ACCESS, Access, Role, Sight
 from fhir_gateway.security.rights_file import (
     DOOR,
     EVERYWHERE,
+    GROUPS,
     READS,
+    RIGHTS,
     ROLES,
     SYSTEM,
     WRITES,
@@ -32,6 +34,7 @@ from fhir_gateway.security.rights_file import (
 #: Below the ordinary class: rows of nobody in a person's home are not seen either.
 _NOTHING = -1
 _MOST = 10_000
+_SHIPPED = Path(__file__).resolve().parents[2] / "profiles" / "access"
 
 
 class Sights(Protocol):
@@ -156,11 +159,12 @@ _OF_PERSONS = frozenset(
 
 @lru_cache(maxsize=16)
 def rights_of(profiles: str) -> Rights:
-    """The table in `access/` of a folder of profiles, read once for each process.
-
-    Raises Invalid with every fault of the files.
+    """The table in `access/` of a folder of profiles, read once for each process; the shipped one
+    where a site has none of its own. Raises Invalid with every fault of the files.
     """
-    return compile_rights(read_files(Path(profiles) / "access"))
+    folder = Path(profiles) / "access"
+    own = any((folder / name).exists() for name in (RIGHTS, GROUPS))
+    return compile_rights(read_files(folder if own else _SHIPPED))
 
 
 def compile_rights(files: Files) -> Rights:

@@ -18,6 +18,7 @@ from fhir_gateway.fhir.home import HOME_RULES
 from fhir_gateway.security.actor import Role
 
 ROLES: tuple[str, ...] = get_args(Role)
+RIGHTS, GROUPS = "rights.csv", "groups.csv"
 REACHES = ("all", "own", "related", "self", "none")
 READS = ("read", "vread", "history-instance", "history-type", "search-type")
 WRITES = ("create", "update", "patch", "delete")
@@ -96,7 +97,7 @@ def read_files(folder: Path) -> Files:
 
 
 def _groups(reading: _Reading) -> tuple[dict[str, str], dict[str, str]]:
-    file, groups, says = "groups.csv", dict[str, str](), dict[str, str]()
+    file, groups, says = GROUPS, dict[str, str](), dict[str, str]()
     for line, row in reading.table(file, _GROUP_COLUMNS):
         name = row["group"]
         if not _NAME.fullmatch(name) or name in (SYSTEM, DOOR, RELATION):
@@ -119,7 +120,7 @@ def _groups(reading: _Reading) -> tuple[dict[str, str], dict[str, str]]:
 def _rights(
     reading: _Reading, groups: Mapping[str, str], says: Mapping[str, str]
 ) -> tuple[list[Mapping[str, str]], dict[tuple[str, str], Row]]:
-    file, rows = "rights.csv", dict[tuple[str, str], Row]()
+    file, rows = RIGHTS, dict[tuple[str, str], Row]()
     lines: list[Mapping[str, str]] = []
     for line, cells in reading.table(file, _RIGHT_COLUMNS):
         lines.append(cells)
@@ -152,7 +153,7 @@ def _acts(reading: _Reading, line: int, what: str, cell: str) -> Iterator[str]:
         elif _is_act(what, name):
             yield name
         else:
-            reading.fault("rights.csv", line, f"{name} is no interaction with {what}")
+            reading.fault(RIGHTS, line, f"{name} is no interaction with {what}")
 
 
 def _on_types(what: str) -> bool:
@@ -180,4 +181,4 @@ def _check_whole(
         if (type, act) not in rows and (group, act) not in rows
     )
     if missing:
-        reading.fault("rights.csv", 0, f"no row for {', '.join(missing)}")
+        reading.fault(RIGHTS, 0, f"no row for {', '.join(missing)}")
