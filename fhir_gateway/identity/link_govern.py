@@ -38,7 +38,7 @@ async def govern(
     nowhere, each with its entry.
     """
     for step in steps:
-        if step.type in _GOVERNED and actor.role == "institution":
+        if step.type in _GOVERNED and actor.bound:
             _check_writer(step)
     merging = [step for step in steps if step.type == "Patient" and _merges(step)]
     if not merging:

@@ -26,7 +26,7 @@ _REGISTRY = "An institution of the registry is changed by the gateway's operator
 
 def check_registry(actor: Actor, tail: bytes, step: Step) -> None:
     """Raises Forbidden when an institution would change a stored entry of the registry."""
-    if actor.role == "institution" and any(marker in tail for marker in _MARKERS):
+    if actor.bound and any(marker in tail for marker in _MARKERS):
         raise Forbidden(_REGISTRY, expression=step.root, rule="governed")
 
 
@@ -34,7 +34,7 @@ async def check_claims(
     gateway: Gateway, reader: Reader, actor: Actor, steps: Sequence[Step]
 ) -> None:
     """Raises Forbidden when an institution speaks for another, or enters itself as one."""
-    if actor.role != "institution":
+    if not actor.bound:
         return
     registry = await institutions_at(gateway, reader)
     for step in steps:

@@ -148,7 +148,7 @@ async def check_evaluations(
     bodies = await bodies_at(gateway, reader)
     issues: list[Issue] = []
     for step in steps:
-        if actor.role == "institution":
+        if actor.bound:
             _check_actor(actor, bodies.get(actor.institution or ""), step)
         if step.type == _TYPE and step.resource is not None and not step.matched:
             faults = tuple(_faults(step.resource, bodies, areas_of(gateway)))
@@ -159,7 +159,7 @@ async def check_evaluations(
 
 def _is_narrow(actor: Actor) -> bool:
     """Whether the actor sees its own rows alone, as evaluating bodies do."""
-    return actor.role == "institution" and actor.access.owners is not None
+    return actor.bound and actor.access.owners is not None
 
 
 def _check_actor(actor: Actor, body: EvaluatingBody | None, step: Step) -> None:

@@ -199,7 +199,7 @@ async def _check_map(
 ) -> None:
     resource = step.resource or {}
     told, codes = about(resource), gateway.local_codes
-    if actor.role == "institution":
+    if actor.bound:
         _check_own(actor, step, told)
     if told is None or codes is None:
         return

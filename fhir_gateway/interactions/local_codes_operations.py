@@ -191,7 +191,7 @@ async def code_coverage(gateway: Gateway, actor: Actor, call: Call) -> dict[str,
 
 
 def _check_own(actor: Actor, institution: str) -> None:
-    if actor.role == "institution" and actor.institution != institution:
+    if actor.bound and actor.institution != institution:
         raise Forbidden(
             "An institution asks for its own codes", expression="Organization", rule="owner"
         )

@@ -114,7 +114,7 @@ def _translating(actor: Actor, call: Call, named: Mapping[str, Any] | str) -> Tr
         dependencies=tuple(_dependency(one) for one in call.parameters["dependency"]),
         reverse=bool(call.value("reverse")),
         language=call.value("displayLanguage") or "",
-        institution=actor.institution if actor.role == "institution" else None,
+        institution=actor.institution if actor.bound else None,
     )
 
 

@@ -58,7 +58,7 @@ def owner_of(actor: Actor) -> int:
 
 def check_owner(actor: Actor, owner: int) -> None:
     """Raises Forbidden when an institution would change what is not its own."""
-    if actor.role == "institution" and owner != owner_of(actor):
+    if actor.bound and owner != owner_of(actor):
         raise Forbidden("This resource belongs to another institution", rule="owner")
 
 
@@ -68,7 +68,7 @@ def check_may_write(actor: Actor, type: str) -> None:
     A ConceptMap may be one of its own codes, a VerificationResult an assertion of its own or the
     word of an evaluating body: interactions.local_codes and .evaluations look at what they say.
     """
-    if actor.role == "institution" and type in GOVERNED_TYPES - _LOOKED_AT:
+    if actor.bound and type in GOVERNED_TYPES - _LOOKED_AT:
         raise Forbidden(f"{type} is published by the gateway's operator", rule="governed")
 
 

@@ -48,7 +48,7 @@ async def _read(gateway: Gateway, actor: Actor, id: str) -> DoctorAnswer:
     async with gateway.store.snapshot(actor.access) as reader:
         stored = await reader.read("Task", id)
     answer = read_answer(stored) if stored is not None else None
-    mine = actor.role != "institution" or (answer and answer.institution == actor.institution)
+    mine = not actor.bound or (answer and answer.institution == actor.institution)
     if answer is None or not mine:
         raise NotFound("There is no such answer", rule="answer")
     return answer

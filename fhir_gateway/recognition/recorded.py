@@ -68,7 +68,7 @@ async def read_decision(reader: Reader, actor: Actor, id: str) -> Recorded:
 
 
 def _is_its_own(actor: Actor, recorded: Recorded) -> bool:
-    return actor.role != "institution" or recorded.inputs.query.receiver == actor.institution
+    return not actor.bound or recorded.inputs.query.receiver == actor.institution
 
 
 def recorded_of(stored: Stored) -> Recorded | None:

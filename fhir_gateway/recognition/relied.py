@@ -102,7 +102,7 @@ async def acknowledge_alert(
 
 
 def _is_its_own(actor: Actor, alert: Alert) -> bool:
-    return actor.role != "institution" or alert.institution == actor.institution
+    return not actor.bound or alert.institution == actor.institution
 
 
 def _audit(gateway: Gateway, actor: Actor, alert: Alert) -> list[Entry]:

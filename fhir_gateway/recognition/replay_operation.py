@@ -75,7 +75,7 @@ def _refuse_on_instance(call: Call) -> None:
 
 def _institution(actor: Actor, taken: Taken | None) -> str:
     """Whose decisions: an institution's own, whatever it names; others may name any."""
-    if actor.role != "institution":
+    if not actor.bound:
         return str(taken.value) if taken is not None else ""
     own = actor.institution or ""
     if taken is not None and taken.value != own:
