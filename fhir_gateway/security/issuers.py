@@ -101,7 +101,7 @@ def _issuer(entry: Any, at: str, issues: list[Issue]) -> Issuer:
             _fault(issues, f"{at}.{name}", f"is none of {', '.join(_KINDS)}")
         elif not isinstance(value, _KINDS[name]) or isinstance(value, bool):
             _fault(issues, f"{at}.{name}", "has the wrong type")
-    given = {
+    given: dict[str, Any] = {
         name: value
         for name, value in entry.items()
         if name in _KINDS and isinstance(value, _KINDS[name])
@@ -122,10 +122,10 @@ def _issuer(entry: Any, at: str, issues: list[Issue]) -> Issuer:
     given["claims"] = {**USUAL_CLAIMS, **given.get("claims", {})}
     given["keys"] = tuple(key for key in given.get("keys", ()) if isinstance(key, dict))
     given["issuer"] = given.get("issuer", "")
-    return Issuer(**{
-        **given, **texts, "audience": frozenset(texts.get("audience", ())),
-        "types": tuple(one.lower() for one in texts.get("types", USUAL_TYPES)),
-    })  # fmt: skip
+    given["audience"] = frozenset(texts.get("audience", ()))
+    given["algorithms"] = texts.get("algorithms", USUAL_ALGORITHMS)
+    given["types"] = tuple(one.lower() for one in texts.get("types", USUAL_TYPES))
+    return Issuer(**given)
 
 
 def _check_keys(given: Mapping[str, Any], at: str, issues: list[Issue]) -> None:
