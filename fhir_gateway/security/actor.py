@@ -28,12 +28,18 @@ class Sight:
     class; where none says anything, an ordinary row follows `permit` and one of a sensitive class
     stays closed. `denials` false: the site's legal basis leaves no room for a denial, except of a
     sensitive class. An opening of an emergency opens what its grade says, whatever else is said.
+
+    `at` is the moment (µs) by which openings and consents hold, 0 the store's clock: a question
+    that is asked again about the past names it, and the store then reads them as they stood at the
+    commit that is asked about (`Reader.facts`). A person of several homes has the openings and the
+    consents of all of them.
     """
 
     party: int
     relation: bool = True
     permit: bool = False
     denials: bool = True
+    at: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from fhir_gateway.store.guards import judge, keep
 from fhir_gateway.store.index_version import Index, check_current, check_ours
 from fhir_gateway.store.linking import link
 from fhir_gateway.store.lookups import Lookups
+from fhir_gateway.store.opened import open_homes
 from fhir_gateway.store.placing import Homes, Placed, Placing
 from fhir_gateway.store.refusals import Refusal, refusal_of
 from fhir_gateway.store.reindexing import reindex
@@ -200,6 +201,8 @@ def _is_gone(placed: Placed) -> bool:
 def _add_rest(batch: Batch, n: int, change_set: ChangeSet) -> None:
     rows, updated = batch.rows, batch.updated
     _add_journal(batch, n, change_set.journal)
+    if change_set.openings:
+        open_homes(batch.lookups, rows, change_set.openings, t=batch.t, now=updated)
     if change_set.once is not None:
         once = change_set.once
         rows.once.append((once.kind, once.key, batch.t, n, updated, once.response))

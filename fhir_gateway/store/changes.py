@@ -61,8 +61,53 @@ class Evaluation(msgspec.Struct, frozen=True, array_like=True):
     round: str
 
 
+class Opening(msgspec.Struct, frozen=True, array_like=True):
+    """Why a party may look into a person's home for a time: a treatment relation, or an emergency.
+
+    `party` is the owner key of the Organization (key64("Organization/id")), `kind` encounter,
+    order, referral, decision, case or break-glass. `grade` 0 is a relation and no more, 1 opens
+    ordinary rows whatever a consent says, 2 rows of every class. It holds from `since` until
+    before `until` (µs).
+
+    In `Derived` the resource itself says so: its home and its key take the places of `home` and
+    `source`, which stay 0, and it holds as long as the version is current. In
+    `ChangeSet.openings` `home` is a person's, and `source` any number that names the reason; one
+    with the same home, party, kind and source is extended, never shortened, and its grade is the
+    new one; where `until` is not after `since` it is closed with this commit.
+    """
+
+    home: int
+    party: int
+    kind: str
+    grade: int
+    since: int
+    until: int
+    source: int = 0
+
+
+class ConsentRow(msgspec.Struct, frozen=True, array_like=True):
+    """One sentence of a person's consent, flattened; its home is that of the Consent.
+
+    `party` is whom it is about, 0 everybody who asks; `owner` whose rows, 0 every institution's
+    (both owner keys, as in `Opening`); `class_` their sensitivity, -1 all of them, which a denial
+    may say and a permission may not. Of several that meet a row the highest `rank` (0 or more)
+    decides, at equal rank a denial. It holds from `since` until before `until` (µs).
+    """
+
+    party: int
+    owner: int
+    class_: int
+    rank: int
+    permit: bool
+    since: int
+    until: int
+
+
 class Derived(msgspec.Struct, array_like=True):
-    """All rows that a resource gives rise to beside itself; made by pure functions."""
+    """All rows that a resource gives rise to beside itself; made by pure functions.
+
+    Openings and consents are those of a resource in a person's home; elsewhere they say nothing.
+    """
 
     ints: list[IntRow] = []  # patient-bound or home-bound rows (px)
     texts: list[TextRow] = []  # (px_text)
@@ -74,6 +119,8 @@ class Derived(msgspec.Struct, array_like=True):
     identity: list[tuple[bytes, int]] = []  # (key, kind): 1 document and name, 2 document alone
     aliases: list[tuple[str, str, str]] = []  # (Patient, Patient, cause): one person's
     proposals: list[tuple[str, str, str]] = []  # (Patient, Patient, grade): perhaps one person's
+    openings: list[Opening] = []
+    consents: list[ConsentRow] = []
 
 
 class Put(msgspec.Struct, array_like=True):
@@ -108,6 +155,7 @@ class Reindex(msgspec.Struct, array_like=True):
     The resource stays as it is: no new version, no row in the change log. Index rows and identity
     keys are replaced. What a decision may have read (facts, links, evaluations) ends at this
     commit where it is not derived any more, begins where it is new, and stays where it is the same.
+    So do openings and consents.
     """
 
     type: str
@@ -222,7 +270,7 @@ class ChangeSet(msgspec.Struct, array_like=True):
     One that only records what was read, or derives rows again (with no guard but Settled), may do
     without an id (b""): it is not remembered. `reindex` follows the puts. `indexed` says that from
     this commit on the rows of all resources are of that version (search/version.py); 0 says
-    nothing.
+    nothing. `openings` are openings that no stored resource stands for.
     """
 
     id: bytes  # 16 random bytes
@@ -237,6 +285,7 @@ class ChangeSet(msgspec.Struct, array_like=True):
     urgent: bool = False  # decisions and audit of reads go first
     reindex: list[Reindex] = []
     indexed: int = 0
+    openings: list[Opening] = []
 
 
 class PutResult(msgspec.Struct, frozen=True, array_like=True):

@@ -24,7 +24,7 @@ LEADS = {
     "locator": "type", "resource": "home", "version": "home", "px": "home", "px_text": "home",
     "gx": "parameter", "gx_text": "parameter", "fact": "home", "result_of": "home",
     "evaluation": "institution", "identity": "key", "alias": "home", "person": "home",
-    "proposal": "home", "change": "t", "journal": "t",
+    "proposal": "home", "opening": "home", "consent": "home", "change": "t", "journal": "t",
     "journal_home": "home", "change_set": "t", "once": "kind", "counter": "key",
     "received": "hash", "seen": "institution", "credential": "hash", "job": "id",
 }  # fmt: skip

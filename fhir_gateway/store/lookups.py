@@ -48,9 +48,23 @@ class Edge(NamedTuple):
         return self._replace(home=self.other, other=self.home)
 
 
+#: What names an opening that no resource stands for: (home, party, kind, source).
+OpeningKey = tuple[int, int, str, int]
+
+
+class Opened(NamedTuple):
+    """A live opening that no resource stands for; `t_from` is the commit at which it began."""
+
+    t_from: int
+    grade: int
+    since: int
+    until: int
+
+
 class Held(NamedTuple):
     """What current versions have given rise to: rows of the index and of identities, and of facts,
-    links and evaluations those that have not ended; and (owner, sensitivity) by rid.
+    links, evaluations, openings and consents those that have not ended; and (owner, sensitivity)
+    by rid.
     """
 
     rows: Rows
@@ -86,6 +100,9 @@ class Lookups(Protocol):
 
     def person(self, home: int) -> tuple[int, int] | None:
         """(person, commit at which that began) of a home that is connected with others."""
+
+    def opened(self, key: OpeningKey) -> Opened | None:
+        """The live opening of that key which no resource stands for."""
 
     def body(self, type: int, id: str) -> tuple[int, bytes]:
         """Encoding and body of the current version of a resource that is there."""

@@ -15,6 +15,9 @@ import asyncpg
 from fhir_gateway.store.lookups import Held, Place
 from fhir_gateway.store.rows import Row, Rows
 
+#: Tables whose rows are fetched as they are written, in the order of _HELD.
+_WHOLE_ROWS = ("fact", "result_of", "evaluation", "identity", "opening", "consent")
+
 
 async def fetch_held(connection: asyncpg.Connection, places: Sequence[Place]) -> Held:
     """The rows of the resources in these places; the clock row must be locked."""
@@ -35,7 +38,7 @@ async def fetch_held(connection: asyncpg.Connection, places: Sequence[Place]) ->
         rows.px_text.append((home, parameter, text, rid))
         if is_global:
             rows.gx_text.append((parameter, text, home, rid))
-    for name, found in zip(("fact", "result_of", "evaluation", "identity"), others, strict=True):
+    for name, found in zip(_WHOLE_ROWS, others, strict=True):
         getattr(rows, name).extend(map(tuple, found))
     return Held(rows, {rid: (owner, sensitivity) for rid, owner, sensitivity in acl})
 
@@ -92,8 +95,18 @@ _FACTS = _OF_PERSON.format(
     open=_OPEN,
 )
 _LINKS = _OF_PERSON.format(
-    columns="p.home, result, rid, t_from, status, issued, source, more",
+    columns="p.home, result, rid, t_from, status, issued, source, more, owner, sensitivity",
     table="result_of",
+    open=_OPEN,
+)
+_OPENINGS = _OF_PERSON.format(
+    columns='p.home, party, kind, source, ordinal, t_from, rid, grade, since, "until"',
+    table="opening",
+    open=_OPEN,
+)
+_CONSENTS = _OF_PERSON.format(
+    columns='p.home, party, owner, class, rid, ordinal, t_from, rank, permit, since, "until"',
+    table="consent",
     open=_OPEN,
 )
 _EVALUATIONS = _OF_ANY.format(
@@ -111,7 +124,7 @@ SELECT
     CROSS JOIN LATERAL (SELECT owner, sensitivity FROM resource
       WHERE home = q.home AND type = q.type AND rid = q.rid OFFSET 0) r),
   ARRAY({_INTS}), ARRAY({_TEXTS}), ARRAY({_FACTS}), ARRAY({_LINKS}), ARRAY({_EVALUATIONS}),
-  ARRAY({_IDENTITY})"""
+  ARRAY({_IDENTITY}), ARRAY({_OPENINGS}), ARRAY({_CONSENTS})"""
 
 
 def _by_key(verb: str, columns: str, kinds: str, *, texts: str = "") -> str:
@@ -153,5 +166,19 @@ _WITHDRAWN = {
     "proposal_ended": _by_key(
         _END.format(table="proposal"), "ended home other grade source t_from", "iiitii"
     ),
+    "opening_ended": _by_key(
+        _END.format(table="opening"), "ended home party kind source ordinal t_from", "iiitiii"
+    ),
+    "opening_extended": _by_key(
+        'UPDATE opening p SET "until" = q.ended FROM {source}',
+        "ended home party kind source ordinal t_from",
+        "iiitiii",
+    ),
+    "consent_ended": _by_key(
+        _END.format(table="consent"),
+        "ended home party owner class rid ordinal t_from",
+        "iiiiiiii",
+    ),
     "identity_gone": _by_key(_DROP.format(table="identity"), "key kind home rid", "biii"),
+    "client_token_gone": _by_key(_DROP.format(table="client_token"), "hash", "b"),
 }

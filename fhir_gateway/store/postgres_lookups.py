@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from fhir_gateway.fhir.keys import type_key
 from fhir_gateway.store.changes import Absent, Settled
-from fhir_gateway.store.lookups import Current, Edge, Held, Place
+from fhir_gateway.store.lookups import Current, Edge, Held, Opened, OpeningKey, Place
 from fhir_gateway.store.postgres_links import Links
 from fhir_gateway.store.postgres_wanted import PATIENT, Found, Resource, Token, Wanted, token_of
 from fhir_gateway.store.rows import Row, Rows
@@ -18,7 +18,7 @@ from fhir_gateway.store.rows import Row, Rows
 #: Where the resource number stands in a row, for the tables whose rows a next version replaces.
 _RID = (
     ("px", 4), ("px_text", 3), ("gx", 4), ("gx_text", 3), ("fact", 3), ("result_of", 2),
-    ("evaluation", 2), ("identity", 3),
+    ("evaluation", 2), ("identity", 3), ("opening", 6), ("consent", 4),
 )  # fmt: skip
 
 #: The columns of a `resource` row that its row in `version` has.
@@ -111,6 +111,10 @@ class PostgresLookups:
     def person(self, home: int) -> tuple[int, int] | None:
         """(person, commit at which that began) of a home that is connected with others."""
         return self._links.person(home)
+
+    def opened(self, key: OpeningKey) -> Opened | None:
+        """The live opening of that key which no resource stands for."""
+        return self._links.opened(key)
 
     def body(self, type: int, id: str) -> tuple[int, bytes]:
         """Encoding and body of the current version of a resource that is there."""

@@ -44,7 +44,7 @@ def is_record(change_set: ChangeSet, homes: Mapping[str, int]) -> bool:
         not change_set.id
         and not (change_set.guards or change_set.puts or change_set.once or change_set.received)
         and not (change_set.credentials or change_set.institution)
-        and not (change_set.reindex or change_set.indexed)
+        and not (change_set.reindex or change_set.indexed or change_set.openings)
         and bool(change_set.journal)
         and all(
             not entry.homes

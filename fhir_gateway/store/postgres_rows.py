@@ -64,7 +64,8 @@ _WRITTEN = {
         ends=True,
     ),
     "result_of": _table(
-        "home result rid t_from status issued source more", "iiiititt", key=4, ends=True
+        "home result rid t_from status issued source more owner sensitivity", "iiiitittii",
+        key=4, ends=True,
     ),
     "evaluation": _table(
         'institution item rid ordinal t_from area "start" "end" passed evaluator round',
@@ -75,6 +76,14 @@ _WRITTEN = {
     "alias": _table("home other cause source t_from", "iitii", key=5, ends=True),
     "person": _table("home t_from person", "iii", key=2, ends=True),
     "proposal": _table("home other grade source t_from", "iitii", key=5, ends=True),
+    "opening": _table(
+        'home party kind source ordinal t_from rid grade since "until"', "iitiiiiiii",
+        key=6, ends=True,
+    ),
+    "consent": _table(
+        'home party owner class rid ordinal t_from rank permit since "until"', "iiiiiiiiiii",
+        key=7, ends=True,
+    ),
     "change": _table("t n i home type rid version op", "iiiiiiit"),
     "once": _table("kind key t n updated response", "tbiiib"),
     "counter": _table("key k", "bi", key=1, held="DO UPDATE SET k = excluded.k"),
@@ -102,6 +111,7 @@ _GROUPS = (
     ("gx", "gx_text", "identity", "evaluation"),
     ("alias", "person"),
     ("proposal",),
+    ("opening", "consent"),
     ("version",),
     ("change_set",),
     ("once", "counter"),
@@ -239,6 +249,12 @@ _END = """facts AS (
 ), links AS (
   UPDATE result_of l SET t_to = q.t FROM q
   WHERE l.home = q.home AND l.rid = q.rid AND l.t_to = 9223372036854775807
+), openings AS (
+  UPDATE opening o SET t_to = q.t FROM q
+  WHERE o.home = q.home AND o.rid = q.rid AND o.t_to = 9223372036854775807
+), consents AS (
+  UPDATE consent c SET t_to = q.t FROM q
+  WHERE c.home = q.home AND c.rid = q.rid AND c.t_to = 9223372036854775807
 ),"""
 _RETIRE_PERSONAL = _RETIRE.format(px="TRUE", p="TRUE", ends=_END)
 _RETIRE_SHARED = _RETIRE.format(px="px.home <= 0", p="p.home <= 0", ends="")

@@ -29,6 +29,7 @@ from fhir_gateway.store.changes import (
 )
 from fhir_gateway.store.index_version import Index, index_of
 from fhir_gateway.store.linking import LINKING
+from fhir_gateway.store.lookups import OpeningKey
 
 PATIENT = type_key("Patient")
 
@@ -63,6 +64,7 @@ class Wanted:
         self.reindexed: dict[Resource, None] = {}
         self.linked: dict[str, None] = {}  # Patients of whom it matters who they are
         self.sources: dict[int, None] = {}  # key64 of resources that may say so
+        self.opened: dict[OpeningKey, None] = {}
 
     def add(self, change_set: ChangeSet) -> None:
         """Everything that judging and placing this change set may ask."""
@@ -78,6 +80,8 @@ class Wanted:
             self._add(type_key(item.type), item.id)
             self.reindexed[type_key(item.type), item.id] = None
             self._add_links(item.type, item.id, item.derived)
+        for opening in change_set.openings:
+            self.opened[opening.home, opening.party, opening.kind, opening.source] = None
         entries = change_set.journal
         if change_set.refusal is not None:
             entries = [*entries, change_set.refusal]
@@ -152,6 +156,7 @@ class Found(NamedTuple):
     bearers: Sequence[Sequence[Any]] = ()  # key, home, rid: of all keys of a home
     aliases: Sequence[Sequence[Any]] = ()  # home, other, cause, source, t_from, person, its t_from
     proposals: Sequence[Sequence[Any]] = ()  # home, other, grade, source, t_from
+    opened: Sequence[Sequence[Any]] = ()  # home, party, kind, source, t_from, grade, since, until
 
 
 async def fetch(
@@ -196,6 +201,8 @@ def _questions(wanted: Wanted) -> Iterable[tuple[str, str, list[Any]]]:
         yield "tokens", _TOKENS, [*_columns(wanted.tokens), 5 + wanted.deletions]
     if wanted.settled:
         yield "settled", _SETTLED, _columns(_spread(wanted.settled))
+    if wanted.opened:
+        yield "opened", _OPENED, _columns(wanted.opened)
     yield from _questions_of_links(wanted)
 
 
@@ -277,6 +284,11 @@ _PROPOSALS = """
 SELECT ROW(p.home, p.other, p.grade, p.source, p.t_from) FROM unnest({}::bigint[]) q (source)
 CROSS JOIN LATERAL (SELECT * FROM proposal WHERE source = q.source
   AND t_to = 9223372036854775807 OFFSET 0) p"""
+_OPENED = """
+SELECT ROW(q.home, q.party, q.kind, q.source, o.t_from, o.grade, o.since, o."until")
+FROM unnest({}::bigint[], {}::bigint[], {}::text[], {}::bigint[]) q (home, party, kind, source)
+CROSS JOIN LATERAL (SELECT * FROM opening WHERE home = q.home AND party = q.party
+  AND kind = q.kind AND source = q.source AND rid = 0 AND t_to = 9223372036854775807 OFFSET 0) o"""
 _COUNTERS = """
 SELECT ROW(q.key, c.k) FROM unnest({}::bytea[]) q (key)
 CROSS JOIN LATERAL (SELECT k FROM counter WHERE key = q.key OFFSET 0) c"""

@@ -1,8 +1,9 @@
 """Other derived rows for versions that stay: what was, against what is derived now.
 
-Only what differs is written. Index rows and identity keys are replaced; facts, links, evaluations
-and aliases that are not derived any more are ended, new ones begin with this commit, and one that
-is the same keeps its row, so that what a decision has read stays readable as it was.
+Only what differs is written. Index rows and identity keys are replaced; facts, links, evaluations,
+aliases, openings and consents that are not derived any more are ended, new ones begin with this
+commit, and one that is the same keeps its row, so that what a decision has read stays readable as
+it was.
 """
 
 from __future__ import annotations
@@ -82,6 +83,8 @@ def _replace(rows: Rows, held: Held, made: Rows, t: int) -> None:
     _turn_facts(rows, old, made, t)
     _turn_links(rows, old, made, t)
     _turn_evaluations(rows, old, made, t)
+    _turn_numbered("opening", 4, 6, rows, old, made, t)
+    _turn_numbered("consent", 5, 4, rows, old, made, t)
 
 
 def _turn_facts(rows: Rows, old: Rows, made: Rows, t: int) -> None:
@@ -121,6 +124,24 @@ def _turn_evaluations(rows: Rows, old: Rows, made: Rows, t: int) -> None:
         for row in made.evaluation
         if (*row[:3], *row[5:]) not in before
     ]
+
+
+def _turn_numbered(
+    name: str, ordinal: int, rid: int, rows: Rows, old: Rows, made: Rows, t: int
+) -> None:
+    """As facts, for a table whose rows have their number at `ordinal`, then when they began."""
+    held, new = getattr(old, name), getattr(made, name)
+    last = _last_numbers((row[rid], row[ordinal]) for row in held)
+    before = {(*row[:ordinal], *row[ordinal + 2 :]) for row in held}
+    now = {(*row[:ordinal], *row[ordinal + 2 :]) for row in new}
+    getattr(rows, f"{name}_ended").extend(
+        (t, *row[: ordinal + 2]) for row in held if (*row[:ordinal], *row[ordinal + 2 :]) not in now
+    )
+    getattr(rows, name).extend(
+        (*row[:ordinal], last.get(row[rid], 0) + row[ordinal], *row[ordinal + 1 :])
+        for row in new
+        if (*row[:ordinal], *row[ordinal + 2 :]) not in before
+    )
 
 
 def _last_numbers(numbered: Iterable[tuple[int, int]]) -> dict[int, int]:

@@ -35,6 +35,9 @@ class Rows:
     alias_ended: list[Row] = field(default_factory=list)
     person_ended: list[Row] = field(default_factory=list)
     proposal_ended: list[Row] = field(default_factory=list)
+    opening_ended: list[Row] = field(default_factory=list)
+    consent_ended: list[Row] = field(default_factory=list)
+    opening_extended: list[Row] = field(default_factory=list)
     locator: list[Row] = field(default_factory=list)
     resource: list[Row] = field(default_factory=list)
     px: list[Row] = field(default_factory=list)
@@ -48,6 +51,8 @@ class Rows:
     alias: list[Row] = field(default_factory=list)
     person: list[Row] = field(default_factory=list)
     proposal: list[Row] = field(default_factory=list)
+    opening: list[Row] = field(default_factory=list)
+    consent: list[Row] = field(default_factory=list)
     change: list[Row] = field(default_factory=list)
     once: list[Row] = field(default_factory=list)
     counter: list[Row] = field(default_factory=list)
@@ -80,7 +85,7 @@ class Rows:
         self.px_text += [(home, parameter, text, rid) for parameter, text in texts]
 
     def add_derived(self, placed: Placed, rid: int, version: int, t: int) -> None:
-        """Index rows, facts, links, evaluations and identity keys of one new version."""
+        """Index rows of one new version, and all else that it says: see `Derived`."""
         put, home = placed.put, placed.home
         derived: Derived = put.derived
         self.add_index(home, rid, derived)
@@ -90,14 +95,29 @@ class Rows:
                 self.fact.append(_fact(fact, placed, rid, t, ordinal, version))
             for link in derived.links:
                 self.result_of.append(
-                    (home, link.result, rid, t, link.status, link.issued, source, link.more)
-                )
+                    (home, link.result, rid, t, link.status, link.issued, source, link.more,
+                     put.owner, put.sensitivity)
+                )  # fmt: skip
+            self._add_access(derived, home, rid, key64(source), t)
         for ordinal, row in enumerate(derived.evaluations):
             self.evaluation.append(
                 (row.institution, row.item, rid, ordinal, t, row.area, row.start, row.end,
                  int(row.passed), row.evaluator, row.round)
             )  # fmt: skip
         self.identity += [(key, kind, home, rid) for key, kind in derived.identity]
+
+    def _add_access(self, derived: Derived, home: int, rid: int, source: int, t: int) -> None:
+        """What a resource says of who may see the rows of its person."""
+        for ordinal, one in enumerate(derived.openings):
+            self.opening.append(
+                (home, one.party, one.kind, source, ordinal, t, rid, one.grade, one.since,
+                 one.until)
+            )  # fmt: skip
+        for ordinal, row in enumerate(derived.consents):
+            self.consent.append(
+                (home, row.party, row.owner, row.class_, rid, ordinal, t, row.rank,
+                 int(row.permit), row.since, row.until)
+            )  # fmt: skip
 
 
 #: What is gathered by table, but what is retired; rows of one name nothing of another that comes

@@ -11,7 +11,7 @@ import msgspec
 from fhir_gateway.fhir.keys import type_key
 from fhir_gateway.store import statements as sql
 from fhir_gateway.store.changes import Absent, Settled
-from fhir_gateway.store.lookups import Current, Edge, Held, Place
+from fhir_gateway.store.lookups import Current, Edge, Held, Opened, OpeningKey, Place
 from fhir_gateway.store.rows import Rows
 from fhir_gateway.store.sqlite_rows import write
 
@@ -65,6 +65,11 @@ class SqliteLookups:
         """(person, commit at which that began) of a home that is connected with others."""
         row: tuple[int, int] | None = self._execute(sql.PERSON, (home,)).fetchone()
         return row
+
+    def opened(self, key: OpeningKey) -> Opened | None:
+        """The live opening of that key which no resource stands for."""
+        row = self._execute(sql.OPENED, key).fetchone()
+        return Opened(*row) if row else None
 
     def body(self, type: int, id: str) -> tuple[int, bytes]:
         """Encoding and body of the current version of a resource that is there."""
@@ -128,6 +133,8 @@ class SqliteLookups:
             if person:
                 rows.fact += execute(sql.HELD_FACTS + where, (home, last))
                 rows.result_of += execute(sql.HELD_LINKS + where, (home, last))
+                rows.opening += execute(sql.HELD_OPENINGS + where, (home, last))
+                rows.consent += execute(sql.HELD_CONSENTS + where, (home, last))
 
     def take(self, rows: Rows) -> None:
         """Writes what was gathered, and empties it."""

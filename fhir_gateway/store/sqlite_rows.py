@@ -27,6 +27,8 @@ _TABLES = (
     ("alias", sql.ADD_ALIAS, True),
     ("person", sql.ADD_PERSON, True),
     ("proposal", sql.ADD_PROPOSAL, True),
+    ("opening", sql.ADD_OPENING, True),
+    ("consent", sql.ADD_CONSENT, True),
     ("change", sql.ADD_CHANGE, False),
     ("once", sql.ADD_ONCE, False),
     ("counter", sql.SET_COUNTER, False),
@@ -49,6 +51,9 @@ _WITHDRAWN = (
     ("alias_ended", sql.END_ALIAS, False),
     ("person_ended", sql.END_PERSON, False),
     ("proposal_ended", sql.END_PROPOSAL, False),
+    ("opening_ended", sql.END_OPENING, False),
+    ("consent_ended", sql.END_CONSENT, False),
+    ("opening_extended", sql.EXTEND_OPENING, False),
 )
 
 #: Nothing in a batch asks for these: they are written once, at its end.
@@ -90,8 +95,8 @@ def _insert(
 
 
 def _retire(connection: apsw.Connection, type: int, home: int, rid: int, ended: int) -> None:
-    """Takes the current version out of the way: to `version`, its index rows gone, its facts
-    ended at that commit.
+    """Takes the current version out of the way: to `version`, its index rows gone, what it
+    says ended at that commit.
     """
     place = (home, type, rid)
     connection.execute(sql.KEEP_VERSION, place)
@@ -100,6 +105,8 @@ def _retire(connection: apsw.Connection, type: int, home: int, rid: int, ended: 
     if home > 0:
         connection.execute(sql.END_FACTS, (ended, home, rid))
         connection.execute(sql.END_LINKS, (ended, home, rid))
+        connection.execute(sql.END_OPENINGS, (ended, home, rid))
+        connection.execute(sql.END_CONSENTS, (ended, home, rid))
     connection.execute(sql.END_EVALUATIONS, (ended, rid))
     connection.execute(sql.DROP_IDENTITY, (rid,))
 

@@ -36,6 +36,10 @@ PROPOSALS_OF = """
 SELECT home, other, grade, source, t_from FROM proposal
 WHERE source = ? AND t_to = 9223372036854775807"""
 PERSON = "SELECT person, t_from FROM person WHERE home = ? AND t_to = 9223372036854775807"
+OPENED = """
+SELECT t_from, grade, since, "until" FROM opening
+WHERE home = ? AND party = ? AND kind = ? AND source = ? AND rid = 0
+  AND t_to = 9223372036854775807"""
 CHANGE_SET = "SELECT outcome FROM change_set WHERE id = ?"
 ONCE = "SELECT t, n, updated, response FROM once WHERE kind = ? AND key = ?"
 COUNTER = "SELECT k FROM counter WHERE key = ?"
@@ -84,6 +88,10 @@ END_FACTS = """
 UPDATE fact SET t_to = ? WHERE home = ? AND rid = ? AND t_to = 9223372036854775807"""
 END_LINKS = """
 UPDATE result_of SET t_to = ? WHERE home = ? AND rid = ? AND t_to = 9223372036854775807"""
+END_OPENINGS = """
+UPDATE opening SET t_to = ? WHERE home = ? AND rid = ? AND t_to = 9223372036854775807"""
+END_CONSENTS = """
+UPDATE consent SET t_to = ? WHERE home = ? AND rid = ? AND t_to = 9223372036854775807"""
 END_EVALUATIONS = "UPDATE evaluation SET t_to = ? WHERE rid = ? AND t_to = 9223372036854775807"
 DROP_IDENTITY = "DELETE FROM identity WHERE rid = ?"
 ADD_FACT = """
@@ -93,8 +101,8 @@ INSERT OR REPLACE INTO fact (home, item, time, rid, t_from, ordinal, t_to, versi
 VALUES (?, ?, ?, ?, ?, ?, 9223372036854775807,
   ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 ADD_LINK = """
-INSERT OR REPLACE INTO result_of (home, result, rid, t_from, t_to, status, issued, source, more)
-VALUES (?, ?, ?, ?, 9223372036854775807, ?, ?, ?, ?)"""
+INSERT OR REPLACE INTO result_of (home, result, rid, t_from, t_to, status, issued, source, more,
+  owner, sensitivity) VALUES (?, ?, ?, ?, 9223372036854775807, ?, ?, ?, ?, ?, ?)"""
 ADD_EVALUATION = """
 INSERT OR REPLACE INTO evaluation (institution, item, rid, ordinal, t_from, t_to, area, "start",
   "end", passed, evaluator, round) VALUES (?, ?, ?, ?, ?, 9223372036854775807, ?, ?, ?, ?, ?, ?)"""
@@ -107,6 +115,12 @@ VALUES (?, ?, ?, 9223372036854775807)"""
 ADD_PROPOSAL = """
 INSERT OR REPLACE INTO proposal (home, other, grade, source, t_from, t_to)
 VALUES (?, ?, ?, ?, ?, 9223372036854775807)"""
+ADD_OPENING = """
+INSERT OR REPLACE INTO opening (home, party, kind, source, ordinal, t_from, t_to, rid, grade, since,
+  "until") VALUES (?, ?, ?, ?, ?, ?, 9223372036854775807, ?, ?, ?, ?)"""
+ADD_CONSENT = """
+INSERT OR REPLACE INTO consent (home, party, owner, class, rid, ordinal, t_from, t_to, rank, permit,
+  since, "until") VALUES (?, ?, ?, ?, ?, ?, ?, 9223372036854775807, ?, ?, ?, ?)"""
 END_ALIAS = """
 UPDATE alias SET t_to = ?
 WHERE home = ? AND other = ? AND cause = ? AND source = ? AND t_from = ?"""
@@ -114,6 +128,16 @@ END_PERSON = "UPDATE person SET t_to = ? WHERE home = ? AND t_from = ?"
 END_PROPOSAL = """
 UPDATE proposal SET t_to = ?
 WHERE home = ? AND other = ? AND grade = ? AND source = ? AND t_from = ?"""
+END_OPENING = """
+UPDATE opening SET t_to = ?
+WHERE home = ? AND party = ? AND kind = ? AND source = ? AND ordinal = ? AND t_from = ?"""
+EXTEND_OPENING = """
+UPDATE opening SET "until" = ?
+WHERE home = ? AND party = ? AND kind = ? AND source = ? AND ordinal = ? AND t_from = ?"""
+END_CONSENT = """
+UPDATE consent SET t_to = ?
+WHERE home = ? AND party = ? AND owner = ? AND class = ? AND rid = ? AND ordinal = ?
+  AND t_from = ?"""
 ADD_IDENTITY = "INSERT OR IGNORE INTO identity (key, kind, home, rid) VALUES (?, ?, ?, ?)"
 
 # -- what was derived otherwise: rows by their whole key --------------------------------------
@@ -138,8 +162,14 @@ SELECT home, item, time, rid, t_from, ordinal, version, time_high, issued, kind,
   sensitivity, more
 FROM fact p WHERE home = ? AND t_to = 9223372036854775807"""
 HELD_LINKS = """
-SELECT home, result, rid, t_from, status, issued, source, more
+SELECT home, result, rid, t_from, status, issued, source, more, owner, sensitivity
 FROM result_of p WHERE home = ? AND t_to = 9223372036854775807"""
+HELD_OPENINGS = """
+SELECT home, party, kind, source, ordinal, t_from, rid, grade, since, "until"
+FROM opening p WHERE home = ? AND t_to = 9223372036854775807"""
+HELD_CONSENTS = """
+SELECT home, party, owner, class, rid, ordinal, t_from, rank, permit, since, "until"
+FROM consent p WHERE home = ? AND t_to = 9223372036854775807"""
 HELD_EVALUATIONS = """
 SELECT institution, item, rid, ordinal, t_from, area, "start", "end", passed, evaluator, round
 FROM evaluation
