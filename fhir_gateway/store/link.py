@@ -22,6 +22,7 @@ import msgspec
 from fhir_gateway.errors import GatewayError, Internal
 from fhir_gateway.store import jobs
 from fhir_gateway.store.changes import ChangeSet, Committed
+from fhir_gateway.store.log import LogCommand
 from fhir_gateway.store.refusals import Refusal, error_of, refusal_of
 from fhir_gateway.store.waiting import Drain, Lost, Work
 from fhir_gateway.store.writer import Writer
@@ -33,15 +34,17 @@ _log = logging.getLogger(__name__)
 _encoder = msgspec.msgpack.Encoder()
 
 #: Kinds of requests and what their payloads and answers are.
-_COMMIT, _DRAIN, _JOB = 0, 1, 2
+_COMMIT, _DRAIN, _JOB, _LOG = 0, 1, 2, 3
 _REQUESTS: dict[int, msgspec.msgpack.Decoder[Any]] = {
     _COMMIT: msgspec.msgpack.Decoder(ChangeSet),
     _JOB: msgspec.msgpack.Decoder(jobs.Command),
+    _LOG: msgspec.msgpack.Decoder(LogCommand),
 }
 _ANSWERS: dict[int, msgspec.msgpack.Decoder[Any]] = {
     _COMMIT: msgspec.msgpack.Decoder(Committed),
     _DRAIN: msgspec.msgpack.Decoder(int),
     _JOB: msgspec.msgpack.Decoder(jobs.Job | None),
+    _LOG: msgspec.msgpack.Decoder(int),
 }
 _OK, _REFUSED = 0, 1
 _refusals = msgspec.msgpack.Decoder(Refusal)
@@ -247,7 +250,7 @@ class Link:
             raise Lost
         self._number += 1
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        kind = _COMMIT if isinstance(work, ChangeSet) else _DRAIN if type(work) is Drain else _JOB
+        kind = _kind_of(work)
         self._waiting[self._number] = (kind, future)
         self.wire.say(self._number, kind, work)
         return future
@@ -276,6 +279,14 @@ class Link:
             if not future.done():
                 future.set_exception(Lost())
         self._on_lost()
+
+
+def _kind_of(work: Work) -> int:
+    if isinstance(work, ChangeSet):
+        return _COMMIT
+    if type(work) is Drain:
+        return _DRAIN
+    return _LOG if isinstance(work, LogCommand) else _JOB
 
 
 def _nothing() -> None:

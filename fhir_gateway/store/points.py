@@ -13,6 +13,7 @@ POINTS = (
     "before-commit",
     "after-commit",  # durable, nobody told
     "after-answer",  # the first caller of the batch was told
+    "log-tiles-written",  # leaves and nodes of the audit log, not their head; not committed
     "journal-drained",  # a piece of the journal got its index rows, not committed
 )
 

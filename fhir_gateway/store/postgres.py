@@ -18,6 +18,7 @@ from fhir_gateway.store.changes import ChangeSet, Committed
 from fhir_gateway.store.draining import RowsOf
 from fhir_gateway.store.index_version import RAISE, STATE, index_of, raised
 from fhir_gateway.store.jobs import Command, Job
+from fhir_gateway.store.log import LogCommand
 from fhir_gateway.store.postgres_durable import address_of, connect_to_write
 from fhir_gateway.store.postgres_migrate import check_begun, migrate
 from fhir_gateway.store.postgres_pool import PostgresPool, is_lost, lost
@@ -70,6 +71,15 @@ class PostgresStore:
             raise
         finally:
             self._pool.give(session)
+
+    async def log(self, command: LogCommand) -> int:
+        """Carries out a command on the audit log (see log.py)."""
+        answer: int = await self._submit(command)
+        return answer
+
+    async def log_rows(self, query: Query) -> list[Any]:
+        """The rows of a statement that reads the audit log or the journal."""
+        return await self.job_rows(query)
 
     async def drain(self) -> None:
         """Returns when every journal entry committed before has its index rows."""

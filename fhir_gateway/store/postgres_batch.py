@@ -1,4 +1,4 @@
-"""One batch on PostgreSQL, from BEGIN to COMMIT: change sets, a command on jobs, or a drain.
+"""One batch on PostgreSQL, from BEGIN to COMMIT: change sets, a command, or a drain.
 
 The clock row is locked first, by everybody: batches of all processes come one after the other, so
 nothing that a batch has fetched changes before it commits, and no two can deadlock.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import asyncpg
 
@@ -17,8 +18,9 @@ from fhir_gateway.store.apply import Batch, Outcome, apply
 from fhir_gateway.store.changes import ChangeSet
 from fhir_gateway.store.draining import RowsOf, drain_entries
 from fhir_gateway.store.index_version import check_ours
-from fhir_gateway.store.job_sql import carry_out
-from fhir_gateway.store.jobs import Command, Job
+from fhir_gateway.store.jobs import Command
+from fhir_gateway.store.log import LogCommand
+from fhir_gateway.store.log_sql import carry_out
 from fhir_gateway.store.placing import Homes
 from fhir_gateway.store.postgres_durable import CommitDoubtful, watched
 from fhir_gateway.store.postgres_held import fetch_held
@@ -92,9 +94,10 @@ async def commit_sets(
 
 
 async def carry_out_command(
-    connection: asyncpg.Connection, command: Command, *, now: Callable[[], int]
-) -> Job | None:
-    """The job after the command, once that is durable. Raises Conflict by the fence."""
+    connection: asyncpg.Connection, command: Command | LogCommand, *, now: Callable[[], int]
+) -> Any:
+    """The job after the command, or what a command on the log is answered by, once that is
+    durable. Raises Conflict by the fence."""
     await connection.execute(_BEGIN)
     updated = await connection.fetchval("SELECT updated FROM clock")
     steps = carry_out(command, now=max(updated, now()))
@@ -103,9 +106,9 @@ async def carry_out_command(
         while True:
             sql, values = steps.send(await connection.fetch(numbered(sql), *values))
     except StopIteration as end:
-        job: Job | None = end.value
+        answer = end.value
     await _commit(connection)
-    return job
+    return answer
 
 
 async def drain(

@@ -40,6 +40,7 @@ from fhir_gateway.store.index_version import (
 )
 from fhir_gateway.store.jobs import Command, Job
 from fhir_gateway.store.link import Link, Server, connect
+from fhir_gateway.store.log import LogCommand
 from fhir_gateway.store.migrate import check, migrate, migrations
 from fhir_gateway.store.pool import Pool
 from fhir_gateway.store.query import Query
@@ -121,6 +122,15 @@ class SqliteStore:
             return rows
         finally:
             self._pool.give(connection)
+
+    async def log(self, command: LogCommand) -> int:
+        """Carries out a command on the audit log (see log.py)."""
+        answer: int = await self._submit(command)
+        return answer
+
+    async def log_rows(self, query: Query) -> list[Any]:
+        """The rows of a statement that reads the audit log or the journal."""
+        return await self.job_rows(query)
 
     async def drain(self) -> None:
         """Returns when every journal entry committed before has its index rows."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fhir_gateway.search.plan import SearchPlan
     from fhir_gateway.store.history_sql import Seen
     from fhir_gateway.store.jobs import Command, Job
+    from fhir_gateway.store.log import LogCommand
     from fhir_gateway.store.query import Query, Steps
     from fhir_gateway.store.search_explain import Explanation
 
@@ -287,6 +288,12 @@ class Store(Protocol):
 
     async def job_rows(self, query: Query) -> list[Any]:
         """The rows of a statement that reads the table of jobs."""
+
+    async def log(self, command: LogCommand) -> int:
+        """The answer to a command on the audit log (see log.py). Raises Conflict by the fence."""
+
+    async def log_rows(self, query: Query) -> list[Any]:
+        """The rows of a statement that reads the audit log or the journal."""
 
     async def close(self) -> None:
         """Finishes what was accepted, then lets go of the files."""

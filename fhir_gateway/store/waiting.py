@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from fhir_gateway.errors import Unavailable
 from fhir_gateway.store.changes import ChangeSet
 from fhir_gateway.store.jobs import Command
+from fhir_gateway.store.log import LogCommand
 from fhir_gateway.store.refusals import Refusal, error_of
 
 #: More than this many waiting requests are refused: the callers are faster than the disk.
@@ -29,7 +30,7 @@ class Drain(NamedTuple):
     housework: bool = False
 
 
-Work = ChangeSet | Command | Drain
+Work = ChangeSet | Command | LogCommand | Drain
 
 
 class Lost(Exception):

@@ -28,7 +28,7 @@ from fhir_gateway.store.changes import ChangeSet
 from fhir_gateway.store.checkpoints import Checkpointer
 from fhir_gateway.store.draining import RowsOf, drain_entries
 from fhir_gateway.store.index_version import index_of
-from fhir_gateway.store.job_sql import carry_out
+from fhir_gateway.store.log_sql import carry_out
 from fhir_gateway.store.placing import Homes
 from fhir_gateway.store.query import run
 from fhir_gateway.store.sqlite_lookups import SqliteLookups
