@@ -14,6 +14,7 @@
     ├── Conflict           409  conflict       the request contradicts another one
     ├── Duplicate          409  duplicate      the same key was used for something else
     ├── Deleted            410  deleted        it was there
+    ├── Expired            410  expired        a page link that is too old
     ├── PreconditionFailed 412  conflict       If-Match, If-None-Exist
     ├── MultipleMatches    412  multiple-matches
     ├── TooLong            413  too-long       more than the stated limit
@@ -150,6 +151,12 @@ class Deleted(GatewayError):
     """The resource was there and is deleted."""
 
     code, status, condition = "deleted", 410, "204"
+
+
+class Expired(GatewayError):
+    """A page link that was good once; the question can be asked anew."""
+
+    code, status = "expired", 410
 
 
 class PreconditionFailed(GatewayError):

@@ -100,6 +100,28 @@ class Settings:
         "Milliseconds after which a hook call is answered with a card that nothing was decided.",
         least=10,
     )
+    mllp_host: str = _setting(
+        "127.0.0.1", "Address that `fhir-gateway mllp` listens on for HL7 v2 messages."
+    )
+    mllp_port: int = _setting(2575, "Port for MLLP; 0 takes a free one.", least=0)
+    mllp_senders: str = _setting(
+        "",
+        "File (TOML) of the institutions that send over MLLP, by address or client certificate;"
+        " docs/mllp.md.",
+    )
+    mllp_certificate: str = _setting(
+        "", "File of the certificate (PEM, with its chain) for MLLP over TLS; empty: no TLS."
+    )
+    mllp_key: str = _setting("", "File of that certificate's private key (PEM).")
+    mllp_client_ca: str = _setting(
+        "",
+        "File of certificates (PEM) that clients' certificates for MLLP must descend from; with it"
+        " every sender needs one (mutual TLS).",
+    )
+    mllp_connections: int = _setting(500, "Most MLLP connections at once.", least=1)
+    mllp_idle_seconds: int = _setting(
+        600, "Seconds after which a silent MLLP connection is closed.", least=1
+    )
     zone: str = _setting("Asia/Shanghai", "Time zone of calendar days and of times without a zone.")
     area: str = _setting("110000", "Area code (GB/T 2260) that the gateway serves.")
     mappings: str = _setting(
@@ -150,6 +172,9 @@ class Settings:
     )
     bundle_limit: int = _setting(5_000, "Most entries of one batch or transaction.", least=1)
     page_limit: int = _setting(500, "Largest _count that is honoured.", least=1)
+    page_link_minutes: int = _setting(
+        60, "Minutes for which the link to a next page is good; 0: without end.", least=0
+    )
     search_budget: int = _setting(
         20_000,
         "Rows that a search across patients may visit; above it is refused as too-costly.",

@@ -22,6 +22,7 @@ from fhir_gateway.interactions.audit import disclose_search
 from fhir_gateway.interactions.care_dates import care_dates
 from fhir_gateway.interactions.operation_definitions import MANY, Call, Definition
 from fhir_gateway.interactions.operation_definitions import Parameter as P
+from fhir_gateway.interactions.paging import holder_of
 from fhir_gateway.interactions.people import People, person_of
 from fhir_gateway.interactions.references import JOURNAL_TYPES
 from fhir_gateway.interactions.search_answer import of_persons, said_of
@@ -94,7 +95,7 @@ class Found(NamedTuple):
 async def everything(gateway: Gateway, actor: Actor, call: Call) -> bytes:
     """One page as a searchset. Raises NotFound, Deleted, Invalid for parameters and link."""
     wanted = _wanted(gateway, call)
-    secret, caller = gateway.store.index_key, actor.institution or actor.name
+    holder = holder_of(gateway, actor)
     async with gateway.store.snapshot(actor.access) as reader:
         patient = await reader.read("Patient", call.id)
         if patient is None:
@@ -107,7 +108,7 @@ async def everything(gateway: Gateway, actor: Actor, call: Call) -> bytes:
             person = await person_of(reader, patient.id)
         records = sorted(person.records, key=lambda one: one.id != patient.id)
         plan = of_persons(_plan(call, wanted), [person])
-        plan = resume(plan, secret=secret, caller=caller)
+        plan = resume(plan, holder)
         place = plan.after or (patient.id, _PATIENT, 0)
         found = await _matches(reader, records, wanted, place)
         said = await said_of(gateway, reader, actor, plan, [person], [patient])
@@ -125,7 +126,7 @@ async def everything(gateway: Gateway, actor: Actor, call: Call) -> bytes:
     )
     links = [("self", self_link(call.base, plan))]
     if found.next is not None:
-        link = next_link(call.base, plan, found.next, secret=secret, caller=caller)
+        link = next_link(call.base, plan, found.next, holder)
         links.append(("next", link))
     return bundle.searchset([*_hits(call.base, found), *said], links=links)
 

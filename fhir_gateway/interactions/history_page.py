@@ -1,16 +1,13 @@
 """What a history is asked for, and the links of its pages (http.html#history, #paging).
 
-A cursor is the place of the last entry in the order of commits, and a MAC over it, the address,
-the applied parameters and the caller's name: stateless, and no credential.
+A cursor is the place of the last entry in the order of commits, sealed as that of a search is
+(search.page): stateless, bound to the address, the parameters and the caller, and no credential.
 """
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
-from hmac import compare_digest
 from urllib.parse import quote
 
 import msgspec
@@ -19,6 +16,8 @@ from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Invalid, NotSupported
 from fhir_gateway.fhir.bundle import Link
 from fhir_gateway.fhir.datatypes import date_range
+from fhir_gateway.interactions.paging import holder_of
+from fhir_gateway.search.page import opened, sealed
 from fhir_gateway.search.params import parse_name, shown
 from fhir_gateway.security.actor import Actor
 from fhir_gateway.store.store import Change
@@ -26,8 +25,7 @@ from fhir_gateway.store.store import Change
 CURSOR = "_cursor"
 DEFAULT_COUNT = 50
 
-_MAC = 16
-_place = msgspec.msgpack.Decoder(tuple[int, int, int])
+_PERSON = b"history-cursor"
 
 #: What FHIR has, or might be thought to have, and is not offered here.
 _NOT_OFFERED = {
@@ -136,9 +134,10 @@ def links(
     """self, and next when there are more changes than were asked for."""
     found = [("self", _link(base, asked, asked.applied))]
     if len(changes) > asked.count:
-        values = msgspec.msgpack.encode(changes[asked.count - 1][:3])
-        cursor = urlsafe_b64encode(_mac(gateway, actor, asked, values) + values).rstrip(b"=")
-        found.append(("next", _link(base, asked, (*asked.applied, (CURSOR, cursor.decode())))))
+        holder = holder_of(gateway, actor)
+        values = (holder.until // 1_000_000, *changes[asked.count - 1][:3])
+        cursor = sealed(values, _bound(asked), holder, _PERSON)
+        found.append(("next", _link(base, asked, (*asked.applied, (CURSOR, cursor)))))
     return found
 
 
@@ -149,25 +148,10 @@ def _link(base: str, asked: Asked, pairs: Sequence[tuple[str, str]]) -> str:
 
 
 def _resume(gateway: Gateway, actor: Actor, asked: Asked, cursor: str) -> tuple[int, int, int]:
-    try:
-        text = cursor.encode("ascii")
-        raw = urlsafe_b64decode(text + b"=" * (-len(text) % 4))
-        mac, values = raw[:_MAC], raw[_MAC:]
-        if not compare_digest(mac, _mac(gateway, actor, asked, values)):
-            raise ValueError("mac")
-        if urlsafe_b64encode(raw).rstrip(b"=") != text:
-            raise ValueError("spelling")
-        return _place.decode(values)
-    except (ValueError, msgspec.DecodeError):
-        raise Invalid(
-            "This page link is not of this history and this caller; start from the first page",
-            expression=CURSOR,
-            rule="cursor",
-        ) from None
+    holder = holder_of(gateway, actor)
+    t, n, i = opened(cursor, _bound(asked), holder, _PERSON, length=3)
+    return int(t), int(n), int(i)
 
 
-def _mac(gateway: Gateway, actor: Actor, asked: Asked, values: bytes) -> bytes:
-    caller = actor.institution or actor.name
-    bound = msgspec.msgpack.encode((asked.scope, asked.applied, caller, values))
-    secret = gateway.store.index_key
-    return blake2b(bound, digest_size=_MAC, key=secret, person=b"history-cursor").digest()
+def _bound(asked: Asked) -> bytes:
+    return msgspec.msgpack.encode((asked.scope, asked.applied))

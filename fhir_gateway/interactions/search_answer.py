@@ -18,6 +18,7 @@ from fhir_gateway.fhir.outcome import operation_outcome
 from fhir_gateway.fhir.wire import render
 from fhir_gateway.interactions.audit import disclose_search
 from fhir_gateway.interactions.domains import Asked, not_met, only_domains, unknown_domains
+from fhir_gateway.interactions.paging import holder_of
 from fhir_gateway.interactions.people import People, people_of
 from fhir_gateway.interactions.people_told import outcome_of
 from fhir_gateway.interactions.shape import Shape, cut
@@ -45,10 +46,10 @@ async def answer(
     were searched by `domains` other identifiers are left out. Raises Invalid for
     a page link of another search or caller, TooCostly when it would visit too many rows.
     """
-    secret, caller = gateway.store.index_key, actor.institution or actor.name
+    holder = holder_of(gateway, actor)
     async with gateway.store.snapshot(actor.access) as reader:
         people = await people_of(reader, plan.people)
-        plan = resume(of_persons(plan, people), secret=secret, caller=caller)
+        plan = resume(of_persons(plan, people), holder)
         page = await reader.search(plan)
         said = await said_of(gateway, reader, actor, plan, people, page.matches)
     if domains is not None:
@@ -67,7 +68,7 @@ async def answer(
     )
     following = None
     if page.next is not None:
-        following = next_link(base, plan, page.next, secret=secret, caller=caller)
+        following = next_link(base, plan, page.next, holder)
     entries = _explained(page) or hits(plan, page.matches, page.included, base)
     if domains is not None and domains.unknown:
         unknown = not_met(domains.unknown, page.matches, gateway.extractor.naming)

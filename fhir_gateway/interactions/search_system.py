@@ -19,13 +19,14 @@ from fhir_gateway.errors import GatewayError, Invalid, NotSupported
 from fhir_gateway.fhir import bundle
 from fhir_gateway.fhir.definitions import definitions
 from fhir_gateway.interactions.audit import audited, disclose_search
+from fhir_gateway.interactions.paging import holder_of
 from fhir_gateway.interactions.people import people_of
 from fhir_gateway.interactions.search_answer import hits, ids_of, links, of_persons, said_of
 from fhir_gateway.interactions.search_codes import codes_for
 from fhir_gateway.interactions.types import check_type, interactions_of
 from fhir_gateway.search.compartment import member_types, plan_compartment
 from fhir_gateway.search.context import Codes
-from fhir_gateway.search.page import encode_cursor, resume, self_link
+from fhir_gateway.search.page import Holder, encode_cursor, not_of_this, resume, self_link
 from fhir_gateway.search.params import parse_name, shown
 from fhir_gateway.search.plan import SearchPlan
 from fhir_gateway.search.planner import plan_search
@@ -196,11 +197,11 @@ def _said_of(type: str, error: GatewayError) -> GatewayError:
 async def _answer(
     gateway: Gateway, actor: Actor, plans: Sequence[SearchPlan], base: str, asked: str
 ) -> bytes:
-    secret, caller = gateway.store.index_key, actor.institution or actor.name
+    holder = holder_of(gateway, actor)
     async with gateway.store.snapshot(actor.access) as reader:
         people = await people_of(reader, dict.fromkeys(id for one in plans for id in one.people))
         plans = [of_persons(one, people) for one in plans]
-        first, after = _place(plans, secret=secret, caller=caller)
+        first, after = _place(plans, holder)
         found = await _page(reader, plans, first, after)
         said: list[bundle.Hit] = []
         if plans[0].cursor is None:
@@ -210,9 +211,7 @@ async def _answer(
     applied, following = self_link(base, whole), None
     if found.following is not None:
         index, last = found.following
-        mark = (
-            "" if last is None else encode_cursor(plans[index], last, secret=secret, caller=caller)
-        )
+        mark = "" if last is None else encode_cursor(plans[index], last, holder)
         pair = (CURSOR, f"{plans[index].type}{_MARK}{mark}")
         following = self_link(base, msgspec.structs.replace(whole, applied=(*whole.applied, pair)))
     await disclose_search(
@@ -232,9 +231,7 @@ async def _answer(
     )
 
 
-def _place(
-    plans: Sequence[SearchPlan], *, secret: bytes, caller: str
-) -> tuple[int, tuple[int | str, ...] | None]:
+def _place(plans: Sequence[SearchPlan], holder: Holder) -> tuple[int, tuple[int | str, ...] | None]:
     """The type that this page begins with, and after which of its matches."""
     cursor = plans[0].cursor
     if cursor is None:
@@ -243,12 +240,8 @@ def _place(
     for index, plan in enumerate(plans):
         if plan.type == type and mark:
             here = msgspec.structs.replace(plan, cursor=place or None)
-            return index, resume(here, secret=secret, caller=caller).after
-    raise Invalid(
-        "This page link is not of this search; start from the first page",
-        expression=CURSOR,
-        rule="cursor",
-    )
+            return index, resume(here, holder).after
+    raise not_of_this()
 
 
 async def _page(

@@ -15,6 +15,7 @@ from fhir_gateway.fhir.datatypes import Reference, parse_reference
 from fhir_gateway.fhir.wire import parse
 from fhir_gateway.interactions.operation_definitions import MANY, Call, Definition, Taken
 from fhir_gateway.interactions.operation_definitions import Parameter as P
+from fhir_gateway.interactions.paging import holder_of
 from fhir_gateway.interactions.people import person_of
 from fhir_gateway.interactions.search_answer import of_persons
 from fhir_gateway.recognition.prior_filter import Filter, dates_of, items_of, known_classes
@@ -133,13 +134,13 @@ async def prior_results_operation(gateway: Gateway, actor: Actor, call: Call) ->
     wanted = _filter(gateway, call)
     receiver = await _receiver(gateway, actor, call)
     count = _count(gateway, call)
-    secret, caller = gateway.store.index_key, actor.institution or actor.name
+    holder = holder_of(gateway, actor)
     is_person = call.value(PERSON) is not False
     plan = _plan(call)
     if is_person:
         async with gateway.store.snapshot(actor.access) as reader:
             plan = of_persons(plan, [await person_of(reader, call.id)])
-    plan = resume(plan, secret=secret, caller=caller)
+    plan = resume(plan, holder)
     t, offset = (int(one) for one in plan.after or (0, 0))
     question = PriorQuestion(
         call.id, receiver, wanted, bool(call.value("evaluate")), is_person, count, offset, t,
@@ -149,7 +150,7 @@ async def prior_results_operation(gateway: Gateway, actor: Actor, call: Call) ->
     links = [("self", self_link(call.base, plan))]
     if prior.end:
         after = (prior.query.t, prior.end)
-        links.append(("next", next_link(call.base, plan, after, secret=secret, caller=caller)))
+        links.append(("next", next_link(call.base, plan, after, holder)))
     return told(prior, links, vocabulary_of(gateway))
 
 

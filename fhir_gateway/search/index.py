@@ -73,6 +73,11 @@ class Extractor:
         self._context = Context(secret, "", zone, naming=naming)
         self._types: dict[str, _Type] = {}
 
+    @property
+    def context(self) -> Context:
+        """What the meaning of a search value depends on, as of these rows."""
+        return self._context
+
     def rows(self, type: str, resource: dict[str, Any]) -> IndexRows:
         """All rows of a valid resource. Raises KeyError for a type that R4 does not have."""
         known = self._types.get(type)

@@ -1,10 +1,10 @@
 """Paging: links that say what was applied, and cursors that need no memory of the server.
 
-A cursor is the keyset values of the last match and a MAC over them, the type, the applied
-parameters, what the value sets and codes among them stood for, and the caller's name: a value set
-that changes between two pages would leave results out that nobody misses. It is no credential:
-every page is authorised anew. It stays good as long as the store keeps its index key.
-Implements hl7.org/fhir/R4/http.html#paging.
+A cursor is the time until which it is good, the keyset values of the last match, and a MAC over
+them, the type, the applied parameters, what the value sets and codes among them stood for, and the
+caller with all that it may see: a value set that changes between two pages would leave results out
+that nobody misses, and whoever may see less by now begins again. It is no credential: every page
+is authorised anew. Implements hl7.org/fhir/R4/http.html#paging.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from hashlib import blake2b
 from hmac import compare_digest
+from typing import NamedTuple
 from urllib.parse import quote
 
 import msgspec
 
-from fhir_gateway.errors import Invalid
+from fhir_gateway.errors import Expired, Invalid
 from fhir_gateway.search.plan import SearchPlan
 from fhir_gateway.search.results import CURSOR
 
@@ -25,7 +26,19 @@ _MAC = 16
 _PLAIN = re.compile(r"[A-Za-z0-9_.\-~:/,]*").fullmatch
 _SAFE = ":/,"  # characters of a query that stay readable (RFC 3986, 3.4)
 
+_SECOND = 1_000_000
+
 _after = msgspec.msgpack.Decoder(tuple[int | str, ...])
+
+
+class Holder(NamedTuple):
+    """Whom a page link is for: the store's secret, the caller with all that it may see as one
+    text, the time, and until when a link that is made now is good (µs; 0: without end)."""
+
+    secret: bytes
+    caller: str
+    now: int = 0
+    until: int = 0
 
 
 def self_link(base_url: str, plan: SearchPlan) -> str:
@@ -33,11 +46,9 @@ def self_link(base_url: str, plan: SearchPlan) -> str:
     return _link(base_url, plan, plan.applied)
 
 
-def next_link(
-    base_url: str, plan: SearchPlan, after: tuple[int | str, ...], *, secret: bytes, caller: str
-) -> str:
+def next_link(base_url: str, plan: SearchPlan, after: tuple[int | str, ...], holder: Holder) -> str:
     """The same search from where this page ended."""
-    cursor = encode_cursor(plan, after, secret=secret, caller=caller)
+    cursor = encode_cursor(plan, after, holder)
     return _link(base_url, plan, (*plan.applied, (CURSOR, cursor)))
 
 
@@ -55,42 +66,75 @@ def _quoted(text: str) -> str:
     return text if _PLAIN(text) else quote(text, safe=_SAFE)
 
 
-def encode_cursor(
-    plan: SearchPlan, after: tuple[int | str, ...], *, secret: bytes, caller: str
-) -> str:
+def encode_cursor(plan: SearchPlan, after: tuple[int | str, ...], holder: Holder) -> str:
     """Where the page ended, bound to the query and the caller."""
-    values = msgspec.msgpack.encode(after)
-    mac = _mac(plan, values, secret, caller)
-    return urlsafe_b64encode(mac + values).rstrip(b"=").decode()
+    return sealed((holder.until // _SECOND, *after), _bound(plan), holder, _PERSON)
 
 
-def resume(plan: SearchPlan, *, secret: bytes, caller: str) -> SearchPlan:
+def resume(plan: SearchPlan, holder: Holder) -> SearchPlan:
     """The plan with its cursor read into `after`; as it is when it has none.
 
-    Raises Invalid for a cursor that was edited, or made for another query or caller.
+    Raises Invalid for a cursor that was edited, or made for another query or caller, and Expired
+    for one that is too old.
     """
     if plan.cursor is None:
         return plan
-    try:
-        text = plan.cursor.encode("ascii")
-        raw = urlsafe_b64decode(text + b"=" * (-len(text) % 4))
-        mac, values = raw[:_MAC], raw[_MAC:]
-        if not compare_digest(mac, _mac(plan, values, secret, caller)):
-            raise ValueError("mac")
-        after = _after.decode(values)
-        if urlsafe_b64encode(raw).rstrip(b"=") != text or len(after) != len(plan.sort) + 1:
-            raise ValueError("spelling")
-    except (ValueError, msgspec.DecodeError):
-        raise Invalid(
-            "This page link is not of this search and this caller, or a value set that the search "
-            "names has changed since; start from the first page",
-            expression=CURSOR,
-            rule="cursor",
-        ) from None
+    after = opened(plan.cursor, _bound(plan), holder, _PERSON, length=len(plan.sort) + 1)
     return msgspec.structs.replace(plan, after=after)
 
 
-def _mac(plan: SearchPlan, values: bytes, secret: bytes, caller: str) -> bytes:
+def _bound(plan: SearchPlan) -> bytes:
     where = (plan.type, *(plan.compartment or ()))
-    bound = msgspec.msgpack.encode((where, plan.applied, plan.meant, caller, values))
-    return blake2b(bound, digest_size=_MAC, key=secret, person=b"search-cursor").digest()
+    return msgspec.msgpack.encode((where, plan.applied, plan.meant))
+
+
+# -- the seal, for every kind of page link ---------------------------------------------------
+
+_PERSON = b"search-cursor"
+
+
+def sealed(values: tuple[int | str, ...], bound: bytes, holder: Holder, person: bytes) -> str:
+    """Values with a MAC over them, what they are bound to, and their holder. The first of them is
+    the second until which they are good."""
+    raw = msgspec.msgpack.encode(values)
+    return urlsafe_b64encode(_mac(raw, bound, holder, person) + raw).rstrip(b"=").decode()
+
+
+def opened(
+    cursor: str, bound: bytes, holder: Holder, person: bytes, *, length: int
+) -> tuple[int | str, ...]:
+    """The values of a seal without the first. Raises Invalid and Expired, see `resume`."""
+    try:
+        text = cursor.encode("ascii")
+        raw = urlsafe_b64decode(text + b"=" * (-len(text) % 4))
+        mac, values = raw[:_MAC], raw[_MAC:]
+        if not compare_digest(mac, _mac(values, bound, holder, person)):
+            raise ValueError("mac")
+        until, *after = _after.decode(values)
+        if urlsafe_b64encode(raw).rstrip(b"=") != text or len(after) != length:
+            raise ValueError("spelling")
+    except (ValueError, msgspec.DecodeError):
+        raise not_of_this() from None
+    if until and holder.now > int(until) * _SECOND:
+        raise Expired(
+            "This page link is too old; start from the first page, or from _lastUpdated of the "
+            "last resource that was read",
+            expression=CURSOR,
+            rule="cursor-expired",
+        )
+    return tuple(after)
+
+
+def not_of_this() -> Invalid:
+    """The refusal of every page link that is not good here, whatever the reason."""
+    return Invalid(
+        "This page link is not of this question and this caller, or what the caller may see or a "
+        "value set that it names has changed since; start from the first page",
+        expression=CURSOR,
+        rule="cursor",
+    )
+
+
+def _mac(values: bytes, bound: bytes, holder: Holder, person: bytes) -> bytes:
+    whole = msgspec.msgpack.encode((bound, holder.caller, values))
+    return blake2b(whole, digest_size=_MAC, key=holder.secret, person=person).digest()

@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from search_loader import SECRET, Loader
 
-from fhir_gateway.errors import Invalid
-from fhir_gateway.search.page import encode_cursor, next_link, resume, self_link
+from fhir_gateway.errors import Expired, Invalid
+from fhir_gateway.search.page import Holder, encode_cursor, next_link, resume, self_link
 from fhir_gateway.search.plan import SearchPlan
+
+ME = Holder(SECRET, "me")
 
 
 def walk(loader: Loader, url: str, *, between: Any = None) -> list[str]:
@@ -26,8 +28,8 @@ def walk(loader: Loader, url: str, *, between: Any = None) -> list[str]:
         ids += [match.id for match in page.matches]
         if page.next is None:
             return ids
-        cursor = encode_cursor(plan, page.next, secret=SECRET, caller="me")
-        plan = resume(loader.plan(f"{url}&_cursor={cursor}"), secret=SECRET, caller="me")
+        cursor = encode_cursor(plan, page.next, ME)
+        plan = resume(loader.plan(f"{url}&_cursor={cursor}"), ME)
         if between:
             between()
     raise AssertionError("a walk without an end")
@@ -170,11 +172,11 @@ def test_totals_are_exact_and_independent_of_the_page(scope: str) -> None:
 
 def plans() -> tuple[SearchPlan, str]:
     plan = Loader().plan("Observation?patient=p&_sort=-date&_count=2")
-    return plan, encode_cursor(plan, (17, 42), secret=SECRET, caller="me")
+    return plan, encode_cursor(plan, (17, 42), ME)
 
 
-def read(url: str, *, caller: str = "me", secret: bytes = SECRET) -> tuple[int | str, ...] | None:
-    return resume(Loader().plan(url), secret=secret, caller=caller).after
+def read(url: str, holder: Holder = ME) -> tuple[int | str, ...] | None:
+    return resume(Loader().plan(url), holder).after
 
 
 URL = "Observation?patient=p&_sort=-date&_count=2"
@@ -199,16 +201,16 @@ def test_a_cursor_gives_back_its_values() -> None:
 )
 def test_a_cursor_of_another_query_is_refused(url: str) -> None:
     _, cursor = plans()
-    with pytest.raises(Invalid, match="not of this search"):
+    with pytest.raises(Invalid, match="not of this question"):
         read(f"{url}&_cursor={cursor}")
 
 
 def test_a_cursor_of_another_caller_or_store_is_refused() -> None:
     _, cursor = plans()
     with pytest.raises(Invalid):
-        read(f"{URL}&_cursor={cursor}", caller="you")
+        read(f"{URL}&_cursor={cursor}", ME._replace(caller="you"))
     with pytest.raises(Invalid):
-        read(f"{URL}&_cursor={cursor}", secret=b"another store's")
+        read(f"{URL}&_cursor={cursor}", ME._replace(secret=b"another store's"))
 
 
 def test_every_edited_cursor_is_refused() -> None:
@@ -228,9 +230,19 @@ def test_no_text_is_a_cursor(text: str) -> None:
         read(f"{URL}&_cursor={text}")
 
 
+def test_055_a_cursor_is_good_for_its_time_and_gone_after_it() -> None:
+    plan, _ = plans()
+    cursor = encode_cursor(plan, (17, 42), ME._replace(now=0, until=60_000_000))
+    assert read(f"{URL}&_cursor={cursor}", ME._replace(now=60_000_000)) == (17, 42)
+    with pytest.raises(Expired, match="start from the first page"):
+        read(f"{URL}&_cursor={cursor}", ME._replace(now=60_000_001))
+    with pytest.raises(Invalid):  # whose it is not never hears how old it is
+        read(f"{URL}&_cursor={cursor}", ME._replace(now=60_000_001, caller="you"))
+
+
 def test_a_cursor_must_fit_its_sort_keys() -> None:
     plan, _ = plans()
-    short = encode_cursor(plan, (42,), secret=SECRET, caller="me")
+    short = encode_cursor(plan, (42,), ME)
     with pytest.raises(Invalid):
         read(f"{URL}&_cursor={short}")
     raw = base64.urlsafe_b64encode(b"0" * 16 + msgspec.msgpack.encode({"a": 1})).decode()
@@ -250,10 +262,10 @@ def test_links_say_what_was_applied_and_nothing_else() -> None:
         "&identifier=http://s%7Ca%5C,b&_count=100"
     )
     assert self_link("https://gw.example/fhir", plan) == expected
-    link = next_link("https://gw.example/fhir", plan, (5,), secret=SECRET, caller="me")
+    link = next_link("https://gw.example/fhir", plan, (5,), ME)
     address, _, cursor = link.rpartition("&_cursor=")
     assert address == expected
-    assert cursor == encode_cursor(plan, (5,), secret=SECRET, caller="me")
+    assert cursor == encode_cursor(plan, (5,), ME)
     assert self_link("https://gw.example/fhir", loader.plan("Patient")) == (
         "https://gw.example/fhir/Patient"
     )
