@@ -23,6 +23,7 @@ from fhir_gateway.interactions.entries import (
     METHODS,
     Request,
     answer_of,
+    asked_of,
     placed,
     read_entry,
     request_of,
@@ -31,6 +32,7 @@ from fhir_gateway.interactions.entries import (
 from fhir_gateway.interactions.etag import version_in
 from fhir_gateway.interactions.outcome import Outcome
 from fhir_gateway.interactions.patch import patch, patch_conditional, patch_in_bundle
+from fhir_gateway.interactions.permits import permit
 from fhir_gateway.interactions.transaction import check_size
 from fhir_gateway.interactions.update import update, update_conditional
 from fhir_gateway.security.actor import Actor
@@ -60,6 +62,7 @@ async def batch(
     async def run(index: int, request: Request) -> None:
         async with width:
             try:
+                await permit(gateway, actor, asked_of(request))
                 result = await _carry_out(gateway, actor, request, base=base, lenient=lenient)
                 answers[index] = answer_of(result, returns=returns)
             except GatewayError as error:

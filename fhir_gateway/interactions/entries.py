@@ -22,6 +22,7 @@ from fhir_gateway.interactions.history import history, history_system, history_t
 from fhir_gateway.interactions.outcome import Outcome, Refused, found
 from fhir_gateway.interactions.pace import unhurried
 from fhir_gateway.interactions.patch import patch_in_bundle
+from fhir_gateway.interactions.permits import Asked, why_not
 from fhir_gateway.interactions.read import read, vread
 from fhir_gateway.interactions.search_compartment import search_compartment
 from fhir_gateway.interactions.search_type import search_type
@@ -101,6 +102,29 @@ def _check_conditions(entry: BundleEntry, where: str) -> None:
                 expression=f"{where}.request.{shown}",
                 rule="entry-condition",
             )
+
+
+def asked_of(request: Request) -> Asked:
+    """What an entry asks for, as rights judge it; see `read_entry` for what a GET may be."""
+    type, id, rest, query = request.type, request.id, request.rest, pairs_of(request.query)
+    if request.method != "GET":
+        return Asked(_INTERACTIONS[request.method], type, id, pairs=query)
+    if (type, id) == ("_history", ""):
+        return Asked("history-system", pairs=query)
+    if id in ("", "_history") and not rest:
+        return Asked("history-type" if id else "search-type", type, pairs=query)
+    if len(rest) == 1 and rest[0][:1].isalpha():
+        return Asked("search-type", type, id, rest[0], query)
+    if rest:
+        return Asked("history-instance" if len(rest) == 1 else "vread", type, id, pairs=query)
+    return Asked("read", type, id, pairs=query)
+
+
+def check_entry(gateway: Gateway, actor: Actor, request: Request) -> None:
+    """Raises Forbidden for what the table of rights keeps from the caller's role."""
+    error = why_not(gateway.rights, actor.role, asked_of(request))
+    if error is not None:
+        raise error
 
 
 def step_of(actor: Actor, gateway: Gateway, request: Request, where: str) -> Step:

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 from fhir_gateway.context import Gateway
 from fhir_gateway.interactions.audit import audited
+from fhir_gateway.interactions.permits import check_plan
 from fhir_gateway.interactions.search_answer import answer
 from fhir_gateway.interactions.search_codes import codes_for
 from fhir_gateway.interactions.types import check_type
@@ -48,5 +49,6 @@ async def search_compartment(
         codes=await codes_for(gateway, pairs, base=base),
         naming=gateway.extractor.naming,
     )
+    check_plan(gateway, actor, plan)
     asked = f"{compartment}/{owner}/{type}?{urlencode(pairs)}" if lenient else ""
     return await answer(gateway, actor, plan, base=base, asked=asked)

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from fhir_gateway.context import Gateway
 from fhir_gateway.interactions.audit import audited
 from fhir_gateway.interactions.domains import asked_domains
+from fhir_gateway.interactions.permits import check_plan
 from fhir_gateway.interactions.search_answer import answer
 from fhir_gateway.interactions.search_codes import codes_for
 from fhir_gateway.interactions.types import check_type
@@ -44,6 +45,7 @@ async def search_type(
         codes=await codes_for(gateway, pairs, base=base),
         naming=gateway.extractor.naming,
     )
+    check_plan(gateway, actor, plan)
     asked = f"{type}?{urlencode(pairs)}" if lenient else ""
     domains = await asked_domains(gateway, type, pairs)
     return await answer(gateway, actor, plan, base=base, asked=asked, domains=domains)

@@ -13,7 +13,15 @@ from fhir_gateway.context import Gateway
 from fhir_gateway.errors import GatewayError, Issue, TooLong, Unprocessable
 from fhir_gateway.fhir.envelope import BundleEntry
 from fhir_gateway.interactions.audit import audited
-from fhir_gateway.interactions.entries import Request, every, read_entry, request_of, root, step_of
+from fhir_gateway.interactions.entries import (
+    Request,
+    check_entry,
+    every,
+    read_entry,
+    request_of,
+    root,
+    step_of,
+)
 from fhir_gateway.interactions.events import transaction_events
 from fhir_gateway.interactions.outcome import Outcome, TransactionOutcome, refused_read
 from fhir_gateway.interactions.steps import Step
@@ -42,6 +50,7 @@ async def transaction(
     """
     check_size(gateway, entries)
     requests = await _requests(entries)
+    await _check_rights(gateway, actor, requests)
     steps = await _steps(gateway, actor, requests)
     _check_overlap(steps)
     results: dict[int, Outcome | bytes] = {}
@@ -90,6 +99,14 @@ async def _requests(entries: Sequence[BundleEntry]) -> list[Request]:
     return await every(
         lambda pair: request_of(pair[1], root(pair[0])),
         [(root(index), "", (index, entry)) for index, entry in enumerate(entries)],
+    )
+
+
+async def _check_rights(gateway: Gateway, actor: Actor, requests: Sequence[Request]) -> None:
+    """Raises Forbidden for every entry that the caller's role may not ask for, reads too."""
+    await every(
+        lambda request: check_entry(gateway, actor, request),
+        [(root(index), "", request) for index, request in enumerate(requests)],
     )
 
 

@@ -24,7 +24,7 @@ from fhir_gateway.interactions.jobs import Done, Held, Work
 from fhir_gateway.recognition import relied_job
 from fhir_gateway.rest.exchange import Answer, Exchange
 from fhir_gateway.rest.handlers_async import Wanted, below
-from fhir_gateway.rest.routes import route
+from fhir_gateway.rest.routes import check_rights, route
 from fhir_gateway.security.origin import FHIR_PATH
 
 
@@ -61,6 +61,7 @@ async def _carry_out(held: Held, exchange: Exchange) -> Answer:
     handler = (route(exchange, below(exchange)) or {}).get("GET")
     if handler is None:
         raise NotFound("There is no such address below the FHIR base", rule="unknown-address")
+    await check_rights(held.gateway, exchange)
     return await handler(held.gateway, exchange)
 
 

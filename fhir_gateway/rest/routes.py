@@ -13,6 +13,8 @@ from typing import Any
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import GatewayError, MethodNotAllowed, NotFound
 from fhir_gateway.interactions.authenticate import authenticate
+from fhir_gateway.interactions.operation_definitions import stands_on
+from fhir_gateway.interactions.permits import Asked, permit, permit_door
 from fhir_gateway.interactions.table import INTERACTIONS
 from fhir_gateway.rest.errors import refusal
 from fhir_gateway.rest.exchange import (
@@ -46,6 +48,9 @@ for _row in INTERACTIONS:
     TABLE.setdefault(_row.path, {})[_row.method] = HANDLERS[_row.method, _row.path]
 for _path in _OPERATION_PATHS:
     TABLE[_path] = {_method: HANDLERS[_method, _path] for _method in METHODS}
+
+#: (method, path template) -> the code of the interaction.
+CODES: dict[tuple[str, str], str] = {(row.method, row.path): row.code for row in INTERACTIONS}
 
 _DEFAULT_TYPE = "application/fhir+json; charset=utf-8"
 
@@ -93,9 +98,37 @@ async def _answer(gateway: Gateway, exchange: Exchange) -> Answer:
     if handler is None:
         exchange.allow = _allowed(methods)
         raise MethodNotAllowed(f"{exchange.method} is not offered here", rule="method")
+    await check_rights(gateway, exchange)
     if "prefer" in exchange.headers and is_for_later(exchange):
         return await later(gateway, exchange)
     return await handler(gateway, exchange)
+
+
+async def check_rights(gateway: Gateway, exchange: Exchange) -> None:
+    """Raises Forbidden for what the table of rights keeps from the caller's role: the one place
+    that every request passes. Also called when a request that was put off is carried out."""
+    asked = asked_of(exchange)
+    if asked is not None:
+        await permit(gateway, exchange.actor, asked)
+    elif exchange.path in OWN_MEDIA:
+        await permit_door(gateway, exchange.actor, "jobs")
+
+
+def asked_of(exchange: Exchange) -> Asked | None:
+    """What a request asks for, as rights judge it; None for metadata, for what was put off, and
+    for an operation that there is not."""
+    if exchange.operation:
+        found = OPERATIONS.get(exchange.operation)
+        if found is None or not stands_on(found.definition, exchange.type, exchange.id):
+            return None
+        code = "operation"
+    else:
+        code = CODES[exchange.method, exchange.path]
+        if code in ("capabilities", "operation"):
+            return None
+    return Asked(
+        code, exchange.type, exchange.id, exchange.member, exchange.pairs, exchange.operation
+    )
 
 
 def _allowed(methods: dict[str, Handler]) -> str:

@@ -50,6 +50,7 @@ class Rights:
 
     files: Files
     allowed: Mapping[str, frozenset[tuple[str, str]]]  # role -> (type, interaction or $operation)
+    unseen: Mapping[str, frozenset[str]] = field(default_factory=dict)  # role -> types
     _accesses: dict[tuple[object, ...], Access] = field(default_factory=dict)
 
     def may(self, role: str, type: str, interaction: str, operation: str = "") -> bool:
@@ -60,17 +61,20 @@ class Rights:
         """
         return (type, operation or interaction) in self.allowed[role]
 
-    def check(self, role: str, type: str, interaction: str, operation: str = "") -> None:
-        """Raises Forbidden with the row that says so when the role may not do this."""
-        if (type, operation or interaction) not in self.allowed[role]:
-            raise Forbidden(self.why_not(role, type, operation or interaction), rule="rights")
-
-    def why_not(self, role: str, type: str, act: str) -> str:
-        """The sentence of a refusal."""
+    def refusal(self, role: str, type: str, act: str, expression: str | None = None) -> Forbidden:
+        """What is said to whom the table forbids this: the role, the act, and the row's reason."""
         row = self.row(type, act)
         where = "" if type in ("", SYSTEM, DOOR) else f" of {type}"
         because = row.reason if row is not None else "what is in no row is allowed to nobody"
-        return f"No {act}{where} for the role {role} (table of rights: {because})"
+        return Forbidden(
+            f"The role {role} may not do this: {act}{where}. Table of rights: {because}",
+            expression=expression,
+            rule="rights",
+        )
+
+    def barred(self, role: str) -> frozenset[str]:
+        """The types of which a role sees nothing at all."""
+        return self.unseen[role]
 
     def row(self, type: str, act: str) -> Row | None:
         """The row that decides: of the type, else of its group, else of everything."""
@@ -169,7 +173,7 @@ def rights_of(profiles: str) -> Rights:
 
 def compile_rights(files: Files) -> Rights:
     """The table as sets, so that a question costs one look-up."""
-    rights = Rights(files, {})
+    rights = Rights(files, {}, {})
     acts = {act for _, act in files.rows}
     operations = [act for act in acts if act[0] == "$"]
     asked = [
@@ -181,7 +185,11 @@ def compile_rights(files: Files) -> Rights:
     allowed = {
         role: frozenset(one for one, row in rows if row.reaches[role] != "none") for role in ROLES
     }
-    return Rights(files, allowed)
+    unseen = {
+        role: frozenset(t for t in files.groups if (t, "read") not in allowed[role])
+        for role in ROLES
+    }
+    return Rights(files, allowed, unseen)
 
 
 def _at_base(files: Files, operations: list[str]) -> list[str]:
