@@ -104,7 +104,8 @@ def _unnamed(batch: Batch, change_set: ChangeSet) -> Iterator[Outcome | None]:
     Rows that are derived twice are the same, as long as what they were derived by is.
     """
     more = change_set.puts or change_set.once or change_set.credentials
-    if more or not all(isinstance(guard, Settled) for guard in change_set.guards):
+    issued = change_set.clients or change_set.tokens or change_set.forgotten
+    if more or issued or not all(isinstance(guard, Settled) for guard in change_set.guards):
         yield refusal_of(Internal("A change set that does more than record needs an id"))
         return
     try:
@@ -211,6 +212,14 @@ def _add_rest(batch: Batch, n: int, change_set: ChangeSet) -> None:
     for credential in change_set.credentials:
         rows.credential.append((credential.hash, credential.institution, int(credential.active)))
         batch.raises_epoch = True
+    for client in change_set.clients:
+        rows.client.append((client.id, int(client.active), updated, client.body))
+        batch.raises_epoch = True
+    for one in change_set.tokens:
+        rows.client_token.append(
+            (one.hash, one.client, int(one.active), one.issued, one.until, one.body)
+        )
+    rows.client_token_gone += [(hash,) for hash in change_set.forgotten]
     if change_set.institution:
         rows.seen.append((change_set.institution, updated))
 

@@ -264,6 +264,25 @@ class Credential(msgspec.Struct, frozen=True, array_like=True):
     active: bool = True
 
 
+class ClientRow(msgspec.Struct, frozen=True, array_like=True):
+    """A client that may ask for tokens; `body` is JSON (security.clients). It raises the epoch."""
+
+    id: str
+    active: bool
+    body: bytes
+
+
+class TokenRow(msgspec.Struct, frozen=True, array_like=True):
+    """An access token of a client, by its SHA-256; ended when `active` is false. Times are µs."""
+
+    hash: bytes
+    client: str
+    issued: int
+    until: int
+    body: bytes = b""
+    active: bool = True
+
+
 class ChangeSet(msgspec.Struct, array_like=True):
     """One atomic request to the store. Sent again with the same id it has no second effect.
 
@@ -286,6 +305,9 @@ class ChangeSet(msgspec.Struct, array_like=True):
     reindex: list[Reindex] = []
     indexed: int = 0
     openings: list[Opening] = []
+    clients: list[ClientRow] = []
+    tokens: list[TokenRow] = []
+    forgotten: list[bytes] = []  # hashes of tokens that have ended
 
 
 class PutResult(msgspec.Struct, frozen=True, array_like=True):

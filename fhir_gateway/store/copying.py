@@ -27,6 +27,7 @@ LEADS = {
     "proposal": "home", "opening": "home", "consent": "home", "change": "t", "journal": "t",
     "journal_home": "home", "change_set": "t", "once": "kind", "counter": "key",
     "received": "hash", "seen": "institution", "credential": "hash", "job": "id",
+    "client": "id", "client_token": "hash",
     "log_seat": "one", "log_tile": "number", "log_head": "size", "log_turn": "ordinal",
 }  # fmt: skip
 CLOCK = "clock"

@@ -95,6 +95,15 @@ _WRITTEN = {
     "seen": _table(
         "institution updated", "ti", key=1, held="DO UPDATE SET updated = excluded.updated"
     ),
+    "client": _table(
+        "id active updated body", "tiib", key=1,
+        held="DO UPDATE SET active = excluded.active, updated = excluded.updated,"
+        " body = excluded.body",
+    ),
+    "client_token": _table(
+        'hash client active issued "until" body', "btiiib", key=1,
+        held="DO UPDATE SET active = excluded.active",
+    ),
     "change_set": _table("t n id updated outcome", "iibib"),
     "journal": _table(
         "t n i type id home updated patient owner nonce leaf enc body", "iiiitiitibbib"
@@ -116,6 +125,7 @@ _GROUPS = (
     ("change_set",),
     ("once", "counter"),
     ("received", "credential", "seen"),
+    ("client", "client_token"),
     ("journal", "journal_home"),
 )
 

@@ -10,6 +10,7 @@ from operator import attrgetter
 
 import apsw
 
+from fhir_gateway.store import client_sql
 from fhir_gateway.store import statements as sql
 from fhir_gateway.store.rows import Row, Rows
 
@@ -35,6 +36,8 @@ _TABLES = (
     ("received", sql.ADD_RECEIVED, False),
     ("credential", sql.SET_CREDENTIAL, False),
     ("seen", sql.SET_SEEN, False),
+    ("client", client_sql.SET_CLIENT, False),
+    ("client_token", client_sql.SET_ISSUED, False),
     ("change_set", sql.ADD_CHANGE_SET, False),
 )
 
@@ -48,6 +51,7 @@ _WITHDRAWN = (
     ("result_of_ended", sql.END_LINK, False),
     ("evaluation_ended", sql.END_EVALUATION, False),
     ("identity_gone", sql.DROP_IDENTITY_KEY, False),
+    ("client_token_gone", client_sql.DROP_ISSUED, False),
     ("alias_ended", sql.END_ALIAS, False),
     ("person_ended", sql.END_PERSON, False),
     ("proposal_ended", sql.END_PROPOSAL, False),

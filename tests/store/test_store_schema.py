@@ -23,6 +23,7 @@ GLOBAL_KEYS = {
     "change": "t", "change_set": "t", "clock": "one", "counter": "key", "credential": "hash",
     "evaluation": "institution", "gx": "parameter", "identity": "key", "job": "id",
     "journal": "t", "locator": "type", "once": "kind", "received": "hash", "seen": "institution",
+    "client": "id", "client_token": "hash",
     "log_seat": "one", "log_tile": "number", "log_head": "size", "log_turn": "ordinal",
 }  # fmt: skip
 GLOBAL_IDS = {("change_set", "id")}
