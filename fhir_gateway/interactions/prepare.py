@@ -12,6 +12,7 @@ from fhir_gateway.context import Coder, Gateway
 from fhir_gateway.fhir.home import home_of, institution_home
 from fhir_gateway.fhir.keys import key64
 from fhir_gateway.fhir.wire import tail
+from fhir_gateway.interactions.relations import derive_relations
 from fhir_gateway.interactions.types import EPOCH_TYPES
 from fhir_gateway.store.blobs import pack
 from fhir_gateway.store.changes import Derived, Put
@@ -58,6 +59,8 @@ def derived_of(gateway: Gateway, resource: dict[str, Any], owner: int) -> Derive
     for derive in gateway.derivers:
         derive(resource, derived)
     derived.global_ints += unmapped_rows(resource, owner)
+    zone = gateway.settings.zone
+    derive_relations(resource, derived, owner=owner, policy=gateway.policy, zone=zone)
     return derived
 
 
@@ -84,6 +87,7 @@ def put_of(
         follow=place.follow if place.patient is None else None,
         home=institution_home(place.institution) if place.institution else 0,
         owner=owner,
+        sensitivity=gateway.policy.classes.of(resource),
         derived=derived_of(gateway, resource, owner),
         source=source,
         only_if_changed=only_if_changed,

@@ -24,7 +24,18 @@ CLASS_SYSTEM = f"{CANONICAL}/CodeSystem/sensitive-class"
 #: The catalogue's own code systems (terminology/): items of both kinds, and panels.
 _CATALOGUE = frozenset(f"{CANONICAL}/CodeSystem/catalogue-{n}" for n in ("lab", "imaging", "panel"))
 
-_COLUMNS = ("number", "code", "name_zh", "name_en", "on", "items", "loinc", "icd10", "types")
+_COLUMNS = (
+    "number",
+    "code",
+    "name_zh",
+    "name_en",
+    "on",
+    "items",
+    "loinc",
+    "icd10",
+    "types",
+    "labels",
+)
 _CODE = re.compile(r"[a-z][a-z0-9\-]{0,63}")
 _LOINC = "http://loinc.org"
 #: ICD-10 and its national editions; GB/T 14396 is China's.
@@ -50,6 +61,7 @@ class Classes:
     loinc: Mapping[str, int] = field(default_factory=dict)
     icd10: tuple[tuple[str, int], ...] = ()  # (beginning of a code, number)
     types: Mapping[str, int] = field(default_factory=dict)
+    labels: Mapping[str, int] = field(default_factory=dict)  # code of v3 ActCode -> number
 
     def of(self, resource: Mapping[str, Any]) -> int:
         """The number of the strictest class that a resource belongs to, 0 when it is ordinary."""
@@ -103,7 +115,9 @@ def load_classes(path: Path) -> Classes:
     for line, row in rows_of(path, _COLUMNS, faults):
         _read_row(row, f"row {line}", known, faults)
     faults.stop()
-    return Classes(tuple(known.rows), known.items, known.loinc, tuple(known.icd10), known.types)
+    return Classes(
+        tuple(known.rows), known.items, known.loinc, tuple(known.icd10), known.types, known.labels
+    )
 
 
 class _Known:
@@ -116,6 +130,7 @@ class _Known:
         self.loinc: dict[str, int] = {}
         self.icd10: list[tuple[str, int]] = []
         self.types: dict[str, int] = {}
+        self.labels: dict[str, int] = {}
 
 
 def _read_row(row: Mapping[str, str], where: str, known: _Known, faults: Faults) -> None:
@@ -125,7 +140,12 @@ def _read_row(row: Mapping[str, str], where: str, known: _Known, faults: Faults)
     if row["on"] != "yes":
         return
     known.rows.append(SensitiveClass(number, row["code"], row["name_zh"], row["name_en"]))
-    for name, table in (("items", known.items), ("loinc", known.loinc), ("types", known.types)):
+    for name, table in (
+        ("items", known.items),
+        ("loinc", known.loinc),
+        ("types", known.types),
+        ("labels", known.labels),
+    ):
         for code in row[name].split():
             table[code] = max(table.get(code, 0), number)
     known.icd10 += [(start, number) for start in row["icd10"].split()]

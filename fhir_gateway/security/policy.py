@@ -80,6 +80,7 @@ class Relation(NamedTuple):
 
     encounter_hours_after: int = 72  # after the end of an encounter
     encounter_days: int = 180  # an encounter that nobody ends
+    episode_days: int = 730  # an episode of care, from its start
     request_days: int = 30  # an active order or referral, from when it was authored
     appointment_days_before: int = 7
     appointment_days_after: int = 7

@@ -64,6 +64,7 @@ TABLES: Mapping[str, Mapping[str, Key]] = {
     "relation": {
         "encounter_hours_after": Key(int, most=_HOURS),
         "encounter_days": Key(int, least=1, most=_DAYS),
+        "episode_days": Key(int, least=1, most=_DAYS),
         "request_days": Key(int, least=1, most=_DAYS),
         "appointment_days_before": Key(int, most=_DAYS),
         "appointment_days_after": Key(int, most=_DAYS),
