@@ -187,6 +187,11 @@ class Settings:
     job_worker: bool = _setting(
         True, "Start a process for long work beside the server; false: `fhir-gateway worker` does."
     )
+    log_key: str = _setting(
+        "",
+        "File of the private keys that sign the audit log (`fhir-gateway audit key new`); empty:"
+        " beside an SQLite file, for development; docs/transparency.md.",
+    )
     stale_after_days: int = _setting(
         3,
         "A source that sent nothing for so many days is listed as stale in every answer.",

@@ -28,6 +28,7 @@ from fhir_gateway.interactions.remap_plan import Watch
 from fhir_gateway.recognition import relied_job
 from fhir_gateway.rest.later import WORKS
 from fhir_gateway.settings import Settings, load_settings
+from fhir_gateway.transparency.sequencer import Sequencer
 
 #: How often a worker that belongs to a server looks whether it has become the writer.
 _LOOK_SECONDS = 0.5
@@ -47,10 +48,10 @@ _NICENESS = 10
 )
 @click.option("--delay", type=float, default=0.0, hidden=True, help="Seconds to wait before.")
 def command(with_server: bool, delay: float, **chosen: Any) -> None:  # fmt: skip
-    """Do long work until a signal: exports and other answers that come later, comparing Patients
-    that may be one person's (fhir-gateway links), and following maps of local codes that have
-    changed (fhir-gateway remap). After an upgrade it first brings search
-    rows up to date, where that is needed (fhir-gateway reindex).
+    """Do long work until a signal: number and sign the audit log (fhir-gateway audit), exports and
+    other answers that come later, comparing Patients that may be one person's (fhir-gateway links),
+    and following maps of local codes that have changed (fhir-gateway remap). After an upgrade it
+    first brings search rows up to date, where that is needed (fhir-gateway reindex).
 
     A worker that is killed loses nothing: another one goes on from the last checkpoint, at the
     latest 30 seconds later. On a signal the job under way is given back at once.
@@ -81,6 +82,7 @@ async def _work(settings: Settings, *, with_server: bool, delay: float) -> None:
     os.nice(_NICENESS)
     settle()
     watch = asyncio.create_task(_leave_writing(gateway, stop)) if with_server else None
+    signing = asyncio.create_task(Sequencer(gateway).run(stop))
     try:
         await run(gateway, stop)
         looks = (
@@ -93,6 +95,8 @@ async def _work(settings: Settings, *, with_server: bool, delay: float) -> None:
     finally:
         if watch is not None:
             watch.cancel()
+        stop.set()
+        await signing
         await gateway.store.close()
 
 
