@@ -27,6 +27,9 @@ GATEWAY_NAME = "fhir-gateway"
 LEGAL_BASIS = f"{CANONICAL}/CodeSystem/legal-basis"
 PURPOSES = "http://terminology.hl7.org/CodeSystem/v3-ActReason"
 
+#: In the ledger of an export: the detail that names a file's persons, ids with a blank between.
+PERSONS_NAMED = "patients"
+
 DCM = "http://dicom.nema.org/resources/ontology/DCM"
 ROLES = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
 _BALP = "https://profiles.ihe.net/ITI/BALP"

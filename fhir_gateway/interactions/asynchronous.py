@@ -20,7 +20,6 @@ from fhir_gateway.interactions.audit import (
     Origin,
     audited,
     call_of,
-    disclose,
     entry,
 )
 from fhir_gateway.interactions.export_files import remove
@@ -42,13 +41,16 @@ _T = TypeVar("_T")
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Who asked, and what that caller might see then."""
+    """Who asked, by which credential and for what, and what that caller might see then."""
 
     role: Role
     name: str
     institution: str | None
-    max_class: int
-    owners: tuple[int, ...] | None
+    access: Access
+    user: str = ""
+    client: str = ""
+    purpose: str = ""
+    token: str = ""
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -84,8 +86,7 @@ async def start(
     Raises Throttled when the caller has too many unfinished ones.
     """
     owner = actor.institution or ""
-    id, origin, access = new_id(gateway), ORIGIN.get(), actor.access
-    owners = None if access.owners is None else tuple(sorted(access.owners))
+    id, origin = new_id(gateway), ORIGIN.get()
     committed = await gateway.store.commit(
         ChangeSet(
             id=gateway.random(16),
@@ -96,7 +97,16 @@ async def start(
     asked = Asked(
         request=f"{base}/{path}",
         base=base,
-        caller=Caller(actor.role, actor.name, actor.institution, access.max_class, owners),
+        caller=Caller(
+            actor.role,
+            actor.name,
+            actor.institution,
+            actor.access,
+            actor.user,
+            actor.client,
+            actor.purpose,
+            actor.token,
+        ),
         request_id=origin.request_id,
         address=origin.address,
         t=committed.t,
@@ -135,8 +145,16 @@ async def acting(gateway: Gateway, asked: Asked) -> Actor:
     ORIGIN.set(Origin(asked.request_id, asked.address))
     if caller.institution is not None and await institution(gateway, caller.institution) is None:
         raise Forbidden("The institution that asked has left the registry", rule="owner")
-    owners = None if caller.owners is None else frozenset(caller.owners)
-    return Actor(caller.role, caller.name, caller.institution, Access(caller.max_class, owners))
+    return Actor(
+        caller.role,
+        caller.name,
+        caller.institution,
+        caller.access,
+        user=caller.user,
+        client=caller.client,
+        purpose=caller.purpose,
+        token=caller.token,
+    )
 
 
 @audited("operation")
@@ -160,12 +178,24 @@ async def look(gateway: Gateway, actor: Actor, *, job: str) -> Job:
 
 def _check_access(actor: Actor, caller: Caller) -> None:
     """What was asked for under a wider access than the caller has by now is not handed out."""
-    access = actor.access
-    owners_shrank = access.owners is not None and (
-        caller.owners is None or not access.owners.issuperset(caller.owners)
-    )
-    if access.max_class < caller.max_class or owners_shrank:
+    if _sees_less(actor.access, caller.access):
         raise Forbidden("You may see less than when you asked for this", rule="access")
+
+
+def _sees_less(now: Access, then: Access) -> bool:
+    """Whether an access leaves out anything that an earlier one let through."""
+    return now != then and (
+        now.max_class < then.max_class
+        or _shrank(now.owners, then.owners)
+        or _shrank(now.homes, then.homes)
+        or not now.whole >= then.whole
+        or not now.closed <= then.closed
+        or now.sight != then.sight
+    )
+
+
+def _shrank(now: frozenset[int] | None, then: frozenset[int] | None) -> bool:
+    return now is not None and (then is None or not now >= then)
 
 
 async def cancel(gateway: Gateway, actor: Actor, *, job: str) -> None:
@@ -179,12 +209,6 @@ async def forget(gateway: Gateway, job: str) -> Job | None:
     cancelled = await jobs.cancel(gateway.store, job)
     remove(gateway.settings, job)
     return cancelled
-
-
-async def hand_out(gateway: Gateway, actor: Actor, *, job: Job, file: str) -> None:
-    """Audits that a file of a job is handed out; each download is an event of its own."""
-    if gateway.audit:
-        await disclose(gateway, [event_of(gateway, actor, f"_async/{job.id}/{file}")])
 
 
 def failure_of(job: Job) -> GatewayError:

@@ -3,42 +3,35 @@
 Everything is as of the commit `t` of the request. A checkpoint after every page says which pages
 and bytes count, so that a worker that was killed is followed by one that goes on there, and the
 files are the same as if nothing had happened. Law of audit: before the job is done, and with that
-before anybody can fetch a file, every person whose resources are in the files has an AuditEvent.
-It is made once for a job and person, of those that are really in the files; each download is then
-an event of its own (docs/api/bulk.md).
+before anybody can fetch a file, every person whose resources are in the files stands in the ledger
+of disclosures (export_ledger.py); each download is then an event of its own (docs/api/bulk.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from fhir_gateway.audit.events import search_event
-from fhir_gateway.audit.query import masked
 from fhir_gateway.context import Gateway
 from fhir_gateway.fhir.wire import instant, render
 from fhir_gateway.interactions.asynchronous import Asked, acting, asked_of, wanted_of
-from fhir_gateway.interactions.audit import call_of, entry, patient_of
+from fhir_gateway.interactions.audit import patient_of
 from fhir_gateway.interactions.conditional import pairs_of
 from fhir_gateway.interactions.export import Export
 from fhir_gateway.interactions.export_files import File, Writer, keep_only, make_folder
 from fhir_gateway.interactions.export_filter import Filter, filter_of
+from fhir_gateway.interactions.export_ledger import PERSONS, Ledger
 from fhir_gateway.interactions.export_persons import Persons
 from fhir_gateway.interactions.jobs import Done, Held
 from fhir_gateway.security.actor import Actor
-from fhir_gateway.store.changes import ChangeSet, Entry
 from fhir_gateway.store.jobs import Job
 from fhir_gateway.store.store import Stored
 
 #: Resources of one page, and lines of one file, at most (a file may be over by one page).
 PAGE, FILE_LINES = 1_000, 100_000
-
-#: AuditEvents of one commit.
-AUDITED = 200
 
 #: The filters of each type that has some: one of them must be met.
 Filters = Mapping[str, Sequence[Filter]]
@@ -50,7 +43,8 @@ OUTPUT, DELETED = "output", "deleted"
 class State(msgspec.Struct):
     """The checkpoint. `place` counts through the types of the output, then of what was deleted;
     `rid` is the last resource of the type that counts. `writing` is a file that is not whole;
-    `persons` bytes of the list of persons count, `audited` of them have their events."""
+    `persons` bytes of the list of persons count, `audited` of them are in the ledger, which names
+    `named` persons by then."""
 
     place: int = 0
     rid: int = 0
@@ -59,6 +53,7 @@ class State(msgspec.Struct):
     persons: int = 0
     audited: int = 0
     count: int = 0
+    named: int = 0
 
 
 def state_of(job: Job) -> State:
@@ -185,33 +180,16 @@ class _Work:
             self.writer = None
 
     async def _audit(self) -> None:
-        """One AuditEvent for each person in the files, then one of the whole."""
-        while (piece := self.persons.after(self.state.audited, AUDITED)).people:
-            await self._record(piece.people, str(self.state.audited))
-            self.state.audited = piece.end
+        """The ledger of the persons in the files, then one event of the whole."""
+        types = sorted({file.type for file in self.state.files})
+        ledger = Ledger(self.gateway, self.actor, self.asked, self.held.job.id, types)
+        while (piece := self.persons.after(self.state.audited, PERSONS)).people:
+            await ledger.name(piece.people, at=self.state.audited)
+            self.state.audited, self.state.named = piece.end, self.state.named + len(piece.people)
             await self._step("")
-        await self._record([(0, None)], "all", count=self.state.count)
-
-    async def _record(
-        self, people: Sequence[tuple[int, str | None]], place: str, *, count: int | None = None
-    ) -> None:
-        """A commit of events. Made again by the next worker it has no second effect."""
-        gateway, job = self.gateway, self.held.job
-        if not gateway.audit:
-            return
-        call = call_of(gateway, self.actor)
-        path = self.asked.request.removeprefix(f"{self.asked.base}/")
-        query = masked(f"{path}#{job.id}", gateway.store.index_key)
-
-        def event(home: int, patient: str | None) -> Entry:
-            tail = search_event(
-                call, query=query, patient=patient, count=count, interaction="operation"
-            )
-            return entry(gateway, tail, home=home)
-
-        id = blake2b(f"{job.id} {place}".encode(), digest_size=16).digest()
-        await gateway.store.commit(ChangeSet(id=id, journal=[event(*one) for one in people]))
-        gateway.count("disclosures", 1)
+        await ledger.close(
+            resources=self.state.count, persons=self.state.named, files=len(self.state.files)
+        )
 
     async def _step(self, type: str) -> None:
         self.state.persons = self.persons.sync()

@@ -22,6 +22,7 @@ from fhir_gateway.interactions.asynchronous import EXPORT, REQUEST
 from fhir_gateway.interactions.export import start_export
 from fhir_gateway.interactions.export_files import File, folder_of, packed, path_of, unpacked
 from fhir_gateway.interactions.export_job import manifest, state_of
+from fhir_gateway.interactions.export_ledger import hand_out
 from fhir_gateway.interactions.operation_definitions import Call
 from fhir_gateway.rest.errors import refusal
 from fhir_gateway.rest.exchange import Answer, Exchange
@@ -139,7 +140,8 @@ async def _file(
     path = path_of(folder_of(gateway.settings, job.id), file.name)
     if not path.is_file():
         raise Internal("A file of a job is gone")
-    await asynchronous.hand_out(gateway, exchange.actor, job=job, file=file.name)
+    what = [("type", file.type), ("lines", str(file.count)), ("bytes", str(file.length))]
+    await hand_out(gateway, exchange.actor, job=job, file=file.name, details=what)
     headers = (*headers, (b"vary", b"accept-encoding"))
     if _takes_gzip(exchange.headers.get("accept-encoding", "")):
         headers = (*headers, (b"content-encoding", b"gzip"), _length(file.size))

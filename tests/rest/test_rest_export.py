@@ -12,7 +12,13 @@ from export_cases import Bulk, Json, names, observation, parameters, patient, pl
 from running import BASE, Running
 
 from fhir_gateway.fhir.keys import key64
-from fhir_gateway.interactions import export_files, export_job, export_persons, jobs
+from fhir_gateway.interactions import (
+    export_files,
+    export_job,
+    export_ledger,
+    export_persons,
+    jobs,
+)
 from fhir_gateway.interactions.export import DEFINITION as EXPORT
 from fhir_gateway.interactions.export import start_export
 from fhir_gateway.interactions.export_files import folder_of
@@ -296,15 +302,17 @@ def test_every_person_and_every_download_is_on_record(bulk: Bulk) -> None:
                 query = base64.b64decode(entity["query"]).decode()
                 queries.setdefault(query, []).append(event)
     about = queries[f"Patient/$export?_type=Observation%2CPatient#{job}"]
-    patients = sorted(
-        entity["what"]["reference"]
+    patients = [
+        detail["valueString"]
         for event in about
         for entity in event["entity"]
-        if "what" in entity and "reference" in entity["what"]
-    )
-    assert patients == ["Patient/p1", "Patient/p2"]
+        for detail in entity.get("detail", ())
+        if detail["type"] == "patients"
+    ]
+    assert patients == ["p1 p2"]
     assert [event.get("outcomeDesc") for event in about if "outcomeDesc" in event] == [
-        "5 resources in the answer"
+        "2 persons",
+        "5 resources of 2 persons in 2 files",
     ]
     downloads = [query for query in queries if query.startswith(f"_async/{job}/")]
     assert len(downloads) == len(manifest["output"]) == 2
@@ -326,14 +334,14 @@ class Killed(BaseException):
 @pytest.mark.parametrize(
     ("owner", "name"),
     [(jobs.Held, "step"), (export_files.Writer, "_write"), (export_files, "_sync_folder"),
-     (export_persons.Persons, "sync"), (export_job._Work, "_record")],
+     (export_persons.Persons, "sync"), (export_ledger.Ledger, "_record")],
     ids=["step", "write", "rename", "persons", "audit"],
 )  # fmt: skip
 def test_whoever_dies_anywhere_is_followed_by_one_that_ends_the_work_exactly(
     bulk: Bulk, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
 ) -> None:
     for module, constant, value in (
-        (export_job, "PAGE", 2), (export_job, "FILE_LINES", 3), (export_job, "AUDITED", 1),
+        (export_job, "PAGE", 2), (export_job, "FILE_LINES", 3), (export_job, "PERSONS", 1),
         (jobs, "LEASE", 1),
     ):  # fmt: skip
         monkeypatch.setattr(module, constant, value)
@@ -363,8 +371,10 @@ def test_whoever_dies_anywhere_is_followed_by_one_that_ends_the_work_exactly(
     assert found == ["Patient/p1", "Patient/p2", *expected]
     folder = folder_of(bulk.running.settings, place.rpartition("/")[2])
     assert len(list(folder.iterdir())) == len(manifest["output"])
-    events = bulk.get("/fhir/AuditEvent?subtype=operation&_summary=count").json()["total"]
-    assert events == 1 + 2 + 1 + len(manifest["output"])  # asked, two persons, the whole, files
+    asked = bulk.get("/fhir/AuditEvent?subtype=operation&_summary=count").json()["total"]
+    told = bulk.get("/fhir/AuditEvent?subtype=disclose&_summary=count").json()["total"]
+    assert asked == 1
+    assert told == 2 + 1 + len(manifest["output"])  # two persons, the whole, files
 
 
 def test_a_result_that_has_expired_is_gone(bulk: Bulk, monkeypatch: pytest.MonkeyPatch) -> None:
