@@ -20,6 +20,8 @@ COMMANDS: dict[str, str] = {
     "serve": "Serve the gateway over HTTP.",
     "worker": "Do long work: exports and other answers that come later.",
     "jobs": "List, show and cancel long work.",
+    "mllp": "Take in HL7 v2 messages over MLLP.",
+    "send": "Send HL7 v2 messages over MLLP, to try a connection out.",
     "load": "Take in files: FHIR bundles, HL7 v2 messages, DICOM objects.",
     "institution": "Register institutions, check their entries, issue tokens.",
     "evaluations": "Import the register of quality evaluations.",

@@ -74,6 +74,11 @@ class Acknowledged(NamedTuple):
         """The HTTP status that says the same."""
         return self.error.status if self.error else 200
 
+    @property
+    def code(self) -> str:
+        """The code of table 0008 in original mode."""
+        return self.error.acknowledgement if self.error else "AA"
+
 
 async def receive_v2(
     gateway: Gateway, actor: Actor, raw: bytes, *, charset: str = ""

@@ -1,8 +1,10 @@
-"""The acknowledgement of a v2 message: MSH, MSA, ERR (HL7 v2.5.1 2.9.2, 2.15.1, 2.15.5, 2.15.8).
+"""The acknowledgement of a v2 message: MSH, MSA, ERR (HL7 v2.5.1 2.9, 2.15.1, 2.15.5, 2.15.8).
 
 Original mode: AA stored, AE the content is wrong, AR it was not looked at or may be sent again.
-What is echoed of the request (applications, facilities, control id) is echoed as it came, so the
-answer is written with the request's own delimiters and character set.
+Enhanced mode (MSH-15 or MSH-16 valued): CA, CE, CR say the same of the commit, and AA, AE, AR
+follow as a message of their own, each where it was asked for. What is echoed of the request
+(applications, facilities, control id) is echoed as it came, so the answer is written with the
+request's own delimiters and character set.
 """
 
 from __future__ import annotations
@@ -50,6 +52,8 @@ class Header(NamedTuple):
     control_id: str = ""
     processing: str = "P"
     version: str = "2.5.1"
+    accept: str = ""  # MSH-15, table 0155: AL always, NE never, ER errors only, SU success only
+    application: str = ""  # MSH-16
     label: str = ""  # MSH-18
     codec: str = "utf-8"
 
@@ -79,6 +83,8 @@ def read_header(raw: bytes, codec: str = "") -> Header:
         control_id=fields[9].strip()[:199],
         processing=fields[10] or "P",
         version=fields[11] or "2.5.1",
+        accept=fields[14].strip().upper(),
+        application=fields[15].strip().upper(),
         label=fields[17],
         codec=read_as,
     )
@@ -92,6 +98,44 @@ def _decode(line: bytes, codec: str) -> tuple[str, str]:
         except UnicodeDecodeError:
             continue
     return line.decode("latin-1"), "latin-1"
+
+
+def by_mode(header: Header, answer: bytes, *, stored: bool) -> list[bytes]:
+    """The answers that the sender asked for, in order, from that of the original mode.
+
+    The receiver commits before it answers, so the accept and the application acknowledgement say
+    the same: CA goes with AA, CE with AE, CR with AR. An answer that nobody wants is not there.
+    """
+    if not header.accept and not header.application:
+        return [answer]
+    found = []
+    if _is_wanted(header.accept, stored=stored):
+        found.append(_accepting(header, answer))
+    if _is_wanted(header.application, stored=stored):
+        found.append(answer)
+    return found
+
+
+def _is_wanted(condition: str, *, stored: bool) -> bool:
+    """Table 0155; what is valued and not of the table is taken for AL: rather told than silent."""
+    if condition in ("", "NE"):
+        return False
+    return {"ER": not stored, "SU": stored}.get(condition, True)
+
+
+def _accepting(header: Header, answer: bytes) -> bytes:
+    """The accept acknowledgement: the same segments, another code and control id of its own.
+
+    The id follows from the answer's, so that a message that is sent again gets the same bytes.
+    """
+    segments = answer.decode(header.codec).split("\r")
+    fields = segments[0].split(header.separator)
+    fields[9] = f"{fields[9][1:]}c"
+    segments[0] = header.separator.join(fields)
+    code = segments[1].split(header.separator)
+    code[1] = f"C{code[1][1:]}"
+    segments[1] = header.separator.join(code)
+    return "\r".join(segments).encode(header.codec)
 
 
 def acknowledge(
