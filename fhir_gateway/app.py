@@ -35,6 +35,7 @@ from fhir_gateway.fhir.wire import parse
 from fhir_gateway.hl7v2.routes import routes as v2_routes
 from fhir_gateway.identity import cross_reference, link, link_govern
 from fhir_gateway.interactions import endpoint_rows
+from fhir_gateway.interactions.issuers import check_issuers
 from fhir_gateway.interactions.lists import with_former
 from fhir_gateway.interactions.seed import seed
 from fhir_gateway.mapping.tables import Row, table
@@ -92,6 +93,7 @@ async def build(
     if settings.open_access:
         LOG.warning('{"event":"open-access","warning":"NO AUTHENTICATION: demonstration only"}')
     check_origins(settings)
+    check_issuers(settings)
     check_hooks(settings)
     metrics = Metrics()
     gateway = await open_gateway(settings, clock=clock, audit=audit, count=metrics.count)

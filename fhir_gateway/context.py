@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from fhir_gateway.search.index import Extractor
-from fhir_gateway.security.actor import Actor
 from fhir_gateway.security.policy import Policy, policy_of
 from fhir_gateway.security.rights import Rights, rights_of
+from fhir_gateway.security.tokens import Known
 from fhir_gateway.settings import Settings
 from fhir_gateway.store.changes import Derived
 from fhir_gateway.store.store import Store
@@ -89,8 +89,7 @@ class Gateway:
     with servers that keep no audit. `local_codes` are the codes of the institutions, brought up
     to date by interactions.local_codes; commands that store no results have none. `policy` says by
     which legal basis outside results are seen, and which classes are sensitive. `tokens`
-    remembers for seconds who a bearer token belongs to: its hash -> (actor, microseconds until
-    which that holds). `started` is when the process began.
+    remembers for seconds who a bearer token belongs to, by its hash. `started` is when the process began.
     """
 
     settings: Settings
@@ -105,7 +104,7 @@ class Gateway:
     audit: bool = True
     started: int = 0
     count: Counter = lambda name, by: None
-    tokens: dict[bytes, tuple[Actor, int]] = field(default_factory=dict)
+    tokens: dict[bytes, Known] = field(default_factory=dict)
 
     @property
     def rights(self) -> Rights:

@@ -1,4 +1,4 @@
-"""Who calls: an institution by its static token, or by a token that its system signed itself.
+"""Who calls: as at every other door, or by a token that the caller's system signed itself.
 
 CDS Hooks 2.0, "Trusting CDS Clients". A signed token is believed when its issuer is listed, its
 key is one of that issuer's, it is meant for the very address that was called, fresh, and was not
@@ -16,12 +16,15 @@ from pathlib import Path
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Invalid, Login
 from fhir_gateway.interactions.authenticate import authenticate
-from fhir_gateway.interactions.institutions import institution
+from fhir_gateway.interactions.callers import Caller, actor_of
+from fhir_gateway.interactions.institutions import institutions
 from fhir_gateway.interactions.key_sets import keys_at
 from fhir_gateway.interactions.outbound import trusted_certificates
-from fhir_gateway.security.actor import Actor
+from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
 from fhir_gateway.security.cds_client import Client, Clients, read_clients
 from fhir_gateway.security.client_jwt import Presented, has_key, is_signed, present, verify
+from fhir_gateway.security.jwt import ALGORITHMS as ALL_ALGORITHMS
+from fhir_gateway.security.jwt import read
 from fhir_gateway.security.outbound import read_policy
 from fhir_gateway.security.tokens import bearer
 from fhir_gateway.settings import Settings
@@ -65,23 +68,29 @@ def check_trust(settings: Settings) -> None:
 async def caller(gateway: Gateway, headers: Mapping[str, str], address: str) -> Actor:
     """The caller of this address. Raises Login, and Unavailable when keys cannot be had."""
     token = bearer(headers.get("authorization"))
-    if token is None or not is_signed(token):
+    client = _client_of(gateway, token) if token is not None and is_signed(token) else None
+    if token is None or client is None:  # as at every other door
         return await authenticate(gateway, headers)
     presented = present(token)
-    client = clients_of(gateway.settings.cds_clients).by_issuer.get(presented.issuer)
-    if client is None:
-        raise Login("The issuer of this token is not trusted here", rule="client-token")
     keys = await _keys(gateway, client, presented)
     accepted = verify(presented, keys, address, gateway.clock.now())
-    owner = client.tenants.get(accepted.tenant) if client.tenants else client.institution
-    known = await institution(gateway, owner) if owner else None
-    if owner is None or known is None:
+    owner = client.tenants.get(accepted.tenant, "") if client.tenants else client.institution
+    if owner not in await institutions(gateway):
         raise Login(
             "This token speaks for no institution of the registry: check its tenant",
             rule="client-token",
         )
+    said = Caller("institution", owner, client=presented.issuer, token=accepted.jti)
+    async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
+        actor = await actor_of(gateway, reader, said)
     await _use_once(gateway, presented.issuer, accepted.jti)
-    return Actor(role="institution", name=known.name, institution=owner)
+    return actor
+
+
+def _client_of(gateway: Gateway, token: str) -> Client | None:
+    """The CDS client that a token says it is of. Raises Login for what cannot be read."""
+    by_issuer = clients_of(gateway.settings.cds_clients).by_issuer
+    return by_issuer.get(read(token, ALL_ALGORITHMS).issuer) if by_issuer else None
 
 
 async def _keys(

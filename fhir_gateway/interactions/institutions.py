@@ -64,6 +64,11 @@ async def institutions_at(gateway: Gateway, reader: Reader) -> Mapping[str, Inst
     return known.institutions
 
 
+def epoch_known(gateway: Gateway) -> int:
+    """The newest epoch at which this process has read the registry, -1 before the first."""
+    return _known.get(gateway.store, _NOTHING).epoch
+
+
 async def institution(gateway: Gateway, id: str) -> Institution | None:
     """The institution with this logical id."""
     return (await institutions(gateway)).get(id)

@@ -1,4 +1,4 @@
-"""The keys that a trusted client publishes (JWK Set, RFC 7517): fetched, kept, renewed, bounded.
+"""The keys that a trusted client or provider publishes (JWK Set, RFC 7517), fetched and bounded.
 
 A set is kept for as long as its server says, within limits. A key that is not in it is looked for
 again, so that clients can change their keys, but not more often than every half minute: nobody
@@ -23,8 +23,9 @@ from fhir_gateway.store.store import Store
 
 Key = Mapping[str, Any]
 
-#: Microseconds: how long a set is kept at least and at most, and when nothing is said of it.
-LEAST, MOST, USUAL = 60_000_000, 3_600_000_000, 600_000_000
+#: Microseconds: how long a set is kept at least and at most, and when nothing is said of it. A key
+#: that was withdrawn is dead within five minutes, what is remembered of its tokens included.
+LEAST, MOST, USUAL = 60_000_000, 290_000_000, 290_000_000
 #: Microseconds between two requests for keys that are missing, and after one that failed.
 AGAIN, AFTER_FAILURE = 30_000_000, 5_000_000
 #: Limits of one set.
@@ -39,7 +40,7 @@ class _Kept(NamedTuple):
 
 
 class _Sets:
-    """The sets of one gateway. There are as many as addresses that the operator listed."""
+    """The sets of one gateway. There are as many as addresses that the operator gave."""
 
     def __init__(self) -> None:
         self.kept: dict[str, _Kept] = {}
@@ -50,11 +51,12 @@ _sets: WeakKeyDictionary[Store, _Sets] = WeakKeyDictionary()
 
 
 async def keys_at(
-    gateway: Gateway, url: str, wanted: Callable[[Sequence[Key]], bool]
+    gateway: Gateway, url: str, wanted: Callable[[Sequence[Key]], bool], *, listed: bool = True
 ) -> Sequence[Key]:
-    """The keys at a listed address; `wanted` says whether the one that is looked for is in them.
+    """The keys at an address; `wanted` says whether the one that is looked for is in them.
 
-    Raises Unavailable when they cannot be had.
+    `listed` says that the address stands in a file of the operator; otherwise its origin must be
+    one that the gateway may call. Raises Unavailable when they cannot be had.
     """
     sets = _sets.setdefault(gateway.store, _Sets())
     kept, now = sets.kept.get(url), gateway.clock.now()
@@ -64,7 +66,9 @@ async def keys_at(
         return kept.keys
     asking = sets.asking.get(url)
     if asking is None:
-        asking = sets.asking[url] = asyncio.create_task(_ask(gateway, url, kept, now))
+        asking = sets.asking[url] = asyncio.create_task(
+            _ask(gateway, url, kept, now, listed=listed)
+        )
         asking.add_done_callback(lambda done: _finish(sets, url, done))
     kept = await asyncio.shield(asking)
     if kept.failed and not kept.keys:
@@ -88,9 +92,11 @@ def _finish(sets: _Sets, url: str, done: asyncio.Task[_Kept]) -> None:
         sets.kept[url] = done.result()
 
 
-async def _ask(gateway: Gateway, url: str, kept: _Kept | None, now: int) -> _Kept:
+async def _ask(gateway: Gateway, url: str, kept: _Kept | None, now: int, *, listed: bool) -> _Kept:
     settings = gateway.settings
-    policy = read_policy(settings.outbound_origins, settings.outbound_networks).allowing([url])
+    policy = read_policy(settings.outbound_origins, settings.outbound_networks)
+    if listed:
+        policy = policy.allowing([url])
     try:
         async with Outbound(policy, ca=settings.outbound_ca) as outbound:
             accept = {"accept": "application/json, application/jwk-set+json"}
