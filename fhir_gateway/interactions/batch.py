@@ -30,6 +30,7 @@ from fhir_gateway.interactions.entries import (
     root,
 )
 from fhir_gateway.interactions.etag import version_in
+from fhir_gateway.interactions.narrowing import scoped
 from fhir_gateway.interactions.outcome import Outcome
 from fhir_gateway.interactions.patch import patch, patch_conditional, patch_in_bundle
 from fhir_gateway.interactions.permits import permit
@@ -63,7 +64,8 @@ async def batch(
         async with width:
             try:
                 await permit(gateway, actor, asked_of(request))
-                result = await _carry_out(gateway, actor, request, base=base, lenient=lenient)
+                own = await scoped(gateway, actor, asked_of(request))
+                result = await _carry_out(gateway, own, request, base=base, lenient=lenient)
                 answers[index] = answer_of(result, returns=returns)
             except GatewayError as error:
                 answers[index] = _refusal(error, index, request.type)

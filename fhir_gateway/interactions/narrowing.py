@@ -8,15 +8,15 @@ in no answer, no count and no filter (`Access.narrow`). docs/scopes.md, docs/adr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Forbidden, GatewayError
 from fhir_gateway.interactions.people import person_of
+from fhir_gateway.interactions.permits import Asked, refuse
 from fhir_gateway.interactions.scope_needs import Needs, load_needs
 from fhir_gateway.search.context import Context
 from fhir_gateway.search.index import Extractor
@@ -32,18 +32,6 @@ WRITES = frozenset({"create", "update", "patch", "delete"})
 
 #: Parameters by which a request names a Patient.
 _PATIENT_NAMES = frozenset({"patient", "subject"})
-
-
-class Asked(NamedTuple):
-    """A request as scopes judge it. `type` and `id` are those of the address; in a compartment
-    `member` is the type that is searched ("*" for all)."""
-
-    interaction: str
-    type: str = ""
-    id: str = ""
-    member: str = ""
-    pairs: Sequence[tuple[str, str]] = ()
-    operation: str = ""
 
 
 class InsufficientScope(Forbidden):
@@ -146,11 +134,19 @@ def _ways(grant: smart.Grant, type: str, context: Context) -> Ways | None:
 async def scoped(gateway: Gateway, actor: Actor, asked: Asked) -> Actor:
     """The caller with the Access that its scopes leave for this request.
 
-    Raises InsufficientScope for what no scope grants, Forbidden for a Patient that the token is
-    not bound to and for an operation that cannot be narrowed as the scopes are.
+    Raises, on record, InsufficientScope for what no scope grants, and Forbidden for a Patient that
+    the token is not bound to and for an operation that cannot be narrowed as the scopes are.
     """
     if actor.scopes is None or asked.interaction in _FREE:
         return actor
+    try:
+        return await _scoped(gateway, actor, asked)
+    except Forbidden as error:
+        await refuse(gateway, actor, asked, error)
+        raise
+
+
+async def _scoped(gateway: Gateway, actor: Actor, asked: Asked) -> Actor:
     needs = _needs(gateway, asked)
     texts, levels = scopes_of(gateway, actor), smart.levels_of(actor)
     grants = [_grant(texts, type, letters, levels) for type, letters in needs.types]
@@ -170,7 +166,7 @@ async def scoped(gateway: Gateway, actor: Actor, asked: Asked) -> Actor:
 
 
 #: What needs no scope by itself: each entry of a Bundle is judged alone.
-_FREE = frozenset({"capabilities", "transaction", "batch", "preflight", "asynchronous"})
+_FREE = frozenset({"transaction", "batch"})
 
 
 def narrow_of(gateway: Gateway, actor: Actor, letters: str, homes: frozenset[int]) -> Narrow | None:

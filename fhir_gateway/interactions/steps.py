@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from fhir_gateway.errors import GatewayError, Issue
+from fhir_gateway.errors import GatewayError, Issue, Unprocessable
 from fhir_gateway.interactions.conditional import Condition
 from fhir_gateway.interactions.links import Link
 from fhir_gateway.interactions.prepare import Coding
@@ -101,6 +101,7 @@ class Guards:
     lines: dict[int, Hashable] = field(default_factory=dict)
     epoch: int = 0  # of the snapshot that the attempt was judged by
     puts: list[Put] = field(default_factory=list)  # what a governor stores with the write
+    judge: Callable[[], None] = lambda: None  # raises for what the caller's scopes do not let
 
     def add(self, guard: Guard, *, ours: bool = False, at: str = "", line: Hashable = None) -> None:
         """Appends a guard; `at` is the FHIRPath of what it guards, `line` where to wait when
@@ -120,3 +121,20 @@ class Guards:
             return error
         issues = (replace(one, expression=one.expression or place) for one in error.issues)
         return error.__class__(issues=tuple(issues))
+
+
+def check_overlap(steps: Sequence[Step]) -> None:
+    """Raises Unprocessable when a condition leads to what another entry writes too."""
+    if len(steps) == 1 or not any(step.condition for step in steps):
+        return
+    seen: set[str] = set()
+    issues = []
+    for step in steps:
+        if not step.id or (step.op == "create" and step.current is not None):
+            continue
+        if step.name in seen:
+            sentence = "This entry and another one are about the same resource"
+            issues.append(Issue("invalid", sentence, step.root, "overlap"))
+        seen.add(step.name)
+    if issues:
+        raise Unprocessable(issues=tuple(issues))

@@ -15,6 +15,7 @@ from fhir_gateway.fhir.envelope import BundleEntry
 from fhir_gateway.interactions.audit import audited
 from fhir_gateway.interactions.entries import (
     Request,
+    asked_of,
     check_entry,
     every,
     read_entry,
@@ -23,6 +24,7 @@ from fhir_gateway.interactions.entries import (
     step_of,
 )
 from fhir_gateway.interactions.events import transaction_events
+from fhir_gateway.interactions.narrowing import scoped
 from fhir_gateway.interactions.outcome import Outcome, TransactionOutcome, refused_read
 from fhir_gateway.interactions.steps import Step
 from fhir_gateway.interactions.write import Extras, Written, write
@@ -82,7 +84,8 @@ async def transaction(
 async def _read(gateway: Gateway, actor: Actor, request: Request, base: str) -> Outcome | bytes:
     """What a GET shows. The writes are stored by now, so a refused one refuses itself alone."""
     try:
-        return await read_entry(gateway, actor, request, base=base)
+        own = await scoped(gateway, actor, asked_of(request))
+        return await read_entry(gateway, own, request, base=base)
     except GatewayError as error:
         return refused_read(error)
 
@@ -103,11 +106,14 @@ async def _requests(entries: Sequence[BundleEntry]) -> list[Request]:
 
 
 async def _check_rights(gateway: Gateway, actor: Actor, requests: Sequence[Request]) -> None:
-    """Raises Forbidden for every entry that the caller's role may not ask for, reads too."""
+    """Raises Forbidden for every entry that the caller's role may not ask for, or the scopes of
+    its token do not grant; reads too."""
     await every(
         lambda request: check_entry(gateway, actor, request),
         [(root(index), "", request) for index, request in enumerate(requests)],
     )
+    for request in requests if actor.scopes is not None else ():
+        await scoped(gateway, actor, asked_of(request))
 
 
 async def _steps(gateway: Gateway, actor: Actor, requests: Sequence[Request]) -> dict[int, Step]:

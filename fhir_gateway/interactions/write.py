@@ -17,11 +17,9 @@ from fhir_gateway.errors import (
     Deleted,
     GatewayError,
     Invalid,
-    Issue,
     NotFound,
     PreconditionFailed,
     TooLong,
-    Unprocessable,
 )
 from fhir_gateway.fhir.wire import tail
 from fhir_gateway.interactions.claims import check_claims, check_registry
@@ -33,14 +31,16 @@ from fhir_gateway.interactions.link import link
 from fhir_gateway.interactions.local_codes import catch_up, check_maps, is_behind
 from fhir_gateway.interactions.outcome import Kind, Outcome, found, outcome_of
 from fhir_gateway.interactions.pace import unhurried
+from fhir_gateway.interactions.permits import check_plan
 from fhir_gateway.interactions.places import check_person, check_subject, check_targets, place_home
 from fhir_gateway.interactions.prepare import Coding, add_codings, put_of
 from fhir_gateway.interactions.printed_marks import flag_marks
 from fhir_gateway.interactions.profile_check import check_profiles
 from fhir_gateway.interactions.provenance import provenances
 from fhir_gateway.interactions.references import slots
+from fhir_gateway.interactions.scoped_writes import judge_of
 from fhir_gateway.interactions.shape import check_whole
-from fhir_gateway.interactions.steps import Guards, Step
+from fhir_gateway.interactions.steps import Guards, Step, check_overlap
 from fhir_gateway.interactions.turns import Turn
 from fhir_gateway.interactions.types import EPOCH_TYPES, check_owner, owner_of
 from fhir_gateway.security.actor import Actor
@@ -99,15 +99,15 @@ async def write(
     Conflict (overtaken again and again).
     """
     async for step in unhurried(steps):
-        if step.resource is not None:
-            _read_in(gateway, actor, step)
+        _read_in(gateway, actor, step)
     given = [step.id for step in steps]
+    judge = await judge_of(gateway, actor, steps)
     async with Turn() as turn:
         await turn.join(_lines(gateway, steps))
         for attempt in range(ATTEMPTS):
             for step, name in zip(steps, given, strict=True):
                 step.id, step.current, step.put = name, None, None
-            guards = Guards()
+            guards = Guards(judge=judge)
             hopeful = attempt == 0
             change_set = await plan_write(gateway, actor, steps, guards, extras, hopeful=hopeful)
             change_set.journal = audit(steps) if gateway.audit else []
@@ -129,8 +129,11 @@ async def write(
 
 
 def _read_in(gateway: Gateway, actor: Actor, step: Step) -> None:
-    """Codings and references of a resource that came in, or that a patch has made."""
-    assert step.resource is not None
+    """The condition; codings and references of a resource that came in, or that a patch made."""
+    if step.condition is not None:
+        check_plan(gateway, actor, step.condition.plan)
+    if step.resource is None:
+        return
     check_whole(step.resource, step.root)
     step.coding = add_codings(gateway, step.resource, actor.institution)
     step.slots = slots(step.resource, step.raw)
@@ -160,8 +163,7 @@ async def plan_write(
     while not await _look_up(gateway, actor, steps, guards, extras, hopeful):
         await catch_up(gateway, actor.institution)
         async for step in unhurried(steps):
-            if step.resource is not None:
-                _read_in(gateway, actor, step)
+            _read_in(gateway, actor, step)
     await check_profiles(gateway, actor, steps, guards.epoch)
     await flag_marks(gateway, steps)
     async for step in unhurried(steps):
@@ -203,8 +205,9 @@ async def _look_up(
                     _edit(gateway, actor, step)
             except GatewayError as error:
                 raise step.placed(error) from None
-        _check_overlap(steps)
+        check_overlap(steps)
         await link(gateway, reader, steps, guards, base=extras.base)
+        guards.judge()
         await check_claims(gateway, reader, actor, steps)
         await check_evaluations(gateway, reader, actor, steps)
         await check_maps(gateway, reader, actor, steps, guards)
@@ -330,27 +333,9 @@ def _check_size(gateway: Gateway, resource: dict[str, Any]) -> None:
         raise TooLong(f"A resource may have {limit} bytes here", rule="body-limit")
 
 
-def _check_overlap(steps: Sequence[Step]) -> None:
-    """Raises Unprocessable when a condition leads to what another entry writes too."""
-    if len(steps) == 1 or not any(step.condition for step in steps):
-        return
-    seen: set[str] = set()
-    issues = []
-    for step in steps:
-        if not step.id or (step.op == "create" and step.current is not None):
-            continue
-        if step.name in seen:
-            sentence = "This entry and another one are about the same resource"
-            issues.append(Issue("invalid", sentence, step.root, "overlap"))
-        seen.add(step.name)
-    if issues:
-        raise Unprocessable(issues=tuple(issues))
-
-
 def _delete(step: Step) -> None:
     if step.current is not None and not step.current.deleted:
-        raises = step.type in EPOCH_TYPES
-        owner = step.current.owner
+        owner, raises = step.current.owner, step.type in EPOCH_TYPES
         step.put = Put(step.type, step.id, "delete", owner=owner, raises_epoch=raises)
 
 

@@ -10,10 +10,13 @@ from fhir_gateway.rest.exchange import Answer
 #: What a client needs beside the status line.
 _HEADERS: dict[int, tuple[tuple[bytes, bytes], ...]] = {
     401: ((b"www-authenticate", b'Bearer realm="fhir-gateway"'),),
+    408: ((b"connection", b"close"),),
     413: ((b"connection", b"close"),),
-    429: ((b"retry-after", b"1"),),
-    503: ((b"retry-after", b"1"),),
+    414: ((b"connection", b"close"),),
+    431: ((b"connection", b"close"),),
 }
+#: Statuses that say when to come again.
+_LATER = frozenset({429, 503})
 
 
 def refusal(error: GatewayError, *, allow: str = "") -> Answer:
@@ -22,6 +25,12 @@ def refusal(error: GatewayError, *, allow: str = "") -> Answer:
     if isinstance(error, Internal):
         issues = (fault(),)
     headers = _HEADERS.get(error.status, ())
+    if error.status in _LATER:
+        headers = (*headers, (b"retry-after", b"%d" % error.after))
+    scope = getattr(error, "scope", "")
+    if scope:  # RFC 6750, 3.1
+        told = f'Bearer error="insufficient_scope", scope="{scope}"'
+        headers = (*headers, (b"www-authenticate", told.encode("latin-1")))
     if allow:
         headers = (*headers, (b"allow", allow.encode()))
     return Answer(error.status, operation_outcome(issues), headers)

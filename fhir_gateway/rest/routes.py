@@ -13,6 +13,7 @@ from typing import Any
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import GatewayError, MethodNotAllowed, NotFound
 from fhir_gateway.interactions.authenticate import authenticate
+from fhir_gateway.interactions.narrowing import scoped
 from fhir_gateway.interactions.operation_definitions import stands_on
 from fhir_gateway.interactions.permits import Asked, permit, permit_door
 from fhir_gateway.interactions.table import INTERACTIONS
@@ -29,6 +30,7 @@ from fhir_gateway.rest.formats import in_format, in_xml, settle
 from fhir_gateway.rest.handlers import HANDLERS, Handler
 from fhir_gateway.rest.handlers_async import OWN_MEDIA, is_for_later, later
 from fhir_gateway.rest.operations import METHODS, OPERATIONS
+from fhir_gateway.rest.quota import charge, settle_quota
 from fhir_gateway.security.origin import (
     FHIR_PATH,
     base_of,
@@ -65,6 +67,7 @@ def fhir_door(gateway: Gateway) -> Callable[[Scope, Receive, Send], Awaitable[No
         except GatewayError as error:
             settle(exchange, error)
             answer = refusal(error, allow=exchange.allow)
+        answer = settle_quota(gateway, exchange, answer)
         if exchange.format is not None:
             answer = in_format(exchange.format, answer)
         if exchange.xml:
@@ -99,17 +102,20 @@ async def _answer(gateway: Gateway, exchange: Exchange) -> Answer:
         exchange.allow = _allowed(methods)
         raise MethodNotAllowed(f"{exchange.method} is not offered here", rule="method")
     await check_rights(gateway, exchange)
+    charge(gateway, exchange)
     if "prefer" in exchange.headers and is_for_later(exchange):
         return await later(gateway, exchange)
     return await handler(gateway, exchange)
 
 
 async def check_rights(gateway: Gateway, exchange: Exchange) -> None:
-    """Raises Forbidden for what the table of rights keeps from the caller's role: the one place
-    that every request passes. Also called when a request that was put off is carried out."""
+    """Raises Forbidden for what the table of rights keeps from the caller's role, and for what
+    the scopes of its token do not grant; from here on the caller sees what they leave. The one
+    place that every request passes, also one that was put off."""
     asked = asked_of(exchange)
     if asked is not None:
         await permit(gateway, exchange.actor, asked)
+        exchange.actor = await scoped(gateway, exchange.actor, asked)
     elif exchange.path in OWN_MEDIA:
         await permit_door(gateway, exchange.actor, "jobs")
 

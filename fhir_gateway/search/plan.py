@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from fhir_gateway.security.actor import Narrow
+
 Comparator = Literal["eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap"]
 
 
@@ -189,6 +191,7 @@ class SearchPlan(msgspec.Struct, frozen=True):
     plan and its cost beside the answer; `summary` and `elements` shape the resources of the answer.
     `meant` is a digest of what may change from one page to the next: the conditions of a search
     that asks what codes mean, and the records of a person who has several.
+    `narrow` is what scopes leave of every row that it looks at, beside the Access of its Reader.
     `people` are the logical ids of Patients by whom whole persons are meant: those that `patient`
     or `subject` or a Patient's compartment names. Whoever answers a caller widens them to all
     records of these persons (`widened`); a plan that is run as it is means these records alone.
@@ -217,3 +220,4 @@ class SearchPlan(msgspec.Struct, frozen=True):
     dropped: tuple[str, ...] = ()
     meant: bytes = b""
     people: tuple[str, ...] = ()
+    narrow: Narrow | None = None
