@@ -24,6 +24,7 @@ from fhir_gateway.interactions.operation_definitions import MANY, Call, Definiti
 from fhir_gateway.interactions.operation_definitions import Parameter as P
 from fhir_gateway.interactions.paging import holder_of
 from fhir_gateway.interactions.people import People, person_of
+from fhir_gateway.interactions.permits import check_types
 from fhir_gateway.interactions.references import JOURNAL_TYPES
 from fhir_gateway.interactions.search_answer import of_persons, said_of
 from fhir_gateway.search.page import next_link, resume, self_link
@@ -95,6 +96,7 @@ class Found(NamedTuple):
 async def everything(gateway: Gateway, actor: Actor, call: Call) -> bytes:
     """One page as a searchset. Raises NotFound, Deleted, Invalid for parameters and link."""
     wanted = _wanted(gateway, call)
+    check_types(gateway, actor, wanted.types or (), expression="_type")
     holder = holder_of(gateway, actor)
     async with gateway.store.snapshot(actor.access) as reader:
         patient = await reader.read("Patient", call.id)

@@ -26,6 +26,7 @@ from fhir_gateway.interactions.export_filter import filter_of
 from fhir_gateway.interactions.given import local_id
 from fhir_gateway.interactions.operation_definitions import MANY, Call, Definition, Taken
 from fhir_gateway.interactions.operation_definitions import Parameter as P
+from fhir_gateway.interactions.permits import check_types, searched
 from fhir_gateway.interactions.references import local
 from fhir_gateway.interactions.types import interactions_of
 from fhir_gateway.security.actor import Actor
@@ -81,7 +82,9 @@ class Export(msgspec.Struct, frozen=True):
 async def start_export(gateway: Gateway, actor: Actor, call: Call) -> Job:
     """Accepts an export. Raises NotFound, Invalid and NotSupported for what cannot be done."""
     _check_format(call)
-    types = _types(call)
+    offered = _types(call)
+    check_types(gateway, actor, (name for name, _ in _named_types(call)), expression="_type")
+    types = tuple(searched(gateway, actor, offered))
     filters = await _filters(gateway, call, types)
     since = call.value("_since")
     wanted = Export(

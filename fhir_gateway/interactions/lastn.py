@@ -20,6 +20,7 @@ from fhir_gateway.interactions.audit import disclose_search
 from fhir_gateway.interactions.operation_definitions import Call, Definition
 from fhir_gateway.interactions.operation_definitions import Parameter as P
 from fhir_gateway.interactions.people import people_of
+from fhir_gateway.interactions.permits import check_plan
 from fhir_gateway.interactions.search_answer import ids_of, of_persons, said_of
 from fhir_gateway.interactions.search_codes import codes_for
 from fhir_gateway.search.context import INT64_MAX, INT64_MIN
@@ -162,6 +163,7 @@ async def lastn(gateway: Gateway, actor: Actor, call: Call) -> bytes:
         naming=gateway.extractor.naming,
     )
     _check(plan.applied)  # lenient handling may have dropped one
+    check_plan(gateway, actor, plan)
     async with gateway.store.snapshot(actor.access) as reader:
         people = await people_of(reader, plan.people)
     plan = of_persons(plan, people)

@@ -113,7 +113,7 @@ def check_plan(gateway: Gateway, actor: Actor, plan: SearchPlan) -> None:
         return
     for expression, types in (*_included(plan.includes), *_reached(plan.conditions)):
         if types and barred.issuperset(types):
-            raise gateway.rights.refusal(actor.role, min(types), "search-type", expression)
+            raise gateway.rights.refusal(actor.role, min(types), "search-type", expression or None)
 
 
 def _included(includes: Iterable[Include]) -> Iterator[tuple[str, frozenset[str]]]:
@@ -133,7 +133,7 @@ def _reached(conditions: Iterable[Condition]) -> Iterator[tuple[str, frozenset[s
         if isinstance(one, AnyOf | AllOf):
             yield from _reached(one.conditions)
         elif isinstance(one, Chain):
-            yield "chain", frozenset(branch.type for branch in one.targets)
+            yield "", frozenset(branch.type for branch in one.targets)
             for branch in one.targets:
                 yield from _reached(branch.conditions)
         elif isinstance(one, Has):

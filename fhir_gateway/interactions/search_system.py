@@ -21,6 +21,7 @@ from fhir_gateway.fhir.definitions import definitions
 from fhir_gateway.interactions.audit import audited, disclose_search
 from fhir_gateway.interactions.paging import holder_of
 from fhir_gateway.interactions.people import people_of
+from fhir_gateway.interactions.permits import check_plan, check_types, searched
 from fhir_gateway.interactions.search_answer import hits, ids_of, links, of_persons, said_of
 from fhir_gateway.interactions.search_codes import codes_for
 from fhir_gateway.interactions.types import check_type, interactions_of
@@ -75,6 +76,7 @@ async def search_system(
             expression="_type",
             rule="search-type",
         )
+    check_types(gateway, actor, types, expression="_type")
     plans = await _plans(gateway, types, rest, base, lenient, None)
     asked = f"?{urlencode(pairs)}" if lenient else ""
     return await _answer(gateway, actor, plans, base, asked)
@@ -97,6 +99,8 @@ async def search_whole_compartment(
     """
     members = [type for type in member_types(compartment) if interactions_of(type)]
     types, rest = _take_types(pairs)
+    check_types(gateway, actor, types, expression="_type")
+    members = searched(gateway, actor, members)
     plans = await _plans(gateway, types or members, rest, base, lenient, (compartment, owner))
     if not types:
         plans = [msgspec.structs.replace(plan, applied=plan.applied[1:]) for plan in plans]
@@ -198,6 +202,8 @@ async def _answer(
     gateway: Gateway, actor: Actor, plans: Sequence[SearchPlan], base: str, asked: str
 ) -> bytes:
     holder = holder_of(gateway, actor)
+    for plan in plans:
+        check_plan(gateway, actor, plan)
     async with gateway.store.snapshot(actor.access) as reader:
         people = await people_of(reader, dict.fromkeys(id for one in plans for id in one.people))
         plans = [of_persons(one, people) for one in plans]

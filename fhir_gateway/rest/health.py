@@ -2,6 +2,7 @@
 commits), /metrics (figures). They carry no patient data.
 
 /metrics wants a credential like any other page: behind a proxy every caller comes from loopback.
+The table of rights (door metrics) gives it to the operator alone.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import GatewayError, Unavailable
 from fhir_gateway.interactions.authenticate import authenticate
+from fhir_gateway.interactions.permits import permit_door
 from fhir_gateway.rest.metrics import CONTENT_TYPE_LATEST, Metrics
 from fhir_gateway.security.actor import SYSTEM_ACCESS
 from fhir_gateway.store.changes import ChangeSet
@@ -41,7 +43,8 @@ def health_routes(gateway: Gateway, metrics: Metrics) -> APIRouter:
 
     @router.get("/metrics")
     async def figures(request: Request) -> Response:
-        await authenticate(gateway, request.headers)
+        actor = await authenticate(gateway, request.headers)
+        await permit_door(gateway, actor, "metrics")
         metrics.jobs(await figures_of(gateway.store), now=gateway.clock.now())
         return Response(metrics.page(), media_type=CONTENT_TYPE_LATEST)
 

@@ -157,17 +157,20 @@ def test_open_access_says_so_loudly(client, server):
     assert "token" in quiet["rest"][0]["security"]["description"]
 
 
-def test_metrics_want_a_credential_and_name_no_patient(server):
+def test_050_metrics_are_the_operators_and_name_no_patient(client, server):
     mine = server.institution("first")
     secret = "王秘密110101199001011234"
-    server.get("/fhir/Patient", params={"name": secret}, headers=mine)
-    server.get(f"/fhir/Patient/{'9' * 18}", headers=mine)
-    page = server.get("/metrics", headers=mine)
+    for one, headers in ((server, mine), (client, {})):
+        one.get("/fhir/Patient", params={"name": secret}, headers=headers)
+        one.get(f"/fhir/Patient/{'9' * 18}", headers=headers)
+    page = client.get("/metrics")
     assert page.status_code == 200
     assert 'route="/fhir/{type}/{id}",status="404"' in page.text
     assert "9" * 18 not in page.text
     assert "王秘密" not in page.text
     assert server.get("/metrics").status_code == 401
+    refused = server.get("/metrics", headers=mine)
+    assert (refused.status_code, refused.json()["issue"][0]["details"]["text"]) == (403, "rights")
 
 
 def test_log_lines_are_json_without_patient_data(server, caplog):
