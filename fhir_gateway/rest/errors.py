@@ -6,10 +6,10 @@ from fhir_gateway.errors import GatewayError, Internal, Issue
 from fhir_gateway.fhir.outcome import operation_outcome
 from fhir_gateway.interactions.audit import ORIGIN
 from fhir_gateway.rest.exchange import Answer
+from fhir_gateway.security.tokens import challenge
 
 #: What a client needs beside the status line.
 _HEADERS: dict[int, tuple[tuple[bytes, bytes], ...]] = {
-    401: ((b"www-authenticate", b'Bearer realm="fhir-gateway"'),),
     408: ((b"connection", b"close"),),
     413: ((b"connection", b"close"),),
     414: ((b"connection", b"close"),),
@@ -31,6 +31,8 @@ def refusal(error: GatewayError, *, allow: str = "") -> Answer:
     if scope:  # RFC 6750, 3.1
         told = f'Bearer error="insufficient_scope", scope="{scope}"'
         headers = (*headers, (b"www-authenticate", told.encode("latin-1")))
+    if error.status == 401:
+        headers = (*headers, (b"www-authenticate", challenge(error)))
     if allow:
         headers = (*headers, (b"allow", allow.encode()))
     return Answer(error.status, operation_outcome(issues), headers)

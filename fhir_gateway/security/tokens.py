@@ -58,9 +58,9 @@ def name_of(hash: bytes) -> str:
 def challenge(error: GatewayError) -> bytes:
     """WWW-Authenticate of a 401 (RFC 6750 3): what was wrong, where a token came at all."""
     realm = b'Bearer realm="fhir-gateway"'
-    if error.issues and error.issues[0].rule == NO_TOKEN:
+    if error.issues[0].rule == NO_TOKEN:
         return realm
-    said = error.issues[0].diagnostics if error.issues else ""
+    said = error.issues[0].diagnostics
     plain = "".join(one for one in said if " " <= one <= "~" and one not in '"\\')
     return realm + b', error="invalid_token", error_description="%s"' % plain.encode("ascii")
 
