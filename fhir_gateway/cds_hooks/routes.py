@@ -35,6 +35,7 @@ from fhir_gateway.errors import (
 )
 from fhir_gateway.fhir.outcome import operation_outcome
 from fhir_gateway.interactions.audit import ORIGIN, refused
+from fhir_gateway.interactions.permits import permit_door
 from fhir_gateway.recognition.model import CONTEXTS
 from fhir_gateway.security.actor import Actor
 from fhir_gateway.security.origin import base_of, preflight, root_of, shared_with
@@ -136,6 +137,7 @@ class _Endpoint:
         address = f"{root}/cds-services/{service.id}{self._path}"
         actor = await caller(gateway, headers, address)
         scope["actor"] = actor.name
+        await permit_door(gateway, actor, "feedback" if self._path else "hooks")
         try:
             _check_media(headers)
             return await self._handler(gateway, actor, service, base, await _body(receive))

@@ -36,6 +36,7 @@ from fhir_gateway.interactions.institutions import (
 )
 from fhir_gateway.interactions.intake_merge import Sender, plan_statement
 from fhir_gateway.interactions.outcome import TransactionOutcome
+from fhir_gateway.interactions.permits import permit_door
 from fhir_gateway.interactions.reconcile import Planned, reconcile
 from fhir_gateway.interactions.transaction import transaction
 from fhir_gateway.mapping.doors import through
@@ -103,6 +104,7 @@ async def _audited(
 ) -> Acknowledged:
     """The acknowledgement of what is stored. What is refused is on record when it is raised."""
     try:
+        await permit_door(gateway, actor, "hl7v2")
         sender = await _sender(gateway, actor, header)
         actor = _acting(actor, sender)
         return await _receive(gateway, actor, sender, raw, charset)
@@ -130,11 +132,19 @@ def _refused(gateway: Gateway, header: Header, error: GatewayError) -> Acknowled
 
 
 async def _sender(gateway: Gateway, actor: Actor, header: Header) -> Institution:
-    """The institution that sends: the credential's, else (open access) the one that MSH-4 names."""
+    """The institution that sends: the credential's, else (open access) the one that MSH-4 names.
+
+    Raises Forbidden for a credential whose message says that another institution sends it.
+    """
+    found = named = await institution_of_facility(gateway, header.facility)
     if actor.institution is not None:
         found = await institution(gateway, actor.institution)
-    else:
-        found = await institution_of_facility(gateway, header.facility)
+        if found is not None and named not in (None, found):
+            raise Forbidden(
+                "MSH-4 names another institution than the credential: each sends its own results",
+                expression="MSH[1]-4",
+                rule="sender",
+            )
     if found is None:
         raise Forbidden(
             "No registered institution sends this message", expression="MSH[1]-4", rule="sender"
