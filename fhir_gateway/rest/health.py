@@ -20,6 +20,7 @@ from fhir_gateway.rest.metrics import CONTENT_TYPE_LATEST, Metrics
 from fhir_gateway.security.actor import SYSTEM_ACCESS
 from fhir_gateway.store.changes import ChangeSet
 from fhir_gateway.store.jobs import figures as figures_of
+from fhir_gateway.transparency.watermark import watermark
 
 #: A store that takes longer is not ready.
 _PATIENCE = 5.0
@@ -46,6 +47,7 @@ def health_routes(gateway: Gateway, metrics: Metrics) -> APIRouter:
         actor = await authenticate(gateway, request.headers)
         await permit_door(gateway, actor, "metrics")
         metrics.jobs(await figures_of(gateway.store), now=gateway.clock.now())
+        metrics.audit_log(await watermark(gateway.store, gateway.clock))
         return Response(metrics.page(), media_type=CONTENT_TYPE_LATEST)
 
     return router

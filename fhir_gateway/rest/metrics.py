@@ -15,6 +15,7 @@ from prometheus_client.core import (
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST
 
 from fhir_gateway.store.jobs import OPEN_STATES, Figure
+from fhir_gateway.transparency.watermark import Watermark
 
 __all__ = ["CONTENT_TYPE_LATEST", "Metrics"]
 
@@ -44,6 +45,7 @@ class Metrics:
         self._events = dict.fromkeys(_EVENTS, 0)
         self._jobs: tuple[Figure, ...] = ()
         self._now = 0
+        self._log: Watermark | None = None
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -64,6 +66,10 @@ class Metrics:
     def jobs(self, figures: Sequence[Figure], *, now: int) -> None:
         """Takes note of the long work as it stands at this moment (µs)."""
         self._jobs, self._now = tuple(figures), now
+
+    def audit_log(self, mark: Watermark) -> None:
+        """Takes note of how far the audit log is signed."""
+        self._log = mark
 
     def collect(self) -> Iterator[Metric]:
         """The families, as prometheus-client's registry asks for them."""
@@ -95,6 +101,7 @@ class Metrics:
         yield events
         yield from self._recognition()
         yield from self._long_work()
+        yield from self._audit_log()
 
     def _recognition(self) -> Iterator[Metric]:
         """What institutions were reminded of and answered (recognition.answer_figures): events
@@ -135,6 +142,19 @@ class Metrics:
             since = min((one.since for one in self._jobs if one.state == state), default=self._now)
             ages.add_metric((state,), max(0, self._now - since) / 1_000_000)
         yield ages
+
+    def _audit_log(self) -> Iterator[Metric]:
+        """How far the log of the audit is signed, and what waits for it: the alarm is `late`."""
+        if self._log is None:
+            return
+        for name, help, value in (
+            ("size", "Entries under the newest signed head", self._log.size),
+            ("waiting", "Entries that are not numbered yet", self._log.waiting),
+            ("behind_seconds", "How long the first of them has waited", self._log.behind),
+            ("silent_seconds", "Time since a head was signed", self._log.silent),
+            ("late", "1 when nothing is signed, or not in time: look at once", self._log.late),
+        ):
+            yield GaugeMetricFamily(f"fhir_gateway_audit_log_{name}", help, value=float(value))
 
     def page(self) -> bytes:
         """The text of /metrics."""
