@@ -51,6 +51,14 @@ class Caller(msgspec.Struct, frozen=True):
     client: str = ""
     purpose: str = ""
     token: str = ""
+    patient: str = ""
+    scopes: tuple[str, ...] | None = None
+
+    def is_(self, actor: Actor) -> bool:
+        """Whether an actor is this caller: not another person or client of the institution."""
+        return (self.role, self.institution, self.user, self.client, self.patient) == (
+            actor.role, actor.institution, actor.user, actor.client, actor.patient
+        )  # fmt: skip
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -85,7 +93,6 @@ async def start(
 
     Raises Throttled when the caller has too many unfinished ones.
     """
-    owner = actor.institution or ""
     id, origin = new_id(gateway), ORIGIN.get()
     committed = await gateway.store.commit(
         ChangeSet(
@@ -106,6 +113,8 @@ async def start(
             actor.client,
             actor.purpose,
             actor.token,
+            actor.patient,
+            actor.scopes,
         ),
         request_id=origin.request_id,
         address=origin.address,
@@ -114,8 +123,13 @@ async def start(
     )
     payload = msgspec.json.encode({"asked": asked, "wanted": wanted}).decode()
     return await jobs.enqueue(
-        gateway.store, id=id, kind=kind, payload=payload, owner=owner, most=MOST_OPEN
+        gateway.store, id=id, kind=kind, payload=payload, owner=_owner(actor), most=MOST_OPEN
     )
+
+
+def _owner(actor: Actor) -> str:
+    """Whose job it is: an institution's, or of one who acts for none."""
+    return actor.institution or actor.user or actor.client
 
 
 def event_of(gateway: Gateway, actor: Actor, query: str) -> Any:
@@ -154,6 +168,8 @@ async def acting(gateway: Gateway, asked: Asked) -> Actor:
         client=caller.client,
         purpose=caller.purpose,
         token=caller.token,
+        patient=caller.patient,
+        scopes=caller.scopes,
     )
 
 
@@ -165,9 +181,10 @@ async def look(gateway: Gateway, actor: Actor, *, job: str) -> Job:
     if (
         found is None
         or found.kind not in (EXPORT, REQUEST)
-        or found.owner != (actor.institution or "")
+        or found.owner != _owner(actor)
         or found.state in ("cancelled", "expired")
         or 0 < found.expires <= gateway.clock.now()
+        or not asked_of(found).caller.is_(actor)
     ):
         raise NotFound(
             "There is no such request of yours; it may be cancelled or expired", rule="job"
