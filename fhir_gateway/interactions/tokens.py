@@ -8,6 +8,7 @@ that of any number of requests with the same assertion, at whatever process, one
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -17,12 +18,12 @@ from fhir_gateway.audit.events import administration_event, login_event
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Login
 from fhir_gateway.interactions.audit import call_of, entry
-from fhir_gateway.security.actor import GATEWAY, SYSTEM_ACCESS, Actor
+from fhir_gateway.security.actor import GATEWAY, SYSTEM_ACCESS, Access, Actor
 from fhir_gateway.security.clients import Client
 from fhir_gateway.security.jwt_assertion import Proved
 from fhir_gateway.security.tokens import ISSUED, hash_token, name_of, new_token
 from fhir_gateway.store import client_sql
-from fhir_gateway.store.changes import ChangeSet, Once, TokenRow
+from fhir_gateway.store.changes import ChangeSet, Committed, Once, TokenRow
 from fhir_gateway.store.client_sql import KeptToken
 from fhir_gateway.store.store import Reader
 
@@ -71,14 +72,7 @@ async def issue(
         old = await reader.steps(
             lambda seen: client_sql.expired(now - _FORGOTTEN_AFTER, _FORGOTTEN_AT_ONCE)
         )
-    actor = Actor(
-        role="institution",
-        name=client.name or client.id,
-        institution=client.institution or None,
-        client=client.id,
-        purpose=proved.purpose or client.purpose,
-        token=name_of(hashed),
-    )
+    actor = replace(actor_for(client, proved), token=name_of(hashed))
     done = await gateway.store.commit(
         ChangeSet(
             id=gateway.random(16),
@@ -89,9 +83,34 @@ async def issue(
             urgent=True,
         )
     )
+    _check_first(done, nonce)
+    return token, LIFETIME
+
+
+def actor_for(client: Client, proved: Proved | None = None) -> Actor:
+    """A client as the audit log names it; it sees nothing by this."""
+    return Actor(
+        role="institution",
+        name=client.name or client.id,
+        institution=client.institution or None,
+        access=Access(max_class=-1, owners=frozenset()),
+        client=client.id,
+        purpose=(proved.purpose if proved is not None else "") or client.purpose,
+    )
+
+
+async def use_once(gateway: Gateway, client: Client, proved: Proved) -> None:
+    """Makes it durable that an assertion was used. Raises Login when it was before."""
+    nonce = gateway.random(16)
+    once = Once(_SEEN, _key(client.id, proved.jti), nonce)
+    done = await gateway.store.commit(ChangeSet(id=gateway.random(16), once=once, urgent=True))
+    _check_first(done, nonce)
+
+
+def _check_first(done: Committed, nonce: bytes) -> None:
+    """The nonce tells a repeat by somebody else from the same commit that was sent again."""
     if done.repeated and done.response != nonce:
         raise Login("This assertion was used before: sign one for each request", rule="replayed")
-    return token, LIFETIME
 
 
 def _key(client: str, jti: str) -> bytes:

@@ -33,9 +33,10 @@ _PURPOSE = re.compile(r"[A-Z]{1,16}")
 
 
 class Said(NamedTuple):
-    """Who a verified token speaks for. `until` is in microseconds; `thumbprint` is of the
+    """Whom a verified token speaks for. `until` is in microseconds; `thumbprint` is of the
     certificate that the token is bound to (base64url of SHA-256), "" for none."""
 
+    issuer: str
     role: str
     institution: str
     subject: str
@@ -70,6 +71,7 @@ def judge(token: Unverified, issuer: Issuer, base_url: str, now: int) -> Said:
     institution = _institution(claims, issuer)
     user, patient = _people(claims, issuer, base_url)
     return Said(
+        issuer=issuer.issuer,
         role=_role(claims, issuer),
         institution=institution,
         subject=_text(claims, "sub"),
