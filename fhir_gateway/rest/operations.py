@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, NamedTuple
 
+from fhir_gateway.accountability.accesses import ACCESSES, accesses
 from fhir_gateway.errors import NotFound
 from fhir_gateway.identity.match import MATCH, match_patient
 from fhir_gateway.identity.pix import PIX, ihe_pix
@@ -86,6 +87,7 @@ def _table(*rows: Operation) -> dict[str, Operation]:
 
 OPERATIONS: dict[str, Operation] = _table(
     Operation(EVERYTHING, everything),
+    Operation(ACCESSES, accesses),
     Operation(LASTN, lastn),
     Operation(MATCH, match_patient),
     Operation(PIX, ihe_pix),
