@@ -39,6 +39,9 @@ from fhir_gateway.interactions.issuers import check_issuers
 from fhir_gateway.interactions.lists import with_former
 from fhir_gateway.interactions.seed import seed
 from fhir_gateway.mapping.tables import Row, table
+from fhir_gateway.oauth.routes import routes as oauth_routes
+from fhir_gateway.oauth.smart import PATH as SMART_PATH
+from fhir_gateway.oauth.smart import smart_door
 from fhir_gateway.recognition import answer_govern, answer_rows, facts, register
 from fhir_gateway.recognition.facts_imaging import body_parts
 from fhir_gateway.recognition.publish import unpublished
@@ -110,25 +113,32 @@ async def build(
         },
     )
     web.router.routes.extend(v2_routes(gateway))
+    web.router.routes.extend(oauth_routes(gateway))
     web.include_router(health_routes(gateway, metrics))
     hot: dict[str, Asgi] = {
         "fhir": fhir_door(gateway),
         "cds-services": Router(hook_routes(gateway), redirect_slashes=False, default=web),
     }
-    asgi = Trace(Doors(hot, web), metrics=metrics, body_limit=settings.body_limit)
+    asgi = Trace(
+        Doors(hot, web, exact={SMART_PATH: smart_door(gateway)}),
+        metrics=metrics,
+        body_limit=settings.body_limit,
+    )
     return Application(asgi=asgi, gateway=gateway)
 
 
 class Doors:
     """The hot doors before the rest: FastAPI's own stack costs more than a read (docs/adr/0007)."""
 
-    def __init__(self, hot: Mapping[str, Asgi], others: Asgi) -> None:
-        self._hot, self._others = hot, others
+    def __init__(
+        self, hot: Mapping[str, Asgi], others: Asgi, *, exact: Mapping[str, Asgi] | None = None
+    ) -> None:
+        self._hot, self._others, self._exact = hot, others, exact or {}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """One request, by the first segment of its path."""
+        """One request, by its whole path, else by the first segment of it."""
         path = scope.get("path", "")
-        door = self._hot.get(path[1:].partition("/")[0], self._others)
+        door = self._exact.get(path) or self._hot.get(path[1:].partition("/")[0], self._others)
         await door(scope, receive, send)
 
 
