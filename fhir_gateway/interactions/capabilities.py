@@ -27,9 +27,12 @@ OPEN_ACCESS = (
     "interface and must never hold data of real persons."
 )
 _AUTHENTICATION = (
-    "Every request but this one and the health pages needs a static bearer token of an "
-    "institution: Authorization: Bearer …"
+    "Every request but this one, the SMART configuration and the health pages needs an access "
+    "token: Authorization: Bearer …. Systems get theirs here by SMART Backend Services, people "
+    "with the providers that the operator trusts; see .well-known/smart-configuration."
 )
+_OAUTH_URIS = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
+_SERVICES = "http://terminology.hl7.org/CodeSystem/restful-security-service"
 
 
 #: The formats of every resource, in and out.
@@ -56,9 +59,10 @@ class Offered(NamedTuple):
 
 
 def capability_statement(
-    settings: Settings, *, operations: Sequence[Offered], base: str, started_us: int
+    settings: Settings, *, operations: Sequence[Offered], base: str, root: str = "", started_us: int
 ) -> bytes:
-    """The CapabilityStatement of this gateway as JSON."""
+    """The CapabilityStatement of this gateway as JSON. `root` is the address of the server, where
+    its token endpoint stands; the definition of a gateway anywhere names none."""
     return render(
         {
             "resourceType": "CapabilityStatement",
@@ -75,7 +79,14 @@ def capability_statement(
             "fhirVersion": "4.0.1",
             "format": ["json", "xml", *FORMATS],
             **_patch_formats(),
-            "rest": [msgspec.Raw(_rest(settings.open_access, tuple(operations)))],
+            "rest": [
+                {
+                    "mode": "server",
+                    "documentation": _DOCUMENTATION,
+                    "security": _security(settings, root),
+                    **_rest(tuple(operations)),
+                }
+            ],
         }
     )
 
@@ -102,18 +113,38 @@ def _description(settings: Settings) -> str:
     return f"{OPEN_ACCESS} {limits}" if settings.open_access else limits
 
 
+_DOCUMENTATION = (
+    "Unknown search parameters are refused unless the request says Prefer: handling=lenient; "
+    "Bundle.link[self] tells what was applied. Coded values are searched by value sets and "
+    "hierarchies too (:in, :not-in, :below, :above). Literal references to this server must name "
+    "stored resources."
+)
+
+
+def _security(settings: Settings, root: str) -> dict[str, Any]:
+    """How callers are told apart (SMART App Launch 2.2, "Declaring support for OAuth2 endpoints").
+
+    Endpoints are the token server's: there is no place of ours where people sign in.
+    """
+    if settings.open_access:
+        return {"cors": True, "description": OPEN_ACCESS}
+    addresses = [
+        {"url": name, "valueUri": f"{root}/oauth/{name}"}
+        for name in ("token", "introspect", "revoke")
+    ]
+    service = {"coding": [{"system": _SERVICES, "code": "SMART-on-FHIR"}]}
+    return {
+        **({"extension": [{"url": _OAUTH_URIS, "extension": addresses}]} if root else {}),
+        "cors": True,
+        "service": [service],
+        "description": _AUTHENTICATION,
+    }
+
+
 @lru_cache(maxsize=2)
-def _rest(open_access: bool, operations: tuple[Offered, ...]) -> bytes:
+def _rest(operations: tuple[Offered, ...]) -> dict[str, msgspec.Raw]:
     """The part that is the same for every caller; it names some thousand search parameters."""
     rest: dict[str, Any] = {
-        "mode": "server",
-        "documentation": (
-            "Unknown search parameters are refused unless the request says Prefer: "
-            "handling=lenient; Bundle.link[self] tells what was applied. Coded values are searched "
-            "by value sets and hierarchies too (:in, :not-in, :below, :above). Literal references "
-            "to this server must name stored resources."
-        ),
-        "security": {"description": OPEN_ACCESS if open_access else _AUTHENTICATION},
         "resource": [
             _resource(type, operations)
             for type in definitions().resource_types
@@ -124,7 +155,7 @@ def _rest(open_access: bool, operations: tuple[Offered, ...]) -> bytes:
         "operation": [_operation(one) for one in operations if "" in one.types],
         "compartment": _compartments(),
     }
-    return render({name: value for name, value in rest.items() if value != []})
+    return {name: msgspec.Raw(render(value)) for name, value in rest.items() if value != []}
 
 
 def _system_codes() -> list[str]:

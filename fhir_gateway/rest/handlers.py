@@ -35,6 +35,7 @@ from fhir_gateway.rest.negotiation import (
 from fhir_gateway.rest.operations import offered
 from fhir_gateway.rest.written import etag, last_modified, written
 from fhir_gateway.security.actor import Actor
+from fhir_gateway.security.origin import root_of
 from fhir_gateway.store.store import Stored
 
 Handler = Callable[[Gateway, Exchange], Awaitable[Answer]]
@@ -59,6 +60,7 @@ async def capabilities(gateway: Gateway, exchange: Exchange) -> Answer:
         gateway.settings,
         operations=offered(),
         base=exchange.base,
+        root=root_of(exchange.scope, exchange.headers, gateway.settings),
         started_us=gateway.started,
     )
     return Answer(200, body)
