@@ -15,7 +15,8 @@ from __future__ import annotations
 #: mother's maiden name. 3: decisions by day, item, outcome, rule set and visit; Tasks by code,
 #: owner, requester and time across patients; who relies on what; links, merges and questions
 #: about identity; facts with zone, quantity, contrast and accession; Endpoints and their checks.
-INDEX_VERSION = 3
+#: 4: treatment relations, consents, whose the report of a result is.
+INDEX_VERSION = 4
 
 _DIGEST, _MADE, _BITS = 32, 16, 0xFFFF
 

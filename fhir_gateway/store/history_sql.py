@@ -17,8 +17,21 @@ from fhir_gateway.security.actor import Access
 from fhir_gateway.store import blobs
 from fhir_gateway.store.dialect import Dialect
 from fhir_gateway.store.history_times import first_batch
-from fhir_gateway.store.query import Part, Query, Row, Steps
+from fhir_gateway.store.query import Part, Query, Steps
+from fhir_gateway.store.query import Row as Found
+from fhir_gateway.store.sight_sql import (
+    HOME,
+    Moment,
+    Row,
+    columns,
+    seen,
+    shape_of,
+    sourced,
+    values_of,
+)
 from fhir_gateway.store.store import Change, Stored
+
+_NEVER = Moment()
 
 #: The types whose resources are journal entries.
 JOURNAL_TYPES = ("AuditEvent", "GuidanceResponse")
@@ -50,25 +63,36 @@ _ENTRY = "1, r.updated, 0, r.home, r.rid, r.owner, j.enc, j.body"
 
 
 class Seen:
-    """What an Access lets through, as SQL of one dialect."""
+    """What an Access lets through at a moment, as SQL of one dialect."""
 
-    def __init__(self, dialect: Dialect, access: Access) -> None:
+    def __init__(self, dialect: Dialect, access: Access, moment: Moment = _NEVER) -> None:
         self.dialect = dialect
-        rule = "{r}.sensitivity <= ?"
-        self.values: list[Any] = [access.max_class]
-        if access.owners is not None:
-            rule += f" AND ({{r}}.owner = 0 OR {dialect.any_of('{r}.owner')})"
-            self.values.append(dialect.array(sorted(access.owners)))
-        self._rule = rule
+        self._access = access
+        self._moment = moment
+        self._shape = shape_of(access)
+        self._values = values_of(access, dialect, moment)
 
-    def of(self, alias: str) -> Part:
-        """The row itself."""
-        return self._rule.format(r=alias), self.values
+    def as_of(self, t: int) -> Seen:
+        """The same, by the openings and consents that stood at commit `t`."""
+        return Seen(self.dialect, self._access, self._moment._replace(t=t))
+
+    def of(self, alias: str, *, home: int | None = None) -> Part:
+        """The row itself; of a statement about one home when that is given."""
+        return self._part(columns(alias, home="" if home is None else HOME), home)
+
+    def sourced(self, alias: str, *, home: int | None = None) -> Part:
+        """A fact, or a report's link to its result."""
+        return self._part(sourced(alias, self.dialect, home="" if home is None else HOME), home)
 
     def both(self) -> Part:
         """The resource r and, where there is one, its version v."""
-        sql = f"{self._rule.format(r='r')} AND (v.version IS NULL OR {self._rule.format(r='v')})"
-        return sql, [*self.values, *self.values]
+        sql, values = self._part(columns("r"))
+        superseded, more = self._part(columns("v", type="r.type"))
+        return f"{sql} AND (v.version IS NULL OR ({superseded}))", [*values, *more]
+
+    def _part(self, row: Row, home: int | None = None) -> Part:
+        values = self._values if home is None else {**self._values, "home": home}
+        return seen(self._shape, self.dialect, row, values)
 
 
 # -- changes ---------------------------------------------------------------------------------
@@ -116,7 +140,7 @@ def _order(change: Change) -> Place:
 def _versions(
     seen: Seen,
     type: str | None,
-    place: Row | None,
+    place: Found | None,
     low: int,
     high: Place,
     at: tuple[int, int] | None,
@@ -170,7 +194,7 @@ def _journal(seen: Seen, low: int, high: Place, limit: int) -> Steps[list[Change
 
 
 def _entries(
-    seen: Seen, type: str, place: Row | None, low: int, high: Place, limit: int
+    seen: Seen, type: str, place: Found | None, low: int, high: Place, limit: int
 ) -> Steps[list[Change]]:
     """The journal's entries of one type, or the one at this place."""
     first = place[1] if place else (yield from journal_number(seen.dialect, (low, 0, 0)))
@@ -204,12 +228,12 @@ def journal_number(dialect: Dialect, place: Place) -> Steps[int | None]:
     return rows[0][0] if rows else None
 
 
-def _change(row: Row) -> Change:
+def _change(row: Found) -> Change:
     t, n, i, op, type, id = row[:6]
     return Change(t, n, i, op, stored(_name(type), id, row[6:]))
 
 
-def stored(type: str, id: str, row: Row) -> Stored:
+def stored(type: str, id: str, row: Found) -> Stored:
     """The Stored of a row with the columns of VERSION."""
     version, updated, deleted, home, rid, owner, enc, body = row
     tail = b"" if deleted else blobs.unpack(enc, body)

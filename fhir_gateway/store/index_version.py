@@ -99,6 +99,21 @@ def check_current(index: Index) -> None:
     )
 
 
+#: Rows of this version and later say who may look into a person's home.
+_WITH_ACCESS = 4
+
+
+def check_access(index: Index) -> None:
+    """Raises Unavailable while openings and consents of what was stored earlier are not known."""
+    if program_of(index.indexed) < _WITH_ACCESS:
+        raise Unavailable(
+            "The database was indexed by an older version of the gateway, which kept no consents "
+            "and treatment relations; what other institutions hold is shown when the operator's "
+            "`fhir-gateway reindex` is done",
+            rule="reindex-needed",
+        )
+
+
 def rests_on_index(plan: SearchPlan) -> bool:
     """False when a search needs nothing but the rows of resources themselves."""
     return bool(

@@ -35,14 +35,24 @@ class PostgresStore:
 
     index_key: bytes
 
-    def __init__(self, writer: PostgresWriter, pool: PostgresPool, *, search_budget: int) -> None:
+    def __init__(
+        self,
+        writer: PostgresWriter,
+        pool: PostgresPool,
+        *,
+        search_budget: int,
+        now: Callable[[], int],
+    ) -> None:
+        self._now = now
         self._writer = writer
         self._pool = pool
         self._budget = search_budget
 
     def snapshot(self, access: Access) -> PostgresReader:
         """A Reader; it must not outlive one page or one second."""
-        return PostgresReader(self._pool, access, drain=self.drain, search_budget=self._budget)
+        return PostgresReader(
+            self._pool, access, drain=self.drain, search_budget=self._budget, now=self._now
+        )
 
     async def commit(self, change_set: ChangeSet) -> Committed:
         """Returns when durable. Raises PreconditionFailed, Duplicate, Unprocessable … by guard.
@@ -122,7 +132,8 @@ async def open_postgres(
         await check_begun(connection)
     await _prepare(connection, now=clock.now(), random=random, ours=index)
     writer = PostgresWriter(address, connection, now=clock.now, rows_of=rows, index=index)
-    store = PostgresStore(writer, PostgresPool(address.url, index), search_budget=search_budget)
+    pool = PostgresPool(address.url, index)
+    store = PostgresStore(writer, pool, search_budget=search_budget, now=clock.now)
     try:
         async with store.snapshot(Access()) as reader:
             store.index_key = await reader.index_key()

@@ -84,9 +84,9 @@ class Links:
             else:
                 all[all.index(made)] = (*made[:-1], until)
         new.opening_extended[:] = kept
-        for home, party, kind, source, _, t, rid, *held in new.opening:
+        for home, party, kind, source, _, t, rid, *what in new.opening:
             if not rid:
-                self._openings[home, party, kind, source] = Opened(t, *held)
+                self._openings[home, party, kind, source] = Opened(t, *what)
 
 
 def _turn(live: dict[Edge, int], begun: list[Row], ended: list[Row], all: list[Row]) -> None:

@@ -154,6 +154,21 @@ def too_long() -> TooCostly:
     return TooCostly("The search takes too long; name a patient or narrow it", rule="deadline")
 
 
+def told(connection: asyncpg.Connection, error: Exception) -> Exception:
+    """What a caller is told of a statement that failed; a fault of ours as it is."""
+    if isinstance(error, asyncpg.QueryCanceledError):
+        return slow()
+    if is_lost(connection, error):
+        connection.terminate()
+        return lost()
+    if is_no_value(error):
+        return Invalid(
+            "The request names a text or a number that nothing stored can be",
+            rule="impossible-value",
+        )
+    return error
+
+
 @dataclass(slots=True, eq=False)
 class Session:
     """A connection of the pool. `open` is true while it is inside a transaction, `used` when it
@@ -162,6 +177,7 @@ class Session:
 
     connection: asyncpg.Connection
     index: Index = _UNKNOWN
+    updated: int = 0  # the time of the snapshot's last batch
     open: bool = False
     used: bool = False
     ending: asyncio.TimerHandle | None = None
@@ -238,7 +254,7 @@ class PostgresPool:
         """Ends the session's snapshot, if it has one, and begins another; its (t, epoch)."""
         await session.connection.execute("ROLLBACK; BEGIN" if session.open else "BEGIN")
         session.open = True
-        t, epoch, *index = await session.connection.fetchrow(CLOCK)
+        t, epoch, *index, session.updated = await session.connection.fetchrow(CLOCK)
         session.index = index_of(index, self._index)
         return t, epoch
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 
 import asyncpg
 
-from fhir_gateway.errors import Invalid, TooCostly, Unavailable
+from fhir_gateway.errors import TooCostly, Unavailable
 from fhir_gateway.fhir.definitions import definitions
 from fhir_gateway.fhir.keys import type_key
 from fhir_gateway.search.plan import SearchPlan
@@ -30,25 +30,24 @@ from fhir_gateway.store.history_sql import Seen
 from fhir_gateway.store.index_version import Index, check_current, rests_on_index
 from fhir_gateway.store.lookups import Place
 from fhir_gateway.store.person_sql import whole
-from fhir_gateway.store.postgres_person import facts
+from fhir_gateway.store.postgres_person import evaluations, facts
 from fhir_gateway.store.postgres_pool import (
     DEADLINE_SECONDS,
     PLACES,
     PostgresPool,
     Session,
-    is_lost,
-    is_no_value,
     is_slow,
-    lost,
     slow,
+    told,
     too_long,
 )
-from fhir_gateway.store.postgres_sql import SEE_ALL, SEE_OWN, numbered
+from fhir_gateway.store.postgres_sql import numbered, visible_of
 from fhir_gateway.store.query import Query, Steps
 from fhir_gateway.store.reader import COUNT_SECONDS, SCAN_SECONDS
 from fhir_gateway.store.scan_sql import scan
 from fhir_gateway.store.search_record import PLACE
 from fhir_gateway.store.search_sql import search
+from fhir_gateway.store.sight_sql import Moment, Statement, moment_of, shape_of, values_of
 from fhir_gateway.store.statements import IS_UNDRAINED
 from fhir_gateway.store.store import Change, Dates, Listed, Page, Person, Stored, StoredFact
 from fhir_gateway.store.walk_sql import owned, walk
@@ -72,23 +71,36 @@ class PostgresReader:
         *,
         drain: Callable[[], Awaitable[None]],
         search_budget: int,
+        now: Callable[[], int],
     ) -> None:
         self._pool = pool
         self._access = access
         self._drain = drain
         self._budget = search_budget
-        self._see = SEE_ALL if access.owners is None else SEE_OWN
-        self._bound: tuple[Any, ...] = (access.max_class,)
-        if access.owners is not None:
-            self._bound = (access.max_class, sorted(access.owners))
+        self._now = now
+        self._see = visible_of(shape_of(access))
+        self._moment = Moment()
+        self._values: dict[str, Any] = {}
         self._session: Session
         self._connection: asyncpg.Connection
 
     async def __aenter__(self) -> PostgresReader:
         self._session, self.t, self.epoch = await self._pool.snapshot()
         self._connection = self._session.connection
-        self.index = self._session.index
+        try:
+            self._begun()
+        except BaseException:
+            self._pool.give(self._session)
+            raise
         return self
+
+    def _begun(self) -> None:
+        self.index = self._session.index
+        self._moment = moment_of(self._access, self.index, self.t, self._session.updated, self._now)
+        self._values = values_of(self._access, POSTGRES, self._moment)
+
+    def _seen(self) -> Seen:
+        return Seen(POSTGRES, self._access, self._moment)
 
     async def __aexit__(
         self,
@@ -104,28 +116,14 @@ class PostgresReader:
         try:
             return list(await self._connection.fetch(statement, *values))
         except _FAILED as error:
-            raise self._told(error) from None
-
-    def _told(self, error: Exception) -> Exception:
-        """What a caller is told of a statement that failed; a fault of ours as it is."""
-        if isinstance(error, asyncpg.QueryCanceledError):
-            return slow()
-        if is_lost(self._connection, error):
-            self._connection.terminate()
-            return lost()
-        if is_no_value(error):
-            return Invalid(
-                "The request names a text or a number that nothing stored can be",
-                rule="impossible-value",
-            )
-        return error
+            raise told(self._connection, error) from None
 
     async def _set(self, *settings: str) -> None:
         """Settings for the statements of this snapshot, in one round trip."""
         try:
             await self._connection.execute("; ".join(f"SET LOCAL {one}" for one in settings))
         except _FAILED as error:
-            raise self._told(error) from None
+            raise told(self._connection, error) from None
 
     async def _row(self, statement: str, *values: Any) -> Any:
         return rows[0] if (rows := await self._fetch(statement, *values)) else None
@@ -167,9 +165,9 @@ class PostgresReader:
             await self._drain()
             try:
                 self.t, self.epoch = await self._pool.begin(self._session)
-                self.index = self._session.index
+                self._begun()
             except _FAILED as error:
-                raise self._told(error) from None
+                raise told(self._connection, error) from None
 
     # -- one resource ------------------------------------------------------------------------
 
@@ -186,14 +184,18 @@ class PostgresReader:
             place = places[type, id] = (row[0], row[1])
         return place
 
-    async def _at(self, statement: str, type: str, id: str) -> Any:
+    async def _judged(self, statement: Statement, *own: Any) -> list[Any]:
+        """The rows of a statement that are seen."""
+        return await self._fetch(statement.sql, *own, *statement.bound(self._values))
+
+    async def _at(self, statement: Statement, type: str, id: str) -> Any:
         """The row of a resource that is found by its place; None when there is none to be seen."""
         key = type_key(type)
         place = await self._place(key, id)
         if place is None:
             return None
         home, rid = place
-        return await self._row(statement, home, key, rid, id, *self._bound)
+        return next(iter(await self._judged(statement, home, key, rid, id)), None)
 
     async def read(self, type: str, id: str) -> Stored | None:
         """The current version, also a deletion; None when never stored or not visible."""
@@ -207,15 +209,16 @@ class PostgresReader:
         current = await self.read(type, id)
         if current is None or current.version == version:
             return current
-        row = await self._row(self._see.version, current.home, current.rid, version, *self._bound)
-        return await self._stored(type, id, row) if row else None
+        place = current.home, current.rid, type_key(type)
+        rows = await self._judged(self._see.version, *place, version)
+        return await self._stored(type, id, rows[0]) if rows else None
 
     async def history(self, type: str, id: str) -> list[Stored]:
         """All versions that are visible, newest first."""
         current = await self.read(type, id)
         if current is None:
             return []
-        rows = await self._fetch(self._see.history, current.home, current.rid, *self._bound)
+        rows = await self._judged(self._see.history, current.home, current.rid, type_key(type))
         return [current, *[await self._stored(type, id, row) for row in rows]]
 
     async def home(self, type: str, id: str) -> int | None:
@@ -250,7 +253,7 @@ class PostgresReader:
         """
         await self._see_journal(type or JOURNALED[0])
         steps = history_sql.changes(
-            Seen(POSTGRES, self._access),
+            self._seen(),
             type=type, id=id, since=since,
             until_t=self.t if until_t is None else min(until_t, self.t),
             at=at, before=before, limit=limit,
@@ -271,7 +274,7 @@ class PostgresReader:
         """Resources of a type in the order of `rid`, each as it was current at commit `until_t`."""
         await self._see_journal(type)
         steps = scan(
-            Seen(POSTGRES, self._access),
+            self._seen(),
             type=type, until_t=until_t, after_rid=after_rid, limit=limit,
             updated_from=updated_from, patients=patients, deleted=deleted,
         )  # fmt: skip
@@ -284,17 +287,17 @@ class PostgresReader:
 
     async def walk(self, after: Place, *, until_home: int, limit: int) -> list[Stored]:
         """Current resources in the order of their places, behind one, in homes up to that one."""
-        steps = walk(Seen(POSTGRES, self._access), after, until_home=until_home, limit=limit)
+        steps = walk(self._seen(), after, until_home=until_home, limit=limit)
         return await self._walk(steps, seconds=SCAN_SECONDS)
 
     async def owned(self, type: str, owner: int, **piece: int) -> tuple[list[Stored], int]:
         """What an institution owns among the next of a type, and the number to go on behind."""
-        steps = owned(Seen(POSTGRES, self._access), type, owner, **piece)
+        steps = owned(self._seen(), type, owner, **piece)
         return await self._walk(steps, seconds=SCAN_SECONDS)
 
     async def listed(self, type: str, row: tuple[int, int], **page: Any) -> list[Listed]:
         """What the global index lists under (parameter, v1), grouped by v2, behind a value."""
-        steps = listing_sql.listed(Seen(POSTGRES, self._access), type, row, **page)
+        steps = listing_sql.listed(self._seen(), type, row, **page)
         return await self._walk(steps, seconds=SCAN_SECONDS)
 
     # -- a patient's record --------------------------------------------------------------------
@@ -310,7 +313,7 @@ class PostgresReader:
 
     async def steps(self, make: Callable[[Seen], Steps[_T]]) -> _T:
         """What statements return that are written once for every store (query.py)."""
-        return await self._drive(make(Seen(POSTGRES, self._access)), late=slow)
+        return await self._drive(make(self._seen()), late=slow)
 
     async def shared(self, names: Sequence[tuple[str, str]]) -> list[Stored]:
         """Those of these ("Type", id) that are current and in no person's home."""
@@ -326,7 +329,8 @@ class PostgresReader:
         for type in JOURNALED:
             if may_meet(plan, type):
                 await self._see_journal(type)
-        return await self._drive(search(plan, self._access, budget=self._budget, dialect=POSTGRES))
+        under: Any = {"dialect": POSTGRES, "moment": self._moment, "budget": self._budget}
+        return await self._drive(search(plan, self._access, **under))
 
     # -- one person --------------------------------------------------------------------------
 
@@ -349,16 +353,12 @@ class PostgresReader:
         self, homes: int | Sequence[int], items: Sequence[str], as_of: int
     ) -> list[StoredFact]:
         """Facts of a person for these items that were valid at commit `as_of`, newest first."""
-        return await facts(self._fetch, self._see.facts, homes, items, as_of, self._bound)
+        values = {**self._values, "t": as_of}
+        return await facts(self._fetch, self._see, homes, items, as_of, values)
 
     async def evaluations(self, pairs: Sequence[tuple[str, str]], as_of: int) -> list[Evaluation]:
         """Rows of the register for (institution, item) pairs, valid at commit `as_of`."""
-        distinct = list(dict.fromkeys(pairs))
-        if not distinct:
-            return []
-        institutions, items = zip(*distinct, strict=True)
-        rows = await self._fetch(sql.EVALUATIONS, institutions, items, as_of)
-        return [Evaluation(a, b, c, d, e, bool(f), g, h) for a, b, c, d, e, f, g, h in rows]
+        return await evaluations(self._fetch, pairs, as_of)
 
     # -- the rest ----------------------------------------------------------------------------
 
@@ -386,7 +386,7 @@ class PostgresReader:
     async def counts(self) -> dict[str, int]:
         """Current resources by type."""
         await self._set(f"statement_timeout = {round(COUNT_SECONDS * 1000)}", "enable_seqscan = on")
-        rows = await self._fetch(self._see.counts, *self._bound)
+        rows = await self._judged(self._see.counts)
         names = {type_key(name): name for name in definitions().resource_types}
         return dict(sorted((names[type], count) for type, count in rows))
 

@@ -17,6 +17,19 @@ from typing import Any, NamedTuple
 
 from fhir_gateway.store import apart_sql, search_record, visible
 from fhir_gateway.store.changes import Fact
+from fhir_gateway.store.dialect import POSTGRES
+from fhir_gateway.store.sight_sql import (
+    EVERYBODY,
+    HOME,
+    OWN,
+    Row,
+    Shape,
+    Statement,
+    columns,
+    rule,
+    sourced,
+    statement,
+)
 from fhir_gateway.store.store import StoredFact
 from fhir_gateway.store.visible import STORED
 
@@ -52,16 +65,16 @@ WHERE e.t_from <= $3 AND $3 < e.t_to
 ORDER BY k.place, e."start", e."end", e.area, e.rid, e.ordinal"""
 
 #: Which reports carry these results; facts are read before, each from one index alone.
-REPORTS = """
-SELECT result, issued, rid, status, source, more FROM result_of
-WHERE home = $1 AND result = ANY($2) AND t_from <= $3 AND $3 < t_to"""
+_REPORTS = """
+SELECT l.result, l.issued, l.rid, l.status, l.source, l.more FROM result_of l
+WHERE l.home = $1 AND l.result = ANY($2) AND l.t_from <= $3 AND $3 < l.t_to AND {l}"""
 
 #: A cached place may be of a database that was set back: the id has to agree.
 _AT = "r.home = $1 AND r.type = $2 AND r.rid = $3 AND r.id = $4"
 _READ = f"SELECT {STORED} FROM resource r WHERE {_AT} AND {{r}}"
 _OLDER = """
 SELECT v.version, v.updated, v.deleted, v.home, v.rid, v.owner, v.enc, v.body, v.t, v.n
-FROM version v WHERE v.home = $1 AND v.rid = $2 AND {v}"""
+FROM version v WHERE v.home = $1 AND v.rid = $2 AND $3::bigint <> 0 AND {v}"""
 _PERSON = f"""
 SELECT r.home, EXISTS (SELECT 1 FROM identity WHERE rid = $3),
   EXISTS (
@@ -87,34 +100,53 @@ SELECT j.type, count(*) FROM journal j WHERE {j} GROUP BY j.type"""
 
 
 class Visible(NamedTuple):
-    """The statements of one shape of Access, which is bound after their own values."""
+    """The statements of one shape. What an Access binds stands behind their own values. Those
+    `of_several` are for a list of homes in place of one."""
 
-    read: str
-    version: str
-    history: str
-    person: str
-    facts: str
-    counts: str
+    read: Statement
+    version: Statement
+    history: Statement
+    person: Statement
+    facts: Statement
+    facts_of_several: Statement
+    reports: Statement
+    reports_of_several: Statement
+    counts: Statement
 
 
-def _shape(rule: str) -> Visible:
-    def see(alias: str, first: int) -> str:
-        return rule.format(r=alias, first=first, second=first + 1)
+@lru_cache(maxsize=64)
+def visible_of(shape: Shape) -> Visible:
+    """The statements of a shape."""
 
-    owner = rule.partition(" AND ")[2] or "TRUE"  # a journal entry has no grade of its own
+    def see(row: Row) -> str:
+        return rule(shape, POSTGRES, row)
+
+    def of_homes(text: str, alias: str) -> tuple[Statement, Statement]:
+        one = text.format(**{alias: see(sourced(alias, POSTGRES, home=HOME))})
+        several = text.replace(f"{alias}.home = $1", f"{alias}.home = ANY($1)")
+        several = several.format(**{alias: see(sourced(alias, POSTGRES))})
+        return (statement(one, POSTGRES, own=3, home=1), statement(several, POSTGRES, own=3))
+
+    r = see(columns("r"))
+    at_place = see(columns("r", home=HOME))
+    older = _OLDER.format(v=see(columns("v", home=HOME, type="$3::bigint")))
+    entry = Row("j.home", "j.type", "j.owner", "0")  # a journal entry has no class of its own
+    facts, reports = of_homes(_FACTS, "f"), of_homes(_REPORTS, "l")
     return Visible(
-        read=_READ.format(r=see("r", 5)),
-        version=_OLDER.format(v="v.version = $3 AND " + see("v", 4)),
-        history=_OLDER.format(v=see("v", 3)) + " ORDER BY v.version DESC",
-        person=_PERSON.format(r=see("r", 5)),
-        facts=_FACTS.format(f=see("f", 4)),
-        counts=_COUNTS.format(r=see("r", 1), j=owner.format(r="j", first=1, second=2)),
+        read=statement(_READ.format(r=at_place), POSTGRES, own=4, home=1),
+        version=statement(f"{older} AND v.version = $4", POSTGRES, own=4, home=1),
+        history=statement(f"{older} ORDER BY v.version DESC", POSTGRES, own=3, home=1),
+        person=statement(_PERSON.format(r=at_place), POSTGRES, own=4, home=1),
+        facts=facts[0],
+        facts_of_several=facts[1],
+        reports=reports[0],
+        reports_of_several=reports[1],
+        counts=statement(_COUNTS.format(r=r, j=see(entry)), POSTGRES, own=0),
     )
 
 
-_GRADE = "{r}.sensitivity <= ${first}"
-SEE_ALL = _shape(_GRADE)
-SEE_OWN = _shape(_GRADE + " AND ({r}.owner = 0 OR {r}.owner = ANY(${second}))")
+SEE_ALL = visible_of(EVERYBODY)
+SEE_OWN = visible_of(OWN)
 
 
 def facts_of(rows: Sequence[Any], reports: Sequence[Any]) -> list[StoredFact]:

@@ -7,7 +7,6 @@ thread under a deadline. A Reader is used by one task at a time.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
@@ -20,20 +19,27 @@ from fhir_gateway.fhir.keys import type_key
 from fhir_gateway.search.plan import SearchPlan
 from fhir_gateway.security.actor import Access
 from fhir_gateway.store import blobs, history_sql, listing_sql, record_sql, visible
-from fhir_gateway.store.changes import Evaluation, Fact
+from fhir_gateway.store.changes import Evaluation
 from fhir_gateway.store.dialect import SQLITE
 from fhir_gateway.store.draining import JOURNALED
 from fhir_gateway.store.extent import is_quick, may_meet
-from fhir_gateway.store.index_version import Index, check_current, index_of, rests_on_index
+from fhir_gateway.store.index_version import (
+    Index,
+    check_current,
+    index_of,
+    rests_on_index,
+)
 from fhir_gateway.store.lookups import Place
 from fhir_gateway.store.person_sql import whole
 from fhir_gateway.store.pool import Pool
 from fhir_gateway.store.query import Steps, run
 from fhir_gateway.store.scan_sql import scan
 from fhir_gateway.store.search_sql import search
+from fhir_gateway.store.sight_sql import Moment, Statement, moment_of, shape_of, values_of
+from fhir_gateway.store.sqlite_person import facts
 from fhir_gateway.store.statements import IS_UNDRAINED
 from fhir_gateway.store.store import Change, Dates, Listed, Page, Person, Stored, StoredFact
-from fhir_gateway.store.visible import FACT_SHAPES, SEE_ALL, SEE_OWN
+from fhir_gateway.store.visible import visible_of
 from fhir_gateway.store.walk_sql import owned, walk
 
 _T = TypeVar("_T")
@@ -59,15 +65,16 @@ class SqliteReader:
         *,
         drain: Callable[[], Awaitable[None]],
         search_budget: int,
+        now: Callable[[], int],
     ) -> None:
         self._pool = pool
         self._access = access
         self._drain = drain
         self._budget = search_budget
-        self._see = SEE_ALL if access.owners is None else SEE_OWN
-        self._bound: tuple[Any, ...] = (access.max_class,)
-        if access.owners is not None:
-            self._bound = (access.max_class, json.dumps(sorted(access.owners)))
+        self._now = now
+        self._see = visible_of(shape_of(access))
+        self._moment = Moment()
+        self._values: dict[str, Any] = {}
         self._connection: apsw.Connection
 
     async def __aenter__(self) -> SqliteReader:
@@ -90,10 +97,21 @@ class SqliteReader:
     def _begin(self) -> None:
         try:
             self._connection.execute("BEGIN")
-            self.t, self.epoch, *index = self._connection.execute(visible.CLOCK).get
+            self.t, self.epoch, *index, updated = self._connection.execute(visible.CLOCK).get
             self.index = index_of(index, self._pool.index)
         except apsw.BusyError:
             raise Unavailable("The database is being recovered", rule="database-locked") from None
+        self._moment = moment_of(self._access, self.index, self.t, updated, self._now)
+        self._values = values_of(self._access, SQLITE, self._moment)
+
+    def _judged(self, statement: Statement, *own: Any, behind: Sequence[Any] = ()) -> apsw.Cursor:
+        """The rows of a statement that are seen: its own values, the Access's, and others."""
+        return self._connection.execute(
+            statement.sql, (*own, *statement.bound(self._values), *behind)
+        )
+
+    def _seen(self) -> history_sql.Seen:
+        return history_sql.Seen(SQLITE, self._access, self._moment)
 
     async def _see_journal(self, type: str) -> None:
         """Makes sure that the journal has its index rows, on a newer snapshot if need be."""
@@ -108,9 +126,7 @@ class SqliteReader:
         """The current version, also a deletion; None when never stored or not visible."""
         if type in JOURNALED:
             await self._see_journal(type)
-        row = self._connection.execute(
-            self._see.read, (type_key(type), id, *self._bound)
-        ).fetchone()
+        row = self._judged(self._see.read, type_key(type), id).fetchone()
         return stored(self._connection, type, id, row) if row else None
 
     async def vread(self, type: str, id: str, version: int) -> Stored | None:
@@ -118,9 +134,7 @@ class SqliteReader:
         current = await self.read(type, id)
         if current is None or current.version == version:
             return current
-        row = self._connection.execute(
-            self._see.version, (type_key(type), id, *self._bound, version)
-        ).fetchone()
+        row = self._judged(self._see.version, type_key(type), id, behind=[version]).fetchone()
         return stored(self._connection, type, id, row) if row else None
 
     async def history(self, type: str, id: str) -> list[Stored]:
@@ -128,7 +142,7 @@ class SqliteReader:
         current = await self.read(type, id)
         if current is None:
             return []
-        rows = self._connection.execute(self._see.history, (type_key(type), id, *self._bound))
+        rows = self._judged(self._see.history, type_key(type), id)
         return [current, *(stored(self._connection, type, id, row) for row in rows)]
 
     async def home(self, type: str, id: str) -> int | None:
@@ -155,7 +169,7 @@ class SqliteReader:
 
         def page() -> list[Change]:
             steps = history_sql.changes(
-                history_sql.Seen(SQLITE, self._access),
+                self._seen(),
                 type=type, id=id, since=since,
                 until_t=self.t if until_t is None else min(until_t, self.t),
                 at=at, before=before, limit=limit,
@@ -182,7 +196,7 @@ class SqliteReader:
 
         def page() -> list[Stored]:
             steps = scan(
-                history_sql.Seen(SQLITE, self._access),
+                self._seen(),
                 type=type, until_t=until_t, after_rid=after_rid, limit=limit,
                 updated_from=updated_from, patients=patients, deleted=deleted,
             )  # fmt: skip
@@ -199,9 +213,7 @@ class SqliteReader:
         """Current resources in the order of their places, behind one, in homes up to that one."""
 
         def page() -> list[Stored]:
-            steps = walk(
-                history_sql.Seen(SQLITE, self._access), after, until_home=until_home, limit=limit
-            )
+            steps = walk(self._seen(), after, until_home=until_home, limit=limit)
             return run(steps, self._connection)
 
         return await self._pool.in_thread(self._connection, page, seconds=SCAN_SECONDS)
@@ -212,7 +224,7 @@ class SqliteReader:
         """What an institution owns among the next of a type, and the number to go on behind."""
 
         def page() -> tuple[list[Stored], int]:
-            seen = history_sql.Seen(SQLITE, self._access)
+            seen = self._seen()
             steps = owned(seen, type, owner, after_rid=after_rid, visit=visit)
             return run(steps, self._connection)
 
@@ -235,11 +247,11 @@ class SqliteReader:
 
         They run in the event loop: they must stay within a few homes.
         """
-        return run(make(history_sql.Seen(SQLITE, self._access)), self._connection)
+        return run(make(self._seen()), self._connection)
 
     async def shared(self, names: Sequence[tuple[str, str]]) -> list[Stored]:
         """Those of these ("Type", id) that are current and in no person's home."""
-        steps = record_sql.shared(history_sql.Seen(SQLITE, self._access), names)
+        steps = record_sql.shared(self._seen(), names)
         return run(steps, self._connection)
 
     # -- search ------------------------------------------------------------------------------
@@ -254,8 +266,8 @@ class SqliteReader:
                 await self._see_journal(type)
 
         def page() -> Page:
-            steps = search(plan, self._access, budget=self._budget, dialect=SQLITE)
-            return run(steps, self._connection)
+            under: Any = {"dialect": SQLITE, "moment": self._moment, "budget": self._budget}
+            return run(search(plan, self._access, **under), self._connection)
 
         if is_quick(plan):
             return page()
@@ -268,7 +280,7 @@ class SqliteReader:
 
         def page() -> list[Listed]:
             steps = listing_sql.listed(
-                history_sql.Seen(SQLITE, self._access), type, row,
+                self._seen(), type, row,
                 after=after, limit=limit, examples=examples,
             )  # fmt: skip
             return run(steps, self._connection)
@@ -279,8 +291,7 @@ class SqliteReader:
 
     async def person(self, patient: str, as_of: int | None = None) -> Person | None:
         """The identity behind a Patient's logical id; None when deleted or not visible."""
-        execute = self._connection.execute
-        row = execute(self._see.person, (type_key("Patient"), patient, *self._bound)).fetchone()
+        row = self._judged(self._see.person, type_key("Patient"), patient).fetchone()
         if row is None:
             return None
         home, documented, contested, connected = row
@@ -291,7 +302,7 @@ class SqliteReader:
 
     async def person_records(self, homes: Sequence[int]) -> list[str]:
         """Logical ids of the Patients of these homes that are current and visible."""
-        steps = record_sql.patients(history_sql.Seen(SQLITE, self._access), homes)
+        steps = record_sql.patients(self._seen(), homes)
         return run(steps, self._connection)
 
     async def facts(
@@ -301,30 +312,9 @@ class SqliteReader:
 
         Of several reports that carry a result, the one that was issued last gives the status.
         """
-        found: dict[tuple[int, int], tuple[Any, ...]] = {}
-        bound = self._bound if len(self._bound) == 2 else (*self._bound, None)
-        distinct = list(dict.fromkeys(items))
         wanted = (homes,) if isinstance(homes, int) else homes
-        while distinct:
-            chunk, distinct = distinct[: FACT_SHAPES[-1]], distinct[FACT_SHAPES[-1] :]
-            shape = next(size for size in FACT_SHAPES if size >= len(chunk))
-            padding = chunk[-1:] * (shape - len(chunk))
-            for home in wanted:
-                rows = self._connection.execute(
-                    self._see.facts[shape], (home, as_of, *bound, *chunk, *padding)
-                )
-                for row in rows:
-                    key = (row[15], row[19])
-                    other = found.get(key)
-                    if other is None or row[22:24] > other[22:24]:
-                        found[key] = row
-        facts = [
-            StoredFact(Fact(*(*row[:15], row[24])), row[15], row[16], row[17], row[18],
-                       row[20] or "", row[21] or "", row[25] or "")
-            for row in found.values()
-        ]  # fmt: skip
-        facts.sort(key=_newest_first)
-        return facts
+        values = {**self._values, "t": as_of}
+        return facts(self._connection, self._see.facts, wanted, items, as_of, values)
 
     async def evaluations(self, pairs: Sequence[tuple[str, str]], as_of: int) -> list[Evaluation]:
         """Rows of the register for (institution, item) pairs, valid at commit `as_of`."""
@@ -366,7 +356,7 @@ class SqliteReader:
         """Current resources by type."""
 
         def run() -> list[Any]:
-            return self._connection.execute(self._see.counts, self._bound).fetchall()
+            return self._judged(self._see.counts).fetchall()
 
         rows = await self._pool.in_thread(self._connection, run, seconds=COUNT_SECONDS)
         names = {type_key(name): name for name in definitions().resource_types}
@@ -385,7 +375,3 @@ def stored(connection: apsw.Connection, type: str, id: str, row: Sequence[Any]) 
         enc, body = connection.execute(visible.JOURNAL_BODY, (t, n, id)).get
     tail = b"" if deleted else blobs.unpack(enc, body)
     return Stored(type, id, version, updated, bool(deleted), home, rid, owner, tail)
-
-
-def _newest_first(stored_fact: StoredFact) -> tuple[int, int]:
-    return (-stored_fact.fact.time, -stored_fact.rid)

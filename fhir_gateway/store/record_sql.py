@@ -34,7 +34,7 @@ def record(
 ) -> Steps[list[Stored]]:
     """Current resources that name the Patient, see `Reader.record`."""
     dialect = seen.dialect
-    rule, shown = seen.of("r")
+    rule, shown = seen.of("r", home=home)
     where = ["r.home = ?", "r.patient = ?", "r.deleted = 0", f"r.enc <> {IN_JOURNAL}", rule]
     values: list[Any] = [home, patient, *shown]
     if after is not None:

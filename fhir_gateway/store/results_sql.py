@@ -20,7 +20,7 @@ SELECT f.item, f.time, f.time_high, f.issued, f.kind, f.status, f.issuer, f.spec
   f.rid, f.version, f.t_from, f.patient, f.ordinal,
   coalesce(l.status, ''), coalesce(l.source, ''), coalesce(l.more, ''), l.issued, l.rid
 FROM fact f LEFT JOIN result_of l ON l.home = f.home AND l.result = f.result
-  AND l.t_from <= ? AND ? < l.t_to
+  AND l.t_from <= ? AND ? < l.t_to AND {report}
 WHERE {homes} AND f.t_from <= ? AND ? < f.t_to AND {seen}"""
 
 #: Columns of a Fact in a row, in its order.
@@ -76,9 +76,11 @@ def results(
     if not homes:
         return []
     among, bound = seen.dialect.among("f.home", homes)
-    rule, shown = seen.of("f")
-    sql = _SELECT.format(homes=among, seen=rule)
-    values: list[Any] = [as_of, as_of, *bound, as_of, as_of, *shown]
+    then, only = seen.as_of(as_of), homes[0] if len(homes) == 1 else None
+    rule, shown = then.sourced("f", home=only)
+    report, more = then.sourced("l", home=only)
+    sql = _SELECT.format(homes=among, seen=rule, report=report)
+    values: list[Any] = [as_of, as_of, *more, *bound, as_of, as_of, *shown]
     if items is not None:
         sql += f" AND {seen.dialect.any_of('f.item')}"
         values.append(seen.dialect.array(sorted(items)))

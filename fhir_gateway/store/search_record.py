@@ -24,6 +24,7 @@ from fhir_gateway.store.search_near import near
 from fhir_gateway.store.search_page import statement
 from fhir_gateway.store.search_terms import View, has_unbound
 from fhir_gateway.store.search_where import Scope
+from fhir_gateway.store.sight_sql import Shape
 
 
 class _Mark(NamedTuple):
@@ -34,8 +35,6 @@ class _Mark(NamedTuple):
 
 _HOME = _Mark(lambda plan, view: None)  # replaced by the home, or by the statement that finds it
 _PATIENT = _Mark(lambda plan, view: plan.patients[0])
-_CLASS = _Mark(lambda plan, view: view.max_class)
-_OWNERS = _Mark(lambda plan, view: view.owners)
 _LIMIT = _Mark(lambda plan, view: plan.count + 1)
 
 _FIND_HOME = "(SELECT home FROM locator WHERE type = ? AND id = ?)"
@@ -46,6 +45,10 @@ PLACE = "SELECT home, rid FROM locator WHERE type = ? AND id = ?"
 
 def _after(place: int) -> _Mark:
     return _Mark(lambda plan, view: plan.after[place] if plan.after else None)
+
+
+def _bound(name: str) -> _Mark:
+    return _Mark(lambda plan, view: view.values[name])
 
 
 class _Kept(NamedTuple):
@@ -78,7 +81,7 @@ def one_record(plan: SearchPlan, view: View) -> Steps[Query | None]:
         return None
     kept = _kept(
         plan.type, plan.conditions, plan.sort, plan.by_patient, plan.after is not None,
-        view.dialect, view.owners is not None,
+        view.dialect, view.shape, tuple(view.values),
     )  # fmt: skip
     if kept is None:
         return None
@@ -100,14 +103,15 @@ def _kept(
     by_patient: bool,
     goes_on: bool,
     dialect: Dialect,
-    restricted: bool,
+    shape: Shape,
+    names: tuple[str, ...],
 ) -> _Kept | None:
     if has_unbound(conditions) or any(isinstance(one, Ids) for one in conditions):
         return None
     after = tuple(_after(place) for place in range(len(sort) + 1)) if goes_on else None
     marks: Any = {"patients": (_PATIENT,), "after": after}
     plan = SearchPlan(type, conditions, sort=sort, by_patient=by_patient, **marks)
-    view = View(dialect, _CLASS, _OWNERS if restricted else None)  # type: ignore[arg-type]  # filled in later
+    view = View(dialect, shape, {name: _bound(name) for name in names})  # filled in later
     here: Any = (_HOME,)
     look = Look(plan, view, 0)
     sql, values = statement(look, [near(look, conditions, Scope("persons", here))], _LIMIT)

@@ -29,16 +29,22 @@ from fhir_gateway.store.search_record import one_record, one_resource
 from fhir_gateway.store.search_sort import AFTER_KEYS
 from fhir_gateway.store.search_terms import view_of
 from fhir_gateway.store.search_ways import ways
+from fhir_gateway.store.sight_sql import Moment
 from fhir_gateway.store.store import Page
 
+_NEVER = Moment()
 
-def search(plan: SearchPlan, access: Access, *, budget: int, dialect: Dialect) -> Steps[Page]:
+
+def search(
+    plan: SearchPlan, access: Access, *, budget: int, dialect: Dialect, moment: Moment = _NEVER
+) -> Steps[Page]:
     """One page of matches with what they include; all its statements belong to one snapshot.
 
     Raises TooCostly before it runs when it could visit more than `budget` rows across patients,
     and instead of cutting the included resources. A plan that asks to be explained has no matches.
     """
-    look = Look(plan, view_of(access, dialect), budget)
+    view = view_of(access, dialect, moment)
+    look = Look(plan, view, budget)
     if plan.explain:
         return Page([], [], None, None, (yield from explain(look)))
     total = query = None
@@ -55,10 +61,10 @@ def search(plan: SearchPlan, access: Access, *, budget: int, dialect: Dialect) -
     if len(rows) > plan.count:
         del rows[plan.count :]
         after = (*rows[-1][AFTER_KEYS:], rows[-1][4])
-    matches = yield from found(rows, plan.type, dialect)
+    matches = yield from found(rows, plan.type, view.dialect)
     more = []
     if plan.includes and matches:
-        more = yield from included(plan, matches, look.view)
+        more = yield from included(plan, matches, view)
     return Page(matches, more, after, total)
 
 

@@ -10,8 +10,7 @@ record that the caller may not read.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from fhir_gateway.errors import Internal
@@ -33,36 +32,29 @@ from fhir_gateway.store.search_where import (
     union_all,
     updated,
 )
+from fhir_gateway.store.sight_sql import Moment, Shape, columns, seen, shape_of, values_of
 
 _ANYWHERE = Scope("everywhere")
 
 
 class View(NamedTuple):
-    """Which database is asked, and who sees what of it: everybody's rows, or those of the bound
-    list of `owners`, up to a class."""
+    """Which database is asked, and who sees what of it: the shape of an Access, and what is bound
+    to the marks of its rule by their names."""
 
     dialect: Dialect
-    max_class: int
-    owners: Any
+    shape: Shape
+    values: Mapping[str, Any]
 
-    def sees(self, alias: str) -> Part:
-        """What a current resource must be like to be seen."""
-        sql = f"{alias}.deleted = 0 AND {alias}.sensitivity <= ?"
-        if self.owners is None:
-            return sql, [self.max_class]
-        owned = self.dialect.any_of(f"{alias}.owner")
-        return f"{sql} AND ({alias}.owner = 0 OR {owned})", [self.max_class, self.owners]
+    def sees(self, alias: str, *, type: str = "") -> Part:
+        """What a current resource must be like to be seen. `type` is the column of its type where
+        the row has none."""
+        sql, values = seen(self.shape, self.dialect, columns(alias, type=type), self.values)
+        return f"{alias}.deleted = 0 AND {sql}", values
 
 
-def view_of(access: Access, dialect: Dialect) -> View:
-    """The view of an Access."""
-    owners = None if access.owners is None else _owners(access.owners, dialect)
-    return View(dialect, access.max_class, owners)
-
-
-@lru_cache(maxsize=1_024)
-def _owners(owners: frozenset[int], dialect: Dialect) -> Any:
-    return dialect.array(sorted(owners))
+def view_of(access: Access, dialect: Dialect, moment: Moment) -> View:
+    """The view of an Access at a moment."""
+    return View(dialect, shape_of(access), values_of(access, dialect, moment))
 
 
 class Keys(NamedTuple):

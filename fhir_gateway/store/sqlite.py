@@ -98,7 +98,9 @@ class SqliteStore:
 
     def snapshot(self, access: Access) -> SqliteReader:
         """A Reader; it must not outlive one page or one second."""
-        return SqliteReader(self._pool, access, drain=self.drain, search_budget=self._budget)
+        return SqliteReader(
+            self._pool, access, drain=self.drain, search_budget=self._budget, now=self._clock.now
+        )
 
     async def commit(self, change_set: ChangeSet) -> Committed:
         """Returns when durable. Raises PreconditionFailed, Duplicate, Unprocessable … by guard.

@@ -1,17 +1,30 @@
 """The SQL of what a Reader may see: every statement that reads a patient's rows, under an Access.
 
-Each statement comes in two fixed shapes, so that few are ever prepared: for those who see every
-institution's rows, and for those who see the rows of their own list (bound as a JSON array) and
-the rows that belong to nobody.
+Each statement comes in few fixed shapes, so that few are ever prepared: what differs between the
+callers of one role is bound (sight_sql.py).
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from fhir_gateway.store import apart_sql
+from fhir_gateway.store.dialect import SQLITE
+from fhir_gateway.store.sight_sql import (
+    EVERYBODY,
+    HOME,
+    OWN,
+    Row,
+    Shape,
+    Statement,
+    columns,
+    rule,
+    sourced,
+    statement,
+)
 
-CLOCK = "SELECT t, epoch, indexed, indexing FROM clock"
+CLOCK = "SELECT t, epoch, indexed, indexing, updated FROM clock"
 GIVEN = "SELECT rid, home FROM clock"
 INDEX_KEY = "SELECT index_key FROM clock"
 CREDENTIAL = "SELECT institution FROM credential WHERE hash = ? AND active = 1"
@@ -38,7 +51,7 @@ SELECT v.version, v.updated, v.deleted, v.home, v.rid, v.owner, v.enc, v.body, v
 FROM locator l JOIN resource r ON r.home = l.home AND r.type = l.type AND r.rid = l.rid
 JOIN version v ON v.home = l.home AND v.rid = l.rid
 WHERE l.type = ?1 AND l.id = ?2 AND {r} AND {v}"""
-_VERSION = _VERSIONS + " AND v.version = {third}"
+_VERSION = _VERSIONS + " AND v.version = @1"
 _HISTORY = _VERSIONS + " ORDER BY v.version DESC"
 #: The home, whether the record bears a document, whether that is contested (another Patient bears
 #: it under another name or in another home, or a record of the home came apart), and whether the
@@ -66,7 +79,7 @@ SELECT f.item, f.time, f.time_high, f.issued, f.kind, f.status, f.issuer, f.spec
   f.rid, f.version, f.t_from, f.patient, f.ordinal, l.status, l.source, l.issued, l.rid,
   f.more, l.more
 FROM fact f LEFT JOIN result_of l ON l.home = f.home AND l.result = f.result
-  AND l.t_from <= ?2 AND ?2 < l.t_to
+  AND l.t_from <= ?2 AND ?2 < l.t_to AND {l}
 WHERE f.home = ?1 AND f.item IN ({items}) AND f.t_from <= ?2 AND ?2 < f.t_to AND {f}"""
 
 #: Facts are read in one statement for so many items; shorter lists repeat their last item.
@@ -74,41 +87,45 @@ FACT_SHAPES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Visible(NamedTuple):
-    """The statements of one shape. The Access is bound after `parameters` of their own."""
+    """The statements of one shape. What an Access binds stands behind their own values, and behind
+    that the version (`version`), or the items (`facts`)."""
 
-    read: str
-    version: str
-    history: str
-    person: str
-    counts: str
-    facts: dict[int, str]
-
-
-#: What a row r must be like to be seen; parameter numbers are filled in by `_see`.
-_GRADE = "{r}.sensitivity <= ?{first}"
-_OWNER = "({r}.owner = 0 OR {r}.owner IN (SELECT value FROM json_each(?{second})))"
+    read: Statement
+    version: Statement
+    history: Statement
+    person: Statement
+    counts: Statement
+    facts: dict[int, Statement]
 
 
-def _see(alias: str, first: int, *conditions: str) -> str:
-    rule = " AND ".join(conditions) or "1"
-    return rule.format(r=alias, first=first, second=first + 1)
+@lru_cache(maxsize=64)
+def visible_of(shape: Shape) -> Visible:
+    """The statements of a shape."""
 
+    def see(row: Row) -> str:
+        return rule(shape, SQLITE, row)
 
-def _shape(*conditions: str) -> Visible:
-    r, v, f = _see("r", 3, *conditions), _see("v", 3, *conditions), _see("f", 3, *conditions)
+    r = see(columns("r"))
+    both = {"r": r, "v": see(columns("v", type="r.type"))}
+    entry = Row("j.home", "j.type", "j.owner", "0")  # a journal entry has no class of its own
+    carried = {
+        "f": see(sourced("f", SQLITE, home=HOME)), "l": see(sourced("l", SQLITE, home=HOME)),
+    }  # fmt: skip
     return Visible(
-        read=_READ.format(r=r),
-        version=_VERSION.format(r=r, v=v, third=f"?{3 + len(conditions)}"),
-        history=_HISTORY.format(r=r, v=v),
-        person=_PERSON.format(r=r),
-        # a journal entry has no grade of its own
-        counts=_COUNTS.format(r=_see("r", 1, *conditions), j=_see("j", 1, *conditions[1:])),
+        read=statement(_READ.format(r=r), SQLITE, own=2),
+        version=statement(_VERSION.format(**both), SQLITE, own=2),
+        history=statement(_HISTORY.format(**both), SQLITE, own=2),
+        person=statement(_PERSON.format(r=r), SQLITE, own=2),
+        counts=statement(_COUNTS.format(r=r, j=see(entry)), SQLITE, own=0),
         facts={
-            size: _FACTS.format(items=", ".join(f"?{5 + i}" for i in range(size)), f=f)
+            size: statement(
+                _FACTS.format(items=", ".join(f"@{n}" for n in range(1, size + 1)), **carried),
+                SQLITE, own=2, home=1,
+            )
             for size in FACT_SHAPES
         },
-    )
+    )  # fmt: skip
 
 
-SEE_ALL = _shape(_GRADE)
-SEE_OWN = _shape(_GRADE, _OWNER)
+SEE_ALL = visible_of(EVERYBODY)
+SEE_OWN = visible_of(OWN)

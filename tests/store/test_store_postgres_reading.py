@@ -17,7 +17,7 @@ from fhir_gateway.store.changes import Derived, Put
 from fhir_gateway.store.postgres import open_postgres
 from fhir_gateway.store.postgres_pool import MOST_OPEN, PostgresPool, connect
 from fhir_gateway.store.postgres_reader import PostgresReader
-from fhir_gateway.store.postgres_sql import REPORTS, SEE_ALL, numbered
+from fhir_gateway.store.postgres_sql import SEE_ALL, numbered
 from fhir_gateway.store.query import Query
 
 pytestmark = pytest.mark.drivers("postgresql")
@@ -229,7 +229,7 @@ def test_reads_go_on_when_the_server_is_back(database):
     server = postgres()
 
     async def scenario(pool):
-        reader = PostgresReader(pool, Access(), drain=nothing, search_budget=9)
+        reader = PostgresReader(pool, Access(), drain=nothing, search_budget=9, now=int)
         async with reader:
             assert reader.t == 0
         await asyncio.to_thread(server.stop)
@@ -300,8 +300,8 @@ async def plan_of(url, statement, arguments):
 @pytest.mark.parametrize(
     ("statement", "arguments", "index"),
     [
-        (SEE_ALL.facts, "(1, ARRAY['L001', 'L002'], 5, 9)", "fact_"),
-        (REPORTS, "(1, ARRAY[1, 2]::bigint[], 5)", "result_of_"),
+        (SEE_ALL.facts.sql, "(1, ARRAY['L001', 'L002'], 5, 9)", "fact_"),
+        (SEE_ALL.reports.sql, "(1, ARRAY[1, 2]::bigint[], 5, 9)", "result_of_"),
         ("SELECT rid FROM px WHERE home = $1::bigint AND parameter = $2::bigint"
          " AND v1 = $3::bigint AND v2 = $4::bigint", "(1, 2, 3, 4)", "px_"),
     ],

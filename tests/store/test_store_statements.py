@@ -5,17 +5,37 @@ from __future__ import annotations
 import apsw
 import pytest
 
+from fhir_gateway.security.actor import Access, Sight
 from fhir_gateway.store import statements, visible
 from fhir_gateway.store.migrate import migrations
-from fhir_gateway.store.visible import SEE_ALL, SEE_OWN
+from fhir_gateway.store.sight_sql import Statement, shape_of
+from fhir_gateway.store.visible import SEE_ALL, SEE_OWN, visible_of
 
 #: What goes through a table on purpose: an operator's count, and the short list of sources.
-WHOLE_TABLES = ("visible.SEEN", "all.counts", "own.counts")
+SHAPES = {
+    "all": SEE_ALL,
+    "own": SEE_OWN,
+    "closed": visible_of(shape_of(Access(closed=frozenset({"AuditEvent"})))),
+    "person": visible_of(shape_of(Access(owners=frozenset(), homes=frozenset({1})))),
+    **{
+        f"sight-{relation:d}{permit:d}{denials:d}": visible_of(
+            shape_of(
+                Access(
+                    owners=frozenset({1}), sight=Sight(1, relation, permit, denials),
+                    homes=frozenset({1}), whole=frozenset({"Slot"}), closed=frozenset({"Task"}),
+                )
+            )
+        )
+        for relation in (True, False) for permit in (True, False) for denials in (True, False)
+    },
+}  # fmt: skip
+WHOLE_TABLES = ("visible.SEEN", *(f"{shape}.counts" for shape in SHAPES))
 #: What sorts the few rows it has found.
 SORTED = ("visible.EVALUATIONS",)
 #: Not statements by themselves.
 PARTS = (
     "statements.SHARED", "statements.HELD_OF_PERSON", "statements.HELD_SHARED", "visible.STORED",
+    "visible.HOME",
 )  # fmt: skip
 
 #: A table of one row, a bound list, and a subquery with a limit.
@@ -27,10 +47,11 @@ def statements_by_name():
         for name, text in vars(module).items():
             if name.isupper() and not name.startswith("_") and isinstance(text, str):
                 yield f"{module.__name__.rpartition('.')[2]}.{name}", text
-    for shape, visible_to in (("all", SEE_ALL), ("own", SEE_OWN)):
+    for shape, visible_to in SHAPES.items():
         for name, value in visible_to._asdict().items():
-            for size, text in value.items() if isinstance(value, dict) else [("", value)]:
-                yield f"{shape}.{name}{size}", text
+            for size, one in value.items() if isinstance(value, dict) else [("", value)]:
+                assert isinstance(one, Statement)
+                yield f"{shape}.{name}{size}", one.sql
     for name in ("INDEX_ROWS", "INDEX_TEXTS", "DROP_INDEX_ROWS", "DROP_INDEX_TEXTS"):
         yield f"shared.{name}", getattr(statements, name) + statements.SHARED
     for name in ("HELD_INTS", "HELD_TEXTS", "HELD_FACTS", "HELD_LINKS"):
