@@ -35,6 +35,8 @@ from fhir_gateway.fhir.wire import parse
 from fhir_gateway.hl7v2.routes import routes as v2_routes
 from fhir_gateway.identity import cross_reference, link, link_govern
 from fhir_gateway.interactions import endpoint_rows
+from fhir_gateway.interactions.access_task import derive_access, govern_access
+from fhir_gateway.interactions.consents import derive_consents, govern_consents
 from fhir_gateway.interactions.issuers import check_issuers
 from fhir_gateway.interactions.lists import with_former
 from fhir_gateway.interactions.seed import seed
@@ -57,7 +59,7 @@ from fhir_gateway.search.index import Extractor, IndexRows
 from fhir_gateway.search.recurring import Recurring
 from fhir_gateway.search.version import version_of
 from fhir_gateway.security.origin import check_origins, is_loopback
-from fhir_gateway.security.policy import policy_of
+from fhir_gateway.security.policy import Policy, policy_of
 from fhir_gateway.security.rights import rights_of
 from fhir_gateway.settings import CANONICAL, Settings
 from fhir_gateway.store.opening import AnyStore, open_store
@@ -174,8 +176,15 @@ async def open_gateway(
         store=store,
         extractor=extractor,
         clock=clock,
-        derivers=_derivers(settings, naming, vocabulary.catalogue),
-        governors=(govern, link_govern.govern, answer_govern.govern, watch),
+        derivers=_derivers(settings, naming, vocabulary.catalogue, policy),
+        governors=(
+            govern,
+            link_govern.govern,
+            answer_govern.govern,
+            govern_consents,
+            govern_access,
+            watch,
+        ),
         local_codes=LocalCodes(vocabulary.catalogue, maps),
         random=PooledRandom(),
         policy=policy,
@@ -202,7 +211,9 @@ async def open_gateway(
     return gateway
 
 
-def _derivers(settings: Settings, naming: Naming, catalogue: Catalogue) -> tuple[Deriver, ...]:
+def _derivers(
+    settings: Settings, naming: Naming, catalogue: Catalogue, policy: Policy
+) -> tuple[Deriver, ...]:
     """What must happen at ingest but belongs to a higher floor."""
     return (
         partial(
@@ -216,6 +227,8 @@ def _derivers(settings: Settings, naming: Naming, catalogue: Catalogue) -> tuple
         endpoint_rows.derive,
         partial(cross_reference.derive, naming=naming),
         link.derive,
+        partial(derive_consents, policy=policy, zone=settings.zone),
+        derive_access,
     )
 
 

@@ -22,7 +22,10 @@ from fhir_gateway.identity.review import (
     unlink_records,
 )
 from fhir_gateway.interactions import local_codes_operations as local_codes
+from fhir_gateway.interactions.break_glass import BREAK_GLASS_OPERATION, break_glass
+from fhir_gateway.interactions.break_glass_review import REVIEW, review_operation
 from fhir_gateway.interactions.capabilities import Offered
+from fhir_gateway.interactions.case_access import OPEN_CASE, open_case
 from fhir_gateway.interactions.everything import EVERYTHING, everything
 from fhir_gateway.interactions.export import DEFINITION as EXPORT
 from fhir_gateway.interactions.lastn import LASTN, lastn
@@ -114,6 +117,9 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation(ACKNOWLEDGE, acknowledge),
     Operation(recognition.REPLAY, replay),
     Operation(PRIOR_RESULTS, prior_results_operation),
+    Operation(BREAK_GLASS_OPERATION, break_glass),
+    Operation(REVIEW, review_operation),
+    Operation(OPEN_CASE, open_case),
     Operation(IN_FORCE, in_force),
     Operation(LINT, lint_operation),
     Operation(REGISTER, read_register),

@@ -92,6 +92,7 @@ class Case(NamedTuple):
 
     minutes: int = 1_440
     usual_minutes: int = 240
+    sensitive: bool = False  # whether it opens the sensitive classes too
 
 
 @dataclass(frozen=True, slots=True)

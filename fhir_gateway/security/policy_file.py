@@ -83,6 +83,7 @@ TABLES: Mapping[str, Mapping[str, Key]] = {
     "case": {
         "minutes": Key(int, least=5, most=_MINUTES),
         "usual_minutes": Key(int, least=5, most=_MINUTES),
+        "sensitive": Key(bool),
     },
 }
 _OVERRIDE = {
