@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Router
 
 from fhir_gateway import __version__
+from fhir_gateway.cds_hooks.routes import UNDECIDED
 from fhir_gateway.cds_hooks.routes import check_door as check_hooks
 from fhir_gateway.cds_hooks.routes import routes as hook_routes
 from fhir_gateway.context import (
@@ -54,12 +55,15 @@ from fhir_gateway.rest.health import health_routes
 from fhir_gateway.rest.metrics import Metrics
 from fhir_gateway.rest.operations import operation_resources
 from fhir_gateway.rest.routes import fhir_door
+from fhir_gateway.rest.shedding import Gate, Shedding
+from fhir_gateway.rest.strangers import Strangers
 from fhir_gateway.rest.trace import Trace
 from fhir_gateway.search.index import Extractor, IndexRows
 from fhir_gateway.search.recurring import Recurring
 from fhir_gateway.search.version import version_of
 from fhir_gateway.security.origin import check_origins, is_loopback
 from fhir_gateway.security.policy import Policy, policy_of
+from fhir_gateway.security.quotas import Quotas, load_quotas
 from fhir_gateway.security.rights import rights_of
 from fhir_gateway.settings import CANONICAL, Settings
 from fhir_gateway.store.opening import AnyStore, open_store
@@ -88,9 +92,10 @@ class Application:
 
 
 async def build(
-    settings: Settings, *, clock: Clock | None = None, audit: bool = True
+    settings: Settings, *, clock: Clock | None = None, audit: bool = True, processes: int = 1
 ) -> Application:
-    """The whole gateway. `audit=False` is for the benchmark alone.
+    """The whole gateway. `audit=False` is for the benchmark alone; of `processes` that share a
+    port each keeps its part of the quotas.
 
     Raises Invalid for settings that contradict each other, Unavailable when the store cannot be
     opened, Unprocessable for faults in the data folders.
@@ -101,7 +106,10 @@ async def build(
     check_issuers(settings)
     check_hooks(settings)
     metrics = Metrics()
-    gateway = await open_gateway(settings, clock=clock, audit=audit, count=metrics.count)
+    quotas = Quotas(load_quotas(_quotas_file(settings)), processes)
+    gateway = await open_gateway(
+        settings, clock=clock, audit=audit, count=metrics.count, quotas=quotas
+    )
     web = FastAPI(
         title="FHIR gateway",
         version=__version__,
@@ -121,12 +129,20 @@ async def build(
         "fhir": fhir_door(gateway),
         "cds-services": Router(hook_routes(gateway), redirect_slashes=False, default=web),
     }
-    asgi = Trace(
+    gate = Gate(settings.concurrency)
+    doors = Shedding(
         Doors(hot, web, exact={SMART_PATH: smart_door(gateway)}),
-        metrics=metrics,
-        body_limit=settings.body_limit,
+        gate,
+        instead=UNDECIDED,
+        count=metrics.count,
     )
+    strangers = Strangers(quotas, gateway.clock.now, metrics.count, settings.trusted_proxies)
+    asgi = Trace(doors, metrics=metrics, settings=settings, strangers=strangers)
     return Application(asgi=asgi, gateway=gateway)
+
+
+def _quotas_file(settings: Settings) -> Path:
+    return Path(settings.quotas or Path(settings.profiles, "access", "quotas.toml"))
 
 
 class Doors:
@@ -158,6 +174,7 @@ async def open_gateway(
     audit: bool = True,
     count: Counter = lambda name, by: None,
     begin: bool = True,
+    quotas: Quotas | None = None,
 ) -> Gateway:
     """The gateway without doors, as commands and jobs use it; its store wants to be closed.
 
@@ -190,6 +207,7 @@ async def open_gateway(
         policy=policy,
         audit=audit,
         count=count,
+        quotas=quotas,
         started=clock.now(),
     )
     resources = [

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from fhir_gateway.search.index import Extractor
 from fhir_gateway.security.policy import Policy, policy_of
+from fhir_gateway.security.quotas import Quotas
 from fhir_gateway.security.rights import Rights, rights_of
 from fhir_gateway.security.tokens import Known
 from fhir_gateway.settings import Settings
@@ -89,7 +90,8 @@ class Gateway:
     with servers that keep no audit. `local_codes` are the codes of the institutions, brought up
     to date by interactions.local_codes; commands that store no results have none. `policy` says by
     which legal basis outside results are seen, and which classes are sensitive. `tokens`
-    remembers for seconds who a bearer token belongs to, by its hash. `started` is when the process began.
+    remembers for seconds who a bearer token belongs to, by its hash. `quotas` are the purses of
+    callers; a command has none. `started` is when the process began.
     """
 
     settings: Settings
@@ -105,6 +107,7 @@ class Gateway:
     started: int = 0
     count: Counter = lambda name, by: None
     tokens: dict[bytes, Known] = field(default_factory=dict)
+    quotas: Quotas | None = None
 
     @property
     def rights(self) -> Rights:

@@ -36,6 +36,7 @@ from fhir_gateway.errors import (
 from fhir_gateway.fhir.outcome import operation_outcome
 from fhir_gateway.interactions.audit import ORIGIN, refused
 from fhir_gateway.interactions.permits import permit_door
+from fhir_gateway.interactions.quota import spend
 from fhir_gateway.recognition.model import CONTEXTS
 from fhir_gateway.security.actor import Actor
 from fhir_gateway.security.origin import base_of, preflight, root_of, shared_with
@@ -61,7 +62,8 @@ _JSON = (b"content-type", b"application/json; charset=utf-8")
 _FHIR_JSON = (b"content-type", b"application/fhir+json; charset=utf-8")
 _NO_STORE = (b"cache-control", b"no-store")
 
-_UNDECIDED = orjson.dumps({"cards": [undecided_card()]})
+#: The answer of a call that nothing was decided on.
+UNDECIDED = orjson.dumps({"cards": [undecided_card()]})
 
 
 def check_door(settings: Settings) -> None:
@@ -138,6 +140,7 @@ class _Endpoint:
         actor = await caller(gateway, headers, address)
         scope["actor"] = actor.name
         await permit_door(gateway, actor, "feedback" if self._path else "hooks")
+        spend(gateway, actor, "feedback" if self._path else "hook")
         try:
             _check_media(headers)
             return await self._handler(gateway, actor, service, base, await _body(receive))
@@ -162,7 +165,7 @@ async def _hurried(gateway: Gateway, work: Awaitable[bytes]) -> bytes:
         why = type(error).__name__
     gateway.count("hooks_undecided", 1)
     _log.error(json.dumps({"event": "undecided", "id": ORIGIN.get().request_id, "why": why}))
-    return _UNDECIDED
+    return UNDECIDED
 
 
 async def _stored(gateway: Gateway, work: Awaitable[bytes]) -> bytes:

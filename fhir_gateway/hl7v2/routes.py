@@ -16,6 +16,7 @@ from fhir_gateway.context import Gateway
 from fhir_gateway.errors import GatewayError, TooLong, UnsupportedMedia
 from fhir_gateway.interactions.authenticate import authenticate
 from fhir_gateway.interactions.intake import V2_MEDIA, Acknowledged, receive_v2, refuse_v2
+from fhir_gateway.interactions.quota import spend
 from fhir_gateway.mapping.v2_ack import read_header
 
 PATH = "/hl7v2"
@@ -43,6 +44,7 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
             charset = check_media(request.headers.get("content-type", ""))
             actor = await authenticate(gateway, request.headers)
             request.scope["actor"] = actor.name
+            spend(gateway, actor, "message")
         except GatewayError as error:
             answer = refuse_v2(gateway, body, error)
         else:

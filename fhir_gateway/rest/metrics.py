@@ -162,6 +162,7 @@ class Metrics:
 
 
 #: Shown from the start, so that a rate can be taken before the first of them.
-_EVENTS = ("commits", "disclosures", "marks_unregistered", "profile_issues", "unmapped")
+_EVENTS = ("commits", "disclosures", "marks_unregistered", "profile_issues", "quota_alarms",
+           "quota_refusals", "shed", "unmapped")  # fmt: skip
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})

@@ -1,4 +1,5 @@
-"""The one middleware: request ids, the body limit, the log line, the figures, the last resort.
+"""The one middleware: request ids, limits, the headers of every answer, the log line, the figures,
+the last resort.
 
 Pure ASGI. The log is for operators: one JSON line a request with the template of its route, never
 its path or query; an unexpected exception is logged by its class and place in the code, because
@@ -23,7 +24,11 @@ from fhir_gateway.fhir.xml_write import xml_of
 from fhir_gateway.interactions.audit import ORIGIN, Origin
 from fhir_gateway.rest.errors import fault, refusal
 from fhir_gateway.rest.exchange import Answer, Scope
+from fhir_gateway.rest.headers import guarding
+from fhir_gateway.rest.limits import check_head
 from fhir_gateway.rest.metrics import Metrics
+from fhir_gateway.rest.strangers import Strangers
+from fhir_gateway.settings import Settings
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -39,10 +44,16 @@ _REQUEST_ID = re.compile(
 
 
 class Trace:
-    """Wraps the application. Adds X-Request-Id to every answer."""
+    """Wraps the application. Adds X-Request-Id and the guarding headers to every answer.
 
-    def __init__(self, app: App, *, metrics: Metrics, body_limit: int) -> None:
-        self.app, self.metrics, self.body_limit = app, metrics, body_limit
+    `strangers` counts credentials that were none, by the address they come from.
+    """
+
+    def __init__(
+        self, app: App, *, metrics: Metrics, settings: Settings, strangers: Strangers
+    ) -> None:
+        self.app, self.metrics, self.settings = app, metrics, settings
+        self.body_limit, self.strangers = settings.body_limit, strangers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or the lifespan of the server."""
@@ -53,8 +64,9 @@ class Trace:
         client = scope.get("client")
         ORIGIN.set(Origin(request_id, client[0] if client else ""))
         started = perf_counter()
-        reply = _Reply(send, request_id)
+        reply = _Reply(send, request_id, scope, self)
         try:
+            check_head(scope)
             await self.app(scope, self._limited(scope, receive), reply.send)
         except GatewayError as error:
             await reply.refuse(refusal(error), xml=_in_xml(scope))
@@ -88,14 +100,19 @@ class Trace:
 class _Reply:
     """What was sent so far."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, request_id: str, scope: Scope, trace: Trace) -> None:
         self._send, self._header = send, (b"x-request-id", request_id.encode())
+        self._scope, self._trace = scope, trace
         self.status, self.size = 0, 0
 
     async def send(self, message: Any) -> None:
         if message["type"] == "http.response.start":
+            if message["status"] == 401:
+                self._trace.strangers.count(self._scope)
             self.status = message["status"]
-            message["headers"] = [*message.get("headers", ()), self._header]
+            given = message.get("headers", ())
+            message["headers"] = guarding(self._scope, self._trace.settings, given)
+            message["headers"].append(self._header)
         else:
             self.size += len(message.get("body", b""))
         await self._send(message)
@@ -109,7 +126,6 @@ class _Reply:
             *answer.headers,
             (b"content-type", b"application/fhir+%b; charset=utf-8" % (b"xml" if xml else b"json")),
             (b"content-length", b"%d" % len(body)),
-            (b"cache-control", b"no-store"),
         ]
         await self.send(
             {"type": "http.response.start", "status": answer.status, "headers": headers}

@@ -81,6 +81,24 @@ def _as_forwarded(
     return (proto if proto in _PORTS else scheme), named
 
 
+def client_of(scope: Mapping[str, object], headers: Mapping[str, str], proxies: str) -> str:
+    """The address of the client, as a trusted proxy next to us says it; else the peer's own."""
+    client = scope.get("client")
+    peer = str(client[0]) if isinstance(client, tuple | list) else ""
+    if not proxies or not is_trusted(peer, proxies):
+        return peer
+    if "forwarded" in headers:
+        said = _forwarded(headers["forwarded"]).get("for", "")
+    else:
+        said = _last(headers.get("x-forwarded-for", ""))
+    said = said[1:].partition("]")[0] if said.startswith("[") else said
+    said = said.partition(":")[0] if said.count(":") == 1 else said
+    try:
+        return str(ip_address(said))
+    except ValueError:
+        return peer
+
+
 _PORTS = {"http": "80", "https": "443"}
 
 
