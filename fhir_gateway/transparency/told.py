@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from msgspec.json import encode
+
 from fhir_gateway.audit.events import administration_event
 from fhir_gateway.context import Gateway
 from fhir_gateway.interactions.audit import call_of, disclose, entry
@@ -24,6 +26,11 @@ async def tell_gap(gateway: Gateway, since: int, until: int) -> None:
 async def tell_statement(gateway: Gateway, kind: str, text: str) -> str:
     """What the log states of itself; returns the AuditEvent's id."""
     return await _tell(gateway, kind, [(STATEMENT, text)])
+
+
+def encoded(text: str) -> bytes:
+    """A statement as it stands in the JSON of its AuditEvent."""
+    return encode(text)
 
 
 async def _tell(gateway: Gateway, summary: str, details: Sequence[tuple[str, str]]) -> str:
