@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "send": "Send HL7 v2 messages over MLLP, to try a connection out.",
     "load": "Take in files: FHIR bundles, HL7 v2 messages, DICOM objects.",
     "institution": "Register institutions, check their entries, issue tokens.",
+    "clients": "Register systems that ask for access tokens; end tokens.",
     "evaluations": "Import the register of quality evaluations.",
     "endpoints": "Check which Endpoints serve images.",
     "catalogue": "Import, compare and export lists of items, edition by edition.",
