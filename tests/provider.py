@@ -7,6 +7,8 @@ the headers of a request:
     provider = Provider(tmp_path)
     gateway = start(**provider.settings())
     headers = provider.token(role="clinician", institution="h-1", user="Practitioner/p-1")
+
+A System is the other kind of caller: it signs its own assertions and asks the gateway for tokens.
 """
 
 from __future__ import annotations
@@ -14,16 +16,23 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import httpx
 from joserfc import jwk, jws
+from running import Running
+
+from fhir_gateway.interactions.clients import add_client
+from fhir_gateway.security.clients import Client
 
 ISSUER = "https://login.example"
 #: Whom its tokens are meant for: the FHIR base, as the settings name it.
 AUDIENCE = "https://gw.example/fhir"
+ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
 def new_key(kid: str, curve: str = "P-384") -> jwk.ECKey:
@@ -44,6 +53,12 @@ def sign(key: Any, claims: Any, *, alg: str = "ES384", **header: Any) -> str:
     registry = jws.JWSRegistry(algorithms=[said["alg"]], strict_check_header=False)
     text = claims if isinstance(claims, bytes) else json.dumps(claims)
     return jws.serialize_compact(said, text, key, registry=registry)
+
+
+def part(value: Any) -> str:
+    """One part of a token that nobody signed."""
+    text = value if isinstance(value, bytes) else json.dumps(value).encode()
+    return urlsafe_b64encode(text).decode().rstrip("=")
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -149,3 +164,57 @@ class Provider:
     def token(self, **said: Any) -> dict[str, str]:
         """The headers of a request by this role, institution, user, patient, scopes, purpose."""
         return bearer(self.signed(**said))
+
+
+class System:
+    """A system of an institution that is given tokens for its own assertions."""
+
+    def __init__(
+        self, id: str = "his-1", *, root: str = "http://127.0.0.1",
+        now: Callable[[], float] = time.time, **about: Any,
+    ) -> None:  # fmt: skip
+        self.id, self.root, self.now = id, root, now
+        self.key = new_key(f"{id}-key")
+        self.client = Client(
+            id=id, **{"jwks": (public(self.key),), "scopes": ("system/*.cruds",), **about}
+        )
+
+    def register(self, running: Running) -> System:
+        """Puts it into the registry of a gateway; its institution must be there."""
+        running.run(add_client(running.gateway, self.client))
+        return self
+
+    def assertion(self, header: dict[str, Any] | None = None, **claims: Any) -> str:
+        """What it signs for one request; `...` takes a claim or a header parameter out."""
+        now = int(self.now())
+        said = {
+            "iss": self.id,
+            "sub": self.id,
+            "aud": f"{self.root}/oauth/token",
+            "exp": now + 240,
+            "jti": str(uuid4()),
+            **claims,
+        }
+        said = {name: value for name, value in said.items() if value is not ...}
+        return sign(self.key, said, **{"typ": "JWT", **(header or {})})
+
+    def form(self, assertion: str = "", **fields: Any) -> dict[str, str]:
+        """The form of a request for a token; `...` takes a field out."""
+        said = {
+            "grant_type": "client_credentials",
+            "scope": "system/*.rs",
+            "client_assertion_type": ASSERTION_TYPE,
+            "client_assertion": assertion or self.assertion(),
+            **fields,
+        }
+        return {name: value for name, value in said.items() if value is not ...}
+
+    def ask(self, running: Running, assertion: str = "", **fields: Any) -> httpx.Response:
+        """The answer of the token endpoint; `headers` go with the request."""
+        headers = fields.pop("headers", {})
+        form = self.form(assertion, **fields)
+        return running.request("POST", "/oauth/token", data=form, headers=headers)
+
+    def headers(self, running: Running, **fields: Any) -> dict[str, str]:
+        """The headers of a request with a new token."""
+        return bearer(self.ask(running, **fields).json()["access_token"])
