@@ -50,6 +50,7 @@ from fhir_gateway.recognition.facts_imaging import body_parts
 from fhir_gateway.recognition.publish import unpublished
 from fhir_gateway.recognition.relied_watch import watch
 from fhir_gateway.recognition.rules_govern import govern
+from fhir_gateway.rest.audit_log import audit_log_routes
 from fhir_gateway.rest.errors import fault, refusal
 from fhir_gateway.rest.health import health_routes
 from fhir_gateway.rest.metrics import Metrics
@@ -125,6 +126,7 @@ async def build(
     web.router.routes.extend(v2_routes(gateway))
     web.router.routes.extend(oauth_routes(gateway))
     web.include_router(health_routes(gateway, metrics))
+    web.include_router(audit_log_routes(gateway))
     hot: dict[str, Asgi] = {
         "fhir": fhir_door(gateway),
         "cds-services": Router(hook_routes(gateway), redirect_slashes=False, default=web),
