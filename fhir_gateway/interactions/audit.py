@@ -63,6 +63,7 @@ def call_of(gateway: Gateway, actor: Actor) -> Call:
         actor.user or (OPERATOR.get() if actor.role == "system" else ""),
         actor.client,
         actor.token,
+        actor.basis,
     )
 
 

@@ -134,6 +134,7 @@ async def _issued(gateway: Gateway, reader: Reader, hashed: bytes, now: int) -> 
         token=name_of(hashed),
         scopes=found.scopes,
         until=found.until,
+        asserts_consent=client.asserts_consent,
     )
     actor = await actor_of(gateway, reader, caller)
     until = min(now + REMEMBERED_US, found.until)

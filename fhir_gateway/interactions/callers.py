@@ -6,6 +6,7 @@ the caller sees follows from the table of rights and the site's policy (security
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import NamedTuple, cast
 from zoneinfo import ZoneInfo
@@ -36,25 +37,65 @@ class Caller(NamedTuple):
     token: str = ""
     scopes: tuple[str, ...] | None = None
     until: int = 0
+    asserts_consent: bool = False
 
 
 async def actor_of(gateway: Gateway, reader: Reader, caller: Caller) -> Actor:
     """The Actor. Raises Login with what the operator has to set, where something is missing."""
     role, name, area = await _organization(gateway, reader, caller)
     homes = await _homes(reader, caller.patient) if role == "patient" else None
+    access = access_of(gateway, role, caller.institution, homes=homes, area=area)
+    purpose = _purpose(gateway, role, caller.purpose)
     return Actor(
         role=role,
         name=name or caller.name or caller.client or role,
         institution=caller.institution or None,
-        access=access_of(gateway, role, caller.institution, homes=homes, area=area),
+        access=_for_purpose(gateway, access, purpose, asserts=caller.asserts_consent),
         user=caller.user,
         client=caller.client,
-        purpose=caller.purpose,
+        purpose=purpose,
         patient=caller.patient,
         token=caller.token,
         scopes=caller.scopes,
         until=caller.until,
+        basis=_basis(gateway, role, caller.institution, area) if access.sight else "",
+        asserts_consent=caller.asserts_consent,
     )
+
+
+def _purpose(gateway: Gateway, role: str, stated: str) -> str:
+    """The purpose of use: as stated, else the usual one of the role.
+
+    Raises Login for one that the site's table lets this role not state.
+    """
+    purposes = gateway.policy.purposes
+    if stated and not purposes.allows(role, stated):
+        raise Login(
+            f"The role {role} may not state the purpose {stated}; profiles/access/purposes.csv "
+            "says which (docs/consent.md)",
+            rule="purpose",
+        )
+    return stated or purposes.usual_of(role)
+
+
+def _for_purpose(gateway: Gateway, access: Access, purpose: str, *, asserts: bool) -> Access:
+    """The Access of a caller for a purpose: what others hold is closed but for purposes that open
+    it; a client that answers for the patient's consent needs no Consent on file."""
+    sight = access.sight
+    if sight is None:
+        return access
+    if not gateway.policy.purposes.opens(purpose):
+        return replace(access, sight=None)
+    if asserts and not sight.permit:
+        return replace(access, sight=replace(sight, permit=True))
+    return access
+
+
+def _basis(gateway: Gateway, role: str, institution: str, area: str) -> str:
+    """The legal basis that is told in audit events."""
+    if role not in _TREATING:
+        return ""
+    return gateway.policy.rule(institution, *_where_and_when(gateway, area)).name
 
 
 def access_of(
@@ -66,23 +107,28 @@ def access_of(
     area: str = "",
 ) -> Access:
     """What a role of an institution sees, by the table of rights and the policy as of today."""
-    policy, day = gateway.policy, ""
-    areas: tuple[str, ...] = ()
-    if policy.overrides:
-        known = areas_of(gateway)
-        within = [known.areas[code] for code in known.within(area) if code in known.areas]
-        within.sort(key=lambda one: _KINDS.index(one.kind))
-        areas = tuple(one.code for one in within)
-        moment = datetime.fromtimestamp(gateway.clock.now() / 1_000_000, UTC)
-        day = moment.astimezone(ZoneInfo(gateway.settings.zone)).date().isoformat()
+    areas, day = _where_and_when(gateway, area)
     return gateway.rights.access_for(
         role,
         institution=institution or None,
         homes=homes,
-        policy=policy,
+        policy=gateway.policy,
         areas=areas,
         day=day,
     )
+
+
+def _where_and_when(gateway: Gateway, area: str) -> tuple[tuple[str, ...], str]:
+    """The areas that an area lies in, the smallest first, and today; nothing where the policy has
+    no overrides that ask for it."""
+    if not gateway.policy.overrides:
+        return (), ""
+    known = areas_of(gateway)
+    within = [known.areas[code] for code in known.within(area) if code in known.areas]
+    within.sort(key=lambda one: _KINDS.index(one.kind))
+    moment = datetime.fromtimestamp(gateway.clock.now() / 1_000_000, UTC)
+    day = moment.astimezone(ZoneInfo(gateway.settings.zone)).date().isoformat()
+    return tuple(one.code for one in within), day
 
 
 async def _organization(gateway: Gateway, reader: Reader, caller: Caller) -> tuple[Role, str, str]:

@@ -112,7 +112,9 @@ class Actor:
     of the registered client, `purpose` a code of v3 PurposeOfUse, `patient` the logical id of the
     Patient that the token is bound to, `token` what names the token in the audit log and is no
     secret, `scopes` the SMART scopes as granted (None: the credential has none, and the rights of
-    its role alone hold), `until` when the credential ends (µs, 0: not by itself).
+    its role alone hold), `until` when the credential ends (µs, 0: not by itself), `basis` the legal
+    basis by which outside results are seen where the site's policy asks for one, `asserts_consent`
+    that the institution answers for having the patient's consent at each encounter.
     """
 
     role: Role
@@ -126,6 +128,8 @@ class Actor:
     token: str = ""
     scopes: tuple[str, ...] | None = None
     until: int = 0
+    basis: str = ""
+    asserts_consent: bool = False
 
     @property
     def bound(self) -> bool:

@@ -47,7 +47,7 @@ from fhir_gateway.store.reader import COUNT_SECONDS, SCAN_SECONDS
 from fhir_gateway.store.scan_sql import scan
 from fhir_gateway.store.search_record import PLACE
 from fhir_gateway.store.search_sql import search
-from fhir_gateway.store.sight_sql import Moment, Statement, moment_of, shape_of, values_of
+from fhir_gateway.store.sight_sql import Statement, moment_of, shape_of, values_of
 from fhir_gateway.store.statements import IS_UNDRAINED
 from fhir_gateway.store.store import Change, Dates, Listed, Page, Person, Stored, StoredFact
 from fhir_gateway.store.walk_sql import owned, walk
@@ -62,6 +62,7 @@ class PostgresReader:
 
     t: int
     epoch: int
+    at: int
     index: Index
 
     def __init__(
@@ -79,8 +80,6 @@ class PostgresReader:
         self._budget = search_budget
         self._now = now
         self._see = visible_of(shape_of(access))
-        self._moment = Moment()
-        self._values: dict[str, Any] = {}
         self._session: Session
         self._connection: asyncpg.Connection
 
@@ -97,6 +96,7 @@ class PostgresReader:
     def _begun(self) -> None:
         self.index = self._session.index
         self._moment = moment_of(self._access, self.index, self.t, self._session.updated, self._now)
+        self.at = self._moment.at
         self._values = values_of(self._access, POSTGRES, self._moment)
 
     def _seen(self) -> Seen:

@@ -56,6 +56,7 @@ class SqliteReader:
 
     t: int
     epoch: int
+    at: int
     index: Index
 
     def __init__(
@@ -102,6 +103,7 @@ class SqliteReader:
         except apsw.BusyError:
             raise Unavailable("The database is being recovered", rule="database-locked") from None
         self._moment = moment_of(self._access, self.index, self.t, updated, self._now)
+        self.at = self._moment.at
         self._values = values_of(self._access, SQLITE, self._moment)
 
     def _judged(self, statement: Statement, *own: Any, behind: Sequence[Any] = ()) -> apsw.Cursor:

@@ -127,6 +127,7 @@ class Reader(Protocol):
 
     t: int
     epoch: int
+    at: int  # the moment (µs) by which openings and consents hold, 0 without a sight
     index: Index  # of which version the derived rows are
 
     async def read(self, type: str, id: str) -> Stored | None:
