@@ -12,10 +12,20 @@ from pathlib import Path
 
 import zstandard
 
-RAW, ZSTD, IN_JOURNAL = 0, 1, 9
+RAW, ZSTD, PURGED, IN_JOURNAL = 0, 1, 8, 9
 
 #: Below this many bytes a frame costs more than it saves.
 SHORT = 100
+
+#: What is left to read of a record that was removed when its time was over: an AuditEvent that
+#: tells of nobody (docs/accountability.md).
+TOMBSTONE = (
+    b'},"type":{"system":"http://terminology.hl7.org/CodeSystem/iso-21089-lifecycle",'
+    b'"code":"destroy","display":"Destroy/Delete Record Lifecycle Event"},"_recorded":{"extension":'
+    b'[{"url":"http://hl7.org/fhir/StructureDefinition/data-absent-reason","valueCode":"masked"}]},'
+    b'"agent":[{"who":{"display":"fhir-gateway"},"requestor":false}],'
+    b'"source":{"observer":{"display":"fhir-gateway"}}}'
+)
 
 _LEVEL = 3
 
@@ -56,4 +66,6 @@ def unpack(enc: int, body: bytes) -> bytes:
         return _coders.decompress(body)
     if enc == RAW:
         return body
+    if enc == PURGED:
+        return TOMBSTONE
     raise ValueError(f"body encoding {enc} is not known to this version")

@@ -90,7 +90,27 @@ class Alarm(msgspec.Struct, frozen=True, array_like=True, tag="alarm"):
     text: str
 
 
-LogCommand = Claim | Vacate | Seal | Beat | Turn | Alarm
+class Purge(msgspec.Struct, frozen=True, array_like=True, tag="purge"):
+    """The AuditEvents behind one place and up to another are removed, those recorded before
+    `until` (µs). Needs no seat: leaves and tree stay as they are. Answered by how many."""
+
+    after: Place
+    upto: Place
+    until: int
+
+
+class PurgeReceived(msgspec.Struct, frozen=True, array_like=True, tag="purge-received"):
+    """Received bytes of these media types from before `until` (µs) are removed, at most `limit`.
+
+    Answered by how many.
+    """
+
+    media: tuple[str, ...]
+    until: int
+    limit: int
+
+
+LogCommand = Claim | Vacate | Seal | Beat | Turn | Alarm | Purge | PurgeReceived
 
 
 class Seat(NamedTuple):

@@ -21,10 +21,13 @@ from fhir_gateway.store.log import (
     Claim,
     LogCommand,
     Place,
+    Purge,
+    PurgeReceived,
     Seal,
     Turn,
     Vacate,
 )
+from fhir_gateway.store.purge_sql import purge, purge_received
 from fhir_gateway.store.query import Query, Steps
 
 
@@ -129,6 +132,8 @@ _STEPS: dict[type[Any], Callable[[Any, int], Steps[int]]] = {
     Beat: _beat,
     Turn: _turn,
     Alarm: _alarm,
+    Purge: purge,
+    PurgeReceived: purge_received,
 }
 
 _SEAT = "SELECT holder, fence, until FROM log_seat"
