@@ -34,6 +34,7 @@ COMMANDS: dict[str, str] = {
     "profiles": "List and check the profiles, and publish them as a FHIR package.",
     "answers": "Doctors' answers, what they lack, and who relied on what was corrected.",
     "replay": "Decide again what was decided, and compare.",
+    "audit": "The audit log: signed heads, its check, keys, proofs, witnesses.",
     "backup": "Copy a SQLite store into a file while the gateway serves.",
     "copy": "Move a store to another database, SQLite or PostgreSQL.",
     "remap": "Let what is stored follow a map of local codes that has changed.",
