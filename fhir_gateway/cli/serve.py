@@ -26,6 +26,7 @@ import uvicorn
 import uvloop
 
 from fhir_gateway.app import build, check_open_access
+from fhir_gateway.cli.serve_connections import Connections
 from fhir_gateway.cli.worker_child import WorkerChild
 from fhir_gateway.errors import GatewayError
 from fhir_gateway.security.origin import FHIR_PATH
@@ -132,26 +133,34 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _work(settings: Settings, listener: socket.socket, ready: int | None) -> int:
+def _work(
+    settings: Settings, listener: socket.socket, ready: int | None, processes: int = 1
+) -> int:
     """Serves until a signal; returns the exit code. `ready` is a pipe to tell a watcher."""
     try:
-        uvloop.run(_serve(settings, listener, ready))
+        uvloop.run(_serve(settings, listener, ready, processes))
     except GatewayError as error:
         print(f"fhir-gateway: cannot start: {error}", file=sys.stderr, flush=True)
         return 1
     return 0
 
 
-async def _serve(settings: Settings, listener: socket.socket, ready: int | None) -> None:
-    application = await build(settings)
+async def _serve(
+    settings: Settings, listener: socket.socket, ready: int | None, processes: int
+) -> None:
+    application = await build(settings, processes=processes)
     settle()
     keeping = None
     if ready is None and settings.job_worker:  # of several processes the watcher keeps it
         keeping = asyncio.create_task(WorkerChild(settings).keep())
+    connections = Connections(settings)
+    sweeping = asyncio.create_task(connections.sweep())
     try:
         announce = partial(_announce, settings, listener, ready)
-        await _Server(server_config(application.asgi), announce).serve(sockets=[listener])
+        config = server_config(application.asgi, connections)
+        await _Server(config, announce).serve(sockets=[listener])
     finally:
+        sweeping.cancel()
         if keeping is not None:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
@@ -165,11 +174,13 @@ def settle() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
-def server_config(asgi: Any) -> uvicorn.Config:
+def server_config(asgi: Any, connections: Connections | None = None) -> uvicorn.Config:
     """How uvicorn serves the gateway. No proxy headers: --base-url says what clients see."""
+    connections = connections or Connections(Settings())
+    http: Any = connections.protocol  # uvicorn calls it as it would call a class
     return uvicorn.Config(
         asgi,
-        http="httptools",
+        http=http,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -208,7 +219,7 @@ def _watch(settings: Settings, listener: socket.socket, workers: int) -> int:
     for number in _SIGNALS:
         signal.signal(number, stop)
     for _ in range(workers):
-        pids.add(_fork(settings, listener, write_end))
+        pids.add(_fork(settings, listener, write_end, workers))
     code = _await_ready(read_end, workers, pids)
     if code == 0 and not stopping:
         print(_ready_line(settings, listener, workers), flush=True)
@@ -224,12 +235,12 @@ def _watch(settings: Settings, listener: socket.socket, workers: int) -> int:
             child.start_again(died, stopping=bool(stopping))
         elif not stopping:
             print(json.dumps({"event": "worker-died", "code": died}), file=sys.stderr, flush=True)
-            pids.add(_fork(settings, listener, write_end))
+            pids.add(_fork(settings, listener, write_end, workers))
     child.stop()
     return code
 
 
-def _fork(settings: Settings, listener: socket.socket, ready: int) -> int:
+def _fork(settings: Settings, listener: socket.socket, ready: int, processes: int) -> int:
     """A worker process, made before this process has any thread or loop."""
     pid = os.fork()
     if pid:
@@ -238,7 +249,7 @@ def _fork(settings: Settings, listener: socket.socket, ready: int) -> int:
         signal.signal(number, signal.SIG_DFL)
     code = 1
     try:
-        code = _work(settings, listener, ready)
+        code = _work(settings, listener, ready, processes)
     finally:
         sys.stderr.flush()
         os._exit(code)
