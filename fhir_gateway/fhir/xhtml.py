@@ -11,7 +11,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from fhir_gateway.fhir.primitives import HARMLESS, XHTML_TAGS
+from fhir_gateway.errors import Structure, TooLong
+from fhir_gateway.fhir.narrative import TAGS, plain, sanitised
+from fhir_gateway.fhir.primitives import HARMLESS
+from fhir_gateway.fhir.xml_parse import parse_xml
 from fhir_gateway.fhir.xml_plan import XHTML_NAMESPACE
 
 _XML = "{http://www.w3.org/XML/1998/namespace}"
@@ -21,10 +24,7 @@ _PLAIN = f'<div xmlns="{XHTML_NAMESPACE}"'
 #: An element without content that readers of HTML would leave open.
 _EMPTY = re.compile(r"<(?!(?:br|hr|img|col)[ /])([A-Za-z0-9]+)((?: [^<>]*?)?)/>")
 #: The elements that the rule of JSON allows, with their namespace.
-_ALLOWED = frozenset(
-    f"{_XHTML}{name}"
-    for name in (*XHTML_TAGS.replace("h[1-6]|", "").split("|"), *(f"h{n}" for n in range(1, 7)))
-)
+_ALLOWED = frozenset(f"{_XHTML}{name}" for name in TAGS)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,63}")
 _ENTITY = re.compile(r"&([A-Za-z][A-Za-z0-9]{0,40};)")
 _OF_XML = frozenset({"amp;", "lt;", "gt;", "quot;", "apos;"})
@@ -94,30 +94,22 @@ def _attributes(node: Any) -> str:
 
 
 def canonical_text(text: str) -> str:
-    """The canonical form of a narrative that JSON carries.
+    """The canonical form of a narrative that JSON carries, without what runs or fetches something.
 
     The gateway takes names of HTML's entities and end tags left out, as JSON's own rule does; both
-    are read as a browser would.
+    are read as a browser would. What no reader of XML can hold goes out as its words.
     """
-    from lxml import etree, html  # noqa: PLC0415  loaded when XML first comes
-
-    plain = _NOT_XML.sub("\ufffd", _ENTITY.sub(_character, text)).strip()
-    parser = etree.XMLParser(
-        resolve_entities=False,
-        no_network=True,
-        huge_tree=True,  # it is our own: it was let in whole, and goes out whole
-        remove_comments=True,
-        remove_pis=True,
-    )
+    whole = _NOT_XML.sub("\ufffd", _ENTITY.sub(_character, text)).strip()
     try:
-        div = etree.fromstring(plain, parser)
-    except etree.XMLSyntaxError:
-        lenient = html.HTMLParser(huge_tree=True, remove_comments=True, remove_pis=True)
-        div = html.fragment_fromstring(plain, create_parent="div", parser=lenient)
-        if len(div) == 1 and div[0].tag == "div" and not (div.text or div[0].tail):
-            div = div[0]
-        div.attrib.pop("xmlns", None)
-    return canonical(div)
+        div = parse_xml(whole.encode())
+        if not any(True for _ in unsafe(div)):
+            return canonical(div)
+    except (Structure, TooLong):
+        pass  # HTML that is no XML, or too much of it
+    try:
+        return canonical(parse_xml(sanitised(whole).encode()))
+    except (Structure, TooLong):
+        return f"{_PLAIN}>{plain(whole)}</div>"
 
 
 def _character(match: re.Match[str]) -> str:

@@ -1,8 +1,9 @@
-"""The one parser of XML that comes from outside: UTF-8, no DTD, no entities, no network, limits.
+"""The one parser of XML in the code base: UTF-8, no DTD, no entities, no network, limits.
 
-Every door that reads XML goes through `parse_xml`. What is refused here was not understood at all,
-so it is a Structure (400) or TooLong (413); the sentence names line and column and never quotes
-what was sent.
+Whoever reads XML, from a door or of our own, goes through `parse_xml`; tests/test_house.py lets no
+other module import a parser (docs/adr/0040). What is refused here was not understood at all, so it
+is a Structure (400) or TooLong (413); the sentence names line and column and never quotes what was
+sent.
 """
 
 from __future__ import annotations
@@ -15,12 +16,21 @@ from fhir_gateway.errors import Structure, TooLong
 
 #: Tags and attributes of one document. A tree takes some 150 bytes for each.
 MAX_NODES = 1_000_000
+#: Attributes of one tag, declarations of namespaces among them. Each is looked up among the others.
+MAX_ATTRIBUTES = 100
 
 _BOM = b"\xef\xbb\xbf"
 _OTHER_UNICODE = (b"\xff\xfe", b"\xfe\xff", b"\x00<", b"<\x00", b"\x00\x00")
 _DECLARED = re.compile(rb"""<\?xml\b[^>]{0,200}?\bencoding\s*=\s*["']([A-Za-z0-9._\-]{1,40})["']""")
 _UTF8 = frozenset({b"utf-8", b"utf8", b"us-ascii", b"ascii"})
 _BEFORE_THE_ROOT = re.compile(rb"(?:\s+|<\?(?s:.)*?\?>|<!--(?s:.)*?-->)*+")
+
+_STYLESHEET = re.compile(rb"<\?xml-stylesheet\b", re.IGNORECASE)
+#: A tag with more attributes than it may have. Possessive: as long as the body, and no longer.
+_CROWDED = re.compile(
+    rb"""<[^\s<>/="'!?]++(?:\s*+[^\s<>/="']++\s*+=\s*+(?:"[^"]*+"|'[^']*+')){%d}"""
+    % (MAX_ATTRIBUTES + 1)
+)
 
 #: What is wrong, by libxml2's number of the error; anything else is not well-formed.
 _FAULTS = {
@@ -43,16 +53,15 @@ _FAULTS = {
 def parse_xml(body: bytes) -> Any:
     """The root element of a document, without its comments and processing instructions.
 
-    Raises Structure for what is not clean XML in UTF-8, TooLong for what is too large.
+    Raises Structure for what is not clean XML in UTF-8 or has a DTD or a stylesheet, TooLong for
+    what is too large or too deep.
     """
     from lxml import etree  # loaded when XML first comes: it takes time and memory  # noqa: PLC0415
 
     text = body.removeprefix(_BOM)
     _check_encoding(text)
-    if text.startswith(b"<!DOCTYPE", _start(text)):
-        raise Structure("A document type (DTD) is not taken; send the element alone", rule="dtd")
-    if text.count(b"<") + text.count(b"=") > MAX_NODES:
-        raise TooLong(f"An XML body may have {MAX_NODES} tags and attributes", rule="xml-size")
+    _check_prolog(text)
+    _check_size(text)
     try:
         root = etree.fromstring(text, _parser())
     except etree.XMLSyntaxError as error:
@@ -79,6 +88,27 @@ def _parser() -> Any:
         remove_pis=True,
         strip_cdata=True,
     )
+
+
+def _check_prolog(text: bytes) -> None:
+    start = _start(text)
+    if text[start : start + 9].upper() == b"<!DOCTYPE":
+        raise Structure("A document type (DTD) is not taken; send the element alone", rule="dtd")
+    if _STYLESHEET.search(text, 0, start):
+        raise Structure("A stylesheet is not taken; send the element alone", rule="stylesheet")
+
+
+def _check_size(text: bytes) -> None:
+    attributes = text.count(b"=")
+    if text.count(b"<") + attributes > MAX_NODES:
+        raise TooLong(f"An XML body may have {MAX_NODES} tags and attributes", rule="xml-size")
+    if attributes > MAX_ATTRIBUTES and is_crowded(text):
+        raise TooLong(f"A tag may have {MAX_ATTRIBUTES} attributes", rule="xml-size")
+
+
+def is_crowded(text: bytes) -> bool:
+    """Whether some tag has more attributes than it may have."""
+    return _CROWDED.search(text) is not None
 
 
 def _start(text: bytes) -> int:

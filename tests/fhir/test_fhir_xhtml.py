@@ -59,7 +59,7 @@ def test_a_prefix_makes_no_difference() -> None:
         ("<div><p>a<p>b</div>", "<p>a</p><p>b</p>"),
         ("<div>a&zzz;b & c</div>", "a&amp;zzz;b &amp; c"),
         ("<div>\ufffe</div>", "\ufffd"),
-        ('<div><p v:x="1" x="2">a<br></p></div>', '<p x="2">a<br/></p>'),
+        ('<div><p v:x="1" x="2" id="3">a<br></p></div>', '<p id="3">a<br/></p>'),
         ('<div><p xmlns:v="urn:v" v:x="1">a</p></div>', "<p>a</p>"),
         ("<div>a<b></div>", "a<b></b>"),
     ],
