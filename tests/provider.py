@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Sequence
@@ -69,15 +70,17 @@ def bearer(token: str) -> dict[str, str]:
 class KeyServer:
     """A page of keys on this machine, and how often it was asked for."""
 
-    def __init__(self, keys: Sequence[Any] = ()) -> None:
-        self.published, self.asked = [public(key) for key in keys], 0
-        self.status, self.cache, self.url = "200 OK", "max-age=600", ""
-
-    async def start(self, port: int = 0) -> None:
-        """Listens; afterwards `url` is the address."""
-        self._listening = await asyncio.start_server(self._serve, "127.0.0.1", port)
-        self.port = int(self._listening.sockets[0].getsockname()[1])
+    def __init__(self, *keys: Any) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = int(free.getsockname()[1])
         self.url = f"http://127.0.0.1:{self.port}/jwks.json"
+        self.published, self.asked = [public(key) for key in keys], 0
+        self.status, self.cache = "200 OK", "max-age=86400"
+
+    async def start(self) -> None:
+        """Listens, in the loop of whoever asks: a gateway's `run` does."""
+        self._listening = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
 
     def publish(self, *keys: Any) -> None:
         """What the page says from now on."""

@@ -11,6 +11,8 @@ from databases import Databases
 from provider import AUDIENCE, Provider, System, bearer
 from running import Running
 
+pytestmark = pytest.mark.drivers("sqlite")  # what rests on the store: test_oauth_token.py
+
 ROOT = AUDIENCE.removesuffix("/fhir")
 SMART = "/fhir/.well-known/smart-configuration"
 LIST = "/fhir/Organization/h-1"

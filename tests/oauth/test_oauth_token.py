@@ -224,7 +224,7 @@ def test_all_tokens_of_a_client_end_at_once_here(town: Running, system: System) 
 
 
 def test_keys_of_another_client_prove_nothing(town: Running, system: System) -> None:
-    stranger = new_key(system.key.kid)
+    stranger = new_key(str(system.key.kid))
     now = town.gateway.clock.now() // 1_000_000
     claims = {
         "iss": system.id, "sub": system.id, "jti": "z", "exp": now + 100,
