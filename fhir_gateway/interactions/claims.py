@@ -6,12 +6,16 @@ never another that the sender names; and a report says nothing of another instit
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Forbidden
+from fhir_gateway.fhir.datatypes import Reference
+from fhir_gateway.fhir.home import home_of
+from fhir_gateway.fhir.wire import parse
 from fhir_gateway.interactions.institutions import institutions_at
+from fhir_gateway.interactions.own_name import STANDS_FOR, by_number, drop_owned, named_by
 from fhir_gateway.interactions.references import local
 from fhir_gateway.interactions.steps import Step
 from fhir_gateway.interactions.types import owner_of
@@ -31,46 +35,80 @@ def check_registry(actor: Actor, tail: bytes, step: Step) -> None:
 
 
 async def check_claims(
-    gateway: Gateway, reader: Reader, actor: Actor, steps: Sequence[Step]
+    gateway: Gateway,
+    reader: Reader,
+    actor: Actor,
+    steps: Sequence[Step],
+    *,
+    is_fhir: bool = True,
 ) -> None:
-    """Raises Forbidden when an institution speaks for another, or enters itself as one."""
+    """Raises Forbidden when an institution speaks for another, or enters itself as one, and when a
+    patient would write of anybody else; takes out what the gateway alone says of what `is_fhir`.
+    """
     if not actor.bound:
         return
     registry = await institutions_at(gateway, reader)
     for step in steps:
         if step.resource is None or step.matched:
             continue
+        if is_fhir and drop_owned(step.resource, _stored(step)):
+            gateway.count("server_owned", 1)
         if step.type == "Organization" and (
             institution_of(step.resource) is not None or body_of(step.resource) is not None
         ):
             raise Forbidden(_REGISTRY, expression=step.root, rule="governed")
-        _check_performers(actor, step, registry)
+        await _check_names(gateway, reader, actor, step, registry)
         if step.type == "DiagnosticReport":
             await _check_results(gateway, reader, actor, step, steps)
+        if actor.role == "patient":
+            await _check_own_record(reader, actor, step)
 
 
-def _check_performers(actor: Actor, step: Step, registry: Mapping[str, Institution]) -> None:
-    for performer in _performers(step):
-        named = local(performer.get("reference") or "")
-        if named is None or named.type != "Organization" or named.id == actor.institution:
-            continue
-        if named.id in registry:
+def _stored(step: Step) -> Mapping[str, Any]:
+    """What stands, where the new version says anything that might be the gateway's."""
+    current, meta = step.current, (step.resource or {}).get("meta", {})
+    if current is None or current.deleted or not meta.keys() & {"source", "security", "tag"}:
+        return {}
+    return parse(current.whole())
+
+
+async def _check_names(
+    gateway: Gateway,
+    reader: Reader,
+    actor: Actor,
+    step: Step,
+    registry: Mapping[str, Institution],
+) -> None:
+    """Raises Forbidden when a resource says that another institution made it or answers for it."""
+    for named in named_by(step.resource or {}):
+        target = local(named.reference.get("reference") or "", gateway.settings.base_url)
+        other = by_number(named.reference, registry)
+        if target is not None and target.type == "Organization" and target.id in registry:
+            other = target.id
+        elif target is not None and target.type in STANDS_FOR:
+            other = other or await _owner_of(reader, actor, target)
+        if other not in (None, actor.institution):
             raise Forbidden(
                 "An institution reports in its own name; the other one sends its own results",
-                expression=f"{step.root}.performer",
+                expression=f"{step.root}.{named.element}",
                 rule="performer",
             )
 
 
-def _performers(step: Step) -> Iterator[dict[str, Any]]:
-    """The elements from which the issuer of a result is read."""
-    resource = step.resource or {}
-    if step.type in ("Observation", "DiagnosticReport"):
-        yield from resource.get("performer", ())
-    elif step.type == "ImagingStudy":
-        for series in resource.get("series", ()):
-            for performer in series.get("performer", ()):
-                yield performer.get("actor", {})
+async def _owner_of(reader: Reader, actor: Actor, target: Reference) -> str | None:
+    """ "" for what belongs to another institution, None for what is one's own, or of nobody."""
+    stored = await reader.read(target.type, target.id)
+    return None if stored is None or stored.owner in (0, owner_of(actor)) else ""
+
+
+async def _check_own_record(reader: Reader, actor: Actor, step: Step) -> None:
+    """A patient speaks of the own record alone, and changes there what nobody else recorded."""
+    patient = home_of(step.resource or {}).patient
+    home = await reader.home("Patient", patient) if patient is not None else None
+    if home is None or home not in (actor.access.homes or ()):
+        raise Forbidden(
+            "A patient writes of the own record alone", expression=step.root, rule="own-record"
+        )
 
 
 async def _check_results(

@@ -80,6 +80,11 @@ class Extras(NamedTuple):
     only_if_changed: bool = False
     base: str = ""
 
+    @property
+    def is_fhir(self) -> bool:
+        """Whether a client wrote the resources themselves: none was made of a message or image."""
+        return self.received is None or self.received.media == "application/fhir+json"
+
 
 NO_EXTRAS = Extras()
 
@@ -206,9 +211,9 @@ async def _look_up(
             except GatewayError as error:
                 raise step.placed(error) from None
         check_overlap(steps)
-        await link(gateway, reader, steps, guards, base=extras.base)
+        await link(gateway, reader, steps, guards, base=extras.base, access=actor.access)
         guards.judge()
-        await check_claims(gateway, reader, actor, steps)
+        await check_claims(gateway, reader, actor, steps, is_fhir=extras.is_fhir)
         await check_evaluations(gateway, reader, actor, steps)
         await check_maps(gateway, reader, actor, steps, guards)
         for governor in gateway.governors:
