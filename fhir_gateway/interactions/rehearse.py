@@ -58,7 +58,8 @@ async def _check_home(reader: Reader, put: Put, step: Step) -> None:
         home = await reader.home(type, id) if current.home else current.home
     if home is not None and home != current.home:
         raise Unprocessable(
-            "The subject of a stored resource may not become another person or institution",
+            "The subject of a stored resource may not become another person or institution: "
+            "store a new one and set this one to entered-in-error",
             expression=step.root,
             rule="subject-changed",
         )

@@ -96,7 +96,8 @@ class Placing:
         home, patient = self._home(put, current)
         if current and current.home != home:
             raise Unprocessable(
-                "The subject of a stored resource may not become another person or institution",
+                "The subject of a stored resource may not become another person or institution: "
+                "store a new one and set this one to entered-in-error",
                 expression=put.type,
                 rule="subject-changed",
             )
