@@ -23,6 +23,7 @@ from fhir_gateway.recognition.answered import answered_lines
 from fhir_gateway.recognition.ask import Answer, Question, ask, homes_of
 from fhir_gateway.recognition.contexts import contexts_of
 from fhir_gateway.recognition.order import Order, read_orders
+from fhir_gateway.recognition.ordering import ordering
 from fhir_gateway.recognition.overview import overview
 from fhir_gateway.recognition.record import Occasion
 from fhir_gateway.recognition.relied import notices_for
@@ -50,6 +51,7 @@ async def answer_call(
         return orjson.dumps({"cards": await _of_patient(gateway, actor, call, base, ours=ours)})
     if not call.drafts:
         return _NOTHING
+    actor = ordering(gateway, actor, asserted=call.consented)
     had = await complete(gateway, actor, call, ours=ours)
     drafts = call.drafts
     if service.decides == "appointments":
@@ -153,6 +155,7 @@ async def _ask(
             encounter=visit,
             context_known=had.situation_known,
             born=born if isinstance(born, str) else "",
+            asserted=call.consented,
         ),
     )
 

@@ -14,6 +14,7 @@ from fhir_gateway.cds_hooks.faults import Faults
 from fhir_gateway.cds_hooks.services import Service
 from fhir_gateway.errors import Invalid, TooLong
 from fhir_gateway.fhir.wire import parse, render
+from fhir_gateway.interactions.relations import CONSENT_OBTAINED
 
 #: Most draft orders or appointments of one call. A session of a doctor has a dozen.
 MAX_ORDERS = 200
@@ -53,6 +54,7 @@ class HookCall(NamedTuple):
     """A valid call. `drafts` are what is to be decided, in their order; `others` the rest of what
     is being ordered. `kept` is the call as it is recorded, by hash: hook, instance, context with
     the draft orders, and what came of the patient's situation; no token, no demographics.
+    `consented`: the call says in an extension that the patient agreed in this encounter.
     """
 
     service: Service
@@ -66,6 +68,7 @@ class HookCall(NamedTuple):
     others: tuple[dict[str, Any], ...]
     prefetch: Prefetch
     kept: bytes
+    consented: bool = False
 
 
 def read_call(service: Service, body: bytes) -> HookCall:
@@ -92,15 +95,30 @@ def read_call(service: Service, body: bytes) -> HookCall:
         if service.decides != "patient":
             drafts, others = _read_drafts(faults, service, context, patient_id, server)
     prefetch = _read_prefetch(faults, service, document)
+    consented = _read_consented(faults, document)
     if faults.issues:
         raise Invalid(issues=tuple(faults.issues))
     call = {"hook": hook, "hookInstance": instance, "context": context}
+    if consented:
+        call["extension"] = {CONSENT_OBTAINED: True}
     situation = {key: one for key, one in prefetch.given.items() if key != "patient"}
     kept = render({**call, "prefetch": situation} if situation else call)
     return HookCall(
         service, instance, user, patient_id, encounter_id, server, token, drafts, others, prefetch,
-        kept,
+        kept, consented,
     )  # fmt: skip
+
+
+def _read_consented(faults: Faults, document: dict[str, Any]) -> bool:
+    """Whether the call says that the patient agreed; other extensions are nobody's business."""
+    extension = document.get("extension")
+    if not isinstance(extension, dict) or CONSENT_OBTAINED not in extension:
+        return False
+    said = extension[CONSENT_OBTAINED]
+    if not isinstance(said, bool):
+        at = f"extension[{CONSENT_OBTAINED}]"
+        faults.add("type", at, f"{at} must be true or false")
+    return said is True
 
 
 def _read_server(faults: Faults, document: dict[str, Any]) -> tuple[str, str]:

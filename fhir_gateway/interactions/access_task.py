@@ -28,7 +28,6 @@ Json = Mapping[str, Any]
 
 ACCESS_SYSTEM = f"{CANONICAL}/CodeSystem/access-task"
 REASON_SYSTEM = f"{CANONICAL}/CodeSystem/break-glass-reason"
-PROFILE = f"{CANONICAL}/StructureDefinition/break-glass"
 BREAK_GLASS, NOTICE, CASE = "break-glass", "break-glass-notice", "case-access"
 #: The global row of a break-glass that waits for its review: (parameter, 0), then when it was.
 OPEN_BREAK_GLASS = (parameter_key("Task", "open-break-glass"), 0)
@@ -76,7 +75,6 @@ def task_of(one: Opened) -> dict[str, Any]:
     resource: dict[str, Any] = {
         "resourceType": "Task",
         "id": one.id,
-        "meta": {"profile": [PROFILE]} if one.code == BREAK_GLASS else None,
         "status": status,
         "businessStatus": _concept(one.outcome) if one.outcome else None,
         "intent": "order",

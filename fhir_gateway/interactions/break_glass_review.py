@@ -124,8 +124,7 @@ def _reviewed(
     now = instant(gateway.clock.now())
     task = task_of(said._replace(outcome=outcome, note=note, reviewed_by=by, reviewed_at=now))
     changed = ("status", "businessStatus", "note", "output")
-    kept = {name: value for name, value in resource.items() if name not in changed}
-    kept["meta"] = {"profile": resource.get("meta", {}).get("profile", [])}
+    kept = {name: value for name, value in resource.items() if name not in (*changed, "meta")}
     return kept | {name: task[name] for name in changed if name in task}
 
 

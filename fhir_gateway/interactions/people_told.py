@@ -70,21 +70,27 @@ async def told_sources(gateway: Gateway, reader: Reader, access: Access) -> Told
     """What is said of the sources; the value is shared."""
     found = await sources(gateway, reader)
     kept = _kept.setdefault(gateway.store, {})
-    told = kept.get(access.owners)
+    whose = _whose(access)
+    told = kept.get(whose)
     if told is None or told.all_sources is not found:
         if len(kept) >= _MOST:
             kept.clear()
-        told = kept[access.owners] = _told(gateway, found, access)
+        told = kept[whose] = _told(gateway, found, whose)
     return told
 
 
-def _told(gateway: Gateway, found: Sequence[Source], access: Access) -> Told:
+def _whose(access: Access) -> frozenset[int] | None:
+    """Whose rows may be seen at all: everybody's where others' open row by row."""
+    return access.owners if access.sight is None else None
+
+
+def _told(gateway: Gateway, found: Sequence[Source], whose: frozenset[int] | None) -> Told:
     seen, hidden = list[Source](), list[Source]()
     names = {}
     for source in found:
         owner = key64(f"Organization/{source.institution}")
         names[owner] = _name(source)
-        is_seen = access.owners is None or owner in access.owners
+        is_seen = whose is None or owner in whose
         (seen if is_seen else hidden).append(source)
     stale = [one for one in seen if one.stale]
     fresh = [one for one in seen if not one.stale]

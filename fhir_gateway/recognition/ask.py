@@ -39,6 +39,7 @@ from fhir_gateway.recognition.model import (
     OrderedItem,
     Query,
 )
+from fhir_gateway.recognition.ordering import openings, ordering, seen_of
 from fhir_gateway.recognition.past import commit_at, known_then
 from fhir_gateway.recognition.record import (
     Inputs,
@@ -76,7 +77,8 @@ class Question(NamedTuple):
     visit that the order belongs to: "Encounter/id" of ours, or an absolute address. `as_of` (µs)
     asks what would have been said then: from what was stored then, by the rules of then.
     `context_known` False says that nothing was said of the patient's situation; `born` is the
-    patient's date of birth, where the door knows it.
+    patient's date of birth, where the door knows it. `asserted` says that the call answers for the
+    patient's consent in this encounter.
     """
 
     patient: str
@@ -91,6 +93,7 @@ class Question(NamedTuple):
     as_of: int = 0
     context_known: bool = True
     born: str = ""
+    asserted: bool = False
 
 
 class Answer(NamedTuple):
@@ -109,6 +112,7 @@ class Answer(NamedTuple):
     institutions: Mapping[str, Institution]
     as_of: int = 0
     tasks: bool = False  # whether answers or alerts of the person are on file
+    asserted: str = ""  # who answered for the patient's consent: call or client
 
 
 async def ask(gateway: Gateway, actor: Actor, question: Question) -> Answer:
@@ -118,6 +122,7 @@ async def ask(gateway: Gateway, actor: Actor, question: Question) -> Answer:
     the first commit, and Unavailable when it cannot be recorded: an answer that is not on record
     is not given.
     """
+    actor = ordering(gateway, actor, asserted=question.asserted)
     # to the millisecond, as FHIR instants are spelled: what is recorded is what was decided by
     as_of = question.as_of or gateway.clock.now() // 1000 * 1000
     try:
@@ -138,6 +143,8 @@ async def _asked(gateway: Gateway, actor: Actor, question: Question, as_of: int)
         inputs = await inputs_of(gateway, reader, question, facts, (as_of, t), actor.access)
         rule_set = facts.rules.rule_set if facts.rules else None
         seen = await read_candidates(reader, inputs, facts.register, rule_set)
+        if question.as_of and inputs.sight is not None:
+            seen = await _open_today(reader, seen)
         homes = homes_of(inputs.query)
         tasks = bool(homes) and await reader.steps(lambda seen: holds(seen, homes, "Task"))
     decision = conclude(inputs, seen, rule_set, facts.view.catalogue)
@@ -152,12 +159,20 @@ async def _asked(gateway: Gateway, actor: Actor, question: Question, as_of: int)
         institutions=facts.institutions,
         as_of=question.as_of,
         tasks=tasks,
+        asserted=_asserted(actor, question),
     )
     if question.as_of:
         await _tell(gateway, actor, question, answer)
     else:
         await _record(gateway, actor, question, inputs, answer)
     return answer
+
+
+def _asserted(actor: Actor, question: Question) -> str:
+    """Who answered for the patient's consent, as it stands in the audit log; "" for nobody."""
+    if actor.access.sight is None or not actor.access.sight.permit:
+        return ""
+    return "call" if question.asserted else "client" if actor.asserts_consent else ""
 
 
 async def inputs_of(
@@ -198,7 +213,8 @@ async def inputs_of(
         query = await _homes_seen(reader, query, rule_set)
     if person is not None and person.rivals:
         query = await _in_doubt(reader, query, person, rule_set)
-    unknown = "" if person else UNKNOWN
+    # whoever looks through a sight is told the same of nobody and of somebody who is hidden
+    unknown = "" if person or access.sight is not None else UNKNOWN
     return Inputs(
         query,
         facts.rules.version if facts.rules else "",
@@ -207,7 +223,24 @@ async def inputs_of(
         tuple(sorted(access.owners)) if access.owners is not None else None,
         CONTRADICTORY if question.contradictory else unknown,
         facts.view.versions,
+        seen_of(access, reader.at),
+        tuple(sorted(access.homes)) if access.homes is not None else None,
     )
+
+
+async def _open_today(reader: Reader, seen: Sequence[Candidate]) -> list[Candidate]:
+    """Those of the past that the caller may see now: what was permitted then may be withdrawn."""
+    return [
+        one
+        for one in seen
+        if await _is_seen(reader, one.source)
+        and (not one.report_source or await _is_seen(reader, one.report_source))
+    ]
+
+
+async def _is_seen(reader: Reader, reference: str) -> bool:
+    type, _, id = reference.partition("/")
+    return await reader.read(type, id) is not None
 
 
 async def _homes_seen(reader: Reader, query: Query, rule_set: RuleSet | None) -> Query:
@@ -248,7 +281,7 @@ async def read_candidates(
     """
     query = inputs.query
     wider = rule_set.wider if rule_set is not None else {}
-    items = [] if inputs.unknown else items_to_read(query, wider)
+    items = items_to_read(query, wider) if query.patient and not inputs.unknown else []
     if not items:
         return []
     stored = await reader.facts(query.homes or query.home, items, query.t)
@@ -302,7 +335,10 @@ async def _record(
     ]
     if gateway.audit:
         journal.append(_event(gateway, actor, occasion, answer, owner))
-    change_set = ChangeSet(id=gateway.random(16), journal=journal, received=received, urgent=True)
+    opened = openings(gateway, actor, homes_of(query), query.as_of_us)
+    change_set = ChangeSet(
+        id=gateway.random(16), journal=journal, received=received, urgent=True, openings=opened
+    )
     await gateway.store.commit(change_set)
     gateway.count("decisions", 1)
     if lines := reminded(answer.decision):
@@ -320,6 +356,8 @@ async def _tell(gateway: Gateway, actor: Actor, question: Question, answer: Answ
 def _event(gateway: Gateway, actor: Actor, occasion: Occasion, answer: Answer, owner: int) -> Entry:
     """The AuditEvent of an answer."""
     query, summary = answer.query, _summary(answer.decision)
+    if answer.asserted:
+        summary = f"{summary}; consent asserted by the {answer.asserted}"
     if answer.as_of:
         summary = f"as of {instant(answer.as_of)}, commit {query.t}, not recorded: {summary}"
     event = decision_event(

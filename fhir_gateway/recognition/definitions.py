@@ -109,6 +109,12 @@ RECOGNIZE = Definition(
             "is offered in place of an order",
         ),
         P(
+            "consentObtained",
+            "boolean",
+            "Whether the institution answers for the patient's consent in this encounter; counts "
+            "where the site's legal basis asks for consent",
+        ),
+        P(
             "asOf",
             "dateTime",
             "A moment of the past: what would have been said then, from what was stored then and "

@@ -17,6 +17,7 @@ from fhir_gateway.interactions.operation_definitions import Call, Taken
 from fhir_gateway.recognition.ask import Question, ask
 from fhir_gateway.recognition.model import OrderedItem
 from fhir_gateway.recognition.order import read_contexts, read_orders
+from fhir_gateway.recognition.ordering import ordering
 from fhir_gateway.recognition.record import MAX_LINES, Occasion
 from fhir_gateway.recognition.subject import Subject, subject_by_identifiers
 from fhir_gateway.recognition.told import told
@@ -35,6 +36,7 @@ async def recognize(gateway: Gateway, actor: Actor, call: Call) -> Parameters:
     when an institution asks on behalf of another.
     """
     given = call.parameters
+    actor = ordering(gateway, actor, asserted=bool(call.value("consentObtained")))
     context = read_contexts(call.values("context"))
     context_known = call.one("contextKnown")
     receiver = _receiver(actor, call.one("receiver"))
@@ -64,6 +66,7 @@ async def recognize(gateway: Gateway, actor: Actor, call: Call) -> Parameters:
             as_of=as_of,
             born=await _born(gateway, actor, subject.patient, as_of),
             context_known=bool(context_known.value if context_known else context),
+            asserted=bool(call.value("consentObtained")),
         ),
     )
     return told(answer, vocabulary_of(gateway))

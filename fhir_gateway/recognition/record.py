@@ -34,12 +34,22 @@ _COUNTED = 0xFFF
 MAX_LINES = 1_000
 
 
+class Seen(msgspec.Struct, frozen=True, array_like=True):
+    """A Sight as it was: see security.actor. `at` is the moment (µs) of the snapshot."""
+
+    party: int
+    relation: bool
+    permit: bool
+    denials: bool
+    at: int
+
+
 class Inputs(msgspec.Struct, frozen=True, omit_defaults=True):
     """Everything that `decide` was given, or by which it can be read again at commit `query.t`.
 
     `rule_set` is the version of the PlanDefinition ("PlanDefinition/x/_history/3"), or those of all
-    levels with a space between them; `digest` the hash of its rules; `max_class` and `owners` are
-    the caller's Access.
+    levels with a space between them; `digest` the hash of its rules; `max_class`, `owners`, `sight`
+    and `homes` are the caller's Access.
     """
 
     query: Query
@@ -49,6 +59,8 @@ class Inputs(msgspec.Struct, frozen=True, omit_defaults=True):
     owners: tuple[int, ...] | None = None
     unknown: str = ""  # why there is no person: patient-unknown, identity-contradictory
     lists: tuple[str, ...] = ()  # versions of the lists that the rule set speaks of, and their maps
+    sight: Seen | None = None  # how rows of others opened; None: no policy asked for anything
+    homes: tuple[int, ...] | None = None
 
 
 class Occasion(NamedTuple):

@@ -22,6 +22,7 @@ from fhir_gateway.recognition.ask import conclude, read_candidates
 from fhir_gateway.recognition.known import InForce, resolved
 from fhir_gateway.recognition.lists import view_then
 from fhir_gateway.recognition.model import Candidate, Decision
+from fhir_gateway.recognition.ordering import access_of
 from fhir_gateway.recognition.record import Inputs, render_decided, render_item
 from fhir_gateway.recognition.recorded import (
     Brief,
@@ -160,8 +161,7 @@ class Replayer:
             text = f"rule set {inputs.rule_set} has other rules than it had"
             differences.append(Difference(text))
         catalogue = await self._catalogue(snapshots, brief)
-        owners = frozenset(inputs.owners) if inputs.owners is not None else None
-        reader = await snapshots.reader(Access(inputs.max_class, owners))
+        reader = await snapshots.reader(access_of(inputs))
         seen = await read_candidates(reader, inputs, {}, rules.rule_set)
         decision = conclude(inputs, seen, rules.rule_set, catalogue)
         erased: tuple[str, ...] = ()

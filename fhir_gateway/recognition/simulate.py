@@ -22,11 +22,12 @@ from fhir_gateway.recognition.ask import conclude, read_candidates
 from fhir_gateway.recognition.known import area_depth
 from fhir_gateway.recognition.lists import Views
 from fhir_gateway.recognition.model import Decision, Query
+from fhir_gateway.recognition.ordering import access_of
 from fhir_gateway.recognition.recorded import Recorded, RecordedItem, recorded_of
 from fhir_gateway.recognition.rules import RuleSet, load_rule_set
 from fhir_gateway.recognition.rules_resolve import resolve
 from fhir_gateway.recognition.vocabulary import catalogue_of
-from fhir_gateway.security.actor import SYSTEM_ACCESS, Access
+from fhir_gateway.security.actor import SYSTEM_ACCESS
 from fhir_gateway.store.store import Reader
 from fhir_gateway.terminology.catalogue import Catalogue
 
@@ -159,8 +160,7 @@ class Simulation:
                 self._skip("the rule sets it was decided by cannot be read")
                 return
             rules, catalogue = await self._seen_by(gateway, reader, rules, inputs.query.as_of_us)
-        owners = frozenset(inputs.owners) if inputs.owners is not None else None
-        async with gateway.store.snapshot(Access(inputs.max_class, owners)) as reader:
+        async with gateway.store.snapshot(access_of(inputs)) as reader:
             seen = await read_candidates(reader, inputs, {}, rules)
         there = {candidate.source for candidate in seen}
         before = [item for line in recorded.lines for item in line.items]
