@@ -15,12 +15,15 @@ from fhir_gateway.fhir.definitions import definitions
 from fhir_gateway.fhir.keys import type_key
 from fhir_gateway.security.actor import Access
 from fhir_gateway.store import blobs
-from fhir_gateway.store.dialect import Dialect
+from fhir_gateway.store.dialect import SQLITE, Dialect
 from fhir_gateway.store.history_times import first_batch
+from fhir_gateway.store.narrow_sql import narrowed
 from fhir_gateway.store.query import Part, Query, Steps
 from fhir_gateway.store.query import Row as Found
+from fhir_gateway.store.search_where import all_parts
 from fhir_gateway.store.sight_sql import (
     HOME,
+    HOME_BIGINT,
     Moment,
     Row,
     columns,
@@ -78,17 +81,28 @@ class Seen:
 
     def of(self, alias: str, *, home: int | None = None) -> Part:
         """The row itself; of a statement about one home when that is given."""
-        return self._part(columns(alias, home="" if home is None else HOME), home)
+        part = self._part(columns(alias, home=self._home(home)), home)
+        narrow = self._access.narrow
+        return part if narrow is None else all_parts([part, narrowed(narrow, self.dialect, alias)])
 
     def sourced(self, alias: str, *, home: int | None = None) -> Part:
         """A fact, or a report's link to its result."""
-        return self._part(sourced(alias, self.dialect, home="" if home is None else HOME), home)
+        return self._part(sourced(alias, self.dialect, home=self._home(home)), home)
 
     def both(self) -> Part:
         """The resource r and, where there is one, its version v."""
-        sql, values = self._part(columns("r"))
+        sql, values = self.of("r")
         superseded, more = self._part(columns("v", type="r.type"))
+        narrow = self._access.narrow
+        if narrow is not None:
+            let = narrowed(narrow, self.dialect, "v", type="r.type", superseded=True)
+            superseded, more = all_parts([(superseded, more), let])
         return f"{sql} AND (v.version IS NULL OR ({superseded}))", [*values, *more]
+
+    def _home(self, home: int | None) -> str:
+        if home is None:
+            return ""
+        return HOME if self.dialect is SQLITE else HOME_BIGINT
 
     def _part(self, row: Row, home: int | None = None) -> Part:
         values = self._values if home is None else {**self._values, "home": home}

@@ -20,7 +20,7 @@ from fhir_gateway.store.changes import Fact
 from fhir_gateway.store.dialect import POSTGRES
 from fhir_gateway.store.sight_sql import (
     EVERYBODY,
-    HOME,
+    HOME_BIGINT,
     OWN,
     Row,
     Shape,
@@ -122,14 +122,14 @@ def visible_of(shape: Shape) -> Visible:
         return rule(shape, POSTGRES, row)
 
     def of_homes(text: str, alias: str) -> tuple[Statement, Statement]:
-        one = text.format(**{alias: see(sourced(alias, POSTGRES, home=HOME))})
+        one = text.format(**{alias: see(sourced(alias, POSTGRES, home=HOME_BIGINT))})
         several = text.replace(f"{alias}.home = $1", f"{alias}.home = ANY($1)")
         several = several.format(**{alias: see(sourced(alias, POSTGRES))})
         return (statement(one, POSTGRES, own=3, home=1), statement(several, POSTGRES, own=3))
 
     r = see(columns("r"))
-    at_place = see(columns("r", home=HOME))
-    older = _OLDER.format(v=see(columns("v", home=HOME, type="$3::bigint")))
+    at_place = see(columns("r", home=HOME_BIGINT))
+    older = _OLDER.format(v=see(columns("v", home=HOME_BIGINT, type="$3::bigint")))
     entry = Row("j.home", "j.type", "j.owner", "0")  # a journal entry has no class of its own
     facts, reports = of_homes(_FACTS, "f"), of_homes(_REPORTS, "l")
     return Visible(

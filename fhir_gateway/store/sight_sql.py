@@ -51,8 +51,8 @@ def moment_of(access: Access, index: Index, t: int, updated: int, now: Callable[
 
 class Row(NamedTuple):
     """The columns of a row that is judged, as SQL. Where a statement is about one home, `home` is
-    HOME, and what depends on the home alone is found out once. `named`: the type is a name and no
-    key."""
+    HOME (or HOME_BIGINT), and what depends on the home alone is found out once. `named`: the type
+    is a name and no key."""
 
     home: str
     type: str
@@ -78,6 +78,9 @@ class Shape(NamedTuple):
 
 
 HOME = ":home"
+
+#: The same for PostgreSQL, which has to be told the type of a bound value.
+HOME_BIGINT = f"{HOME}::bigint"
 
 EVERYBODY = Shape()
 OWN = Shape(owners=True)
