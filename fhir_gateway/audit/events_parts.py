@@ -62,6 +62,7 @@ _AGENTS = {
 DIRECTIONS = {"R": "read", "E": "query", "C": "write", "U": "write", "D": "delete"}
 
 _UNSPOKEN = re.compile(r"\s+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class Call(NamedTuple):
@@ -202,7 +203,8 @@ def _agents(
     direction: str, caller: tuple[str, str | None], more: tuple[str, str, str, str, str, str]
 ) -> bytes:
     """Purpose, agents and source: the same for every call of a workstation, so kept."""
-    (name, institution), (purpose, address, user, client, token, basis) = caller, more
+    name, institution = _legible(caller[0]), caller[1]
+    purpose, address, user, client, token, basis = map(_legible, more)
     client_role, server_role, person_role = _AGENTS[direction]
     credential = b',"policy":[%s]' % encode(_UNSPOKEN.sub("_", token)) if token else b""
     used = b',"purposeOfUse":[%s]' % _concept(PURPOSES, purpose) if purpose else b""
@@ -229,6 +231,11 @@ def _agents(
     )
     parts.append(_OBSERVER)
     return b"".join(parts)
+
+
+def _legible(text: str) -> str:
+    """A text of a credential without the control characters that no string of FHIR may hold."""
+    return _CONTROL.sub(" ", text)
 
 
 def _purposes(purpose: str, basis: str) -> bytes:
