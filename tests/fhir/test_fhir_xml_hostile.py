@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import tracemalloc
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ from fhir_gateway.errors import GatewayError, Structure, TooLong
 from fhir_gateway.fhir import xml_parse
 from fhir_gateway.fhir.definitions import definitions
 from fhir_gateway.fhir.validate import read_resource
+from fhir_gateway.fhir.xhtml import canonical_text
+from fhir_gateway.fhir.xml_parse import parse_xml
 from fhir_gateway.fhir.xml_read import json_of, read_xml
 from fhir_gateway.fhir.xml_write import write_xml
 
@@ -197,3 +200,93 @@ def test_any_bytes_are_refused(body: bytes) -> None:
     with pytest.raises(GatewayError) as refusal:
         read_xml(body)
     assert refusal.value.status < 500
+
+
+# -- every way in ---------------------------------------------------------------------------------
+
+ENTRIES = {
+    "parse": parse_xml,
+    "read": read_xml,
+    "as json": json_of,
+    "narrative": lambda body: canonical_text(body.decode("utf-8", "replace")),
+}
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_001_no_entity_brings_a_file_or_a_connection(entry: str, tmp_path: Path) -> None:
+    """Whatever is asked, the file's words are nowhere and nothing is opened or called."""
+    secret = tmp_path / "canary.txt"
+    secret.write_text("CANARY-OF-A-FILE")
+    bodies = [
+        _doctype(f'[<!ENTITY x SYSTEM "{secret.as_uri()}">]'),
+        _doctype(f'[<!ENTITY % p SYSTEM "{secret.as_uri()}"> %p;]'),
+        _doctype(f'SYSTEM "{secret.as_uri()}"'),
+        _doctype('[<!ENTITY x SYSTEM "http://127.0.0.1:9/x">]'),
+        f'<?xml-stylesheet href="{secret.as_uri()}"?><Patient {NS}/>',
+        f'<Patient {NS} xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"'
+        f' xsi:schemaLocation="http://hl7.org/fhir {secret.as_uri()}"/>',
+    ]
+    opened: list[str] = []
+    WATCHES.append(opened)
+    try:
+        for body in bodies:
+            try:
+                said = str(ENTRIES[entry](body.encode()))
+            except GatewayError as error:
+                assert error.status in {400, 422}
+                said = str(error)
+            assert "CANARY-OF-A-FILE" not in said
+    finally:
+        WATCHES.remove(opened)
+    assert [one for one in opened if "canary" in one or "socket" in one] == []
+
+
+#: Lists that hear which files and connections this process opens; a hook cannot be taken off.
+WATCHES: list[list[str]] = []
+
+
+def _watch(event: str, arguments: tuple[object, ...]) -> None:
+    if WATCHES and event in ("open", "socket.connect", "socket.getaddrinfo"):
+        for one in WATCHES:
+            one.append(f"{event} {arguments[0]!r} {arguments[-1]!r}")
+
+
+sys.addaudithook(_watch)
+
+
+@pytest.mark.parametrize(
+    "prolog",
+    ['<?xml-stylesheet type="text/xsl" href="x.xsl"?>', "<!-- c --><?XML-Stylesheet x?>"],
+)
+def test_002_a_stylesheet_is_not_taken(prolog: str) -> None:
+    with pytest.raises(Structure) as refusal:
+        read_xml(f"{prolog}<Patient {NS}/>".encode())
+    assert refusal.value.issues[0].rule in ("stylesheet", "xml")
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_003_a_bomb_takes_no_memory(entry: str) -> None:
+    quadratic = _doctype(f'[<!ENTITY x "{"x" * 50_000}">]').replace("&x;", "&x;" * 10_000)
+    for body in (_doctype(f'[<!ENTITY l0 "ha">{LAUGHS}]', "l11"), quadratic):
+        tracemalloc.start()
+        with suppress(GatewayError):
+            assert len(str(ENTRIES[entry](body.encode()))) < 2 * len(body)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 32_000_000
+
+
+@pytest.mark.parametrize("number", [101, 100_000])
+@pytest.mark.parametrize("name", ['a{0}="x"', 'xmlns:n{0}="urn:{0}"', "a{0}\n=\n'x'"])
+@pytest.mark.parametrize("before", ["", '<active value="true"/><!-- c -->', "甲<a b='>'/>"])
+def test_005_a_tag_has_a_hundred_attributes_at_most(number: int, name: str, before: str) -> None:
+    crowd = " ".join(name.format(count) for count in range(number))
+    with pytest.raises(TooLong) as refusal:
+        parse_xml(f"<Patient {NS}>{before}<x {crowd}/></Patient>".encode())
+    assert refusal.value.issues[0].rule == "xml-size"
+    assert "CROWD" not in canonical_text(f'<div xmlns="urn:x"><p {crowd}>CR</p></div>')
+
+
+def test_005_a_hundred_attributes_are_not_too_many() -> None:
+    crowd = " ".join(f'a{count}="x=y > \'z"' for count in range(99))
+    assert len(parse_xml(f"<Patient {NS} {crowd}/>".encode()).attrib) == 99
