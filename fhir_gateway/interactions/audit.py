@@ -186,6 +186,10 @@ async def people_of(
         if stored.home > 0:
             patient = patient_of(stored) or await _behind(gateway, stored, depth=0)
             found[stored.home, patient] = None
+        elif stored.type == "AuditEvent":  # of a Patient who is not there: told like one who is
+            patient = home_of(msgspec.json.decode(stored.whole())).patient
+            if patient is not None:
+                found[0, patient] = None
     return found
 
 

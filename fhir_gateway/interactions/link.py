@@ -4,7 +4,7 @@ outside of it. Works on one snapshot; hl7.org/fhir/R4/bundle.html#references, ht
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Issue, TooCostly, Unprocessable
@@ -12,7 +12,9 @@ from fhir_gateway.interactions.conditional import condition_of, conditional_url,
 from fhir_gateway.interactions.links import Prefixes, links, relink
 from fhir_gateway.interactions.references import JOURNAL_TYPES, Slot, full_url_base, local
 from fhir_gateway.interactions.steps import Guards, Step
+from fhir_gateway.security.actor import Access
 from fhir_gateway.store.changes import Exists
+from fhir_gateway.store.record_sql import seen_among
 from fhir_gateway.store.store import Reader
 
 #: Different conditional references of one request. Each is a search in one snapshot.
@@ -20,15 +22,23 @@ MOST_CONDITIONS = 1_000
 
 
 async def link(
-    gateway: Gateway, reader: Reader, steps: Sequence[Step], guards: Guards, *, base: str = ""
+    gateway: Gateway,
+    reader: Reader,
+    steps: Sequence[Step],
+    guards: Guards,
+    *,
+    base: str = "",
+    access: Access | None = None,
 ) -> None:
     """Rewrites the references of all steps and guards those that point outside.
 
-    `base` is the FHIR base as the client called it, beside the one that is configured.
+    `base` is the FHIR base as the client called it, beside the one that is configured. Under an
+    `access` that hides rows a reference to one of them is refused, unless it stood there before.
     """
     linker = _Linker(gateway, reader, steps, base)
     issues: list[Issue] = []
     wanted: dict[str, str] = {}
+    known = set[str]()
     for step in steps:
         if step.resource is None or step.matched:
             continue
@@ -47,10 +57,36 @@ async def link(
                 linker.broken(slot, step, issues, "This Bundle deletes the resource")
             elif name not in linker.stored and name not in wanted:
                 wanted[name] = step.place_of(slot)
+                known |= {name} if _stood(step, name) else set()
     if issues:
         raise Unprocessable(issues=tuple(issues))
+    await _check_seen(reader, access, {n: at for n, at in wanted.items() if n not in known})
     for name, where in wanted.items():
         guards.add(Exists(name, where))
+
+
+def _stood(step: Step, name: str) -> bool:
+    """Whether the version that is replaced names the resource already."""
+    current = step.current
+    return current is not None and f'"{name}"'.encode() in current.tail
+
+
+async def _check_seen(reader: Reader, access: Access | None, wanted: Mapping[str, str]) -> None:
+    """Raises Unprocessable for references to what the caller does not see: the same as for what
+    is not there, so that nobody learns by writing what stands elsewhere, or opens a record by it.
+    """
+    if access is None or (access.owners is None and access.sight is None and access.homes is None):
+        return
+    names = [(type, id) for type, _, id in (name.partition("/") for name in wanted)]
+    seen = await reader.steps(lambda seen: seen_among(seen, names))
+    issues = [
+        Issue("invalid", "The reference names a resource that is not stored here", where,
+              "reference-unknown")
+        for (name, where), pair in zip(wanted.items(), names, strict=True)
+        if pair not in seen
+    ]  # fmt: skip
+    if issues:
+        raise Unprocessable(issues=tuple(issues))
 
 
 class _Linker:

@@ -70,17 +70,24 @@ def _target(one: Coded) -> dict[str, Any]:
 async def provenances(
     gateway: Gateway, actor: Actor, steps: Sequence[Step], only_if_changed: bool
 ) -> list[Put]:
-    """Who added the codings: one Provenance for each home that was written to."""
-    groups: dict[tuple[str | None, str | None, int], list[Coded]] = {}
+    """Who added the codings: one Provenance for each home that was written to.
+
+    It is seen by whom its targets are: it has their owner and class, or it would tell everybody
+    that there is such a result.
+    """
+    groups: dict[tuple[str | None, str | None, int, int, int], list[Coded]] = {}
     for step in steps:
-        if step.put is not None and step.coding.coded:
-            place = (step.put.patient, step.put.follow, step.put.home)
-            groups.setdefault(place, []).append(Coded(step.name, step.put.body, step.coding.coded))
+        put = step.put
+        if put is not None and step.coding.coded:
+            place = (put.patient, put.follow, put.home, put.owner, put.sensitivity)
+            groups.setdefault(place, []).append(Coded(step.name, put.body, step.coding.coded))
     puts = []
-    for coded in groups.values():
+    for (*_, owner, sensitivity), coded in groups.items():
         record = provenance(coded, recorded_us=gateway.clock.now())
         if not (only_if_changed and await _is_stored(gateway, actor, record)):
-            puts.append(put_of(gateway, record, op="create", owner=0, only_if_changed=True))
+            put = put_of(gateway, record, op="create", owner=owner, only_if_changed=True)
+            put.sensitivity = sensitivity
+            puts.append(put)
     return puts
 
 

@@ -4,7 +4,9 @@ A cursor is the time until which it is good, the keyset values of the last match
 them, the type, the applied parameters, what the value sets and codes among them stood for, and the
 caller with all that it may see: a value set that changes between two pages would leave results out
 that nobody misses, and whoever may see less by now begins again. It is no credential: every page
-is authorised anew. Implements hl7.org/fhir/R4/http.html#paging.
+is authorised anew. Its values are enciphered and padded, with the MAC as their nonce (SIV): the
+number of a resource tells how many were stored before it, whoever may see them. Implements
+hl7.org/fhir/R4/http.html#paging.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.\-~:/,]*").fullmatch
 _SAFE = ":/,"  # characters of a query that stay readable (RFC 3986, 3.4)
 
 _SECOND = 1_000_000
+_BLOCK = 48  # most cursors have one length
 
 _after = msgspec.msgpack.Decoder(tuple[int | str, ...])
 
@@ -97,7 +100,10 @@ def sealed(values: tuple[int | str, ...], bound: bytes, holder: Holder, person: 
     """Values with a MAC over them, what they are bound to, and their holder. The first of them is
     the second until which they are good."""
     raw = msgspec.msgpack.encode(values)
-    return urlsafe_b64encode(_mac(raw, bound, holder, person) + raw).rstrip(b"=").decode()
+    raw = len(raw).to_bytes(4, "big") + raw
+    raw += bytes(-len(raw) % _BLOCK)
+    mac = _mac(raw, bound, holder, person)
+    return urlsafe_b64encode(mac + _enciphered(raw, mac, holder)).rstrip(b"=").decode()
 
 
 def opened(
@@ -107,10 +113,10 @@ def opened(
     try:
         text = cursor.encode("ascii")
         raw = urlsafe_b64decode(text + b"=" * (-len(text) % 4))
-        mac, values = raw[:_MAC], raw[_MAC:]
+        mac, values = raw[:_MAC], _enciphered(raw[_MAC:], raw[:_MAC], holder)
         if not compare_digest(mac, _mac(values, bound, holder, person)):
             raise ValueError("mac")
-        until, *after = _after.decode(values)
+        until, *after = _after.decode(values[4 : 4 + int.from_bytes(values[:4], "big")])
         if urlsafe_b64encode(raw).rstrip(b"=") != text or len(after) != length:
             raise ValueError("spelling")
     except (ValueError, msgspec.DecodeError):
@@ -123,6 +129,15 @@ def opened(
             rule="cursor-expired",
         )
     return tuple(after)
+
+
+def _enciphered(values: bytes, mac: bytes, holder: Holder) -> bytes:
+    """Values against a stream of their own; twice gives them back."""
+    stream = b"".join(
+        blake2b(mac + block.to_bytes(4, "big"), key=holder.secret, person=b"cursor-stream").digest()
+        for block in range(len(values) // 64 + 1)
+    )
+    return bytes(one ^ other for one, other in zip(values, stream, strict=False))
 
 
 def not_of_this() -> Invalid:

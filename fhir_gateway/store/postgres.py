@@ -7,7 +7,7 @@ puts the batches of all in one order. Readers have connections of their own.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 
@@ -19,6 +19,7 @@ from fhir_gateway.store.draining import RowsOf
 from fhir_gateway.store.index_version import RAISE, STATE, index_of, raised
 from fhir_gateway.store.jobs import Command, Job
 from fhir_gateway.store.log import LogCommand
+from fhir_gateway.store.narrowed_reader import NarrowedReader
 from fhir_gateway.store.postgres_durable import address_of, connect_to_write
 from fhir_gateway.store.postgres_migrate import check_begun, migrate
 from fhir_gateway.store.postgres_pool import PostgresPool, is_lost, lost
@@ -50,9 +51,12 @@ class PostgresStore:
 
     def snapshot(self, access: Access) -> PostgresReader:
         """A Reader; it must not outlive one page or one second."""
-        return PostgresReader(
+        reader = PostgresReader(
             self._pool, access, drain=self.drain, search_budget=self._budget, now=self._now
         )
+        if access.narrow is None:
+            return reader
+        return cast(PostgresReader, NarrowedReader(reader, access.narrow))
 
     async def commit(self, change_set: ChangeSet) -> Committed:
         """Returns when durable. Raises PreconditionFailed, Duplicate, Unprocessable … by guard.

@@ -88,6 +88,22 @@ def shared(seen: Seen, names: Sequence[tuple[str, str]]) -> Steps[list[Stored]]:
     return sorted((_stored(row) for row in rows), key=lambda one: (one.type, one.id))
 
 
+def seen_among(seen: Seen, names: Sequence[tuple[str, str]]) -> Steps[set[tuple[str, str]]]:
+    """Those of these ("Type", id) that are current and visible."""
+    if not names:
+        return set()
+    dialect, kinds = seen.dialect, "int text"
+    rule, shown = seen.of("r")
+    rows = yield Query(
+        f"SELECT r.type, r.id FROM {dialect.listed(kinds)}"  # noqa: S608 - constants
+        f" {dialect.then} locator l ON l.type = k.k0 AND l.id = k.k1"
+        f" {dialect.then} resource r ON r.home = l.home AND r.type = l.type AND r.rid = l.rid"
+        f" WHERE r.deleted = 0 AND {rule}",
+        (*dialect.columns(kinds, [(type_key(type), id) for type, id in names]), *shown),
+    )
+    return {(_names()[type], id) for type, id in rows}
+
+
 def patients(seen: Seen, homes: Sequence[int]) -> Steps[list[str]]:
     """The Patients of these homes, see `Reader.person_records`."""
     rule, shown = seen.of("r")

@@ -65,7 +65,7 @@ def explain(look: Look) -> Steps[Explanation]:
         return Explanation("refused", (), tuple(texts), look.budget, reason)
     if into:
         texts.append(statement(look, into, look.plan.count + 1).sql)
-    starts = tuple(_start(way, look.plan.type) for way in into)
+    starts = tuple(_start(way, look.plan.type, hidden=look.view.is_restricted) for way in into)
     return Explanation(_cost(into), starts, tuple(texts), look.budget)
 
 
@@ -87,9 +87,10 @@ def _cost(into: list[Way]) -> Cost:
     return "index" if all(way.driver is not None for way in far) else "scan"
 
 
-def _start(way: Way, type: str) -> Start:
+def _start(way: Way, type: str, *, hidden: bool) -> Start:
+    """`hidden`: rows that the caller does not see are among them, so their number is not told."""
     rows = None
-    if way.rows is not None:
+    if way.rows is not None and not hidden:
         rows = _ROUND
         while rows < way.rows:
             rows *= 10

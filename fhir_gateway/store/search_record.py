@@ -79,6 +79,8 @@ def one_record(plan: SearchPlan, view: View) -> Steps[Query | None]:
     """The statement of a page; None when the search needs more than one patient's record."""
     if len(plan.patients) != 1 or plan.follows or plan.rest or plan.home is not None:
         return None
+    if view.narrow is not None:  # as many shapes as there are scopes
+        return None
     kept = _kept(
         plan.type, plan.conditions, plan.sort, plan.by_patient, plan.after is not None,
         view.dialect, view.shape, tuple(view.values),

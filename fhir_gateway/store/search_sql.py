@@ -44,6 +44,8 @@ def search(
     and instead of cutting the included resources. A plan that asks to be explained has no matches.
     """
     view = view_of(access, dialect, moment)
+    if plan.narrow is not None:
+        view = view._replace(narrow=plan.narrow)
     look = Look(plan, view, budget)
     if plan.explain:
         return Page([], [], None, None, (yield from explain(look)))

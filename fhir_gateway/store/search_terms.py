@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 from fhir_gateway.errors import Internal
 from fhir_gateway.fhir.keys import type_key
 from fhir_gateway.search.plan import AllOf, AnyOf, Branch, Chain, Condition, Has, Ids, Updated
-from fhir_gateway.security.actor import Access
+from fhir_gateway.security.actor import Access, Narrow
 from fhir_gateway.store.dialect import Dialect
+from fhir_gateway.store.narrow_sql import narrowed
 from fhir_gateway.store.query import Part
 from fhir_gateway.store.search_where import (
     At,
@@ -39,22 +40,32 @@ _ANYWHERE = Scope("everywhere")
 
 class View(NamedTuple):
     """Which database is asked, and who sees what of it: the shape of an Access, and what is bound
-    to the marks of its rule by their names."""
+    to the marks of its rule by their names; and what scopes leave of that."""
 
     dialect: Dialect
     shape: Shape
     values: Mapping[str, Any]
+    narrow: Narrow | None = None
 
     def sees(self, alias: str, *, type: str = "") -> Part:
         """What a current resource must be like to be seen. `type` is the column of its type where
         the row has none."""
         sql, values = seen(self.shape, self.dialect, columns(alias, type=type), self.values)
-        return f"{alias}.deleted = 0 AND {sql}", values
+        part = f"{alias}.deleted = 0 AND {sql}", values
+        if self.narrow is None:
+            return part
+        more = narrowed(self.narrow, self.dialect, alias, type=type, superseded=bool(type))
+        return all_parts([part, more])
+
+    @property
+    def is_restricted(self) -> bool:
+        """True when rows of the highest class that is seen may still be hidden."""
+        return self.narrow is not None or self.shape.is_restricted
 
 
 def view_of(access: Access, dialect: Dialect, moment: Moment) -> View:
     """The view of an Access at a moment."""
-    return View(dialect, shape_of(access), values_of(access, dialect, moment))
+    return View(dialect, shape_of(access), values_of(access, dialect, moment), access.narrow)
 
 
 class Keys(NamedTuple):

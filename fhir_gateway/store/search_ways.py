@@ -191,9 +191,7 @@ def _last_resort(
     rows = yield from counted(look, (f"SELECT 1 FROM {source}", values))
     if rows is not None:
         return None, rows
-    whole = (
-        plan.sort or plan.only_count or plan.total == "accurate" or look.view.shape.is_restricted
-    )
+    whole = plan.sort or plan.only_count or plan.total == "accurate" or look.view.is_restricted
     if not whole and not conditions:
         return None, None
     if not whole and len(conditions) == 1 and scope.kind == "shared":

@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import apsw
 
@@ -42,6 +42,7 @@ from fhir_gateway.store.jobs import Command, Job
 from fhir_gateway.store.link import Link, Server, connect
 from fhir_gateway.store.log import LogCommand
 from fhir_gateway.store.migrate import check, migrate, migrations
+from fhir_gateway.store.narrowed_reader import NarrowedReader
 from fhir_gateway.store.pool import Pool
 from fhir_gateway.store.query import Query
 from fhir_gateway.store.reader import SqliteReader
@@ -98,9 +99,12 @@ class SqliteStore:
 
     def snapshot(self, access: Access) -> SqliteReader:
         """A Reader; it must not outlive one page or one second."""
-        return SqliteReader(
+        reader = SqliteReader(
             self._pool, access, drain=self.drain, search_budget=self._budget, now=self._clock.now
         )
+        if access.narrow is None:
+            return reader
+        return cast(SqliteReader, NarrowedReader(reader, access.narrow))
 
     async def commit(self, change_set: ChangeSet) -> Committed:
         """Returns when durable. Raises PreconditionFailed, Duplicate, Unprocessable … by guard.
