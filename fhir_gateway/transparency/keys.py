@@ -40,7 +40,7 @@ def read_keys(path: Path) -> list[Signer]:
         raise Invalid(
             f"Others may read the key of the audit log: chmod 600 {path}", rule="log-key-open"
         )
-    if not text.endswith("\n"):
+    if not text.endswith("\n"):  # an empty one too
         raise _unreadable(path, "it is cut off")
     return [_signer(line, path) for line in text.splitlines()]
 

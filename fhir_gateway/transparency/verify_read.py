@@ -16,6 +16,7 @@ import apsw
 from fhir_gateway.errors import Invalid
 from fhir_gateway.store.engine import check_begun, open_reader
 from fhir_gateway.store.opening import POSTGRES, SQLITE
+from fhir_gateway.store.postgres_durable import address_of
 from fhir_gateway.store.postgres_pool import connect
 from fhir_gateway.store.postgres_sql import numbered
 
@@ -66,7 +67,7 @@ class PostgresReading:
             "default_transaction_read_only": "on",
         }
         try:
-            self._connection = self._loop.run_until_complete(connect(url, settings))
+            self._connection = self._loop.run_until_complete(connect(address_of(url).url, settings))
             self._loop.run_until_complete(self._connection.execute("BEGIN"))
         except BaseException:
             self._loop.close()
