@@ -7,6 +7,7 @@ exist. The commit that audits the request gives the instant `t` as of which it i
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import msgspec
@@ -14,7 +15,7 @@ import msgspec
 from fhir_gateway.audit.events import search_event
 from fhir_gateway.audit.query import masked
 from fhir_gateway.context import Gateway, new_id
-from fhir_gateway.errors import Forbidden, GatewayError, Internal, NotFound
+from fhir_gateway.errors import Forbidden, GatewayError, Internal, Login, NotFound
 from fhir_gateway.interactions.audit import (
     ORIGIN,
     Origin,
@@ -22,9 +23,11 @@ from fhir_gateway.interactions.audit import (
     call_of,
     entry,
 )
+from fhir_gateway.interactions.callers import Caller as Credential
+from fhir_gateway.interactions.callers import actor_of
+from fhir_gateway.interactions.clients import client_at
 from fhir_gateway.interactions.export_files import remove
-from fhir_gateway.interactions.institutions import institution
-from fhir_gateway.security.actor import Access, Actor, Role
+from fhir_gateway.security.actor import SYSTEM_ACCESS, Access, Actor, Role
 from fhir_gateway.store import jobs
 from fhir_gateway.store.changes import ChangeSet
 from fhir_gateway.store.jobs import Job
@@ -53,6 +56,7 @@ class Caller(msgspec.Struct, frozen=True):
     token: str = ""
     patient: str = ""
     scopes: tuple[str, ...] | None = None
+    asserts_consent: bool = False
 
     def is_(self, actor: Actor) -> bool:
         """Whether an actor is this caller: not another person or client of the institution."""
@@ -108,13 +112,14 @@ async def start(
             actor.role,
             actor.name,
             actor.institution,
-            actor.access,
+            replace(actor.access, narrow=None),  # follows from the scopes again
             actor.user,
             actor.client,
             actor.purpose,
             actor.token,
             actor.patient,
             actor.scopes,
+            actor.asserts_consent,
         ),
         request_id=origin.request_id,
         address=origin.address,
@@ -151,26 +156,28 @@ def wanted_of(job: Job, type: type[_T]) -> _T:
 
 
 async def acting(gateway: Gateway, asked: Asked) -> Actor:
-    """The caller again, when the work is done. Raises Forbidden when it has left the registry.
+    """The caller again, with the rights that it has when the work is done, its scopes apart.
 
-    Events that are made from here on name the request that asked.
+    Raises Forbidden when it has left the registry or its client was ended. Events that are made
+    from here on name the request that asked.
     """
     caller = asked.caller
     ORIGIN.set(Origin(asked.request_id, asked.address))
-    if caller.institution is not None and await institution(gateway, caller.institution) is None:
-        raise Forbidden("The institution that asked has left the registry", rule="owner")
-    return Actor(
-        caller.role,
-        caller.name,
-        caller.institution,
-        caller.access,
-        user=caller.user,
-        client=caller.client,
-        purpose=caller.purpose,
-        token=caller.token,
-        patient=caller.patient,
-        scopes=caller.scopes,
-    )
+    said = Credential(
+        caller.role, caller.institution or "", caller.name, caller.user, caller.client,
+        caller.purpose, caller.patient, caller.token, caller.scopes,
+        asserts_consent=caller.asserts_consent,
+    )  # fmt: skip
+    if caller.role in ("open", "system"):
+        return Actor(caller.role, caller.name, caller.institution, caller.access)
+    async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
+        client = await client_at(gateway, reader, caller.client) if caller.client else None
+        if client is not None and not client.active:
+            raise Forbidden("The client that asked was ended", rule="owner")
+        try:
+            return await actor_of(gateway, reader, said)
+        except Login:
+            raise Forbidden("Who asked has left the registry", rule="owner") from None
 
 
 @audited("operation")
@@ -195,7 +202,7 @@ async def look(gateway: Gateway, actor: Actor, *, job: str) -> Job:
 
 def _check_access(actor: Actor, caller: Caller) -> None:
     """What was asked for under a wider access than the caller has by now is not handed out."""
-    if _sees_less(actor.access, caller.access):
+    if _sees_less(actor.access, caller.access) or _asks_less(actor.scopes, caller.scopes):
         raise Forbidden("You may see less than when you asked for this", rule="access")
 
 
@@ -209,6 +216,11 @@ def _sees_less(now: Access, then: Access) -> bool:
         or not now.closed <= then.closed
         or now.sight != then.sight
     )
+
+
+def _asks_less(now: tuple[str, ...] | None, then: tuple[str, ...] | None) -> bool:
+    """Whether a token bears fewer scopes than the one that asked."""
+    return now is not None and (then is None or not set(now) >= set(then))
 
 
 def _shrank(now: frozenset[int] | None, then: frozenset[int] | None) -> bool:

@@ -26,6 +26,8 @@ from fhir_gateway.interactions.export_filter import Filter, filter_of
 from fhir_gateway.interactions.export_ledger import PERSONS, Ledger
 from fhir_gateway.interactions.export_persons import Persons
 from fhir_gateway.interactions.jobs import Done, Held
+from fhir_gateway.interactions.narrowing import scoped
+from fhir_gateway.interactions.permits import Asked as Request
 from fhir_gateway.security.actor import Actor
 from fhir_gateway.store.jobs import Job
 from fhir_gateway.store.store import Stored
@@ -79,7 +81,9 @@ def manifest(job: Job, *, base: str) -> bytes:
 async def work(held: Held) -> Done:
     """Does an export. Raises Lost and Stopped as `Held.step` does."""
     asked, wanted = asked_of(held.job), wanted_of(held.job, Export)
-    actor = await acting(held.gateway, asked)
+    place = "Patient" if wanted.persons else ""
+    request = Request("operation", place, operation="$export")
+    actor = await scoped(held.gateway, await acting(held.gateway, asked), request)
     filters = await _filters(held.gateway, asked, wanted)
     return await _Work(held, asked, wanted, actor, filters).run()
 
