@@ -144,7 +144,7 @@ async def send_answer(send: Any, exchange: Exchange, answer: Answer) -> None:
     headers = [
         (b"cache-control", b"no-store"),
         (b"x-content-type-options", b"nosniff"),
-        (b"vary", b"accept"),
+        (b"vary", b"accept, authorization"),
         *answer.headers,
     ]
     if body or answer.status not in (204, 304):

@@ -147,7 +147,7 @@ def test_a_page_of_an_allowed_origin_may_ask_and_read(shared):
     assert refused.status_code == 401
     assert refused.headers["access-control-allow-origin"] == PAGE
     assert "etag" in refused.headers["access-control-expose-headers"]
-    assert refused.headers["vary"] == "accept, origin"
+    assert refused.headers["vary"] == "accept, authorization, origin"
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "https://app.example.evil"])
