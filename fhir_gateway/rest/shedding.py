@@ -71,7 +71,7 @@ def lane_of(method: str, path: str) -> Lane:
             return known
         is_read = method in _READING or last == "_search" or last[:1] == "$"
         return Lane.READ if is_read else Lane.INGEST
-    return _DOORS.get(path.split("/", 2)[1], Lane.READ)
+    return _DOORS.get(path[1:].partition("/")[0], Lane.READ)
 
 
 #: By the first segment of a path.
