@@ -15,6 +15,8 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 from urllib.parse import parse_qsl, urlencode
 
+import msgspec
+
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Invalid, MultipleMatches, NotSupported, Structure
 from fhir_gateway.interactions.references import JOURNAL_TYPES
@@ -23,6 +25,7 @@ from fhir_gateway.search.plan import AllOf, AnyOf, Chain, Has, SearchPlan, Token
 from fhir_gateway.search.plan import Condition as SearchCondition
 from fhir_gateway.search.planner import plan_search
 from fhir_gateway.search.results import RESULTS
+from fhir_gateway.security.actor import Access
 from fhir_gateway.store.changes import Absent, Guard, Settled
 from fhir_gateway.store.store import Reader
 
@@ -122,10 +125,22 @@ def _types(conditions: Iterable[SearchCondition]) -> Iterator[str]:
             yield from _types(one.conditions)
 
 
-async def none_meets(reader: Reader, wanted: Condition) -> Guard:
-    """The guard that still no resource meets a condition which none met in this snapshot."""
-    if wanted.absent is not None:
-        return wanted.absent
+def hides(access: Access) -> bool:
+    """Whether rows of others may be hidden from a caller."""
+    return access != Access(access.max_class)
+
+
+async def none_meets(reader: Reader, wanted: Condition, access: Access) -> Guard:
+    """The guard that still no resource meets a condition which none met in this snapshot.
+
+    What the caller may not see meets nothing: of several institutions each may store a resource
+    under one identifier. Its own are guarded, so that its requests at once make one of them.
+    """
+    absent = wanted.absent
+    if absent is not None and not hides(access):
+        return absent
+    if absent is not None and access.homes is None:
+        return msgspec.structs.replace(absent, owners=tuple(sorted(access.owners or ())))
     plan, homes = wanted.plan, set[int]()
     bound = plan.patients and not (plan.rest or plan.follows or len(wanted.types) > 1)
     for patient in plan.patients if bound else ():

@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fhir_gateway.context import Gateway
-from fhir_gateway.errors import GatewayError, Unprocessable
+from fhir_gateway.errors import Conflict, GatewayError, Unprocessable
 from fhir_gateway.fhir.home import HOME_RULES, home_of
 from fhir_gateway.fhir.wire import parse
 from fhir_gateway.interactions.references import Slot, local
 from fhir_gateway.interactions.steps import Step
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
-from fhir_gateway.store.changes import Derived
+from fhir_gateway.store.changes import NEVER, Derived, Guard, VersionIs
 from fhir_gateway.store.store import Reader, Stored
 
 #: The kind of identity key that is the document alone, see store.changes.Derived.
@@ -137,6 +137,27 @@ async def place_home(
             if home is not None and home != step.current.home:
                 return step.placed(error)
     return error
+
+
+async def check_free(gateway: Gateway, actor: Actor, failed: Guard, steps: Sequence[Step]) -> None:
+    """Raises Conflict when a guard has failed because something that the caller does not see bears
+    the id that it would give.
+
+    That an id cannot be given is all that is told: whose it is, what stands there and whether it
+    stands is not (docs/adr/0036-sight-in-the-store.md).
+    """
+    if not isinstance(failed, VersionIs) or failed.version != NEVER:
+        return
+    async with gateway.store.snapshot(actor.access) as reader:
+        if await reader.read(failed.type, failed.id) is not None:
+            return  # another request of ours was faster
+    step = next(one for one in steps if (one.type, one.id) == (failed.type, failed.id))
+    taken = Conflict(
+        "This id cannot be given; choose another one, or let the server choose (POST)",
+        expression=f"{step.root}.id",
+        rule="id-taken",
+    )
+    raise step.placed(taken)
 
 
 async def check_person(gateway: Gateway, step: Step) -> None:

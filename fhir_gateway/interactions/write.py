@@ -23,7 +23,7 @@ from fhir_gateway.errors import (
 )
 from fhir_gateway.fhir.wire import tail
 from fhir_gateway.interactions.claims import check_claims, check_registry
-from fhir_gateway.interactions.conditional import match, none_meets
+from fhir_gateway.interactions.conditional import hides, match, none_meets
 from fhir_gateway.interactions.deriving import CODED_TYPES, maps_stay
 from fhir_gateway.interactions.etag import ANY_VERSION
 from fhir_gateway.interactions.evaluations import check_evaluations
@@ -32,7 +32,13 @@ from fhir_gateway.interactions.local_codes import catch_up, check_maps, is_behin
 from fhir_gateway.interactions.outcome import Kind, Outcome, found, outcome_of
 from fhir_gateway.interactions.pace import unhurried
 from fhir_gateway.interactions.permits import check_plan
-from fhir_gateway.interactions.places import check_person, check_subject, check_targets, place_home
+from fhir_gateway.interactions.places import (
+    check_free,
+    check_person,
+    check_subject,
+    check_targets,
+    place_home,
+)
 from fhir_gateway.interactions.prepare import Coding, add_codings, put_of
 from fhir_gateway.interactions.printed_marks import flag_marks
 from fhir_gateway.interactions.profile_check import check_profiles
@@ -45,6 +51,7 @@ from fhir_gateway.interactions.turns import Turn
 from fhir_gateway.interactions.types import EPOCH_TYPES, check_owner, owner_of
 from fhir_gateway.security.actor import Actor
 from fhir_gateway.store.changes import (
+    NEVER,
     ChangeSet,
     Committed,
     Entry,
@@ -123,6 +130,7 @@ async def write(
                 if index not in guards.ours:
                     placed = await place_home(gateway, actor, steps, error)
                     raise guards.placed(placed, index) from None
+                await check_free(gateway, actor, guards.all[index], steps)
                 if index in guards.lines:
                     await turn.take((id(gateway), guards.lines[index]))
                 continue
@@ -204,7 +212,7 @@ async def _look_up(
         guards.epoch = reader.epoch
         for step in steps:
             try:
-                await _locate(gateway, reader, step, guards, hopeful=hopeful)
+                await _locate(gateway, reader, actor, step, guards, hopeful=hopeful)
                 _authorise(actor, step, guards)
                 if step.edit is not None:
                     _edit(gateway, actor, step)
@@ -235,16 +243,17 @@ def _is_outdated(gateway: Gateway, steps: Sequence[Step]) -> bool:
 
 
 async def _locate(
-    gateway: Gateway, reader: Reader, step: Step, guards: Guards, *, hopeful: bool
+    gateway: Gateway, reader: Reader, actor: Actor, step: Step, guards: Guards, *, hopeful: bool
 ) -> None:
     """Finds the id and the current version of what a step writes."""
     if step.condition is not None:
         matched = None
         new = hopeful and step.op == "create" and step.condition.absent is not None
+        new = new and not hides(actor.access)  # the guard would not know what of others is seen
         if not new:
             matched = await match(reader, step.condition, expression=step.root)
         if matched is None:
-            await _unmatched(gateway, reader, step, guards)
+            await _unmatched(gateway, reader, actor, step, guards)
             return
         step.id = matched
     elif step.op == "create":
@@ -253,14 +262,16 @@ async def _locate(
     step.current = await reader.read(step.type, step.id)
 
 
-async def _unmatched(gateway: Gateway, reader: Reader, step: Step, guards: Guards) -> None:
+async def _unmatched(
+    gateway: Gateway, reader: Reader, actor: Actor, step: Step, guards: Guards
+) -> None:
     """What a condition that nothing meets means: something new, nothing to delete, a refusal."""
     assert step.condition is not None
     if step.edit is not None:
         raise NotFound("No resource meets the condition", expression=step.root, rule="no-match")
     if step.op == "delete":
         return
-    guard = await none_meets(reader, step.condition)
+    guard = await none_meets(reader, step.condition, actor.access)
     # An identifier that was taken meanwhile is found at once: no line for that.
     line = None if step.condition.absent is not None else step.condition.line
     guards.add(guard, ours=True, line=line)
@@ -279,7 +290,8 @@ async def _unmatched(gateway: Gateway, reader: Reader, step: Step, guards: Guard
 def _authorise(actor: Actor, step: Step, guards: Guards) -> None:
     """Versions and owners of what stands: the caller's conditions, and the guards that keep it."""
     current = step.current
-    version = current.version if current is not None else 0
+    none = NEVER if hides(actor.access) else 0
+    version = current.version if current is not None else none
     if step.body_id not in (None, step.id) and step.condition is not None:
         raise Invalid(
             "The id in the body is not the id of the resource that meets the condition",

@@ -164,8 +164,12 @@ class Reindex(msgspec.Struct, array_like=True):
     derived: Derived
 
 
+#: The version of what must never have been stored, not even be deleted.
+NEVER = -2
+
+
 class VersionIs(msgspec.Struct, frozen=True, array_like=True, tag_field="guard", tag="version"):
-    """If-Match: the current version must be this one (0: must not exist, -1: must exist)."""
+    """If-Match: the current version must be this one (0: must not exist, -1: must exist, NEVER)."""
 
     type: str
     id: str
@@ -175,13 +179,15 @@ class VersionIs(msgspec.Struct, frozen=True, array_like=True, tag_field="guard",
 class Absent(msgspec.Struct, frozen=True, array_like=True, tag_field="guard", tag="absent"):
     """If-None-Exist: no current resource may carry this indexed token.
 
-    (parameter, v1, v2) is looked up in the global index; v2 None matches any system.
+    (parameter, v1, v2) is looked up in the global index; v2 None matches any system. With `owners`
+    only resources of these (and of nobody) count: one that the caller may not see is no match.
     """
 
     type: str
     parameter: int
     v1: int
     v2: int | None
+    owners: tuple[int, ...] | None = None
 
 
 class Exists(msgspec.Struct, frozen=True, array_like=True, tag_field="guard", tag="exists"):

@@ -12,6 +12,7 @@ from typing import Any
 from fhir_gateway.errors import Conflict, Duplicate, GatewayError, PreconditionFailed, Unprocessable
 from fhir_gateway.fhir.keys import type_key
 from fhir_gateway.store.changes import (
+    NEVER,
     Absent,
     ChangeSet,
     Counter,
@@ -66,6 +67,8 @@ def _version(lookups: Lookups, guard: VersionIs) -> None:
     version, deleted = (current.version, current.deleted) if current else (0, 1)
     if guard.version == 0 and deleted:
         return
+    if guard.version == NEVER and current is None:
+        return
     if guard.version == -1 and not deleted:
         return
     if guard.version > 0 and guard.version == version:
@@ -74,7 +77,10 @@ def _version(lookups: Lookups, guard: VersionIs) -> None:
 
 
 _STALE = "If-Match names a version that is not the current one; read the resource again"
-_VERSION_REFUSALS = {0: "The resource is already there", -1: "The resource is not there"}
+_VERSION_REFUSALS = {
+    0: "The resource is already there", -1: "The resource is not there",
+    NEVER: "This id was given before",
+}  # fmt: skip
 
 
 def _absent(lookups: Lookups, guard: Absent) -> None:

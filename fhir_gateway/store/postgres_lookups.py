@@ -43,6 +43,9 @@ class PostgresLookups:
         self._identities: dict[bytes, dict[int, int]] = {key: {} for key in wanted.identities}
         self._counters: dict[bytes, int] = dict.fromkeys(wanted.counters, 0)
         self._tokens: dict[Token, dict[int, str]] = {token: {} for token in wanted.tokens}
+        self._by_value: dict[tuple[int, ...], list[Token]] = {}
+        for token in wanted.tokens:
+            self._by_value.setdefault(token[:3], []).append(token)
         self._settled: dict[Settled, bool] = dict.fromkeys(wanted.settled, False)
         self._changed: set[tuple[int, int]] = set()  # (type, home) changed by the batch
         self._held = Held(Rows(), {})
@@ -227,7 +230,8 @@ class PostgresLookups:
         for parameter, v1, v2, _, rid in rows.gx:
             if rid not in self._made:
                 continue  # derived again, after all was judged
-            _, type, _, id, *_ = self._made[rid]
-            for token in ((type, parameter, v1, v2), (type, parameter, v1, None)):
-                if token in self._tokens:
+            _, type, _, id, _, _, _, _, _, owner, *_ = self._made[rid]
+            for token in self._by_value.get((type, parameter, v1), ()):
+                *_, system, owners = token
+                if system in (v2, None) and (owners is None or owner in (0, *owners)):
                     self._tokens[token][rid] = id

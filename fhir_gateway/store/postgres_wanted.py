@@ -34,7 +34,8 @@ from fhir_gateway.store.lookups import OpeningKey
 PATIENT = type_key("Patient")
 
 Resource = tuple[int, str]
-Token = tuple[int, int, int, int | None]  # type, parameter, v1, v2
+#: type, parameter, v1, v2, whose (None: everybody's)
+Token = tuple[int, int, int, int | None, tuple[int, ...] | None]
 
 
 class Clock(NamedTuple):
@@ -137,7 +138,12 @@ class Wanted:
 
 def token_of(guard: Absent) -> Token:
     """What an Absent guard asks for."""
-    return type_key(guard.type), guard.parameter, guard.v1, guard.v2
+    return type_key(guard.type), guard.parameter, guard.v1, guard.v2, guard.owners
+
+
+def _owners(token: Token) -> str | None:
+    """Whose resources count, as the text of an array: an array has no rows of several lengths."""
+    return None if token[4] is None else "{" + ",".join(map(str, token[4])) + "}"
 
 
 class Found(NamedTuple):
@@ -198,7 +204,8 @@ def _questions(wanted: Wanted) -> Iterable[tuple[str, str, list[Any]]]:
         yield "counters", _COUNTERS, [list(wanted.counters)]
     if wanted.tokens:
         # Enough that two are left to tell of when all others leave within the batch.
-        yield "tokens", _TOKENS, [*_columns(wanted.tokens), 5 + wanted.deletions]
+        columns = _columns((*token[:4], _owners(token)) for token in wanted.tokens)
+        yield "tokens", _TOKENS, [*columns, 5 + wanted.deletions]
     if wanted.settled:
         yield "settled", _SETTLED, _columns(_spread(wanted.settled))
     if wanted.opened:
@@ -294,13 +301,13 @@ SELECT ROW(q.key, c.k) FROM unnest({}::bytea[]) q (key)
 CROSS JOIN LATERAL (SELECT k FROM counter WHERE key = q.key OFFSET 0) c"""
 _TOKENS = """
 SELECT ROW(q.number, m.id, m.rid)
-FROM unnest({}::bigint[], {}::bigint[], {}::bigint[], {}::bigint[])
-  WITH ORDINALITY q (type, parameter, v1, v2, number)
+FROM unnest({}::bigint[], {}::bigint[], {}::bigint[], {}::bigint[], {}::text[])
+  WITH ORDINALITY q (type, parameter, v1, v2, owners, number)
 CROSS JOIN LATERAL (
   SELECT DISTINCT r.id, r.rid
   FROM gx g JOIN resource r ON r.home = g.home AND r.type = q.type AND r.rid = g.rid
   WHERE g.parameter = q.parameter AND g.v1 = q.v1 AND (q.v2 IS NULL OR g.v2 = q.v2)
-    AND r.deleted = 0
+    AND r.deleted = 0 AND (q.owners IS NULL OR r.owner = 0 OR r.owner = ANY(q.owners::bigint[]))
   LIMIT {}::bigint) m"""
 _SETTLED = """
 SELECT ROW(q.number)

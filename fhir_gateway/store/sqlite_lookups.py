@@ -93,7 +93,8 @@ class SqliteLookups:
 
     def matches(self, guard: Absent) -> list[str]:
         """Ids of current resources with this token, at least two when there are several."""
-        token = (type_key(guard.type), guard.parameter, guard.v1, guard.v2)
+        owners = None if guard.owners is None else _json(guard.owners)
+        token = (type_key(guard.type), guard.parameter, guard.v1, guard.v2, owners)
         return [id for (id,) in self._execute(sql.MATCHES, token)]
 
     def changed(self, guard: Settled) -> bool:

@@ -45,7 +45,8 @@ ONCE = "SELECT t, n, updated, response FROM once WHERE kind = ? AND key = ?"
 COUNTER = "SELECT k FROM counter WHERE key = ?"
 MATCHES = """
 SELECT DISTINCT r.id FROM gx g JOIN resource r ON r.home = g.home AND r.type = ? AND r.rid = g.rid
-WHERE g.parameter = ? AND g.v1 = ? AND (?4 IS NULL OR g.v2 = ?4) AND r.deleted = 0 LIMIT 5"""
+WHERE g.parameter = ? AND g.v1 = ? AND (?4 IS NULL OR g.v2 = ?4) AND r.deleted = 0
+  AND (?5 IS NULL OR r.owner = 0 OR r.owner IN (SELECT value FROM json_each(?5))) LIMIT 5"""
 CHANGED = """
 SELECT EXISTS (SELECT 1 FROM change WHERE t > ?1 AND type IN (SELECT value FROM json_each(?2))
     AND (?3 IS NULL OR home IN (SELECT value FROM json_each(?3))))"""
