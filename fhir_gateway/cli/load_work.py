@@ -25,7 +25,8 @@ from fhir_gateway.interactions.intake_bundle import (
 from fhir_gateway.interactions.local_codes import follow
 from fhir_gateway.mapping.v2 import parse, split_messages
 from fhir_gateway.mapping.v2_ack import read_header
-from fhir_gateway.mapping.v2_oru import map_oru
+from fhir_gateway.mapping.v2_messages import map_message
+from fhir_gateway.mapping.v2_oru import Mapped
 from fhir_gateway.security.actor import GATEWAY, Actor
 from fhir_gateway.security.institution import Institution
 
@@ -213,5 +214,6 @@ async def _check_message(task: Task, raw: bytes, tally: Tally) -> None:
     await follow(task.gateway, sender.id)
     folder = f"{task.gateway.settings.mappings}/v2"
     message = parse(raw, default_charset=sender.charset, folder=folder)
-    for resource in map_oru(message, sender, folder=folder).resources:
+    mapped = map_message(message, sender, folder=folder)
+    for resource in mapped.resources if isinstance(mapped, Mapped) else ():
         count_checked(task, resource, tally, sender.id)

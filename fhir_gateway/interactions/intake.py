@@ -42,8 +42,9 @@ from fhir_gateway.interactions.transaction import transaction
 from fhir_gateway.mapping.doors import through
 from fhir_gateway.mapping.v2 import parse
 from fhir_gateway.mapping.v2_ack import Header, acknowledge, read_header, refuse
-from fhir_gateway.mapping.v2_adt import Statement, is_adt, map_adt
-from fhir_gateway.mapping.v2_oru import Mapped, map_oru
+from fhir_gateway.mapping.v2_adt import Statement
+from fhir_gateway.mapping.v2_messages import map_message
+from fhir_gateway.mapping.v2_oru import Mapped
 from fhir_gateway.security.actor import Actor
 from fhir_gateway.security.institution import Institution
 from fhir_gateway.store.blobs import pack
@@ -169,11 +170,12 @@ async def _receive(
     key = once_key(sender, header)
     if earlier := await _earlier(gateway, actor, key, digest):
         return earlier
-    mapped = (map_adt if is_adt(message) else map_oru)(message, sender, folder=folder)
+    mapped = map_message(message, sender, folder=folder)
+    orders = mapped.orders if isinstance(mapped, Mapped) else ()
     for _ in range(ATTEMPTS):
         async with gateway.store.snapshot(actor.access) as reader:
             plan = await _planned(gateway, reader, mapped, sender, folder)
-        answer = _answer(gateway, sender, header, plan.warnings)
+        answer = _answer(gateway, sender, header, plan.warnings, orders)
         try:
             outcome = await transaction(
                 gateway,
@@ -252,10 +254,14 @@ def _kept(raw: bytes, digest: bytes) -> Received:
 
 
 def _answer(
-    gateway: Gateway, sender: Institution, header: Header, warnings: Sequence[Issue]
+    gateway: Gateway,
+    sender: Institution,
+    header: Header,
+    warnings: Sequence[Issue],
+    orders: Sequence[tuple[str, str]],
 ) -> bytes:
     time, control_id = _stamp(gateway, sender.zone)
-    return acknowledge(header, time=time, control_id=control_id, warnings=warnings)
+    return acknowledge(header, time=time, control_id=control_id, warnings=warnings, orders=orders)
 
 
 def _stamp(gateway: Gateway, zone: str) -> tuple[str, str]:

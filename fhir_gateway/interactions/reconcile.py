@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from fhir_gateway.errors import Conflict, Issue
+from fhir_gateway.errors import Conflict, Issue, Unprocessable
 from fhir_gateway.fhir.datatypes import date_range
 from fhir_gateway.fhir.wire import parse
 from fhir_gateway.mapping import merge
+from fhir_gateway.mapping.merge_visit import visit
+from fhir_gateway.mapping.stated_at import when_stated
 from fhir_gateway.mapping.tables import table
 from fhir_gateway.mapping.v2_oru import Mapped
 from fhir_gateway.mapping.v2_report import Report
@@ -22,7 +24,7 @@ from fhir_gateway.store.store import Reader
 from fhir_gateway.terminology.naming import Naming
 
 #: Types whose stored elements outlive a message that does not mention them.
-_KEEPING = frozenset({"Patient", "Encounter", "ServiceRequest"})
+_KEEPING = frozenset({"Patient", "Encounter", "ServiceRequest", "Appointment"})
 
 
 class Planned(NamedTuple):
@@ -42,21 +44,66 @@ async def reconcile(
     }
     for name, (resource, _) in list(plan.items()):
         if resource["resourceType"] in _KEEPING:
-            plan[name] = await _keep(reader, resource, folder, naming)
+            plan[name] = await _keep(
+                reader, resource, _Ground(folder, naming, sender.zone, warnings)
+            )
     for report in mapped.reports:
         await _replace(reader, plan, report, mapped, sender.zone, warnings)
     return Planned(list(plan.values()), warnings)
 
 
+class _Ground(NamedTuple):
+    """What keeping needs beside the two resources."""
+
+    folder: str
+    naming: Naming
+    zone: str
+    warnings: list[Issue]
+
+
 async def _keep(
-    reader: Reader, resource: dict[str, Any], folder: str, naming: Naming
+    reader: Reader, resource: dict[str, Any], ground: _Ground
 ) -> tuple[dict[str, Any], int]:
     stored, version = await current(reader, _name(resource))
+    type = resource["resourceType"]
     if stored is None:
-        return resource, version
-    if resource["resourceType"] == "Patient":
-        merge.check_same_person(stored, resource, documents(folder), naming)
-    return merge.update(stored, resource), version
+        kept = {"status": "unknown", **resource} if type == "Encounter" else resource
+    elif type == "Encounter":
+        kept, older = visit(stored, resource, lambda text: _us(text, ground.zone))
+        if older:
+            ground.warnings.append(_older("status of the visit"))
+    elif _is_overtaken(stored, resource, ground.zone):
+        kept = merge.fill(stored, resource)
+        ground.warnings.append(_older(_WHAT[type]))
+    else:
+        if type == "Patient":
+            merge.check_same_person(stored, resource, documents(ground.folder), ground.naming)
+        kept = merge.update(stored, resource)
+    if type == "Appointment":
+        _check_times(kept)
+    return kept, version
+
+
+_WHAT = {"ServiceRequest": "order", "Appointment": "appointment"}
+#: Statuses in which an Appointment may have no times (R4, app-3).
+_TIMELESS = frozenset({"proposed", "cancelled", "waitlist"})
+
+
+def _is_overtaken(stored: dict[str, Any], new: dict[str, Any], zone: str) -> bool:
+    """Whether what is stored was said later than the message."""
+    said, before = _us(when_stated(new), zone), _us(when_stated(stored), zone)
+    return said is not None and before is not None and said < before
+
+
+def _check_times(appointment: dict[str, Any]) -> None:
+    """Raises Unprocessable for an appointment whose times nobody has said."""
+    if appointment["status"] not in _TIMELESS and "start" not in appointment:
+        raise Unprocessable(
+            "SCH[1]-11: start and end of the appointment (or its start in SCH-11.4 and its duration"
+            " in SCH-9) were said neither in this message nor before",
+            expression="SCH[1]-11",
+            rule="v2-appointment-time",
+        )
 
 
 def documents(folder: str) -> set[str]:
@@ -88,7 +135,7 @@ async def _replace(
         )
     if merge.is_older(stored, report.status, _us(report.issued, zone), _us(_issued(stored), zone)):
         _leave_out(plan, report, mapped)
-        warnings.append(_older())
+        warnings.append(_older("report"))
         return
     resource["result"], withdrawn = merge.results(stored, resource)
     if not resource["result"]:
@@ -133,10 +180,10 @@ def _us(text: str, zone: str) -> int | None:
     return date_range(text, zone)[0] if text else None
 
 
-def _older() -> Issue:
+def _older(what: str) -> Issue:
     return Issue(
         "informational",
-        "The report is older than the one that is stored; the stored one stands",
+        f"The {what} is older than the one that is stored; the stored one stands",
         rule="v2-older-report",
         severity="warning",
     )

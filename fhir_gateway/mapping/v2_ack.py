@@ -48,6 +48,7 @@ class Header(NamedTuple):
     encoding: str = "^~\\&"
     sending: tuple[str, str] = ("", "")  # MSH-3, MSH-4
     receiving: tuple[str, str] = ("", "")  # MSH-5, MSH-6
+    kind: str = ""  # MSH-9.1
     event: str = ""  # MSH-9.2
     control_id: str = ""
     processing: str = "P"
@@ -79,6 +80,7 @@ def read_header(raw: bytes, codec: str = "") -> Header:
         encoding=encoding,
         sending=(fields[2], fields[3]),
         receiving=(fields[4], fields[5]),
+        kind=event[0].strip(),
         event=event[1] if len(event) > 1 else "",
         control_id=fields[9].strip()[:199],
         processing=fields[10] or "P",
@@ -124,13 +126,15 @@ def _is_wanted(condition: str, *, stored: bool) -> bool:
 
 
 def _accepting(header: Header, answer: bytes) -> bytes:
-    """The accept acknowledgement: the same segments, another code and control id of its own.
+    """The accept acknowledgement: an ACK with the code of the commit and a control id of its own.
 
     The id follows from the answer's, so that a message that is sent again gets the same bytes.
     """
     segments = answer.decode(header.codec).split("\r")
     fields = segments[0].split(header.separator)
     fields[9] = f"{fields[9][1:]}c"
+    fields[8] = header.encoding[0].join(part for part in ("ACK", header.event, "ACK") if part)
+    segments = [segment for segment in segments if not segment.startswith("ORC")]
     segments[0] = header.separator.join(fields)
     code = segments[1].split(header.separator)
     code[1] = f"C{code[1][1:]}"
@@ -138,11 +142,24 @@ def _accepting(header: Header, answer: bytes) -> bytes:
     return "\r".join(segments).encode(header.codec)
 
 
+#: Messages whose application acknowledgement has a type of its own, and that type.
+REPLIES = {("ORM", "O01"): ("ORR", "O02"), ("OML", "O21"): ("ORL", "O22")}
+
+
 def acknowledge(
-    header: Header, *, time: str, control_id: str, warnings: Sequence[Issue] = ()
+    header: Header,
+    *,
+    time: str,
+    control_id: str,
+    warnings: Sequence[Issue] = (),
+    orders: Sequence[tuple[str, str]] = (),
 ) -> bytes:
-    """The AA of a message that is stored."""
-    return _write(header, "AA", time, control_id, "", [(issue, "0") for issue in warnings])
+    """The AA of a message that is stored; of orders it says OK to each by its two numbers."""
+    lines = [(issue, "0") for issue in warnings]
+    answer = _write(header, "AA", time, control_id, "", lines)
+    sign = header.separator
+    said = [sign.join(("ORC", "OK", *(_escape(header, n) for n in both))) for both in orders]
+    return answer + "".join(f"{line}\r" for line in said).encode(header.codec, "replace")
 
 
 def refuse(header: Header, error: GatewayError, *, time: str, control_id: str) -> bytes:
@@ -162,6 +179,8 @@ def _write(
 ) -> bytes:
     sign = header.encoding[0]
     kind = sign.join(part for part in ("ACK", header.event, "ACK") if part)
+    if reply := REPLIES.get((header.kind, header.event)):
+        kind = sign.join((*reply, "_".join(reply)))
     (application, facility), (sender, place) = header.receiving, header.sending
     msh = ["MSH", header.encoding, application, facility, sender, place, time, "", kind, control_id,
            header.processing, header.version]  # fmt: skip

@@ -33,11 +33,6 @@ class Statement(NamedTuple):
     warnings: list[Issue]
 
 
-def is_adt(message: Message) -> bool:
-    """Whether a message is about patients' numbers."""
-    return message.header.text(9) == "ADT"
-
-
 def map_adt(message: Message, institution: Institution, *, folder: str) -> Statement:
     """What an ADT^A40 or ADT^A37 says.
 

@@ -28,10 +28,11 @@ class Mapped(NamedTuple):
     resources: list[dict[str, Any]]
     reports: list[Report]
     warnings: list[Issue]
+    orders: tuple[tuple[str, str], ...] = ()  # placer and filler numbers that are answered for
 
 
 @dataclass(slots=True)
-class _Person:
+class Person:
     """One PATIENT_RESULT group."""
 
     pid: Segment
@@ -49,7 +50,7 @@ def map_oru(message: Message, institution: Institution, *, folder: str) -> Mappe
     if message.decoded.warning is not None:
         draft.warnings.append(message.decoded.warning)
     reports = []
-    for person in _persons(message):
+    for person in persons(message):
         subject = patient(draft, person.pid)
         visit = encounter(draft, person.pv1, subject) if person.pv1 else None
         reports += [report(draft, order, subject, visit) for order in person.orders]
@@ -68,11 +69,12 @@ def check_header(
     if not msh.text(10):
         raise flaw(missing(msh, 10, "The message control id"), "101", reject=True)
     if msh.text(9) != kind:
-        taken = "Only ORU^R01, ADT^A40 and ADT^A37 messages are taken in here"
-        raise _unsupported(msh, 9, taken, "200")
+        raise _unsupported(
+            msh, 9, "Messages of this type are not taken in here (docs/v2.md)", "200"
+        )
     if msh.text(9, 2) not in events:
-        which = " and ".join(event for event in events if event)
-        raise _unsupported(msh, 9, f"Only the event {which} of {kind} is taken in here", "201")
+        which = ", ".join(event for event in events if event)
+        raise _unsupported(msh, 9, f"Of {kind} only these events are taken in: {which}", "201")
     if msh.text(11) not in ("P", ""):
         raise _unsupported(msh, 11, "Only messages of production (P) are taken in", "202")
     if not msh.text(12).startswith("2."):
@@ -104,14 +106,17 @@ _PERSON_SEGMENTS = ("PID", "PV1")
 _REPORT_SEGMENTS = ("ORC", "OBR", "OBX", "SPM", "NTE")
 
 
-def _persons(message: Message) -> list[_Person]:
-    """The segments in their groups. Raises Unprocessable for one that stands outside of any."""
-    persons: list[_Person] = []
+def persons(message: Message) -> list[Person]:
+    """The segments in their groups, one for each patient.
+
+    Raises Unprocessable for a segment that stands outside of any.
+    """
+    persons: list[Person] = []
     grouping = _Grouping()
     for segment in message.segments:
         if segment.name == "PID":
             grouping = _Grouping()
-            persons.append(_Person(segment, orders=grouping.orders))
+            persons.append(Person(segment, orders=grouping.orders))
         elif segment.name == "PV1" and persons:
             persons[-1].pv1 = persons[-1].pv1 or segment
         elif segment.name in _REPORT_SEGMENTS:
@@ -121,7 +126,7 @@ def _persons(message: Message) -> list[_Person]:
     if not persons:
         raise _absent("PID", "The message names no patient")
     if not any(person.orders for person in persons):
-        raise _absent("OBR", "The message holds no report")
+        raise _absent("OBR", "The message holds no report and no order")
     return persons
 
 

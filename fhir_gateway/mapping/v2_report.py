@@ -56,7 +56,8 @@ def report(
         raise missing(obr, 4, "The service that was ordered")
     key = ("report", number, code) if number else ("order", placer, code)
     status = _status(draft, order)
-    placed = _service_request(draft, order, patient, encounter, status) if placer else None
+    asked = _ORDER_STATUS.get(status, "active")
+    placed = service_request(draft, order, patient, encounter, asked) if placer else None
     frame = _frame(draft, order, key, patient, encounter, placed)
     results = _observations(draft, order, frame)
     resource = {
@@ -245,13 +246,14 @@ def _add_specimen(
     return draft.add(clean(resource)) | {"display": name or code}
 
 
-def _service_request(
+def service_request(
     draft: Draft,
     order: Order,
     patient: dict[str, str],
     encounter: dict[str, str] | None,
     status: str,
 ) -> dict[str, str]:
+    """Adds the order with this status; the reference to it."""
     obr, orc = order.obr, order.orc
     number = _number(order, 2)
     written = (draft.loose_time(orc, 9) if orc else None) or draft.loose_time(obr, 6)
@@ -260,7 +262,7 @@ def _service_request(
         "resourceType": "ServiceRequest",
         "id": draft.id("ServiceRequest", number, obr.text(4)),
         "identifier": [{"system": draft.institution.system("order"), "value": number}],
-        "status": _ORDER_STATUS.get(status, "active"),
+        "status": status,
         "intent": "order",
         "priority": priority.code if priority else "",
         "code": draft.concept(obr.parts(obr.repetitions(4)[0])),

@@ -96,6 +96,12 @@ def _said(text: str | None) -> timedelta | None:
     return -offset if text[0] == "-" else offset
 
 
+def later(moment: Moment, minutes: float) -> Moment:
+    """So many minutes after an exact moment, in its own offset."""
+    text = (datetime.fromisoformat(moment.text) + timedelta(minutes=minutes)).isoformat()
+    return moment._replace(text=text)
+
+
 def read_date(text: str) -> str | None:
     """The day of a v2 time, its own digits: no zone ever moves a birthday."""
     moment = read_time(text, "UTC")

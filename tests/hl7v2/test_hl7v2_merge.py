@@ -128,7 +128,7 @@ def test_a_merge_that_names_too_little_is_refused(sender, body):
 
 
 def test_other_events_are_rejected(sender):
-    for kind in ("ADT^A01^ADT_A01", "ORM^O01"):
+    for kind in ("ADT^A99^ADT_A01", "MFN^M02"):
         assert sender.send(kind, "PID|1||1^^^s2^PI\r")[1].startswith("MSA|AR")
 
 

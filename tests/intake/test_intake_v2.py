@@ -186,7 +186,7 @@ def test_a_receipt_and_a_refusal_are_audited(hospital: Opened) -> None:
     ("raw", "status", "code"),
     [
         (b"", 400, "AR"), (b"hello", 400, "AR"), (report().replace(b"PID|", b"ZID|"), 422, "AE"),
-        (report()[:-60], 422, "AE"), (report().replace(b"ORU^R01", b"ADT^A01"), 400, "AR"),
+        (report()[:-60], 422, "AE"), (report().replace(b"ORU^R01", b"MFN^M02"), 400, "AR"),
         (report().replace(b"GB 18030-2000", b"UNICODE UTF-8")[:-1] + b"\xff", 400, "AR"),
     ],
     ids=["empty", "no message", "no PID", "cut", "other type", "bytes of no character set"],
