@@ -19,12 +19,15 @@ from typing import Any
 import httpx
 from fhirpy import SyncFHIRClient
 
-from demo import city, tell
+from demo import city, consent, tell
 from demo.archive import archive
 from demo.server import Running, command, register, serving
 
 RECEIVER = "demo-receiver"
+#: Where a patient arrives in an emergency.
+ELSEWHERE = "demo-community"
 DOCTOR = "Practitioner/demo-doctor"
+COUNT = {"_summary": "count"}
 #: Seconds for an answer: the disk of a small machine may be busy.
 PATIENCE = 60.0
 #: What the doctor orders for whom: (line, code of the receiving hospital, its name).
@@ -61,7 +64,8 @@ def main() -> int:
         log = Path(folder) / "log"
         with archive() as pacs, serving(database, log, "--port", "0") as running:
             tokens = build(database, running, pacs)
-            counts = story(running, tokens)
+            stored = resources(running, tokens)
+            counts = story(database, running, tokens) | {"resources": stored}
     print(json.dumps(counts))
     return 0
 
@@ -140,12 +144,12 @@ def send(
         tell.files("2 DICOM files", "demo-first", said)
 
 
-def story(running: Running, tokens: dict[str, str]) -> dict[str, Any]:
-    """Orders are signed, answered, accepted and repeated; then the trail of all that."""
+def story(database: Path, running: Running, tokens: dict[str, str]) -> dict[str, Any]:
+    """Patients consent, orders are signed, answered, accepted and repeated; a record is opened in
+    an emergency; then the trail of all that."""
     fhir = client(running, tokens[RECEIVER])
-    people = city.patients()
-    known = {key: person_of(fhir, people[key]["id_number"]) for key in ("p1", "p2")}
-    known |= {key: admit(fhir, people[key]) for key in ("p3", "p4")}
+    known = {key: admit(fhir, person) for key, person in city.patients().items() if key in ORDERS}
+    consent.visits(fhir, RECEIVER, known, datetime.now(city.ZONE))
     cards: dict[str, list[dict[str, Any]]] = {}
     for key, lines in ORDERS.items():
         name = city.patients()[key]["name"]
@@ -155,21 +159,24 @@ def story(running: Running, tokens: dict[str, str]) -> dict[str, Any]:
         tell.answers(recognized(fhir, known[key], lines))
     tell.chapter("The doctor answers")
     feedback(running, tokens[RECEIVER], cards)
-    tell.chapter("The audit trail of the first patient")
-    events = everything(fhir, "AuditEvent", {"patient": f"Patient/{known['p1']}", "_count": 200})
+    other = client(running, tokens[ELSEWHERE])
+    consent.emergency(other, database, ELSEWHERE, admit(other, city.patients()["p1"]))
+    tell.chapter("To whom the first patient's data were passed on")
+    events = passed_on(database, known["p1"])
     tell.trail(events)
     decisions = sum(
         len(everything(fhir, "GuidanceResponse", {"patient": f"Patient/{id}", "_count": 200}))
         for id in known.values()
     )
-    stored = resources(running, tokens)
-    return {"demo": "ok", "resources": stored, "decisions": decisions, "audited": len(events),
+    return {"demo": "ok", "resources": 0, "decisions": decisions, "audited": len(events),
             "cards": sum(map(len, cards.values()))}  # fmt: skip
 
 
-def person_of(fhir: SyncFHIRClient, id_number: str) -> str:
-    """The logical id of a Patient with this identity number, the first of several records."""
-    return str(fhir.resources("Patient").search(identifier=id_number).fetch()[0].id)
+def passed_on(database: Path, patient: str) -> list[dict[str, Any]]:
+    """The lines of the ledger of disclosures about a person."""
+    said = command(database, "disclosures", "export", "--format", "ndjson")
+    lines = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    return [line for line in lines if line["patient"].endswith(patient)]
 
 
 def admit(fhir: SyncFHIRClient, person: dict[str, str]) -> str:
@@ -291,12 +298,12 @@ def everything(fhir: SyncFHIRClient, type: str, query: dict[str, Any]) -> list[d
 
 
 def resources(running: Running, tokens: dict[str, str]) -> int:
-    """How many clinical resources the city has sent, by type, as a search counts them."""
-    fhir = client(running, tokens[RECEIVER])
+    """How many clinical resources the city has sent: each institution counts its own."""
     types = ("Patient", "Encounter", "ServiceRequest", "Specimen", "Observation",
              "DiagnosticReport", "ImagingStudy", "Provenance")  # fmt: skip
     return sum(
-        int(fhir.execute(type, method="get", params={"_summary": "count"})["total"])
+        int(client(running, token).execute(type, method="get", params=COUNT)["total"])
+        for token in tokens.values()
         for type in types
     )
 

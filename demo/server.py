@@ -14,6 +14,10 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 _PROGRAM = [sys.executable, "-m", "fhir_gateway"]
+#: The city is under the policy that is shipped, whatever the caller's environment says.
+_ENVIRONMENT = {
+    **os.environ, "FHIR_GATEWAY_POLICY": str(ROOT / "profiles" / "access" / "policy.toml")
+}  # fmt: skip
 
 
 class Running(NamedTuple):
@@ -38,7 +42,7 @@ def command(database: Path, *words: str, calls: str = "") -> str:
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, **allowed} if calls else None,
+        env={**_ENVIRONMENT, **allowed} if calls else _ENVIRONMENT,
     )
     if done.returncode:
         raise SystemExit(f"fhir-gateway {' '.join(words)}: {done.stderr or done.stdout}")
@@ -66,6 +70,7 @@ def serving(database: Path, log: Path, *options: str) -> Iterator[Running]:
         process = subprocess.Popen(
             [*_PROGRAM, "serve", "--database", f"sqlite:///{database}", *options],
             cwd=ROOT,
+            env=_ENVIRONMENT,
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,

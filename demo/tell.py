@@ -139,18 +139,12 @@ def feedback(first: dict[str, Any], second: dict[str, Any]) -> None:
     said(f"           ground {reason['code']} {reason['display']}")
 
 
-def trail(events: list[dict[str, Any]]) -> None:
-    """The audit events of a patient: newest last, then counts."""
-    for event in sorted(events, key=lambda one: str(one["recorded"]))[-12:]:
-        subtype = (event.get("subtype") or [event["type"]])[0]
-        agent = next((one for one in event["agent"] if one.get("requestor")), event["agent"][0])
-        who = agent.get("who", {})
-        name = who.get("display") or who.get("reference") or who.get("identifier", {}).get("value")
-        what = ", ".join(
-            entity["what"]["reference"]
-            for entity in event.get("entity", [])
-            if "reference" in entity.get("what", {})
+def trail(lines: list[dict[str, Any]]) -> None:
+    """The ledger of a person, newest last, then counts."""
+    for line in lines[-12:]:
+        said(
+            f"{line['recorded']}  {line['operation'] or line['kind']:<14} {line['recipient']:<15}"
+            f"{line['basis'] or '-':<22} {line['said'][:60]}"
         )
-        said(f"{event['recorded']}  {event['action']}  {subtype['code']:<14} {name}  {what[:90]}")
-    counts = Counter((event.get("subtype") or [event["type"]])[0]["code"] for event in events)
+    counts = Counter(line["operation"] or line["kind"] for line in lines)
     said(", ".join(f"{code} {count}" for code, count in counts.most_common()))

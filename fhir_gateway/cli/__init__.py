@@ -36,6 +36,8 @@ COMMANDS: dict[str, str] = {
     "disclosures": "The ledger of what was passed on to whom.",
     "incident": "Gather all that the audit log knows of an incident, in one packet.",
     "retention": "How long what is kept, and remove what was kept long enough.",
+    "policy": "Check the site's policy on consent and sensitive classes; follow its changes.",
+    "break-glass": "Records opened in an emergency, and their review.",
     "replay": "Decide again what was decided, and compare.",
     "audit": "The audit log: signed heads, its check, keys, proofs, witnesses.",
     "backup": "Copy a SQLite store into a file while the gateway serves.",
@@ -46,16 +48,20 @@ COMMANDS: dict[str, str] = {
 }
 
 
+def _module(command: str) -> str:
+    return f"{__name__}.{command.replace('-', '_')}"
+
+
 class _Commands(click.Group):
     """A group that imports a command when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name in COMMANDS if find_spec(f"{__name__}.{name}")]
+        return [name for name in COMMANDS if find_spec(_module(name))]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):
             return None
-        command: click.Command = import_module(f"{__name__}.{cmd_name}").command
+        command: click.Command = import_module(_module(cmd_name)).command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

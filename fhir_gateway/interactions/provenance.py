@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from fhir_gateway.audit.events import GATEWAY_NAME
 from fhir_gateway.context import Gateway
 from fhir_gateway.fhir.wire import instant
+from fhir_gateway.interactions.classify import grade
 from fhir_gateway.interactions.prepare import put_of
 from fhir_gateway.interactions.steps import Step
 from fhir_gateway.security.actor import Actor
@@ -75,6 +76,7 @@ async def provenances(
     It is seen by whom its targets are: it has their owner and class, or it would tell everybody
     that there is such a result.
     """
+    await grade(gateway, steps)
     groups: dict[tuple[str | None, str | None, int, int, int], list[Coded]] = {}
     for step in steps:
         put = step.put
