@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Router
+from starlette.routing import BaseRoute, Router
 
 from fhir_gateway import __version__
 from fhir_gateway.cds_hooks.routes import UNDECIDED
@@ -82,10 +82,12 @@ Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """A gateway with its doors. `asgi` is what an ASGI server serves."""
+    """A gateway with its doors. `asgi` is what an ASGI server serves, `routes` are those of its
+    doors beside FHIR and the hooks."""
 
     asgi: Asgi
     gateway: Gateway
+    routes: Sequence[BaseRoute] = ()
 
     async def close(self) -> None:
         """Finishes what was accepted and closes the store."""
@@ -140,7 +142,7 @@ async def build(
     )
     strangers = Strangers(quotas, gateway.clock.now, metrics.count, settings.trusted_proxies)
     asgi = Trace(doors, metrics=metrics, settings=settings, strangers=strangers)
-    return Application(asgi=asgi, gateway=gateway)
+    return Application(asgi=asgi, gateway=gateway, routes=web.router.routes)
 
 
 def _quotas_file(settings: Settings) -> Path:
