@@ -49,7 +49,7 @@ def test_without_a_credential_the_message_is_rejected(
     running = start()
     answer = running.request("POST", "/hl7v2", content=message("77"), headers=headers)
     assert answer.status_code == 401
-    assert answer.headers["www-authenticate"] == "Bearer"
+    assert answer.headers["www-authenticate"].startswith("Bearer")
     assert answer.content.split(b"\r")[1].startswith(b"MSA|AR|77|")
 
 
