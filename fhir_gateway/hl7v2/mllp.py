@@ -21,16 +21,20 @@ from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Forbidden, GatewayError, Structure, Throttled, TooLong
 from fhir_gateway.hl7v2.mllp_frames import Frame, Frames, framed
 from fhir_gateway.interactions.audit import ORIGIN, Origin
-from fhir_gateway.interactions.institutions import institution
+from fhir_gateway.interactions.callers import Caller, actor_of
+from fhir_gateway.interactions.institutions import institutions
 from fhir_gateway.interactions.intake import Acknowledged, receive_v2, refuse_v2
 from fhir_gateway.mapping.v2_ack import by_mode, read_header
-from fhir_gateway.security.actor import OPEN, Actor
+from fhir_gateway.security.actor import OPEN, SYSTEM_ACCESS, Actor
 from fhir_gateway.security.mllp_senders import Senders
 
 LOG = logging.getLogger("fhir_gateway.mllp")
 
 #: Bytes that are read at once.
 _PIECE = 65_536
+
+#: What audit events call this door's senders, beside the first digits of their certificate.
+_CLIENT = "mllp"
 
 
 class Limits(NamedTuple):
@@ -113,15 +117,16 @@ class Mllp:
     async def _actor(self, address: str, certificate: str) -> Actor:
         if self._gateway.settings.open_access:
             return OPEN
-        id = self._senders.institution(address, certificate)
-        known = await institution(self._gateway, id) if id is not None else None
-        if known is None:
-            raise Forbidden(
-                "No registered institution sends from this address with this certificate: the"
-                " operator lists senders in FHIR_GATEWAY_MLLP_SENDERS",
-                rule="sender",
-            )
-        return Actor("institution", known.name, institution=known.id)
+        gateway, id = self._gateway, self._senders.institution(address, certificate)
+        if id is not None and id in await institutions(gateway):
+            said = Caller("institution", id, client=_CLIENT, token=certificate[:16])
+            async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
+                return await actor_of(gateway, reader, said)
+        raise Forbidden(
+            "No registered institution sends from this address with this certificate: the"
+            " operator lists senders in FHIR_GATEWAY_MLLP_SENDERS",
+            rule="sender",
+        )
 
 
 class _Connection:
