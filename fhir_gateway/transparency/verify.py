@@ -67,25 +67,32 @@ def verify(
     progress: Progress = lambda what, done, of: None,
 ) -> Report:
     """Checks the log of a store. Raises Invalid or Unavailable when it cannot be opened."""
-    reading = open_reading(database)
-    check = _Check(reading, database, wanted or Wanted(), progress)
+    report = Report()
     try:
-        check.run()
+        reading = open_reading(database)
+        try:
+            _Check(reading, database, wanted or Wanted(), progress, report).run()
+        finally:
+            reading.close()
     except DAMAGE as error:
         why = f"it cannot be read ({error.__class__.__name__})"
-        check.report.add(Finding("damage", "database", why))
-    finally:
-        reading.close()
-    return check.report
+        report.add(Finding("damage", "database", why))
+    return report
 
 
 class _Check:
     """One run of the check."""
 
-    def __init__(self, reading: Reading, database: str, wanted: Wanted, progress: Progress) -> None:
+    def __init__(
+        self,
+        reading: Reading,
+        database: str,
+        wanted: Wanted,
+        progress: Progress,
+        report: Report,
+    ) -> None:
         self._reading, self._database = reading, database
-        self._wanted, self._progress = wanted, progress
-        self.report = Report()
+        self._wanted, self._progress, self.report = wanted, progress, report
         self._events: dict[str, bytes] = {}  # AuditEvents that must tell of statements
         self._seen: dict[str, bool] = {}
 
@@ -96,6 +103,7 @@ class _Check:
         heads = reading.rows("SELECT size, t, n, i, signed, note, beat FROM log_head ORDER BY size")
         kept = self._witnessed()
         size, last = (heads[-1][0], tuple(heads[-1][1:4])) if heads else (0, NOWHERE)
+        size = self._filled(size)
         report.size, report.heads = size, len(heads)
         signed = heads[-QUICK:] if wanted.quick else heads
         sizes = [*(head[0] for head in signed), *(each.size for each in chain)]
@@ -117,6 +125,15 @@ class _Check:
             for each in chain
             if each.kind == RECOVERY
         ]
+
+    def _filled(self, size: int) -> int:
+        """The size as far as there are tiles: whoever wrote a larger one may not keep us busy."""
+        there = self._reading.rows("SELECT count(*) FROM log_tile WHERE level = 0")[0][0] * 256
+        if 0 <= size <= there:
+            return size
+        what = f"there are tiles for {there} leaves only"
+        self.report.add(Finding("removed", f"head {size}", what))
+        return max(0, min(size, there))
 
     def _statements(self) -> list[Statement]:
         """The chain of statements; what they ask of the journal is kept."""

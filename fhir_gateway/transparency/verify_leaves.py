@@ -189,7 +189,7 @@ def pieces_of(reading: Reading, size: int, last: Place, *, start: int = 0) -> li
     }
     firsts = list(range(0, -(-size // WIDTH), TILES))
     begins = [NOWHERE if not first else places.get(first, NOWHERE) for first in firsts]
-    ends = [*begins[1:], (last[0], last[1], last[2] + 1)]
+    ends = [*begins[1:], (last[0], last[1], last[2] + 1)][: len(begins)]
     return [
         Piece(first, min(size, (first + TILES) * WIDTH), begin, end)
         for first, begin, end in zip(firsts, begins, ends, strict=True)
