@@ -17,16 +17,23 @@ _PERSONAL = (
     "mothersmaidenname", "name", "phone", "phonetic", "sourceidentifier", "telecom", "text",
 )  # fmt: skip
 _NAMES = "|".join(map(re.escape, _PERSONAL))
+#: Parameters whose values are results: value-quantity, code-value-string, combo-value-concept …
+_VALUES = r"(?:[a-z]+-)*value-[a-z]+"
 _PARAMETER = re.compile(
-    rf"((?:^|[?&])(?:[^=&]*[.:])?(?:{_NAMES})(?:[:.][^=&]*)?=)([^&]*)", re.IGNORECASE
+    rf"((?:^|[?&])(?:[^=&]*[.:])?(?:{_NAMES}|{_VALUES})(?:[:.][^=&]*)?=)([^&]*)", re.IGNORECASE
 )
+
+#: What looks like an identity number or a mobile number, wherever it stands: also in a parameter
+#: that does not exist, for its refusal is on record too.
+_NUMBER = re.compile(r"(?<![0-9])(?:[0-9]{17}[0-9Xx]|[0-9]{15}|1[3-9][0-9]{9})(?![0-9Xx])")
 
 
 def masked(query: str, key: bytes) -> str:
-    """The query with the values of personal parameters replaced by keyed pseudonyms (`~…`)."""
+    """The query with what identifies people, and values of results, as keyed pseudonyms (`~…`)."""
 
-    def pseudonym(match: re.Match[str]) -> str:
-        value = match[2].encode("utf-8", "surrogatepass")
-        return f"{match[1]}~{blake2b(value, digest_size=8, key=key[:64]).hexdigest()}"
+    def pseudonym(text: str) -> str:
+        value = text.encode("utf-8", "surrogatepass")
+        return f"~{blake2b(value, digest_size=8, key=key[:64]).hexdigest()}"
 
-    return _PARAMETER.sub(pseudonym, query)
+    known = _PARAMETER.sub(lambda match: match[1] + pseudonym(match[2]), query)
+    return _NUMBER.sub(lambda match: pseudonym(match[0]), known)

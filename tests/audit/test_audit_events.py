@@ -235,6 +235,11 @@ def test_no_name_or_id_breaks_out_of_its_string(name: str, id: str) -> None:
         ("Observation?patient.name=zhang&status=final", False),
         ("phone=13900000000", False),
         ("Patient?_id=p1&_count=5", True),
+        ("Patient?nonsense=12345678901234567890", True),  # longer than any number of a person
+        ("Patient?nonsense=110101199003078515", False),
+        ("Patient?x=13900000000", False),
+        ("Observation?value-quantity=gt7.77", False),
+        ("Observation?code-value-quantity=2823-3$7.77", False),
     ],
 )
 def test_a_masked_query_hides_whom_it_names_and_nothing_else(query: str, kept: bool) -> None:
