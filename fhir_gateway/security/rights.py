@@ -128,12 +128,13 @@ class Rights:
         treats = role in ("institution", "clinician")
         if treats and sight is None and institution:
             return Access(homes=homes)
-        owners = frozenset({key64(f"Organization/{institution}")} if institution else ())
+        has_rows = treats or role == "evaluator"  # of an operator or regulator nothing is stored
+        own = {key64(f"Organization/{institution}")} if institution and has_rows else ()
         if role == "patient":
-            owners, homes = frozenset(), homes or frozenset()
+            homes = homes or frozenset()
         return Access(
-            max_class=0 if treats or role == "evaluator" else _NOTHING,
-            owners=owners,
+            max_class=0 if has_rows else _NOTHING,
+            owners=frozenset(own),
             sight=self._sight(role, institution, sight),
             homes=homes,
             whole=self._of_reach(role, "all") & _OF_PERSONS,
