@@ -10,6 +10,7 @@ from __future__ import annotations
 from fhir_gateway.fhir.keys import type_key
 from fhir_gateway.store import apart_sql
 from fhir_gateway.store.dialect import Dialect
+from fhir_gateway.store.history_sql import Seen
 from fhir_gateway.store.query import Query, Steps
 from fhir_gateway.store.store import Person
 
@@ -21,7 +22,7 @@ _HOMES = "SELECT home FROM person WHERE person = ? AND t_from <= ? AND ? < t_to 
 _RIVALS = "SELECT DISTINCT other FROM proposal WHERE {} AND grade = ? AND t_from <= ? AND ? < t_to"
 _DOCUMENTED = """
 SELECT EXISTS (SELECT 1 FROM resource r JOIN identity i ON i.rid = r.rid
-  WHERE {} AND r.type = ? AND r.deleted = 0)"""
+  WHERE {} AND r.type = ? AND r.deleted = 0 AND {})"""
 #: As in visible.py, for all records of a person: another person bears the same document, or the
 #: records of one home bear it under names that nobody has linked.
 _CONTESTED = """
@@ -29,24 +30,28 @@ SELECT EXISTS (
   SELECT 1 FROM resource r
   JOIN identity mine ON mine.rid = r.rid AND mine.kind = 2
   JOIN identity other ON other.key = mine.key AND other.kind = 2 AND other.rid <> mine.rid
-  WHERE {} AND r.type = ? AND r.deleted = 0
+  JOIN resource x ON x.home = other.home AND x.type = r.type AND x.rid = other.rid
+  WHERE {} AND r.type = ? AND r.deleted = 0 AND {} AND {}
     AND (NOT ({}) OR (other.home = mine.home AND NOT EXISTS (
       SELECT 1 FROM identity a JOIN identity b ON b.key = a.key AND b.kind = 1
       WHERE a.rid = mine.rid AND a.kind = 1 AND b.rid = other.rid))))"""
-_APART = f"""
-SELECT EXISTS (SELECT 1 FROM resource r WHERE {{}} AND r.type = ? AND r.deleted = 0
-  AND {apart_sql.APART})"""  # noqa: S608 - constants
+_APART = """
+SELECT EXISTS (SELECT 1 FROM resource r WHERE {} AND r.type = ? AND r.deleted = 0 AND {} AND {})"""
 
 
-def whole(dialect: Dialect, known: Person, t: int) -> Steps[Person]:
-    """The person with all homes as they were at commit `t`; `known` is what one home says."""
+def whole(seen: Seen, known: Person, t: int) -> Steps[Person]:
+    """The person with all homes as they were at commit `t`; `known` is what one home says.
+
+    What records say of documents is told of those that are seen.
+    """
+    dialect = seen.dialect
     homes = yield from homes_of(dialect, known.home, t)
     among, bound = dialect.among("home", homes)
     rows = yield Query(_RIVALS.format(among), (*bound, DOUBT, t, t))
     rivals = tuple(sorted(other for (other,) in rows if other not in homes))
     documented, contested = known.documented, known.contested
     if len(homes) > 1:
-        documented, contested = yield from _papers(dialect, homes)
+        documented, contested = yield from _papers(seen, homes)
     return Person(known.home, documented, contested, homes, bool(rivals), rivals)
 
 
@@ -59,14 +64,21 @@ def homes_of(dialect: Dialect, home: int, t: int) -> Steps[tuple[int, ...]]:
     return tuple(found for (found,) in rows)
 
 
-def _papers(dialect: Dialect, homes: tuple[int, ...]) -> Steps[tuple[bool, bool]]:
+def _papers(seen: Seen, homes: tuple[int, ...]) -> Steps[tuple[bool, bool]]:
     """Whether some record bears a document, and whether another person bears it too."""
-    mine, bound = dialect.among("r.home", homes)
-    theirs, also = dialect.among("other.home", homes)
+    mine, bound = seen.dialect.among("r.home", homes)
+    theirs, also = seen.dialect.among("other.home", homes)
+    (r, shown), (x, other) = seen.of("r"), seen.of("x")
+    (one, first), (two, second) = seen.of("one"), seen.of("two")
     patient = type_key("Patient")
-    apart = yield Query(_APART.format(mine), (*bound, patient))
-    documented = yield Query(_DOCUMENTED.format(mine), (*bound, patient))
+    apart = yield Query(
+        _APART.format(mine, r, apart_sql.apart(one, two)),
+        (*bound, patient, *shown, *first, *second),
+    )
+    documented = yield Query(_DOCUMENTED.format(mine, r), (*bound, patient, *shown))
     if apart[0][0] or not documented[0][0]:
         return bool(documented[0][0]), bool(apart[0][0])
-    contested = yield Query(_CONTESTED.format(mine, theirs), (*bound, patient, *also))
+    contested = yield Query(
+        _CONTESTED.format(mine, r, x, theirs), (*bound, patient, *shown, *other, *also)
+    )
     return True, bool(contested[0][0])

@@ -343,7 +343,7 @@ class PostgresReader:
         if not connected:
             return person
         t = self.t if as_of is None else as_of
-        return await self.steps(lambda _: whole(POSTGRES, person, t))
+        return await self.steps(lambda seen: whole(seen, person, t))
 
     async def person_records(self, homes: Sequence[int]) -> list[str]:
         """Logical ids of the Patients of these homes that are current and visible."""

@@ -300,7 +300,9 @@ class SqliteReader:
         person = Person(home, bool(documented), bool(contested), (home,))
         if not connected:
             return person
-        return run(whole(SQLITE, person, self.t if as_of is None else as_of), self._connection)
+        return run(
+            whole(self._seen(), person, self.t if as_of is None else as_of), self._connection
+        )
 
     async def person_records(self, homes: Sequence[int]) -> list[str]:
         """Logical ids of the Patients of these homes that are current and visible."""

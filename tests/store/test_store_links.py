@@ -496,3 +496,35 @@ def test_groups_are_those_of_a_model_now_and_at_every_earlier_commit(play):
     agrees = play(scenario)
     assert len(agrees) > 25
     assert all(agrees)
+
+
+def test_a_hidden_record_makes_nobody_contested(play):
+    async def scenario(store):
+        await store.commit(
+            change(
+                patient("a", (KEY, 1), (DOCUMENT, 2), owner=1),
+                patient("b", (OTHER_KEY, 1), (DOCUMENT, 2), owner=2),
+                patient("c", owner=1),
+            )
+        )
+        await store.commit(change(linkage("l", "a", "c")))
+        told = []
+        for access in (ALL, Access(owners=frozenset({1})), Access(owners=frozenset({1, 2}))):
+            async with store.snapshot(access) as reader:
+                told.append((await reader.person("a")).contested)
+        return told
+
+    assert play(scenario) == [True, False, True]
+
+
+def test_hidden_records_of_one_home_do_not_come_apart(play):
+    async def scenario(store):
+        await store.commit(change(patient("a", (KEY, 1), owner=1), patient("b", (KEY, 1), owner=2)))
+        await store.commit(change(patient("b", (OTHER_KEY, 1), owner=2)))
+        told = []
+        for access in (ALL, Access(owners=frozenset({1})), Access(owners=frozenset({1, 2}))):
+            async with store.snapshot(access) as reader:
+                told.append((await reader.person("a")).contested)
+        return told
+
+    assert play(scenario) == [True, False, True]
