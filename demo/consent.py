@@ -69,11 +69,11 @@ def visits(fhir: SyncFHIRClient, receiver: str, known: dict[str, str], now: date
     """Every patient is seen, and asked: one in writing, the others as the encounter says."""
     tell.chapter("Visits and consent")
     first = known["p1"]
-    tell.said(f"before the visit {receiver} sees {outside(fhir, first)} outside results")
+    tell.said(f"before the visit {receiver} sees {outside(fhir, first)} of the results")
     encounter = visit(fhir, first, now, asked=False)
-    tell.said(f"the visit alone opens nothing: {outside(fhir, first)} outside results")
+    tell.said(f"the visit alone opens nothing: {outside(fhir, first)} results")
     consent(fhir, first, receiver, encounter, now)
-    tell.said(f"with a Consent to this visit: {outside(fhir, first)} outside results")
+    tell.said(f"with a Consent to this visit: {outside(fhir, first)} results")
     for key in ("p2", "p3", "p4"):
         visit(fhir, known[key], now, asked=True)
 
@@ -81,10 +81,10 @@ def visits(fhir: SyncFHIRClient, receiver: str, known: dict[str, str], now: date
 def emergency(fhir: SyncFHIRClient, database: Path, institution: str, patient: str) -> None:
     """Another hospital opens a record in an emergency, and somebody looks at that afterwards."""
     tell.chapter("An emergency at another hospital")
-    tell.said(f"{institution} sees {outside(fhir, patient)} outside results")
+    tell.said(f"{institution} sees {outside(fhir, patient)} results")
     task = _break_glass(fhir, patient)
     tell.said(f"break-glass until {task['executionPeriod']['end']}: Task/{task['id']}")
-    tell.said(f"{institution} sees {outside(fhir, patient)} outside results")
+    tell.said(f"{institution} sees {outside(fhir, patient)} results")
     said = command(
         database, "break-glass", "review", task["id"], "--outcome", "justified",
         "--by", "demo-privacy-officer", "--note", "unconscious on arrival",

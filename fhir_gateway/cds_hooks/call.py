@@ -23,7 +23,7 @@ from fhir_gateway.recognition.answered import answered_lines
 from fhir_gateway.recognition.ask import Answer, Question, ask, homes_of
 from fhir_gateway.recognition.contexts import contexts_of
 from fhir_gateway.recognition.order import Order, read_orders
-from fhir_gateway.recognition.ordering import ordering
+from fhir_gateway.recognition.ordering import are_seen, ordering
 from fhir_gateway.recognition.overview import overview
 from fhir_gateway.recognition.record import Occasion
 from fhir_gateway.recognition.relied import notices_for
@@ -99,6 +99,8 @@ async def _alerts(gateway: Gateway, actor: Actor, homes: Sequence[int], base: st
         if not reader.index.is_current:
             return []
         alerts = await notices_for(reader, actor.institution, homes)
+        if actor.access.sight is not None:  # a withdrawn consent holds for notices too
+            alerts = [one for one in alerts if await are_seen(reader, one.relied)]
     return alert_cards(alerts, catalogue_of(gateway), base)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from fhir_gateway.audit.events import document_event
 from fhir_gateway.context import Gateway
-from fhir_gateway.errors import Deleted, NotFound, Unprocessable
+from fhir_gateway.errors import Deleted, Forbidden, NotFound, Unprocessable
 from fhir_gateway.interactions.audit import call_of, disclose, entry
 from fhir_gateway.recognition.answer_document import FILED, digest_of, document, read_pieces
 from fhir_gateway.recognition.answer_model import DoctorAnswer
 from fhir_gateway.recognition.answered import read_answer
+from fhir_gateway.recognition.ordering import are_seen, ordering
 from fhir_gateway.recognition.recorded import read_decision
 from fhir_gateway.recognition.vocabulary import catalogue_of
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
@@ -32,6 +33,7 @@ async def fetch_document(gateway: Gateway, actor: Actor, id: str) -> bytes:
     if digest_of(body) != answer.digest:
         text = "What the document was made of was erased in part: its hash is another by now"
         raise Deleted(text, rule="erased")
+    await _check_consent(gateway, actor, answer)
     if gateway.audit:
         event = document_event(
             call_of(gateway, actor),
@@ -42,6 +44,18 @@ async def fetch_document(gateway: Gateway, actor: Actor, id: str) -> bytes:
         )
         await disclose(gateway, [entry(gateway, event, home=query.home)])
     return body
+
+
+async def _check_consent(gateway: Gateway, actor: Actor, answer: DoctorAnswer) -> None:
+    """Raises Forbidden when the patient has withdrawn what the document was handed out by: whoever
+    answered an order treats the patient, but consent counts each time."""
+    actor = ordering(gateway, actor)
+    if actor.access.sight is None:
+        return
+    async with gateway.store.snapshot(actor.access) as reader:
+        if not await are_seen(reader, (*answer.results, *answer.reports)):
+            text = "The patient's consent does not cover this document any more"
+            raise Forbidden(text, rule="consent")
 
 
 async def _read(gateway: Gateway, actor: Actor, id: str) -> DoctorAnswer:

@@ -39,7 +39,7 @@ from fhir_gateway.recognition.model import (
     OrderedItem,
     Query,
 )
-from fhir_gateway.recognition.ordering import openings, ordering, seen_of
+from fhir_gateway.recognition.ordering import are_seen, openings, ordering, seen_of
 from fhir_gateway.recognition.past import commit_at, known_then
 from fhir_gateway.recognition.record import (
     Inputs,
@@ -233,14 +233,8 @@ async def _open_today(reader: Reader, seen: Sequence[Candidate]) -> list[Candida
     return [
         one
         for one in seen
-        if await _is_seen(reader, one.source)
-        and (not one.report_source or await _is_seen(reader, one.report_source))
+        if await are_seen(reader, [name for name in (one.source, one.report_source) if name])
     ]
-
-
-async def _is_seen(reader: Reader, reference: str) -> bool:
-    type, _, id = reference.partition("/")
-    return await reader.read(type, id) is not None
 
 
 async def _homes_seen(reader: Reader, query: Query, rule_set: RuleSet | None) -> Query:

@@ -8,7 +8,7 @@ docs/consent.md, docs/adr/0037
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -16,6 +16,7 @@ from fhir_gateway.context import Gateway
 from fhir_gateway.recognition.record import Inputs, Seen
 from fhir_gateway.security.actor import Access, Actor, Sight
 from fhir_gateway.store.changes import Opening
+from fhir_gateway.store.store import Reader
 
 _HOUR = 3_600_000_000
 _ORDERING = frozenset({"institution", "clinician"})
@@ -38,6 +39,15 @@ def _ordering(access: Access, asserted: bool) -> Access:
     assert sight is not None
     permit = sight.permit or asserted
     return replace(access, sight=replace(sight, relation=False, permit=permit))
+
+
+async def are_seen(reader: Reader, references: Iterable[str]) -> bool:
+    """Whether all of these, "Type/id" or one of its versions, may be seen by a reader."""
+    for reference in references:
+        type, id = reference.split("/")[:2]
+        if await reader.read(type, id) is None:
+            return False
+    return True
 
 
 def seen_of(access: Access, at: int) -> Seen | None:

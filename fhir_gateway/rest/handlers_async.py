@@ -24,6 +24,7 @@ from fhir_gateway.interactions.export_files import File, folder_of, packed, path
 from fhir_gateway.interactions.export_job import manifest, state_of
 from fhir_gateway.interactions.export_ledger import hand_out
 from fhir_gateway.interactions.operation_definitions import Call
+from fhir_gateway.interactions.permitted import check_answer, is_looked_at_again, permitted_lines
 from fhir_gateway.rest.errors import refusal
 from fhir_gateway.rest.exchange import Answer, Exchange
 from fhir_gateway.rest.negotiation import http_date, prefer
@@ -140,8 +141,13 @@ async def _file(
     path = path_of(folder_of(gateway.settings, job.id), file.name)
     if not path.is_file():
         raise Internal("A file of a job is gone")
+    actor, again = exchange.actor, is_looked_at_again(exchange.actor)
+    if again and job.kind == REQUEST:
+        await check_answer(gateway, actor, unpacked(path))
     what = [("type", file.type), ("lines", str(file.count)), ("bytes", str(file.length))]
-    await hand_out(gateway, exchange.actor, job=job, file=file.name, details=what)
+    await hand_out(gateway, actor, job=job, file=file.name, details=what)
+    if again and job.kind == EXPORT:  # of a length that is not known before
+        return Answer(200, headers=headers, stream=permitted_lines(gateway, actor, unpacked(path)))
     headers = (*headers, (b"vary", b"accept-encoding"))
     if _takes_gzip(exchange.headers.get("accept-encoding", "")):
         headers = (*headers, (b"content-encoding", b"gzip"), _length(file.size))
