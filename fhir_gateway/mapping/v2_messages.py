@@ -10,6 +10,7 @@ from fhir_gateway.mapping.v2 import Message
 from fhir_gateway.mapping.v2_adt import Statement, map_adt
 from fhir_gateway.mapping.v2_order import ORDER_EVENTS, map_order
 from fhir_gateway.mapping.v2_oru import Mapped, check_header, map_oru
+from fhir_gateway.mapping.v2_oul import map_oul
 from fhir_gateway.mapping.v2_schedule import SCHEDULE_EVENTS, map_schedule
 from fhir_gateway.mapping.v2_visit import PERSON_EVENTS, VISIT_EVENTS, map_visit
 from fhir_gateway.security.institution import Institution
@@ -19,6 +20,7 @@ Mapper = Callable[..., Mapped | Statement]
 #: type -> event -> mapper.
 MESSAGES: dict[str, dict[str, Mapper]] = {
     "ORU": {"R01": map_oru, "": map_oru},
+    "OUL": {"R22": map_oul},
     "ADT": {
         **dict.fromkeys(("A40", "A37"), map_adt),
         **dict.fromkeys((*VISIT_EVENTS, *PERSON_EVENTS), map_visit),

@@ -33,7 +33,7 @@ class Mapped(NamedTuple):
 
 @dataclass(slots=True)
 class Person:
-    """One PATIENT_RESULT group."""
+    """One patient of a message, with the orders or reports that follow."""
 
     pid: Segment
     pv1: Segment | None = None
@@ -46,11 +46,18 @@ def map_oru(message: Message, institution: Institution, *, folder: str) -> Mappe
     Raises NotSupported, Forbidden or Unprocessable with the place that is wrong.
     """
     check_header(message, institution, kind="ORU", events=("R01", ""))
+    return reports_of(message, institution, persons(message), folder=folder)
+
+
+def reports_of(
+    message: Message, institution: Institution, found: list[Person], *, folder: str
+) -> Mapped:
+    """The resources of the reports of these patients."""
     draft = Draft(institution, folder)
     if message.decoded.warning is not None:
         draft.warnings.append(message.decoded.warning)
     reports = []
-    for person in persons(message):
+    for person in found:
         subject = patient(draft, person.pid)
         visit = encounter(draft, person.pv1, subject) if person.pv1 else None
         reports += [report(draft, order, subject, visit) for order in person.orders]

@@ -204,6 +204,40 @@ def test_a_booking_says_what_when_where_and_who() -> None:
     assert booking("S12", end="")["end"] == found["end"], "SCH-9 says how long"
 
 
+OBR = "OBR|{n}|P{n}|R{n}|{code}|||202611180812|||||||||||||||202611181130||CH|F"
+OBX = "OBX|1|NM|{code}||{value}|U/L|9--50||||F"
+
+
+def test_reports_by_specimen_are_the_reports_of_an_oru() -> None:
+    first, second = OBR.format(n=1, code="A^甲^L"), OBR.format(n=2, code="B^乙^L")
+    alt, crea = OBX.format(code="ALT", value=32), OBX.format(code="CREA", value=79)
+    spm = "SPM|1|T77||BLD^全血^HL70487"
+    by_specimen = mapped(
+        header("OUL^R22"), PERSON, spm, "OBX|1|NM|VOL||3|mL|||||F",
+        first, "ORC|RE|P1", alt, "NTE|1||溶血", second, "ORC|RE|P2", crea,
+    )  # fmt: skip
+    by_order = mapped(
+        header("ORU^R01"), PERSON, "ORC|RE|P1", first, alt, "NTE|1||溶血", spm,
+        "ORC|RE|P2", second, crea, spm,
+    )  # fmt: skip
+    assert by_specimen.resources == by_order.resources
+    assert by_specimen.reports == by_order.reports
+    assert [one.expression for one in by_specimen.warnings] == ["OBX[1]"]
+
+
+@pytest.mark.parametrize(("lines", "place"), [
+    (("SPM|1|T1", OBR.format(n=1, code="A")), "OBR[1]"),
+    ((PERSON, OBR.format(n=1, code="A")), "OBR[1]"),
+    ((PERSON, PERSON), "PID[2]"),
+    (("SPM|1|T1",), "PID[1]"),
+    ((PERSON, "SPM|1|T1"), "OBR[1]"),
+])  # fmt: skip
+def test_an_oul_out_of_order_is_refused(lines: tuple[str, ...], place: str) -> None:
+    with pytest.raises(GatewayError) as raised:
+        mapped(header("OUL^R22"), *lines)
+    assert raised.value.issues[0].expression == place
+
+
 def test_every_message_of_the_table_has_a_mapper_that_takes_it() -> None:
     for kind, events in MESSAGES.items():
         for event in events:
