@@ -30,7 +30,7 @@ from fhir_gateway.cli.serve_connections import Connections
 from fhir_gateway.cli.worker_child import WorkerChild
 from fhir_gateway.errors import GatewayError
 from fhir_gateway.security.origin import FHIR_PATH
-from fhir_gateway.settings import Settings, load_settings
+from fhir_gateway.settings import Settings, load_settings, masked
 
 #: Seconds that running requests have to finish after SIGTERM.
 GRACE = 10
@@ -64,6 +64,7 @@ def command(workers: int, **chosen: Any) -> None:
       fhir-gateway serve --workers 2 --base-url https://gw.example/fhir
     """
     log_to_stderr()
+    _warn_of_secrets(sys.argv)
     try:
         settings = load_settings(**chosen)
         check_open_access(settings)
@@ -81,6 +82,14 @@ def log_to_stderr() -> None:
     """Log lines are JSON already; they go out as they are."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+
+
+def _warn_of_secrets(arguments: list[str]) -> None:
+    """Says so when a password stands where everybody on the machine can read it."""
+    if any(masked(one) != one for one in arguments):
+        advice = "give the address in FHIR_GATEWAY_DATABASE_FILE: anybody here can list arguments"
+        said = {"event": "secret-in-arguments", "advice": advice}
+        print(json.dumps(said), file=sys.stderr, flush=True)
 
 
 def listen(host: str, port: int) -> socket.socket:
