@@ -53,9 +53,10 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 def command(workers: int, **chosen: Any) -> None:
     """Serve the gateway over HTTP: FHIR at /fhir, CDS Hooks at /cds-services, HL7 v2 at /hl7v2.
 
-    Every request but /fhir/metadata, GET /cds-services, /healthz and /readyz needs an
-    institution's token (`fhir-gateway institution token`), unless --open-access is given. Put
-    a reverse proxy with TLS in front for callers from elsewhere.
+    Every request but /fhir/metadata, the SMART configuration, GET /cds-services, /healthz and
+    /readyz needs an access token, unless --open-access is given: systems get theirs at /oauth/token
+    (`fhir-gateway clients`), people with an OpenID provider; `institution token` makes one for this
+    machine alone. Put a reverse proxy with TLS in front for callers from elsewhere; docs/auth.md.
 
     \b
     Examples:
