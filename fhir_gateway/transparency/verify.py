@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from fhir_gateway.store.log import NOWHERE, Place
 from fhir_gateway.transparency.note import Checkpoint, Malformed, Verifier
+from fhir_gateway.transparency.purged import Span, unaccounted
 from fhir_gateway.transparency.statement import RECOVERY, Statement, check_chain
 from fhir_gateway.transparency.told import encoded
 from fhir_gateway.transparency.verify_found import Finding, Report
@@ -95,6 +96,8 @@ class _Check:
         self._wanted, self._progress, self.report = wanted, progress, report
         self._events: dict[str, bytes] = {}  # AuditEvents that must tell of statements
         self._seen: dict[str, bool] = {}
+        self._gone: list[Place] = []  # of records that were removed
+        self._spans: list[Span] = []  # that events of the log say were removed
 
     def run(self) -> None:
         """Everything, in order."""
@@ -128,12 +131,12 @@ class _Check:
 
     def _filled(self, size: int) -> int:
         """The size as far as there are tiles: whoever wrote a larger one may not keep us busy."""
-        there = self._reading.rows("SELECT count(*) FROM log_tile WHERE level = 0")[0][0] * 256
+        there: int = self._reading.rows("SELECT count(*) FROM log_tile WHERE level = 0")[0][0] * 256
         if 0 <= size <= there:
             return size
         what = f"there are tiles for {there} leaves only"
         self.report.add(Finding("removed", f"head {size}", what))
-        return max(0, min(size, there))
+        return there if size > there else 0
 
     def _statements(self) -> list[Statement]:
         """The chain of statements; what they ask of the journal is kept."""
@@ -201,16 +204,26 @@ class _Check:
         if wanted.quick:
             return
         self._add(check_whole(reading))
-        for id in self._events if start == 0 else ():
+        if start == 0:
+            self._accounts()
+
+    def _accounts(self) -> None:
+        """Whether the log itself tells of its statements, and of every record that is gone."""
+        for place in unaccounted(self._gone, self._spans):
+            what = "it is gone, and no event of the log says that it was lawfully removed"
+            self.report.add(Finding("removed", f"record at place {place}", what))
+        for id in self._events:
             if not self._seen.get(id, False):
                 what = "the log does not hold the event that tells of a statement"
-                report.add(Finding("removed", f"AuditEvent/{id}", what))
+                self.report.add(Finding("removed", f"AuditEvent/{id}", what))
 
     def _take(self, checked: Checked) -> None:
         self.report.leaves += checked.leaves
-        self.report.purged += checked.purged
+        self.report.purged += len(checked.gone)
         self._add(checked.findings)
         self._seen.update(checked.events)
+        self._gone += checked.gone
+        self._spans += checked.spans
 
     def _add(self, findings: Iterable[Finding]) -> None:
         for finding in findings:

@@ -9,7 +9,7 @@ must say what the journal says, and the record of accesses of its person must na
 from __future__ import annotations
 
 from fhir_gateway.fhir.keys import type_key
-from fhir_gateway.store.blobs import IN_JOURNAL
+from fhir_gateway.store.blobs import IN_JOURNAL, PURGED
 from fhir_gateway.store.draining import JOURNALED
 from fhir_gateway.transparency.verify_found import Finding
 from fhir_gateway.transparency.verify_leaves import Piece
@@ -66,7 +66,7 @@ _LOST = (
         "the record of accesses of its person does not name it",
         "FROM journal j LEFT JOIN journal_home h"
         " ON h.home = j.home AND h.t = j.t AND h.n = j.n AND h.i = j.i"
-        f" WHERE {_PIECE} AND j.home > 0 AND h.home IS NULL",
+        f" WHERE {_PIECE} AND j.home > 0 AND h.home IS NULL AND j.enc <> {PURGED}",
     ),
     (
         "it is not found by its id",
@@ -78,9 +78,10 @@ _LOST = (
 )
 _STRANGE = f"""
 FROM resource r LEFT JOIN journal j ON j.t = r.t AND j.n = r.n AND j.type = r.type AND j.id = r.id
-WHERE r.type IN ({_TYPES}) AND (j.t IS NULL OR r.enc <> {IN_JOURNAL} OR r.deleted <> 0
+WHERE r.type IN ({_TYPES}) AND (j.t IS NULL OR r.enc <> {IN_JOURNAL}
   OR r.version <> 1 OR r.home <> j.home OR r.updated <> j.updated OR r.owner <> j.owner
-  OR coalesce(r.patient, '') <> coalesce(j.patient, ''))"""
+  OR (j.enc <> {PURGED}
+    AND (r.deleted <> 0 OR coalesce(r.patient, '') <> coalesce(j.patient, ''))))"""
 _ACCESSES = """
 SELECT h.home, h.t, h.n, h.i FROM journal_home h
 LEFT JOIN journal j ON j.t = h.t AND j.n = h.n AND j.i = h.i WHERE j.t IS NULL"""

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 from fhir_gateway.audit.tree import leaf
 from fhir_gateway.audit.tree_entry import entry_hash, entry_of
 from fhir_gateway.audit.tree_tiles import WIDTH, split
-from fhir_gateway.store.blobs import unpack
+from fhir_gateway.store.blobs import PURGED, unpack
 from fhir_gateway.store.log import NOWHERE, Place
-from fhir_gateway.transparency.purged import PURGED
+from fhir_gateway.transparency.purged import AUDIT_EVENT, Span, span_of
 from fhir_gateway.transparency.verify_found import Finding
 from fhir_gateway.transparency.verify_read import DAMAGE, Reading, Row
 
@@ -40,9 +40,10 @@ class Checked(NamedTuple):
     """What came of a piece."""
 
     leaves: int
-    purged: int
     findings: list[Finding]
     events: list[tuple[str, bool]]  # of the AuditEvents that were asked for: do they say it
+    gone: list[Place]  # of records that were removed
+    spans: list[Span]  # that events of the gateway say were removed
 
 
 def check_piece(
@@ -58,20 +59,13 @@ def check_piece(
     except DAMAGE as error:
         where = f"records from place {piece.begin} on"
         damage = Finding("damage", where, f"they cannot be read ({error.__class__.__name__})")
-        return Checked(0, 0, [damage], [])
-    found: list[Finding] = []
-    hashes, seen, purged = [], [], 0
-    for row in rows:
-        finding, hashed, gone = _hashed(row)
-        purged += gone
-        hashes.append(hashed)
-        if finding is not None:
-            found.append(finding)
-        if events and (name := _text(row[4])) in events:
-            seen.append((name, gone or _holds(row, events[name])))
+        return Checked(0, [damage], [], [], [])
+    checked = Checked(len(rows), [], [], [], [])
+    hashes = [_look(row, events, checked) for row in rows]
     if numbered:
-        found += _against_tiles(reading, piece, rows, hashes, {each.where for each in found})
-    return Checked(len(rows), purged, found, seen)
+        named = {each.where for each in checked.findings}
+        checked.findings.extend(_against_tiles(reading, piece, rows, hashes, named))
+    return checked
 
 
 def _rows(reading: Reading, piece: Piece) -> list[Row]:
@@ -85,20 +79,27 @@ def _rows(reading: Reading, piece: Piece) -> list[Row]:
     )
 
 
-def _hashed(row: Row) -> tuple[Finding | None, bytes, bool]:
-    """The leaf of a row as it is stored, what is wrong with the record, and whether it is gone."""
+def _look(row: Row, events: Mapping[str, bytes], checked: Checked) -> bytes:
+    """The leaf of a row as it is stored; takes note of what is wrong with it and what it tells."""
     t, n, i, type, id, home, updated, patient, owner, nonce, commitment, enc, body = row
-    finding, gone = None, enc == PURGED and not body
     try:
-        if not gone and leaf(nonce, unpack(enc, body)) != commitment:
-            finding = Finding("changed", _name(row), "the record does not give its commitment")
-        hashed = entry_hash(
-            entry_of((t, n, i), type, id, home, updated, patient, owner, commitment)
-        )
+        tail = b""
+        if enc == PURGED and not body and not nonce and type == AUDIT_EVENT:
+            checked.gone.append((t, n, i))
+        else:
+            tail = unpack(enc, body)
+            if leaf(nonce, tail) != commitment:
+                what = "the record does not give its commitment"
+                checked.findings.append(Finding("changed", _name(row), what))
+            elif (span := span_of(type, owner, tail)) is not None:
+                checked.spans.append(span)
+        if events and (name := _text(id)) in events:
+            checked.events.append((name, events[name] in tail))
+        return entry_hash(entry_of((t, n, i), type, id, home, updated, patient, owner, commitment))
     except Exception as error:  # whatever was written there is no record any more
         why = f"it cannot be read ({error.__class__.__name__})"
-        return Finding("changed", _name(row), why), b"", gone
-    return finding, hashed, gone
+        checked.findings.append(Finding("changed", _name(row), why))
+        return b""
 
 
 def _against_tiles(
@@ -162,13 +163,6 @@ def _differences(
         found.append(Finding("added", _name(rows[0]) if rows else f"leaf {begin}",
                              "records stand more than once"))  # fmt: skip
     return found
-
-
-def _holds(row: Row, text: bytes) -> bool:
-    try:
-        return text in unpack(row[11], row[12])
-    except Exception:  # its own finding says that it cannot be read
-        return False
 
 
 def _name(row: Row) -> str:

@@ -97,6 +97,14 @@ class SmallLog:
             self.clock.time += 1_000_000
             count -= len(entries)
 
+    def tell(self, act: str, details: list[tuple[str, str]]) -> None:
+        """One record of the gateway's own, with details."""
+        event = administration_event(
+            call_of(self.gateway, GATEWAY), act=act, summary="1", details=details
+        )
+        told = [entry(self.gateway, event)]
+        self.run(self.gateway.store.commit(ChangeSet(id=b"", journal=told, urgent=True)))
+
     def sign(self) -> int:
         return self.run(self.sequencer.all())
 

@@ -11,9 +11,10 @@ import pytest
 from audit_logs import NAME, SmallLog, standalone
 from databases import Databases
 
+from fhir_gateway.audit import tree
 from fhir_gateway.store.blobs import unpack
-from fhir_gateway.store.log import NOWHERE
-from fhir_gateway.transparency import govern
+from fhir_gateway.store.log import NOWHERE, Place, Purge
+from fhir_gateway.transparency import govern, proofs
 from fhir_gateway.transparency.note import Malformed
 from fhir_gateway.transparency.statement import check_chain
 from fhir_gateway.transparency.verify import Wanted, _Check, verify
@@ -300,3 +301,34 @@ def test_the_stand_alone_verifier_knows_the_same_name() -> None:
     key = standalone().Key
     with pytest.raises(standalone().Wrong.__mro__[1]):
         key(f"{NAME}+00000000+AA==")
+
+
+def test_157_what_was_lawfully_removed_is_counted_and_nothing_else_passes(
+    small: SmallLog, database: Databases
+) -> None:
+    small.record(12)
+    small.sign()
+    rows = small.rows()
+    small.clock.time += 4 * 366 * 86_400_000_000
+    after, upto = NOWHERE, rows[8].place
+    small.tell("retention", [("purged-after", _said(after)), ("purged-upto", _said(upto))])
+    small.sign()
+    until = small.clock.time - 1_200 * 86_400_000_000
+    assert small.run(small.gateway.store.log(Purge(after, upto, until))) == 9
+    report = small.verify()
+    assert (report.findings, report.purged) == ([], 9)
+    proven = small.run(proofs.prove_entry(small.gateway.store, small.rows()[3]))
+    assert tree.includes(proven.leaf, 3, proven.size, proven.path, proven.root)
+    t, n, i = rows[10].place
+    nothing = "x''" if database.driver == "sqlite" else "''::bytea"
+    database.execute(
+        f"UPDATE journal SET enc = 8, body = {nothing}, nonce = {nothing}"
+        f" WHERE t = {t} AND n = {n} AND i = {i}"
+    )
+    assert [(each.kind, each.where) for each in small.verify().findings] == [
+        ("removed", f"record at place {rows[10].place}")
+    ]
+
+
+def _said(place: Place) -> str:
+    return " ".join(map(str, place))
