@@ -67,6 +67,21 @@ def bearer(token: str) -> dict[str, str]:
     return {"authorization": f"Bearer {token}"}
 
 
+class Clock:
+    """The time, moved by hand."""
+
+    def __init__(self) -> None:
+        self.us = time.time_ns() // 1_000
+
+    def now(self) -> int:
+        """Microseconds since 1970 UTC."""
+        return self.us
+
+    def pass_by(self, seconds: float) -> None:
+        """So many seconds later."""
+        self.us += int(seconds * 1_000_000)
+
+
 class KeyServer:
     """A page of keys on this machine, and how often it was asked for."""
 

@@ -20,6 +20,7 @@ from fhir_gateway.interactions.audit import call_of, disclose, entry
 from fhir_gateway.interactions.authenticate import known_of
 from fhir_gateway.interactions.clients import client_named
 from fhir_gateway.interactions.issuers import said_by
+from fhir_gateway.interactions.quota import spend
 from fhir_gateway.interactions.tokens import actor_for, granted, issue, revoke
 from fhir_gateway.oauth.forms import answer, read_form, refusal, wanted
 from fhir_gateway.oauth.proof import TOKEN_PATH, Asking, asking, prove_client, root
@@ -66,6 +67,7 @@ async def _token(gateway: Gateway, request: Request, form: _Form) -> Response:
         raise NotSupported("grant_type must be client_credentials", rule="unsupported_grant_type")
     client, proved = await prove_client(gateway, request, form)
     request.scope["actor"] = client.id
+    spend(gateway, actor_for(client), "operation")
     scopes = list(dict.fromkeys(form.get("scope", "").split()))
     try:
         _check_scopes(client, scopes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
@@ -12,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from databases import Databases
-from provider import KeyServer, Provider, System, bearer, new_key, sign
+from provider import Clock, KeyServer, Provider, System, bearer, new_key, sign
 from running import Running
 
 from fhir_gateway.app import Application, build
@@ -235,19 +234,6 @@ def test_a_fault_in_the_files_stops_the_start(start: Callable[..., Running]) -> 
 
 
 # -- keys --------------------------------------------------------------------------------------
-
-
-class Clock:
-    """The time, moved by hand."""
-
-    def __init__(self) -> None:
-        self.us = time.time_ns() // 1_000
-
-    def now(self) -> int:
-        return self.us
-
-    def pass_by(self, seconds: float) -> None:
-        self.us += int(seconds * 1_000_000)
 
 
 class Served(Running):

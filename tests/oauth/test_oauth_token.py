@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 from databases import Databases
 from msgspec.structs import replace
-from provider import System, new_key, part, public, sign
+from provider import Clock, System, new_key, part, public, sign
 from running import Running
 
+from fhir_gateway.app import Application, build
+from fhir_gateway.errors import Conflict
 from fhir_gateway.interactions.authenticate import REMEMBERED_US
 from fhir_gateway.interactions.clients import change_client, read_client
-from fhir_gateway.interactions.tokens import LIFETIME, revoke_all, tokens_of
-from fhir_gateway.security.actor import SYSTEM_ACCESS
+from fhir_gateway.interactions.tokens import LIFETIME, revoke, revoke_all, tokens_of
+from fhir_gateway.security.actor import GATEWAY, SYSTEM_ACCESS
+from fhir_gateway.settings import Settings
 
 LIST = "/fhir/Organization/h-1"
 
@@ -213,6 +216,52 @@ def test_a_disabled_client_and_its_tokens_are_dead(start: Callable[..., Running]
     assert one.get(LIST, headers=headers).status_code == 401
     assert error_of(system.ask(one), 401) == "invalid_client"
     assert REMEMBERED_US <= 5_000_000
+
+
+@pytest.mark.drivers("postgresql")
+def test_038_what_one_process_ends_is_dead_in_all_within_five_seconds(
+    database: Databases,
+) -> None:
+    """Two processes on one database, each with a memory of its own; the clock is the test's."""
+    clock = Clock()
+
+    class Timed(Running):
+        def build(self, settings: Settings) -> Awaitable[Application]:
+            return build(settings, clock=clock)
+
+    here, there = Timed(database.url("g")), Timed(database.url("g"))
+    here.institution("h-1")
+    system = System(institution="h-1", now=lambda: clock.us / 1_000_000).register(here)
+    first, second = system.headers(here), system.headers(here)
+    for headers in (first, second):
+        assert there.get(LIST, headers=headers).status_code == 200
+    token = first["authorization"].removeprefix("Bearer ")
+    here.run(revoke(here.gateway, token, GATEWAY))
+    assert here.get(LIST, headers=first).status_code == 401
+    clock.us += 5_000_001
+    assert there.get(LIST, headers=first).status_code == 401
+    assert there.get(LIST, headers=second).status_code == 200
+    was, at = here.run(read_client(here.gateway, system.id))
+    here.run(change_client(here.gateway, replace(was, active=False), was=was, at=at))
+    clock.us += 5_000_001
+    assert there.get(LIST, headers=second).status_code == 401
+    assert system.ask(there).status_code == 401
+    clock.us += 400_000_000
+    here.run(change_client(here.gateway, was, was=replace(was, active=False),
+                           at=here.run(read_client(here.gateway, was.id))[1]))  # fmt: skip
+    assert system.ask(there).status_code == 200
+    assert database.rows("SELECT count(*) FROM client_token", "g") == [(1,)]  # ended ones are gone
+    here.close()
+    there.close()
+
+
+def test_of_two_changes_at_once_one_is_told_to_look_again(town: Running) -> None:
+    system = System("his-8", institution="h-1").register(town)
+    was, at = town.run(read_client(town.gateway, system.id))
+    town.run(change_client(town.gateway, replace(was, name="one"), was=was, at=at))
+    with pytest.raises(Conflict, match="look at it again"):
+        town.run(change_client(town.gateway, replace(was, name="two"), was=was, at=at))
+    assert town.run(read_client(town.gateway, system.id))[0].name == "one"
 
 
 def test_all_tokens_of_a_client_end_at_once_here(town: Running, system: System) -> None:
