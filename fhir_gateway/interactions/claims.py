@@ -81,13 +81,13 @@ async def _check_names(
 ) -> None:
     """Raises Forbidden when a resource says that another institution made it or answers for it."""
     for named in named_by(step.resource or {}):
+        others = {by_number(named.reference, registry)}
         target = local(named.reference.get("reference") or "", gateway.settings.base_url)
-        other = by_number(named.reference, registry)
         if target is not None and target.type == "Organization" and target.id in registry:
-            other = target.id
+            others.add(target.id)
         elif target is not None and target.type in STANDS_FOR:
-            other = other or await _owner_of(reader, actor, target)
-        if other not in (None, actor.institution):
+            others.add(await _owner_of(reader, actor, target))
+        if others - {None, actor.institution}:
             raise Forbidden(
                 "An institution reports in its own name; the other one sends its own results",
                 expression=f"{step.root}.{named.element}",

@@ -90,13 +90,12 @@ def named_by(resource: Json) -> Iterator[Named]:
     """Everything that a resource names as who made it, also by way of what it contains."""
     yield from _of(resource, "")
     for place, inside in enumerate(resource.get("contained", ())):
-        where = f"contained[{place}]"
-        if inside.get("resourceType") == "Organization":
-            yield Named(where, {"identifier": inside.get("identifier", ())})
-        yield from _of(inside, f"{where}.")
+        yield from _of(inside, f"contained[{place}].")
 
 
 def _of(resource: Json, where: str) -> Iterator[Named]:
+    if resource.get("resourceType") == "Organization" and "identifier" in resource:
+        yield Named(f"{where}identifier", {"identifier": resource["identifier"]})
     for name in SPEAKS.get(resource.get("resourceType", ""), ()):
         if name in resource:
             for reference in _references(resource[name], _PARTS.get(name)):

@@ -11,16 +11,12 @@ import csv
 import re
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
-from provider import Provider
-from rest_samples import bundle, entry, observation, patient
-from running import Running
+from rights_world import ACCESS, CALLERS, SAMPLES, World
 
 from fhir_gateway.cds_hooks.services import SERVICES
-from fhir_gateway.interactions.evaluations import register_bodies
 from fhir_gateway.interactions.operation_definitions import stands_on
 from fhir_gateway.interactions.permits import Asked, why_not
 from fhir_gateway.interactions.table import INTERACTIONS
@@ -28,11 +24,9 @@ from fhir_gateway.interactions.types import interactions_of
 from fhir_gateway.rest.exchange import Exchange
 from fhir_gateway.rest.operations import OPERATIONS
 from fhir_gateway.rest.routes import TABLE, asked_of, route
-from fhir_gateway.security.evaluating_body import EvaluatingBody
 from fhir_gateway.security.rights import rights_of
 from fhir_gateway.security.rights_file import ROLES
 
-ACCESS = Path(__file__).resolve().parents[2] / "profiles" / "access"
 RIGHTS = rights_of(str(ACCESS.parent))
 SETS = {
     "reads": {"read", "vread", "history-instance", "history-type", "search-type"},
@@ -164,77 +158,6 @@ DOORS = {
     "revoke": ("POST", "/oauth/revoke"),
 }
 
-CALLERS = ("institution", "clinician", "patient", "regulator", "administrator", "evaluator")
-
-
-class World:
-    """Two hospitals with one patient each, an evaluating body, and a caller of every role."""
-
-    def __init__(self, folder: Path) -> None:
-        provider = Provider(folder)
-        policy = str(ACCESS / "policy.toml")
-        self.server = Running(folder / "gateway.db", policy=policy, **provider.settings())
-        here, there = self.server.institution("here"), self.server.institution("there")
-        self.server.institution("office")
-        self._body()
-        pa = self.make(here, patient(name=[{"text": "甲"}]))
-        pb = self.make(there, patient(name=[{"text": "乙"}]))
-        self.tokens = {
-            "institution": here,
-            "clinician": provider.token(
-                role="clinician", institution="here", user="Practitioner/d"
-            ),
-            "patient": provider.token(role="patient", patient=pa, user=f"Patient/{pa}"),
-            "regulator": provider.token(role="regulator", institution="office"),
-            "administrator": provider.token(role="administrator", institution="office"),
-            "evaluator": provider.token(role="evaluator", institution="body"),
-        }
-        self.ids: dict[str, dict[str, str]] = {}
-        for type, make in SAMPLES.items():
-            own, gone = self.make(here, make(pa, "here")), self.make(here, make(pa, "here"))
-            self.server.delete(f"/fhir/{type}/{gone}", headers=here)
-            other = self.make(there, make(pb, "there"))
-            self.ids[type] = {"own": own, "other": other, "deleted": gone, "missing": "nobody"}
-        self.patients = pa, pb
-
-    def _body(self) -> None:
-        body = EvaluatingBody(id="body", name="质控中心", level="city", area="110000")
-        self.server.run(register_bodies(self.server.gateway, [body]))
-
-    def make(self, headers: dict[str, str], resource: dict[str, Any]) -> str:
-        """The id of a resource that was stored."""
-        type = resource["resourceType"]
-        answer = self.server.post(f"/fhir/{type}", resource, headers=headers)
-        assert answer.status_code == 201, answer.text
-        return str(answer.json()["id"])
-
-    def ask(self, role: str, method: str, path: str, **options: Any) -> Any:
-        """The answer to a caller of a role."""
-        headers = {**self.tokens[role], **options.pop("headers", {})}
-        return self.server.request(method, path, headers=headers, **options)
-
-
-#: One type of each group that clients write: (Patient, institution) -> a resource.
-SAMPLES = {
-    "Observation": lambda of, _: observation(f"Patient/{of}"),
-    "Binary": lambda of, _: {
-        "resourceType": "Binary", "contentType": "text/plain", "data": "eA==",
-        "securityContext": {"reference": f"Patient/{of}"},
-    },
-    "Task": lambda of, by: {
-        "resourceType": "Task", "status": "requested", "intent": "order",
-        "for": {"reference": f"Patient/{of}"},
-        "requester": {"reference": f"Organization/{by}"},
-    },
-    "MeasureReport": lambda _, __: {
-        "resourceType": "MeasureReport", "status": "complete", "type": "summary",
-        "measure": "https://example.org/Measure/x", "period": {"start": "2026"},
-    },
-    "Group": lambda _, __: {"resourceType": "Group", "type": "person", "actual": True},
-    "Questionnaire": lambda _, __: {"resourceType": "Questionnaire", "status": "active"},
-    "Location": lambda _, __: {"resourceType": "Location", "name": "x"},
-}  # fmt: skip
-
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
@@ -328,103 +251,3 @@ def test_047_a_new_route_outside_of_fhir_needs_a_row(world: World) -> None:
     mounted = {path.partition("/{")[0] for _, path in _mounted(world.server.application.routes)}
     assert {path for path in mounted if not path.startswith("/audit-log")} <= known
     assert {"/hl7v2", "/metrics", "/audit-log/entry", "/oauth/token"} <= mounted
-
-
-# -- what a request names beside its own address --------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("role", "query"),
-    [
-        ("patient", "Patient?_revinclude=Group:member"),
-        ("administrator", "Organization?_has:Encounter:service-provider:status=finished"),
-        ("administrator", "Practitioner?_revinclude=Group:member"),
-        ("administrator", "VerificationResult?target:Patient.name=x"),
-        ("administrator", "?_type=Organization,Patient&_lastUpdated=gt2020"),
-        ("regulator", "Patient?_has:Group:member:code=x"),
-        ("clinician", "?_type=Observation,AuditEvent"),
-        ("evaluator", "Organization?_has:Group:managing-entity:code=x"),
-    ],
-)
-def test_053_a_search_may_not_reach_what_the_role_may_not_see(
-    world: World, role: str, query: str
-) -> None:
-    """Whatever is stored: the same words for one who is there and for nobody."""
-    answers = {world.ask(role, "GET", f"/fhir/{query}{more}").text for more in ("", "&_count=3")}
-    answer = world.ask(role, "GET", f"/fhir/{query}")
-    assert answer.status_code == 403, answer.text
-    assert answer.json()["issue"][0]["details"]["text"] == "rights"
-    assert len(answers) == 1
-
-
-def test_053_a_wildcard_leaves_out_what_the_role_may_not_see(world: World) -> None:
-    pa = world.patients[0]
-    page = world.ask("patient", "GET", f"/fhir/Patient/{pa}/*?_count=100").json()
-    types = {one["resource"]["resourceType"] for one in page["entry"]}
-    assert "Observation" in types and types.isdisjoint({"Group", "MeasureReport"})
-    history = world.ask("administrator", "GET", "/fhir/_history?_count=1000").json()
-    shown = {one.get("resource", {}).get("resourceType") for one in history["entry"]}
-    assert shown.isdisjoint({"Patient", "Observation", "Task", "AuditEvent", "Group"})
-
-
-# -- entries ---------------------------------------------------------------------------------------
-
-
-def test_057_each_entry_of_a_batch_is_judged_alone(world: World) -> None:
-    pa, pb = world.patients
-    sent = bundle(
-        "batch",
-        entry("GET", f"Patient/{pa}"),
-        entry("POST", "Observation", observation(f"Patient/{pa}")),
-        entry("GET", f"Patient/{pb}"),
-        entry("GET", "Group"),
-        entry("DELETE", f"Observation/{world.ids['Observation']['own']}"),
-        entry("GET", f"Patient/{pa}/Observation"),
-    )
-    answer = world.ask("patient", "POST", "/fhir", json=sent).json()
-    statuses = [one["response"]["status"][:3] for one in answer["entry"]]
-    assert statuses == ["200", "403", "404", "403", "403", "200"]
-    told = answer["entry"][1]["response"]["outcome"]["issue"][0]
-    assert told["details"]["text"] == "rights"
-    assert told["expression"] == ["Bundle.entry[1]"]
-
-
-@pytest.mark.parametrize("forbidden", [("GET", "Group"), ("DELETE", "Observation/x")])
-def test_057_a_transaction_with_one_forbidden_entry_does_nothing(
-    world: World, forbidden: tuple[str, str]
-) -> None:
-    pa = world.patients[0]
-    consent = {
-        "resourceType": "Consent", "status": "active", "scope": {"text": "x"},
-        "category": [{"text": "x"}], "patient": {"reference": f"Patient/{pa}"},
-        "policyRule": {"text": "x"},
-    }  # fmt: skip
-    before = world.ask("patient", "GET", "/fhir/Consent?_summary=count").json()["total"]
-    sent = bundle("transaction", entry("POST", "Consent", consent), entry(*forbidden))
-    answer = world.ask("patient", "POST", "/fhir", json=sent)
-    assert answer.status_code == 403
-    assert answer.json()["issue"][0]["expression"] == ["Bundle.entry[1]"]
-    after = world.ask("patient", "GET", "/fhir/Consent?_summary=count").json()["total"]
-    assert after == before
-
-
-def test_a_request_that_is_put_off_is_judged_before_and_fetched_by_its_caller(
-    world: World,
-) -> None:
-    later = {"prefer": "respond-async"}
-    refused = world.ask("administrator", "GET", "/fhir/Observation", headers=later)
-    assert refused.status_code == 403
-    accepted = world.ask("institution", "GET", "/fhir/Observation", headers=later)
-    place = accepted.headers["content-location"].partition("example")[2]
-    assert world.ask("institution", "GET", place).status_code == 202
-    assert world.ask("clinician", "GET", place).status_code == 404  # of the same institution
-    assert world.ask("regulator", "GET", place).status_code == 404
-    assert world.ask("institution", "DELETE", place).status_code == 202
-
-
-def test_a_refusal_is_on_record(world: World) -> None:
-    world.ask("administrator", "GET", "/fhir/Observation?code=canary")
-    page = world.ask("regulator", "GET", "/fhir/AuditEvent?outcome=4&_count=20&_sort=-date").json()
-    events = [one["resource"] for one in page["entry"]]
-    assert any(event["action"] for event in events)
-    assert any("403" in str(event) or "forbidden" in str(event) for event in events)
