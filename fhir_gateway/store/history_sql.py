@@ -75,6 +75,11 @@ class Seen:
         self._shape = shape_of(access)
         self._values = values_of(access, dialect, moment)
 
+    @property
+    def is_restricted(self) -> bool:
+        """Whether rows of ordinary classes may be hidden."""
+        return self._shape.is_restricted
+
     def as_of(self, t: int) -> Seen:
         """The same, by the openings and consents that stood at commit `t`."""
         return Seen(self.dialect, self._access, self._moment._replace(t=t))

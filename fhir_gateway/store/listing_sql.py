@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from fhir_gateway.fhir.keys import type_key
 from fhir_gateway.store import blobs
 from fhir_gateway.store.history_sql import Seen
-from fhir_gateway.store.query import Query, Row, Steps
+from fhir_gateway.store.query import Part, Query, Row, Steps
 from fhir_gateway.store.store import Listed, Stored
 
 _COLUMNS = "r.id, r.version, r.updated, r.home, r.rid, r.owner, r.enc, r.body"
@@ -21,12 +21,20 @@ def listed(
     seen: Seen, type: str, row: tuple[int, int], *, after: int | None, limit: int, examples: int
 ) -> Steps[list[Listed]]:
     """Groups behind `after`, see `Reader.listed`."""
-    behind, bound = ("", []) if after is None else (" AND v2 > ?", [after])
+    behind, bound = ("", []) if after is None else (" AND d.v2 > ?", [after])
+    joined: Part = ("", [])
+    if seen.is_restricted:  # else the index alone says how many there are
+        rule, shown = seen.of("r")
+        joined = (
+            f" {seen.dialect.then} resource r ON r.home = d.home AND r.type = ? AND r.rid = d.rid"
+            f" AND r.deleted = 0 AND {rule}",
+            [type_key(type), *shown],
+        )
     groups = yield Query(
         f"""
-        SELECT v2, count(*), min(rid), max(rid) FROM gx
-        WHERE parameter = ? AND v1 = ?{behind} GROUP BY v2 ORDER BY v2 LIMIT ?""",  # noqa: S608 - a fixed text
-        (*row, *bound, limit),
+        SELECT d.v2, count(*), min(d.rid), max(d.rid) FROM gx d{joined[0]}
+        WHERE d.parameter = ? AND d.v1 = ?{behind} GROUP BY d.v2 ORDER BY d.v2 LIMIT ?""",  # noqa: S608 - made of constants
+        (*joined[1], *row, *bound, limit),
     )
     found = []
     for value, count, first, last in groups:

@@ -22,7 +22,7 @@ _HOMES = "SELECT home FROM person WHERE person = ? AND t_from <= ? AND ? < t_to 
 _RIVALS = "SELECT DISTINCT other FROM proposal WHERE {} AND grade = ? AND t_from <= ? AND ? < t_to"
 _DOCUMENTED = """
 SELECT EXISTS (SELECT 1 FROM resource r JOIN identity i ON i.rid = r.rid
-  WHERE {} AND r.type = ? AND r.deleted = 0 AND {})"""
+  WHERE {homes} AND r.type = ? AND r.deleted = 0 AND {r})"""
 #: As in visible.py, for all records of a person: another person bears the same document, or the
 #: records of one home bear it under names that nobody has linked.
 _CONTESTED = """
@@ -31,12 +31,13 @@ SELECT EXISTS (
   JOIN identity mine ON mine.rid = r.rid AND mine.kind = 2
   JOIN identity other ON other.key = mine.key AND other.kind = 2 AND other.rid <> mine.rid
   JOIN resource x ON x.home = other.home AND x.type = r.type AND x.rid = other.rid
-  WHERE {} AND r.type = ? AND r.deleted = 0 AND {} AND {}
-    AND (NOT ({}) OR (other.home = mine.home AND NOT EXISTS (
+  WHERE {homes} AND r.type = ? AND r.deleted = 0 AND {r} AND {x}
+    AND (NOT ({theirs}) OR (other.home = mine.home AND NOT EXISTS (
       SELECT 1 FROM identity a JOIN identity b ON b.key = a.key AND b.kind = 1
       WHERE a.rid = mine.rid AND a.kind = 1 AND b.rid = other.rid))))"""
 _APART = """
-SELECT EXISTS (SELECT 1 FROM resource r WHERE {} AND r.type = ? AND r.deleted = 0 AND {} AND {})"""
+SELECT EXISTS (
+  SELECT 1 FROM resource r WHERE {homes} AND r.type = ? AND r.deleted = 0 AND {r} AND {apart})"""
 
 
 def whole(seen: Seen, known: Person, t: int) -> Steps[Person]:
@@ -72,13 +73,14 @@ def _papers(seen: Seen, homes: tuple[int, ...]) -> Steps[tuple[bool, bool]]:
     (one, first), (two, second) = seen.of("one"), seen.of("two")
     patient = type_key("Patient")
     apart = yield Query(
-        _APART.format(mine, r, apart_sql.apart(one, two)),
+        _APART.format(homes=mine, r=r, apart=apart_sql.apart(one, two)),
         (*bound, patient, *shown, *first, *second),
     )
-    documented = yield Query(_DOCUMENTED.format(mine, r), (*bound, patient, *shown))
+    documented = yield Query(_DOCUMENTED.format(homes=mine, r=r), (*bound, patient, *shown))
     if apart[0][0] or not documented[0][0]:
         return bool(documented[0][0]), bool(apart[0][0])
     contested = yield Query(
-        _CONTESTED.format(mine, r, x, theirs), (*bound, patient, *shown, *other, *also)
+        _CONTESTED.format(homes=mine, r=r, x=x, theirs=theirs),
+        (*bound, patient, *shown, *other, *also),
     )
     return True, bool(contested[0][0])
