@@ -21,6 +21,7 @@ from fhir_gateway.errors import Forbidden, Issue, Unprocessable
 from fhir_gateway.fhir.datatypes import Reference, parse_reference
 from fhir_gateway.interactions.audit import call_of, entry
 from fhir_gateway.interactions.prepare import prepare
+from fhir_gateway.interactions.shared_reader import shared_reader
 from fhir_gateway.interactions.steps import Step
 from fhir_gateway.security.actor import GATEWAY, SYSTEM_ACCESS, Actor
 from fhir_gateway.security.evaluating_body import EvaluatingBody, body_of, organization_of_body
@@ -74,8 +75,9 @@ async def bodies_at(gateway: Gateway, reader: Reader) -> Mapping[str, Evaluating
     """All registered evaluating bodies by logical id, as this snapshot sees them."""
     known = _known.get(gateway.store)
     if known is None or known.epoch != reader.epoch:
-        found = await _read(reader)  # bodies are nobody's rows: every Access sees them all
-        known = _known[gateway.store] = _Bodies(reader.epoch, MappingProxyType(found))
+        async with shared_reader(gateway, reader) as whole:  # nobody's rows: all see them all
+            found = await _read(whole)
+            known = _known[gateway.store] = _Bodies(whole.epoch, MappingProxyType(found))
     return known.bodies
 
 

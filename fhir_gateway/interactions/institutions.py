@@ -21,6 +21,7 @@ from fhir_gateway.errors import NotFound
 from fhir_gateway.interactions.audit import call_of, entry
 from fhir_gateway.interactions.evaluations import bodies_at
 from fhir_gateway.interactions.prepare import prepare
+from fhir_gateway.interactions.shared_reader import shared_reader
 from fhir_gateway.search.planner import plan_search
 from fhir_gateway.security.actor import GATEWAY, SYSTEM_ACCESS
 from fhir_gateway.security.institution import (
@@ -60,7 +61,8 @@ async def institutions_at(gateway: Gateway, reader: Reader) -> Mapping[str, Inst
     """All registered institutions by logical id, as this snapshot sees them."""
     known = _known.get(gateway.store, _NOTHING)
     if known.epoch != reader.epoch:
-        known = _known[gateway.store] = await _read(gateway, reader, known)
+        async with shared_reader(gateway, reader) as whole:
+            known = _known[gateway.store] = await _read(gateway, whole, known)
     return known.institutions
 
 

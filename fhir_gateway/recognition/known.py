@@ -16,6 +16,7 @@ from fhir_gateway.context import Gateway
 from fhir_gateway.errors import GatewayError
 from fhir_gateway.fhir.wire import parse
 from fhir_gateway.interactions.institutions import institutions_at
+from fhir_gateway.interactions.shared_reader import shared_reader
 from fhir_gateway.interactions.sources import Source, sources
 from fhir_gateway.recognition.candidates import Register
 from fhir_gateway.recognition.lists import View, Views
@@ -78,6 +79,11 @@ _stale: WeakKeyDictionary[Store, tuple[Sequence[Source], Sequence[Source]]] = We
 
 async def known(gateway: Gateway, reader: Reader, now: int, institution: str = "") -> Known:
     """What holds in this snapshot at this moment, for an institution with rules of its own."""
+    async with shared_reader(gateway, reader) as whole:
+        return await _known(gateway, whole, now, institution)
+
+
+async def _known(gateway: Gateway, reader: Reader, now: int, institution: str) -> Known:
     kept = _kept.get(gateway.store)
     if kept is None or kept.epoch != reader.epoch:
         read = await _read(reader, kept.read if kept is not None else {})

@@ -29,6 +29,9 @@ SETS: Mapping[str, tuple[str, ...]] = {"reads": READS, "writes": WRITES}
 #: What is no resource type: the base of the server, its doors, the kinds of treatment relations.
 SYSTEM, DOOR, RELATION, EVERYWHERE = "system", "door", "relation", "*"
 
+#: What the gateway reads for all callers alike, under the Access of whoever asks first.
+_PUBLIC = frozenset({"CodeSystem", "ConceptMap", "Organization", "PlanDefinition", "ValueSet"})
+
 _OPERATION = re.compile(r"\$[a-z][a-z-]*")
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
 _GROUP_COLUMNS = ("group", "types", "what it is")
@@ -174,6 +177,10 @@ def _check_whole(
     reading: _Reading, groups: Mapping[str, str], rows: Mapping[tuple[str, str], Row]
 ) -> None:
     """Every interaction with every type must have a row; what has none is nobody's decision."""
+    for type in sorted(_PUBLIC & groups.keys()):
+        row = rows.get((type, "read")) or rows.get((groups[type], "read"))
+        if row is not None and set(row.reaches.values()) != {"all"}:
+            reading.fault(RIGHTS, 0, f"every role reads {type}: the gateway decides by it")
     missing = dict.fromkeys(
         f"{group} {act}"
         for type, group in groups.items()

@@ -23,7 +23,7 @@ class World:
     role = department = ""  # of a third hospital, where a test stores them
 
     def __init__(self, folder: Path) -> None:
-        provider = Provider(folder)
+        self.provider = provider = Provider(folder)
         policy = str(ACCESS / "policy.toml")
         self.server = Running(folder / "gateway.db", policy=policy, **provider.settings())
         here, there = self.server.institution("here"), self.server.institution("there")

@@ -114,3 +114,17 @@ def test_a_refusal_is_on_record(world: World) -> None:
     events = [one["resource"] for one in page["entry"]]
     assert any(event["action"] for event in events)
     assert any("403" in str(event) or "forbidden" in str(event) for event in events)
+
+
+def test_the_scopes_of_one_caller_take_the_registry_from_nobody(world: World) -> None:
+    """What is read once for everybody is read whole, whoever asks first after it has changed."""
+    world.server.institution("newcomer")  # the registry is to be read anew
+    narrow = world.provider.token(
+        role="clinician", institution="here", user="Practitioner/d",
+        scopes="user/Observation.rs?category=laboratory user/Patient.rs",
+    )  # fmt: skip
+    world.server.gateway.tokens.clear()
+    asked = f"/fhir/Observation?patient={world.patients[0]}"
+    assert world.server.get(asked, headers=narrow).status_code == 200
+    world.server.gateway.tokens.clear()
+    assert world.ask("institution", "GET", asked).status_code == 200
