@@ -35,11 +35,13 @@ from fhir_gateway.errors import (
 )
 from fhir_gateway.fhir.outcome import operation_outcome
 from fhir_gateway.interactions.audit import ORIGIN, refused
-from fhir_gateway.interactions.permits import permit_door
+from fhir_gateway.interactions.narrowing import scoped
+from fhir_gateway.interactions.permits import Asked, permit_door
 from fhir_gateway.interactions.quota import spend
 from fhir_gateway.recognition.model import CONTEXTS
 from fhir_gateway.security.actor import Actor
 from fhir_gateway.security.origin import base_of, preflight, root_of, shared_with
+from fhir_gateway.security.tokens import challenge
 from fhir_gateway.settings import Settings
 from fhir_gateway.terminology.context_table import load_contexts
 
@@ -61,6 +63,10 @@ Pairs = tuple[tuple[bytes, bytes], ...]
 _JSON = (b"content-type", b"application/json; charset=utf-8")
 _FHIR_JSON = (b"content-type", b"application/fhir+json; charset=utf-8")
 _NO_STORE = (b"cache-control", b"no-store")
+
+#: What the scopes of a token must grant for a call (profiles/access/scopes.csv).
+_HOOK = Asked("operation", "ServiceRequest", operation="cds-services")
+_FEEDBACK = Asked("operation", "GuidanceResponse", operation="$answer")
 
 #: The answer of a call that nothing was decided on.
 UNDECIDED = orjson.dumps({"cards": [undecided_card()]})
@@ -140,6 +146,7 @@ class _Endpoint:
         actor = await caller(gateway, headers, address)
         scope["actor"] = actor.name
         await permit_door(gateway, actor, "feedback" if self._path else "hooks")
+        actor = await scoped(gateway, actor, _FEEDBACK if self._path else _HOOK)
         spend(gateway, actor, "feedback" if self._path else "hook")
         try:
             _check_media(headers)
@@ -229,7 +236,7 @@ async def _body(receive: Receive) -> bytes:
 async def _refuse(send: Send, error: GatewayError, more: Pairs) -> None:
     headers = [_FHIR_JSON, _NO_STORE, *more]
     if error.status == 401:
-        headers.append((b"www-authenticate", b'Bearer realm="fhir-gateway"'))
+        headers.append((b"www-authenticate", challenge(error)))
     if error.status == 503:
         headers.append((b"retry-after", b"1"))
     if error.status == 405 and not any(name == b"allow" for name, _ in headers):

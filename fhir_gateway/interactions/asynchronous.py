@@ -14,7 +14,7 @@ import msgspec
 
 from fhir_gateway.audit.events import search_event
 from fhir_gateway.audit.query import masked
-from fhir_gateway.context import Gateway, new_id
+from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Forbidden, GatewayError, Internal, Login, NotFound
 from fhir_gateway.interactions.audit import (
     ORIGIN,
@@ -97,7 +97,7 @@ async def start(
 
     Raises Throttled when the caller has too many unfinished ones.
     """
-    id, origin = new_id(gateway), ORIGIN.get()
+    id, origin = gateway.random(16).hex(), ORIGIN.get()  # 128 bits: nobody guesses it
     committed = await gateway.store.commit(
         ChangeSet(
             id=gateway.random(16),
