@@ -60,6 +60,16 @@ class SmallLog:
         self.gateway = self.open()
         self.sequencer = Sequencer(self.gateway)
 
+    def restart(self) -> None:
+        """Another process takes over, after this one has left its seat."""
+        self.gateway = self.open()
+        self.sequencer = Sequencer(self.gateway)
+
+    def stop(self) -> None:
+        """Leaves the seat and the store."""
+        self.run(self.sequencer.vacate())
+        self.run(self.gateway.store.close())
+
     def open(self) -> Gateway:
         """Another gateway on the same store, with this log's clock."""
         store = self.run(

@@ -231,7 +231,15 @@ def test_150_the_stand_alone_verifier_finds_what_was_changed(
         code = OTHER.main(["log", str(file)])
         assert code in (1, 2) or _says_the_same(changed, content), at
     lines = content.split(b"\n")
-    for wrong in (lines[:-2], lines[1:], [*lines[:-4], *lines[-3:]], [], [b"[]"], [b"{"], lines[:1]):
+    for wrong in (
+        lines[:-2],
+        lines[1:],
+        [*lines[:-4], *lines[-3:]],
+        [],
+        [b"[]"],
+        [b"{"],
+        lines[:1],
+    ):
         file.write_bytes(b"\n".join(wrong))
         assert OTHER.main(["log", str(file)]) in (1, 2)
 
