@@ -27,6 +27,7 @@ from fhir_gateway.context import (
     Counter,
     Deriver,
     Gateway,
+    Governor,
     PooledRandom,
     SystemClock,
 )
@@ -69,8 +70,10 @@ from fhir_gateway.security.rights import rights_of
 from fhir_gateway.settings import CANONICAL, Settings
 from fhir_gateway.store.opening import AnyStore, open_store
 from fhir_gateway.terminology.catalogue import Catalogue
+from fhir_gateway.terminology.code_system import Vocabulary
 from fhir_gateway.terminology.concept_map import load_concept_maps
 from fhir_gateway.terminology.local_codes import LocalCodes
+from fhir_gateway.terminology.local_map import LocalMap
 from fhir_gateway.terminology.local_map_resource import concept_maps_of
 from fhir_gateway.terminology.naming import Naming
 from fhir_gateway.terminology.naming_files import load_naming
@@ -198,14 +201,7 @@ async def open_gateway(
         extractor=extractor,
         clock=clock,
         derivers=_derivers(settings, naming, vocabulary.catalogue, policy),
-        governors=(
-            govern,
-            link_govern.govern,
-            answer_govern.govern,
-            govern_consents,
-            govern_access,
-            watch,
-        ),
+        governors=_GOVERNORS,
         local_codes=LocalCodes(vocabulary.catalogue, maps),
         random=PooledRandom(),
         policy=policy,
@@ -214,7 +210,27 @@ async def open_gateway(
         quotas=quotas,
         started=clock.now(),
     )
-    resources = [
+    resources = _resources(settings, vocabulary, maps)
+    try:
+        resources = await with_former(gateway, resources, vocabulary.catalogue)
+        await seed(gateway, await unpublished(gateway, resources))
+    except BaseException:
+        await store.close()
+        raise
+    return gateway
+
+
+#: What is judged beside a write, in this order.
+_GOVERNORS: tuple[Governor, ...] = (
+    govern, link_govern.govern, answer_govern.govern, govern_consents, govern_access, watch,
+)  # fmt: skip
+
+
+def _resources(
+    settings: Settings, vocabulary: Vocabulary, maps: Mapping[str, LocalMap]
+) -> list[dict[str, Any]]:
+    """What the data folders bring into the store."""
+    return [
         *terminology_resources(vocabulary),
         *(
             resource
@@ -224,13 +240,6 @@ async def open_gateway(
         *profile_resources(settings.profiles),
         *operation_resources(),
     ]
-    try:
-        resources = await with_former(gateway, resources, vocabulary.catalogue)
-        await seed(gateway, await unpublished(gateway, resources))
-    except BaseException:
-        await store.close()
-        raise
-    return gateway
 
 
 def _derivers(

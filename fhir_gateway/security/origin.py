@@ -136,6 +136,7 @@ def is_trusted(address: str, proxies: str) -> bool:
     return any(peer in network for network in _networks(proxies))
 
 
+@lru_cache(maxsize=64)
 def is_loopback(host: str) -> bool:
     """True for localhost and loopback addresses."""
     if host == "localhost":
@@ -152,15 +153,15 @@ def is_direct(headers: Mapping[str, str], settings: Settings) -> bool:
     return (
         is_loopback(settings.host)
         and not settings.trusted_proxies
-        and not any(name in headers for name in _OF_PROXIES)
+        and _OF_PROXIES.isdisjoint(headers)
     )
 
 
 #: What proxies add, of whatever make.
-_OF_PROXIES = (
+_OF_PROXIES = frozenset({
     "forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port",
     "x-forwarded-server", "x-real-ip", "via",
-)  # fmt: skip
+})  # fmt: skip
 
 
 # -- pages of other origins ------------------------------------------------------------------
