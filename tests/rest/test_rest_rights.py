@@ -8,6 +8,9 @@ import pytest
 from rest_samples import bundle, entry, observation
 from rights_world import World
 
+from fhir_gateway.interactions.institutions import register
+from fhir_gateway.security.institution import Institution
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
@@ -118,13 +121,14 @@ def test_a_refusal_is_on_record(world: World) -> None:
 
 def test_the_scopes_of_one_caller_take_the_registry_from_nobody(world: World) -> None:
     """What is read once for everybody is read whole, whoever asks first after it has changed."""
-    world.server.institution("newcomer")  # the registry is to be read anew
     narrow = world.provider.token(
         role="clinician", institution="here", user="Practitioner/d",
         scopes="user/Observation.rs?category=laboratory user/Patient.rs",
     )  # fmt: skip
-    world.server.gateway.tokens.clear()
-    asked = f"/fhir/Observation?patient={world.patients[0]}"
+    asked = f"/fhir/Observation?patient={world.patients[0]}&code=none"
+    assert world.server.get(asked, headers=narrow).status_code == 200  # who that is is known now
+    newcomer = Institution(id="newcomer", name="newcomer")
+    world.server.run(register(world.server.gateway, newcomer))  # the registry is to be read anew
     assert world.server.get(asked, headers=narrow).status_code == 200
     world.server.gateway.tokens.clear()
     assert world.ask("institution", "GET", asked).status_code == 200
