@@ -52,7 +52,8 @@ def test_every_algorithm_of_the_list_verifies(alg: str, key: str) -> None:
     "header",
     [{"crit": ["exp"]}, {"crit": []}, {"b64": True}, {"zip": "DEF"}, {"enc": "A128GCM"},
      {"jwk": {}}, {"x5c": []}, {"x5u": ""}, {"alg": "none"}, {"alg": "HS256"}, {"alg": ["ES384"]},
-     {"alg": None}, {"kid": None}, {"kid": ""}, {"kid": 5}, {"kid": "k" * 257}, {"typ": 5}, {"jku": 5}],
+     {"alg": None}, {"kid": None}, {"kid": ""}, {"kid": 5}, {"kid": "k" * 257}, {"typ": 5},
+     {"jku": 5}],
 )  # fmt: skip
 def test_031_032_what_a_header_must_not_say_refuses_it_unread(header: dict[str, Any]) -> None:
     head = {"alg": "ES384", "kid": "k", "typ": "at+jwt", **header}
