@@ -38,13 +38,32 @@ SELECT EXISTS (
 _APART = """
 SELECT EXISTS (
   SELECT 1 FROM resource r WHERE {homes} AND r.type = ? AND r.deleted = 0 AND {r} AND {apart})"""
+#: The same of one record.
+_CONTESTED_ONE = """
+SELECT EXISTS (
+  SELECT 1 FROM resource r
+  JOIN identity mine ON mine.rid = r.rid AND mine.kind = 2
+  JOIN identity other ON other.key = mine.key AND other.kind = 2 AND other.rid <> mine.rid
+  JOIN resource x ON x.home = other.home AND x.type = r.type AND x.rid = other.rid
+  WHERE r.home = ? AND r.type = ? AND r.id = ? AND {x}
+    AND (other.home <> mine.home OR NOT EXISTS (
+      SELECT 1 FROM identity a JOIN identity b ON b.key = a.key AND b.kind = 1
+      WHERE a.rid = mine.rid AND a.kind = 1 AND b.rid = other.rid)))"""
+_APART_ONE = """
+SELECT EXISTS (
+  SELECT 1 FROM resource r WHERE r.home = ? AND r.type = ? AND r.id = ? AND {apart})"""
 
 
-def whole(seen: Seen, known: Person, t: int) -> Steps[Person]:
-    """The person with all homes as they were at commit `t`; `known` is what one home says.
+def told(seen: Seen, known: Person, patient: str, t: int, connected: bool) -> Steps[Person]:
+    """The person as the caller may have it, at commit `t`: with all homes where they may be
+    `connected`, and contested by nothing that is hidden. `known` is what one home says."""
+    if known.contested and seen.is_restricted:
+        known = known._replace(contested=(yield from _contested(seen, known, patient)))
+    return (yield from _whole(seen, known, t)) if connected else known
 
-    What records say of documents is told of those that are seen.
-    """
+
+def _whole(seen: Seen, known: Person, t: int) -> Steps[Person]:
+    """With all homes; what records say of documents is told of those that are seen."""
     dialect = seen.dialect
     homes = yield from homes_of(dialect, known.home, t)
     among, bound = dialect.among("home", homes)
@@ -54,6 +73,17 @@ def whole(seen: Seen, known: Person, t: int) -> Steps[Person]:
     if len(homes) > 1:
         documented, contested = yield from _papers(seen, homes)
     return Person(known.home, documented, contested, homes, bool(rivals), rivals)
+
+
+def _contested(seen: Seen, known: Person, patient: str) -> Steps[bool]:
+    """Whether a contested Patient is so by the records that are seen."""
+    (x, other), (one, first), (two, second) = seen.of("x"), seen.of("one"), seen.of("two")
+    at = (known.home, type_key("Patient"), patient)
+    rows = yield Query(_CONTESTED_ONE.format(x=x), (*at, *other))
+    if not rows[0][0]:
+        apart = apart_sql.apart(one, two)
+        rows = yield Query(_APART_ONE.format(apart=apart), (*at, *first, *second))
+    return bool(rows[0][0])
 
 
 def homes_of(dialect: Dialect, home: int, t: int) -> Steps[tuple[int, ...]]:

@@ -154,7 +154,7 @@ def too_long() -> TooCostly:
     return TooCostly("The search takes too long; name a patient or narrow it", rule="deadline")
 
 
-def told(connection: asyncpg.Connection, error: Exception) -> Exception:
+def refusal_of_read(connection: asyncpg.Connection, error: Exception) -> Exception:
     """What a caller is told of a statement that failed; a fault of ours as it is."""
     if isinstance(error, asyncpg.QueryCanceledError):
         return slow()

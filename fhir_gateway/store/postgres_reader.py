@@ -29,7 +29,7 @@ from fhir_gateway.store.extent import may_meet
 from fhir_gateway.store.history_sql import Seen
 from fhir_gateway.store.index_version import Index, check_current, rests_on_index
 from fhir_gateway.store.lookups import Place
-from fhir_gateway.store.person_sql import whole
+from fhir_gateway.store.person_sql import told
 from fhir_gateway.store.postgres_person import evaluations, facts
 from fhir_gateway.store.postgres_pool import (
     DEADLINE_SECONDS,
@@ -37,8 +37,8 @@ from fhir_gateway.store.postgres_pool import (
     PostgresPool,
     Session,
     is_slow,
+    refusal_of_read,
     slow,
-    told,
     too_long,
 )
 from fhir_gateway.store.postgres_sql import numbered, visible_of
@@ -116,14 +116,14 @@ class PostgresReader:
         try:
             return list(await self._connection.fetch(statement, *values))
         except _FAILED as error:
-            raise told(self._connection, error) from None
+            raise refusal_of_read(self._connection, error) from None
 
     async def _set(self, *settings: str) -> None:
         """Settings for the statements of this snapshot, in one round trip."""
         try:
             await self._connection.execute("; ".join(f"SET LOCAL {one}" for one in settings))
         except _FAILED as error:
-            raise told(self._connection, error) from None
+            raise refusal_of_read(self._connection, error) from None
 
     async def _row(self, statement: str, *values: Any) -> Any:
         return rows[0] if (rows := await self._fetch(statement, *values)) else None
@@ -167,7 +167,7 @@ class PostgresReader:
                 self.t, self.epoch = await self._pool.begin(self._session)
                 self._begun()
             except _FAILED as error:
-                raise told(self._connection, error) from None
+                raise refusal_of_read(self._connection, error) from None
 
     # -- one resource ------------------------------------------------------------------------
 
@@ -340,10 +340,10 @@ class PostgresReader:
             return None
         home, documented, contested, connected = row
         person = Person(home, documented, contested, (home,))
-        if not connected:
+        if not (connected or contested):
             return person
         t = self.t if as_of is None else as_of
-        return await self.steps(lambda seen: whole(seen, person, t))
+        return await self.steps(lambda seen: told(seen, person, patient, t, connected))
 
     async def person_records(self, homes: Sequence[int]) -> list[str]:
         """Logical ids of the Patients of these homes that are current and visible."""

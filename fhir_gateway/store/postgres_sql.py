@@ -15,7 +15,7 @@ from functools import lru_cache
 from itertools import count
 from typing import Any, NamedTuple
 
-from fhir_gateway.store import search_record, visible
+from fhir_gateway.store import apart_sql, search_record, visible
 from fhir_gateway.store.changes import Fact
 from fhir_gateway.store.dialect import POSTGRES
 from fhir_gateway.store.sight_sql import (
@@ -31,7 +31,7 @@ from fhir_gateway.store.sight_sql import (
     statement,
 )
 from fhir_gateway.store.store import StoredFact
-from fhir_gateway.store.visible import STORED, records_seen
+from fhir_gateway.store.visible import STORED
 
 _MARK = re.compile(r"\?(\d*)")
 
@@ -82,8 +82,8 @@ SELECT r.home, EXISTS (SELECT 1 FROM identity WHERE rid = $3),
     WHERE mine.rid = $3 AND mine.kind = 2 AND other.rid <> $3
       AND (other.home <> mine.home OR NOT EXISTS (
         SELECT 1 FROM identity a JOIN identity b ON b.key = a.key AND b.kind = 1
-        WHERE a.rid = $3 AND a.kind = 1 AND b.rid = other.rid)){{other}})
-    OR {{apart}},
+        WHERE a.rid = $3 AND a.kind = 1 AND b.rid = other.rid)))
+    OR {apart_sql.APART},
   EXISTS (SELECT 1 FROM person WHERE home = $1)
     OR EXISTS (SELECT 1 FROM proposal WHERE home = $1)
 FROM resource r WHERE {_AT} AND r.deleted = 0 AND {{r}}"""
@@ -136,9 +136,7 @@ def visible_of(shape: Shape) -> Visible:
         read=statement(_READ.format(r=at_place), POSTGRES, own=4, home=1),
         version=statement(f"{older} AND v.version = $4", POSTGRES, own=4, home=1),
         history=statement(f"{older} ORDER BY v.version DESC", POSTGRES, own=3, home=1),
-        person=statement(
-            _PERSON.format(r=at_place, **records_seen(see, shape)), POSTGRES, own=4, home=1
-        ),
+        person=statement(_PERSON.format(r=at_place), POSTGRES, own=4, home=1),
         facts=facts[0],
         facts_of_several=facts[1],
         reports=reports[0],

@@ -30,7 +30,7 @@ from fhir_gateway.store.index_version import (
     rests_on_index,
 )
 from fhir_gateway.store.lookups import Place
-from fhir_gateway.store.person_sql import whole
+from fhir_gateway.store.person_sql import told
 from fhir_gateway.store.pool import Pool
 from fhir_gateway.store.query import Steps, run
 from fhir_gateway.store.scan_sql import scan
@@ -298,11 +298,10 @@ class SqliteReader:
             return None
         home, documented, contested, connected = row
         person = Person(home, bool(documented), bool(contested), (home,))
-        if not connected:
+        if not (connected or contested):
             return person
-        return run(
-            whole(self._seen(), person, self.t if as_of is None else as_of), self._connection
-        )
+        t = self.t if as_of is None else as_of
+        return run(told(self._seen(), person, patient, t, bool(connected)), self._connection)
 
     async def person_records(self, homes: Sequence[int]) -> list[str]:
         """Logical ids of the Patients of these homes that are current and visible."""

@@ -201,19 +201,31 @@ def _opened(sight: Sight, dialect: Dialect, row: Row) -> str:
 
 
 _HOLDS = '{o}.since <= :at AND :at < {o}."until" AND {o}.t_from <= :t AND :t < {o}.t_to'
-#: The other homes of a person, of whom most have none.
-_ELSEWHERE = (
-    "person me {then} person us ON us.person = me.person AND us.home <> me.home"
-    " AND us.t_from <= :t AND :t < us.t_to {then} {table} {o} ON {o}.home = us.home"
-    " WHERE me.home = {home} AND me.t_from <= :t AND :t < me.t_to AND {met}"
-)
+#: What the other homes of a person have, of whom most have none, looked up home by home. In
+#: PostgreSQL a subquery with OFFSET is not merged into the query around it: each is found by index,
+#: however small a table was when the plan was made.
+_ELSEWHERE = {
+    "sqlite": (
+        "person me CROSS JOIN person us ON us.person = me.person AND us.home <> me.home"
+        " AND us.t_from <= :t AND :t < us.t_to CROSS JOIN {table} o ON o.home = us.home"
+        " WHERE me.home = {home} AND me.t_from <= :t AND :t < me.t_to AND {met}"
+    ),
+    "postgresql": (
+        "(SELECT p.person FROM person p WHERE p.home = {home}"
+        " AND p.t_from <= :t AND :t < p.t_to OFFSET 0) me"
+        " CROSS JOIN LATERAL (SELECT p.home FROM person p WHERE p.person = me.person"
+        " AND p.home <> {home} AND p.t_from <= :t AND :t < p.t_to OFFSET 0) us"
+        " CROSS JOIN LATERAL (SELECT o.* FROM {table} o WHERE o.home = us.home AND {met}"
+        " OFFSET 0) o"
+    ),
+}
 
 
 def _of_person(dialect: Dialect, row: Row, table: str, found: str, met: str) -> tuple[str, str]:
     """Two SELECTs of a table: of the row's home, and of the person's other homes."""
     met = f"{met} AND {_HOLDS.format(o='o')}"
     here = f"SELECT {found} FROM {table} o WHERE o.home = {row.home} AND {met}"
-    there = _ELSEWHERE.format(then=dialect.then, table=table, o="o", home=row.home, met=met)
+    there = _ELSEWHERE[dialect.name].format(table=table, home=row.home, met=met)
     return here, f"SELECT {found} FROM {there}"
 
 
@@ -243,7 +255,11 @@ def _consented(sight: Sight, dialect: Dialect, row: Row) -> str:
     here, there = _of_person(dialect, row, "consent", "o.rank * 2 + 1 - o.permit AS word", met)
     said = f"(SELECT max(c.word) & 1 FROM ({here} UNION ALL {there}) c)"
     silent = f"CASE WHEN {row.sensitivity} = 0 THEN 0 ELSE 1 END" if sight.permit else "1"
-    consented = f"coalesce({said}, {silent}) = 0"
+    words = f"coalesce({said}, {silent})"
+    if row.home.startswith(HOME):  # most persons have said nothing: that is found out once
+        here, there = _of_person(dialect, row, "consent", "1", "o.party IN (0, :party)")
+        words = f"CASE WHEN EXISTS ({here}) OR EXISTS ({there}) THEN {words} ELSE {silent} END"
+    consented = f"{words} = 0"
     if sight.permit and not sight.denials:  # an ordinary row, whatever is said
         return f"({row.sensitivity} = 0 OR {consented})"
     return consented

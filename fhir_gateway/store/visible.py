@@ -6,7 +6,6 @@ callers of one role is bound (sight_sql.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -57,19 +56,19 @@ _HISTORY = _VERSIONS + " ORDER BY v.version DESC"
 #: The home, whether the record bears a document, whether that is contested (another Patient bears
 #: it under another name or in another home, or a record of the home came apart), and whether the
 #: home may be connected with others.
-_PERSON = """
+_PERSON = f"""
 SELECT l.home, EXISTS (SELECT 1 FROM identity WHERE rid = l.rid),
   EXISTS (
     SELECT 1 FROM identity mine JOIN identity other ON other.key = mine.key AND other.kind = 2
     WHERE mine.rid = l.rid AND mine.kind = 2 AND other.rid <> l.rid
       AND (other.home <> mine.home OR NOT EXISTS (
         SELECT 1 FROM identity a JOIN identity b ON b.key = a.key AND b.kind = 1
-        WHERE a.rid = l.rid AND a.kind = 1 AND b.rid = other.rid)){other})
-    OR {apart},
+        WHERE a.rid = l.rid AND a.kind = 1 AND b.rid = other.rid)))
+    OR {apart_sql.APART},
   EXISTS (SELECT 1 FROM person WHERE home = l.home)
     OR EXISTS (SELECT 1 FROM proposal WHERE home = l.home)
 FROM locator l JOIN resource r ON r.home = l.home AND r.type = l.type AND r.rid = l.rid
-WHERE l.type = ?1 AND l.id = ?2 AND r.deleted = 0 AND {r}"""
+WHERE l.type = ?1 AND l.id = ?2 AND r.deleted = 0 AND {{r}}"""  # noqa: S608 - constants
 _COUNTS = """
 SELECT r.type, count(*) FROM resource r WHERE r.deleted = 0 AND r.enc <> 9 AND {r} GROUP BY r.type
 UNION ALL
@@ -99,17 +98,6 @@ class Visible(NamedTuple):
     facts: dict[int, Statement]
 
 
-def records_seen(see: Callable[[Row], str], shape: Shape) -> dict[str, str]:
-    """What makes a person contested, of records that are seen: a hidden one is not told of."""
-    if shape == EVERYBODY:
-        return {"other": "", "apart": apart_sql.APART}
-    other = (
-        " AND EXISTS (SELECT 1 FROM resource x WHERE x.home = other.home AND x.type = r.type"  # noqa: S608 - constants
-        f" AND x.rid = other.rid AND {see(columns('x'))})"
-    )
-    return {"other": other, "apart": apart_sql.apart(see(columns("one")), see(columns("two")))}
-
-
 @lru_cache(maxsize=64)
 def visible_of(shape: Shape) -> Visible:
     """The statements of a shape."""
@@ -127,7 +115,7 @@ def visible_of(shape: Shape) -> Visible:
         read=statement(_READ.format(r=r), SQLITE, own=2),
         version=statement(_VERSION.format(**both), SQLITE, own=2),
         history=statement(_HISTORY.format(**both), SQLITE, own=2),
-        person=statement(_PERSON.format(r=r, **records_seen(see, shape)), SQLITE, own=2),
+        person=statement(_PERSON.format(r=r), SQLITE, own=2),
         counts=statement(_COUNTS.format(r=r, j=see(entry)), SQLITE, own=0),
         facts={
             size: statement(

@@ -37,6 +37,7 @@ PLACES = {
     ("history_sql", "journal_number"): "a resource number to begin at",
     ("history_times", "_NEXT"): "the time of a batch",
     ("narrow_sql", "passes"): "one term more about a row that is judged",
+    ("person_sql", "_APART_ONE"): "its Patients are judged by `apart`",
     ("record_sql", "holds"): "whether to look at all, told to nobody",
     ("scan_sql", "_in_pieces"): "how many rows the next statement visits",
     ("scan_sql", "_of_patients"): "names that `_read_named` judges",
