@@ -19,7 +19,7 @@ from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Forbidden, Invalid, NotFound
 from fhir_gateway.fhir.datatypes import date_range
 from fhir_gateway.fhir.wire import render
-from fhir_gateway.interactions.audit import disclose_search
+from fhir_gateway.interactions.audit import disclose_search, owner_of
 from fhir_gateway.interactions.export_ledger import job_key
 from fhir_gateway.interactions.operation_definitions import MANY, Call, Definition
 from fhir_gateway.interactions.operation_definitions import Parameter as P
@@ -28,7 +28,7 @@ from fhir_gateway.interactions.people import person_of
 from fhir_gateway.search.page import next_link, resume, self_link
 from fhir_gateway.search.plan import SearchPlan, Sort
 from fhir_gateway.search.results import CURSOR
-from fhir_gateway.security.actor import SYSTEM_ACCESS, Access, Actor
+from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
 
 _COUNTED = P("count", "integer", "How many of them the event names", 1)
 
@@ -197,7 +197,7 @@ def _is_about(act: Act, whose: Whose) -> bool:
 
 async def _whose(gateway: Gateway, actor: Actor, id: str) -> Whose:
     """Whose accesses, and how many of them the caller may see. Raises NotFound, Forbidden."""
-    owners = owners_of(actor.access)
+    owners = owners_of(actor)
     access = SYSTEM_ACCESS if owners is None and actor.access.homes is None else actor.access
     async with gateway.store.snapshot(access) as reader:
         person = await person_of(reader, id)
@@ -212,12 +212,16 @@ async def _whose(gateway: Gateway, actor: Actor, id: str) -> Whose:
     return Whose(homes, person.ids, owners)
 
 
-def owners_of(access: Access) -> frozenset[int] | None:
-    """Whose acts an Access lets its caller see: None for everybody's."""
-    is_whole = "AuditEvent" in access.whole or access.homes is not None
-    if is_whole or (access.owners is None and access.sight is None):
-        return None
-    return access.owners or frozenset()
+def owners_of(actor: Actor) -> frozenset[int] | None:
+    """Whose acts a caller may see: its institution's own, whatever else the policy opens to it;
+    None, everybody's, for the regulator and for the person."""
+    if actor.role in _OWN:
+        return frozenset({owner_of(actor.institution)} if actor.institution else ())
+    return None
+
+
+#: Roles that account for the acts of their institution alone (the table of rights says the same).
+_OWN = frozenset({"institution", "clinician", "evaluator"})
 
 
 def _filter(gateway: Gateway, call: Call) -> Filter:

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from msgspec.json import encode
 
+from fhir_gateway.accountability.cells import cell
 from fhir_gateway.accountability.journal import Recorded
 from fhir_gateway.accountability.pages import pages_between
 from fhir_gateway.accountability.words import act_words, is_emergency, purpose_words
@@ -23,7 +24,6 @@ from fhir_gateway.audit.events_read import Act
 from fhir_gateway.context import Gateway
 from fhir_gateway.interactions.audit import owner_of
 from fhir_gateway.security.policy import Policy
-from fhir_gateway.terminology.sheet_text import guarded
 
 Form = Literal["csv", "ndjson"]
 Charset = Literal["utf-8", "gb18030"]
@@ -148,13 +148,8 @@ def _plain(line: Disclosure) -> dict[str, Any]:
 
 def _row(cells: Sequence[str], charset: Charset, *, first: bool = False) -> bytes:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerow([guarded(_clean(cell)) for cell in cells])
+    csv.writer(text, lineterminator="\r\n").writerow([cell(text) for text in cells])
     whole = text.getvalue()
     if charset == "gb18030":
         return whole.encode("gb18030")
     return (b"\xef\xbb\xbf" if first else b"") + whole.encode("utf-8")
-
-
-def _clean(cell: str) -> str:
-    """A cell without what steers a terminal or ends a line (fault 29)."""
-    return "".join(one if one.isprintable() else " " for one in cell)

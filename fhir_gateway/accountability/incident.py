@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from msgspec.json import encode
 
+from fhir_gateway.accountability.cells import cell
 from fhir_gateway.accountability.journal import Recorded
 from fhir_gateway.accountability.pages import pages_between
 from fhir_gateway.accountability.words import act_words, is_emergency
@@ -26,7 +27,6 @@ from fhir_gateway.audit.events_read import Act
 from fhir_gateway.context import Gateway
 from fhir_gateway.fhir.wire import instant
 from fhir_gateway.interactions.audit import owner_of
-from fhir_gateway.terminology.sheet_text import guarded
 
 #: Makes a proof for each record, by its AuditEvent's id; what the transparency room hands in.
 Prover = Callable[[Sequence[str]], Awaitable[Mapping[str, Any]]]
@@ -153,7 +153,7 @@ async def packet(
                 tally.add(act)
                 ids.append(act.id)
                 events.write(row.whole + b"\n")
-                table.writerow([guarded(cell) for cell in _cells(act)])
+                table.writerow([cell(text) for text in _cells(act)])
         read += len(page)
         progress(read)
     files = {
@@ -194,7 +194,7 @@ def _persons(tally: Tally) -> bytes:
     table = csv.writer(text, lineterminator="\r\n")
     table.writerow(("patient", "acts", "first", "last"))
     for patient, (count, first, last) in sorted(tally.persons.items()):
-        table.writerow((guarded(patient), count, first, last))
+        table.writerow((cell(patient), count, first, last))
     return b"\xef\xbb\xbf" + text.getvalue().encode()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ Json = dict[str, Any]
 NOBODY = "nobody"
 
 #: Requests of a run; the torture run is the one that promises.
-MANY = 100_000 if TORTURE else 300
+MANY = 100_000 if TORTURE else 120
 
 
 class World:
@@ -199,6 +200,26 @@ def test_151_what_cannot_be_recorded_is_not_told(
             assert answer.status_code >= 500, (told.asked, answer.text)
             assert not named_in(answer.text)
     world.recorder.told.clear()
+
+
+def test_141_a_slow_log_slows_answers_and_leaves_none_out(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = type(world.running.gateway.store)
+    whole, dice, slept = store.commit, random.Random(141), 0
+
+    async def slow(*arguments: Any, **named: Any) -> Any:
+        nonlocal slept
+        slept += 1
+        await asyncio.sleep(0.005)
+        return await whole(*arguments, **named)
+
+    monkeypatch.setattr(store, "commit", slow)
+    world.recorder.told.clear()
+    for way in WAYS:
+        way(world, dice)
+    assert slept >= len(WAYS)
+    assert "\n".join(orphans(world)) == ""
 
 
 def test_152_exports_and_late_answers_meet_the_ledger(world: World) -> None:
