@@ -27,7 +27,15 @@ from fhir_gateway.interactions.search_codes import codes_for
 from fhir_gateway.interactions.types import check_type, interactions_of
 from fhir_gateway.search.compartment import member_types, plan_compartment
 from fhir_gateway.search.context import Codes
-from fhir_gateway.search.page import Holder, encode_cursor, not_of_this, resume, self_link
+from fhir_gateway.search.page import (
+    Holder,
+    begin_cursor,
+    check_beginning,
+    encode_cursor,
+    not_of_this,
+    resume,
+    self_link,
+)
 from fhir_gateway.search.params import parse_name, shown
 from fhir_gateway.search.plan import SearchPlan
 from fhir_gateway.search.planner import plan_search
@@ -38,7 +46,7 @@ from fhir_gateway.store.store import Reader, Stored
 Pairs = Sequence[tuple[str, str]]
 Planner = Callable[[str, Pairs], SearchPlan]
 
-#: Between the type in which a page goes on and the place in it.
+#: Between the type in which a page goes on and the place in it; twice before its beginning.
 _MARK = "~"
 
 #: What makes no sense across types.
@@ -217,8 +225,9 @@ async def _answer(
     applied, following = self_link(base, whole), None
     if found.following is not None:
         index, last = found.following
-        mark = "" if last is None else encode_cursor(plans[index], last, holder)
-        pair = (CURSOR, f"{plans[index].type}{_MARK}{mark}")
+        plan = plans[index]
+        mark = begin_cursor(plan, holder) if last is None else encode_cursor(plan, last, holder)
+        pair = (CURSOR, f"{plan.type}{_MARK * (1 + (last is None))}{mark}")
         following = self_link(base, msgspec.structs.replace(whole, applied=(*whole.applied, pair)))
     await disclose_search(
         gateway,
@@ -244,9 +253,12 @@ def _place(plans: Sequence[SearchPlan], holder: Holder) -> tuple[int, tuple[int 
         return 0, None
     type, mark, place = cursor.partition(_MARK)
     for index, plan in enumerate(plans):
-        if plan.type == type and mark:
-            here = msgspec.structs.replace(plan, cursor=place or None)
-            return index, resume(here, holder).after
+        if plan.type != type or not mark:
+            continue
+        if place.startswith(_MARK):
+            check_beginning(plan, place.removeprefix(_MARK), holder)
+            return index, None
+        return index, resume(msgspec.structs.replace(plan, cursor=place), holder).after
     raise not_of_this()
 
 

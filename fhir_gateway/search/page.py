@@ -86,6 +86,16 @@ def resume(plan: SearchPlan, holder: Holder) -> SearchPlan:
     return msgspec.structs.replace(plan, after=after)
 
 
+def begin_cursor(plan: SearchPlan, holder: Holder) -> str:
+    """A cursor to before the first match of a search that goes on from another one's end."""
+    return sealed((holder.until // _SECOND,), _bound(plan), holder, _BEGINNING)
+
+
+def check_beginning(plan: SearchPlan, cursor: str, holder: Holder) -> None:
+    """Raises Invalid and Expired, as `resume`, for another cursor than `begin_cursor` makes."""
+    opened(cursor, _bound(plan), holder, _BEGINNING, length=0)
+
+
 def _bound(plan: SearchPlan) -> bytes:
     where = (plan.type, *(plan.compartment or ()))
     return msgspec.msgpack.encode((where, plan.applied, plan.meant))
@@ -93,7 +103,7 @@ def _bound(plan: SearchPlan) -> bytes:
 
 # -- the seal, for every kind of page link ---------------------------------------------------
 
-_PERSON = b"search-cursor"
+_PERSON, _BEGINNING = b"search-cursor", b"search-begin"
 
 
 def sealed(values: tuple[int | str, ...], bound: bytes, holder: Holder, person: bytes) -> str:

@@ -33,7 +33,7 @@ NOW = 1_795_140_000_000_000
 DOCUMENT = "urn:oid:2.16.156.10011.1.3"
 LOINC, LAB = "http://loinc.org", "laboratory"
 CATEGORY = "http://terminology.hl7.org/CodeSystem/observation-category"
-CURSOR = re.compile(rb"(_cursor=(?:[A-Za-z]+~)?)([A-Za-z0-9_\-]*)")
+CURSOR = re.compile(rb"(_cursor=(?:[A-Za-z]+~~?)?)([A-Za-z0-9_\-]*)")
 _COMMIT = re.compile(rb'(\\"t\\":)\d+')
 SHIPPED = str(Path(__file__).parents[2] / "profiles" / "access" / "policy.toml")
 
