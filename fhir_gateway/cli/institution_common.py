@@ -16,6 +16,7 @@ from fhir_gateway.context import Gateway, SystemClock
 from fhir_gateway.errors import GatewayError
 from fhir_gateway.search.index import Extractor, IndexRows
 from fhir_gateway.search.version import version_of
+from fhir_gateway.security.policy import policy_of
 from fhir_gateway.settings import Settings, load_settings
 from fhir_gateway.store.opening import open_store
 from fhir_gateway.terminology.naming_files import load_naming
@@ -65,7 +66,10 @@ async def gateway_of(settings: Settings, *, begin: bool = False) -> AsyncIterato
     )  # fmt: skip
     try:
         extractors.append(Extractor(store.index_key, settings.zone, naming))
-        yield Gateway(settings=settings, store=store, extractor=extractors[0], clock=clock)
+        yield Gateway(
+            settings=settings, store=store, extractor=extractors[0], clock=clock,
+            policy=policy_of(settings.policy),
+        )  # fmt: skip
     finally:
         await store.close()
 

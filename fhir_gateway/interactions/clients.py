@@ -81,11 +81,12 @@ async def change_client(gateway: Gateway, client: Client, *, was: Client, at: in
 
 
 async def _check(gateway: Gateway, client: Client) -> None:
-    """What a client says of itself, and that its Organization is there."""
+    """What a client says of itself, that its Organization is there and its purpose allowed."""
     settings = gateway.settings
     check_client(client, read_policy(settings.outbound_origins, settings.outbound_networks))
     async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
-        await actor_of(gateway, reader, Caller(role=client.role, institution=client.institution))
+        said = Caller(client.role, client.institution, purpose=client.purpose)
+        await actor_of(gateway, reader, said)
 
 
 async def _commit(gateway: Gateway, client: Client, *, was: Client | None, at: int) -> None:

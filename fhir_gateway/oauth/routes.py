@@ -71,6 +71,7 @@ async def _token(gateway: Gateway, request: Request, form: _Form) -> Response:
     scopes = list(dict.fromkeys(form.get("scope", "").split()))
     try:
         _check_scopes(client, scopes)
+        _check_purpose(gateway, client, proved.purpose)
     except Invalid as error:
         said = error.issues[0].rule or ""
         event = login_event(call_of(gateway, actor_for(client)), outcome="4", said=said)
@@ -93,6 +94,15 @@ def _check_scopes(client: Client, scopes: list[str]) -> None:
         raise Invalid(
             f"This client may not have {' '.join(beyond)}: it may have {' '.join(client.scopes)}",
             rule="invalid_scope",
+        )
+
+
+def _check_purpose(gateway: Gateway, client: Client, purpose: str) -> None:
+    """Raises Invalid for a purpose of use that the site lets no such client state."""
+    if purpose and not gateway.policy.purposes.allows(client.role, purpose):
+        raise Invalid(
+            f"A client in the role {client.role} may not state the purpose {purpose}",
+            rule="invalid_request",
         )
 
 

@@ -13,8 +13,8 @@ from provider import Clock, System, new_key, part, public, sign
 from running import Running
 
 from fhir_gateway.app import Application, build
-from fhir_gateway.errors import Conflict
-from fhir_gateway.interactions.authenticate import REMEMBERED_US
+from fhir_gateway.errors import Conflict, Login
+from fhir_gateway.interactions.authenticate import REMEMBERED_US, authenticate
 from fhir_gateway.interactions.clients import change_client, read_client
 from fhir_gateway.interactions.tokens import LIFETIME, revoke, revoke_all, tokens_of
 from fhir_gateway.security.actor import GATEWAY, SYSTEM_ACCESS
@@ -187,6 +187,23 @@ def test_036_times_outside_of_the_skew_are_refused(
     ):
         answer = system.ask(one, system.assertion(**claims))
         assert (answer.status_code == 200) is fits, (claims, answer.text)
+
+
+@pytest.mark.drivers("sqlite")
+def test_a_purpose_that_the_site_does_not_allow_is_refused(start: Callable[..., Running]) -> None:
+    one = start(policy=f"{Settings().profiles}/access/policy.toml")
+    one.institution("h-1")
+    system = System(institution="h-1", purpose="TREAT").register(one)
+    with pytest.raises(Login, match="purpose"):
+        System("his-2", institution="h-1", purpose="HLEGAL").register(one)
+    for purpose, status in (("ETREAT", 200), ("HLEGAL", 400), ("", 200)):
+        said = {"ihe_iua": {"purpose_of_use": purpose}}
+        answer = system.ask(one, system.assertion(extensions=said))
+        assert answer.status_code == status, purpose
+        if status == 200:
+            headers = {"authorization": f"Bearer {answer.json()['access_token']}"}
+            actor = one.run(authenticate(one.gateway, headers))
+            assert actor.purpose == (purpose or "TREAT")
 
 
 def test_035_an_assertion_is_good_once(town: Running, system: System) -> None:
