@@ -1,4 +1,5 @@
-"""Writes the pages that follow from the code: settings.md, errors.md. `--check` only compares."""
+"""Writes the pages that follow from code and tables: settings.md, errors.md, rights.md. `--check`
+only compares."""
 
 from __future__ import annotations
 
@@ -7,6 +8,8 @@ from dataclasses import fields
 from pathlib import Path
 
 from fhir_gateway import errors
+from fhir_gateway.security.rights import rights_of
+from fhir_gateway.security.rights_file import ROLES
 from fhir_gateway.settings import Settings
 
 HERE = Path(__file__).resolve().parent
@@ -27,9 +30,7 @@ def settings_page() -> str:
         "the start, so that a misspelt setting never becomes a weaker default. Options of the "
         "command line win over variables. A name with `_FILE` behind it, such as "
         "`FHIR_GATEWAY_DATABASE_FILE`, gives a file that holds the value: for secrets. Source: "
-        "`fhir_gateway/settings.py`.\n\n"
-        + "\n".join(rows)
-        + "\n"
+        "`fhir_gateway/settings.py`.\n\n" + "\n".join(rows) + "\n"
     )
 
 
@@ -55,7 +56,28 @@ def errors_page() -> str:
     )
 
 
-PAGES = {"settings.md": settings_page, "errors.md": errors_page}
+def rights_page() -> str:
+    """docs/rights.md from the table of rights."""
+    files = rights_of(str(HERE.parent / "profiles")).files
+    roles = [role for role in ROLES if role != "system"]
+    rows = [
+        f"| what | how | {' | '.join(roles)} | why |",
+        f"| --- | --- |{' --- |' * len(roles)} --- |",
+    ]
+    for line in files.lines:
+        reaches = " | ".join("–" if line[role] == "none" else line[role] for role in roles)
+        rows.append(f"| {line['what']} | {line['interaction']} | {reaches} | {line['reason']} |")
+    groups = ["| group | what it is | types |", "| --- | --- | --- |"]
+    for group, says in files.says.items():
+        types = ", ".join(sorted(type for type, of in files.groups.items() if of == group))
+        groups.append(f"| {group} | {says} | {types} |")
+    text = (HERE / "rights-intro.md").read_text(encoding="utf-8")
+    return text.replace("{NOTE}", NOTE).replace("{RIGHTS}", "\n".join(rows)).replace(
+        "{GROUPS}", "\n".join(groups)
+    )  # fmt: skip
+
+
+PAGES = {"settings.md": settings_page, "errors.md": errors_page, "rights.md": rights_page}
 
 
 def main(arguments: list[str]) -> int:
