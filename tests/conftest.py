@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import canaries
 import pytest
 from databases import Databases, drivers_of, need_postgres, stop_postgres
 from effort import TORTURE
@@ -23,6 +24,19 @@ hypothesis_settings.load_profile("torture" if TORTURE else "ci")
 OPEN_POLICY = Path(__file__).parent / "policies" / "open.toml"
 policy.default_path = lambda: OPEN_POLICY
 os.environ["FHIR_GATEWAY_POLICY"] = str(OPEN_POLICY)  # for processes that tests start
+
+
+def pytest_configure() -> None:
+    """Every record of a log is looked through for what names a person (tests/canaries.py)."""
+    canaries.listen()
+
+
+@pytest.fixture(autouse=True)
+def no_canary_in_a_log() -> Iterator[None]:
+    """Fails the test in which something wrote down what names a person."""
+    yield
+    leaks = canaries.taken()
+    assert leaks == []
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
