@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import zipfile
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -20,8 +21,9 @@ from fhir_gateway.accountability import retention as room
 from fhir_gateway.accountability.incident import Asked, packet
 from fhir_gateway.accountability.retention_file import load_retention, shipped
 from fhir_gateway.audit.events import read_event
-from fhir_gateway.audit.tree import leaf
+from fhir_gateway.audit.tree import includes, leaf
 from fhir_gateway.cli import main
+from fhir_gateway.cli.incident import _proving
 from fhir_gateway.errors import Conflict, Invalid
 from fhir_gateway.fhir.keys import type_key
 from fhir_gateway.interactions.audit import call_of, disclose, entry
@@ -31,6 +33,9 @@ from fhir_gateway.security.actor import Actor
 from fhir_gateway.store import blobs
 from fhir_gateway.store.log import Purge
 from fhir_gateway.store.query import Query
+from fhir_gateway.transparency import keys
+from fhir_gateway.transparency.note import Signer, read_checkpoint, read_note
+from fhir_gateway.transparency.sequencer import Sequencer
 
 Json = dict[str, Any]
 NAME = "ledger"
@@ -282,3 +287,28 @@ def test_a_table_that_keeps_too_short_is_refused(
     with pytest.raises(Invalid) as refused:
         load_retention(path)
     assert any(said in (issue.diagnostics or "") for issue in refused.value.issues)
+
+
+def test_157_an_incident_packet_bears_proofs_that_lead_to_its_head(
+    start: Callable[..., Running], tmp_path: Path
+) -> None:
+    key = tmp_path / "log.key"
+    keys.write_new(key, Signer("gw.example/audit-log", bytes(32)))
+    server = start(open_access=True, log_key=str(key))
+    server.put("/fhir/Patient/p1", {"resourceType": "Patient", "id": "p1"})
+    for _ in range(4):
+        server.get("/fhir/Patient/p1")
+    sequencer = Sequencer(server.gateway)
+    server.run(sequencer.all())
+    server.run(sequencer.vacate())
+    head, prover = server.run(_proving(server.gateway, 3))
+    asked = Asked(0, 1 << 62, resource="Patient/p1")
+    made = server.run(packet(server.gateway, asked, prover=prover, head=head))
+    root = read_checkpoint(read_note(made.files["head.txt"].decode()).text).root
+    proofs = [json.loads(line) for line in made.files["proofs.ndjson"].splitlines()]
+    assert made.tally.records == 5
+    assert len(proofs) == 3  # as many as were asked for
+    for proof in proofs:
+        path = [b64decode(one) for one in proof["path"]]
+        assert b64decode(proof["root"]) == root
+        assert includes(b64decode(proof["leaf"]), proof["index"], proof["size"], path, root)
