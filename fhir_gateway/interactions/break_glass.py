@@ -8,7 +8,7 @@ DICOM PS3.15 A.5 Emergency Override; IHE ATNA; docs/consent.md, docs/adr/0037
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -154,21 +154,20 @@ def _minutes(gateway: Gateway, call: Call) -> int:
 
 async def _to_be_told(
     gateway: Gateway, reader: Reader, homes: Sequence[int], one: Opened
-) -> list[str]:
-    """The institutions that are told: privacy offices, and those that hold the person's records."""
+) -> dict[str, str]:
+    """The institutions that are told, each with the person's record as it knows it: privacy
+    offices, and those that hold records of the person."""
     keys = {key64(f"Organization/{id}"): id for id in await institutions_at(gateway, reader)}
-    holders = []
+    told = dict.fromkeys(gateway.policy.break_glass.privacy_office[1:], one.patient)
     for patient in await reader.person_records(homes):
         stored = await reader.read("Patient", patient)
         if stored is not None and stored.owner in keys:
-            holders.append(keys[stored.owner])
-    offices = gateway.policy.break_glass.privacy_office[1:]
-    told = dict.fromkeys([*offices, *holders])
-    return [id for id in told if id not in (one.owner, one.institution)]
+            told.setdefault(keys[stored.owner], patient)
+    return {id: patient for id, patient in told.items() if id not in (one.owner, one.institution)}
 
 
 async def _commit(
-    gateway: Gateway, actor: Actor, one: Opened, homes: Sequence[int], told: Sequence[str]
+    gateway: Gateway, actor: Actor, one: Opened, homes: Sequence[int], told: Mapping[str, str]
 ) -> Opened:
     """One commit. A limit that is reached becomes an alarm of the same break-glass."""
     limits = _limits(gateway, one)
@@ -213,11 +212,11 @@ def _guards(limits: Sequence[_Limit], reached: Sequence[_Limit]) -> list[Guard]:
 
 
 def _change_set(
-    gateway: Gateway, actor: Actor, one: Opened, homes: Sequence[int], told: Sequence[str]
+    gateway: Gateway, actor: Actor, one: Opened, homes: Sequence[int], told: Mapping[str, str]
 ) -> ChangeSet:
     puts = [put_of_access(gateway, task_of(one), one.owner or one.institution, op="create")]
-    for institution in told:
-        notice = notice_of(one, new_id(gateway), institution)
+    for institution, patient in told.items():
+        notice = notice_of(one._replace(patient=patient), new_id(gateway), institution)
         puts.append(put_of_access(gateway, notice, institution, op="create"))
     party, source = key64(f"Organization/{one.institution}"), key64(f"Task/{one.id}")
     grade = gateway.policy.break_glass.grade
