@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from ipaddress import ip_network
 from pathlib import Path
 
 import click
@@ -12,7 +13,7 @@ import click
 from fhir_gateway.cli.audit_common import moment, sentences
 from fhir_gateway.errors import Invalid
 from fhir_gateway.interactions.outbound import Fetched, Outbound
-from fhir_gateway.security.outbound import read_policy
+from fhir_gateway.security.outbound import Policy, check_listed
 from fhir_gateway.settings import Settings, load_settings
 from fhir_gateway.transparency.keys import read_keys
 from fhir_gateway.transparency.note import Malformed, Signer, Verifier, read_verifier
@@ -22,7 +23,7 @@ from fhir_gateway.transparency.witness import witness as keep
 _MOST_BYTES, _SECONDS = 4_000_000, 20.0
 
 #: The operator names the one address that is called: its network is his business.
-_ANYWHERE = "0.0.0.0/0,::/0"
+_ANYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 
 
 @click.group("witness")
@@ -91,7 +92,8 @@ class _Looking:
         self._headers = {"authorization": f"Bearer {token}"} if token else {}
         self._ca = settings.outbound_ca
         origin = "/".join(url.split("/")[:3])
-        self._policy = read_policy(origin, _ANYWHERE)
+        check_listed(origin)
+        self._policy = Policy(networks=_ANYWHERE).allowing([origin])
 
     async def look(self, accept_recovery: bool) -> Witnessed:
         """One look. Raises as `transparency.witness.witness` does."""

@@ -6,6 +6,7 @@ about three for ten million leaves.
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple, TypeVar
 
 from fhir_gateway.audit.tree_entry import row_hash
@@ -20,6 +21,8 @@ from fhir_gateway.store.store import Store
 from fhir_gateway.transparency.note import read_checkpoint, read_note
 
 _T = TypeVar("_T")
+
+_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 
 
 class Proven(NamedTuple):
@@ -115,7 +118,7 @@ async def row_of(store: Store, id: str) -> JournalRow:
     """
     type, _, bare = id.rpartition("/")
     type = type or "AuditEvent"
-    if type in JOURNALED:
+    if type in JOURNALED and _ID.fullmatch(bare):
         async with store.snapshot(SYSTEM_ACCESS) as reader:  # which gives it its index rows
             stored = await reader.read(type, bare)
         row = await log.entry_of(store, type_key(type), bare) if stored is not None else None

@@ -267,7 +267,9 @@ def test_146_a_log_that_was_copied_from_elsewhere_is_found(
         other.close()
 
 
-def test_154_what_an_administrator_of_the_database_deletes_is_found(small: SmallLog, database: Databases) -> None:
+def test_154_what_an_administrator_of_the_database_deletes_is_found(
+    small: SmallLog, database: Databases
+) -> None:
     small.record(300)
     small.sign()
     assert small.verify(jobs=1).findings == []
