@@ -124,13 +124,13 @@ def shared(tmp_path_factory):
 
 
 def cors(answer):
-    """What an answer says to pages; that it varies with Accept is said to everybody."""
+    """What an answer says to pages; that it varies by format and caller is said to everybody."""
     told = {
-        name: value.removeprefix("accept, ")
+        name: value.removeprefix("accept, authorization, ")
         for name, value in answer.headers.items()
         if name.startswith("access-control-") or name == "vary"
     }
-    return {name: value for name, value in told.items() if value != "accept"}
+    return {name: value for name, value in told.items() if value != "accept, authorization"}
 
 
 def test_a_page_of_an_allowed_origin_may_ask_and_read(shared):
