@@ -24,9 +24,15 @@ ROOT = Path(__file__).resolve().parents[1] / "fhir_gateway"
 #: Files that spell types which live with a person, and why each must.
 REASONS = {
     "audit/events.py": "what an event of a decision names is a GuidanceResponse",
+    "interactions/access_task.py": "who was let into a record is kept as a Task",
     "interactions/audit.py": "it writes AuditEvents",
+    "interactions/break_glass.py": "it writes Tasks, and tells who holds a Patient",
+    "interactions/break_glass_review.py": "a review is a version of a Task",
     "interactions/care_dates.py": "the table of care dates: data, and every other type is kept",
+    "interactions/case_access.py": "a case is kept as a Task",
     "interactions/claims.py": "in whose name a result may be sent, for the three kinds of result",
+    "interactions/classify.py": "a report is as strict as its results",
+    "interactions/consents.py": "what a Consent may say, and who",
     "interactions/deriving.py": "the four types whose codes are mapped",
     "interactions/endpoint_rows.py": "the check of an Endpoint is a VerificationResult",
     "interactions/endpoints.py": "an Endpoint may serve one study; its check is kept",
@@ -40,6 +46,7 @@ REASONS = {
     "interactions/provenance.py": "it writes Provenances",
     "interactions/reconcile.py": "what a newer message says of what an older one stored",
     "interactions/references.py": "the two types that stand in the journal",
+    "interactions/relations.py": "the types that say who treats a person",
     "interactions/types.py": "the types that are governed, and those that raise the epoch",
     "search/chains.py": "_list is a search by way of a List",
     "search/compartment.py": "a compartment is named by its type",

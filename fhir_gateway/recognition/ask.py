@@ -213,19 +213,22 @@ async def inputs_of(
         query = await _homes_seen(reader, query, rule_set)
     if person is not None and person.rivals:
         query = await _in_doubt(reader, query, person, rule_set)
-    # whoever looks through a sight is told the same of nobody and of somebody who is hidden
-    unknown = "" if person or access.sight is not None else UNKNOWN
     return Inputs(
         query,
         facts.rules.version if facts.rules else "",
         facts.rules.rule_set.digest if facts.rules else "",
         access.max_class,
         tuple(sorted(access.owners)) if access.owners is not None else None,
-        CONTRADICTORY if question.contradictory else unknown,
+        CONTRADICTORY if question.contradictory else _why_nobody(person, access),
         facts.view.versions,
         seen_of(access, reader.at),
         tuple(sorted(access.homes)) if access.homes is not None else None,
     )
+
+
+def _why_nobody(person: Person | None, access: Access) -> str:
+    """Whoever looks through a sight is told the same of nobody and of somebody who is hidden."""
+    return "" if person is not None or access.sight is not None else UNKNOWN
 
 
 async def _open_today(reader: Reader, seen: Sequence[Candidate]) -> list[Candidate]:

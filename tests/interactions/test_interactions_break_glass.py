@@ -52,6 +52,7 @@ def rules(answer: Any) -> list[str]:
     return [one["details"]["text"] for one in answer.json()["issue"]]
 
 
+@pytest.mark.drivers("sqlite")
 @pytest.mark.parametrize(
     ("given", "rule"),
     [
@@ -136,6 +137,7 @@ def test_046_limits_alarm_and_never_refuse(town: Town) -> None:
     assert [bool(one.alarms) for one in alarms] == [False] * (most - 1) + [True] * 3
 
 
+@pytest.mark.drivers("sqlite")
 def test_046_nobody_writes_such_a_task_and_no_such_patient_is_opened(town: Town) -> None:
     patient = town.own(town.patient())
     task = opened(town, patient, reason="urgent-care", user="甲医生").json()
@@ -153,6 +155,7 @@ def called(definition: Definition, id: str, given: list[Json]) -> Call:
     return Call(f"${definition.code}", "Patient", id, taken)
 
 
+@pytest.mark.drivers("sqlite")
 @pytest.mark.parametrize("role", ["patient", "regulator", "administrator", "evaluator", "open"])
 def test_046_whoever_treats_nobody_opens_nothing(town: Town, role: Role) -> None:
     patient = town.patient()
@@ -162,6 +165,7 @@ def test_046_whoever_treats_nobody_opens_nothing(town: Town, role: Role) -> None
         town.running.run(break_glass(town.gateway, actor, call))
 
 
+@pytest.mark.drivers("sqlite")
 def test_046_a_clinician_is_named_by_the_credential(town: Town) -> None:
     patient = town.patient()
     actor = Actor("clinician", "receiver", "receiver", user="Practitioner/d1")
