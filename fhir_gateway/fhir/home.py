@@ -156,6 +156,9 @@ def _rules() -> Mapping[str, Rule]:
 
 HOME_RULES: Mapping[str, Rule] = _rules()
 
+#: What speaks of a person, by what it names; where it names nobody it stands in home 0.
+PERSONAL_TYPES = frozenset(_PERSON)
+
 
 def home_of(resource: Mapping[str, Any]) -> HomeRef:
     """The home that a resource asks for; all None means home 0.

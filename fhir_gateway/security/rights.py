@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from fhir_gateway.errors import Forbidden
-from fhir_gateway.fhir.home import HOME_RULES
+from fhir_gateway.fhir.home import PERSONAL_TYPES
 from fhir_gateway.fhir.keys import key64
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Access, Role, Sight
 from fhir_gateway.security.rights_file import (
@@ -137,7 +137,7 @@ class Rights:
             owners=frozenset(own),
             sight=self._sight(role, institution, sight),
             homes=homes,
-            whole=self._of_reach(role, "all") & _OF_PERSONS,
+            whole=self._of_reach(role, "all") & PERSONAL_TYPES,
             closed=self._of_reach(role, "none", "own", *(["self"] if role == "patient" else [])),
         )
 
@@ -154,12 +154,6 @@ class Rights:
         """The types whose reads reach so far."""
         groups = self.files.groups
         return frozenset(type for type in groups if self.reach(role, type, "read") in reaches)
-
-
-#: Types whose rows may lie in a person's home by what they name.
-_OF_PERSONS = frozenset(
-    type for type, rule in HOME_RULES.items() if rule.person or type == "Patient"
-)
 
 
 @lru_cache(maxsize=16)

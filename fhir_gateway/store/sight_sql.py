@@ -8,7 +8,8 @@ A row is seen when it lies in the homes that the Access names, if it names any, 
   is not `closed`, and
   - it belongs to nobody, or there is neither a list of owners nor a sight, and its class is at most
     `max_class`; or
-  - it lies in no person's home, where there is a list of owners or a sight; or
+  - it lies in no person's home and is of no type that speaks of persons (a report without a
+    subject is its sender's alone), where there is a list of owners or a sight; or
   - the sight opens it, see `_opened`.
 
 Two accesses have the two shapes that every statement had from the first day, because nearly all
@@ -26,6 +27,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from fhir_gateway.fhir.home import PERSONAL_TYPES
 from fhir_gateway.fhir.keys import type_key
 from fhir_gateway.security.actor import Access, Sight
 from fhir_gateway.store.dialect import SQLITE, Dialect
@@ -134,7 +136,9 @@ def _values(access: Access, dialect: Dialect) -> dict[str, Any]:
         values["owners"] = array(sorted(access.owners))
     if access.homes is not None:
         values["homes"] = array(sorted(access.homes))
-    for name, types in (("whole", access.whole), ("closed", access.closed)):
+    for name, types in (
+        ("whole", access.whole), ("closed", access.closed), ("personal", PERSONAL_TYPES),
+    ):  # fmt: skip
         if types:
             values[name] = array(sorted(type_key(one) for one in types))
             values[f"{name}names"] = array(sorted(types))
@@ -171,7 +175,8 @@ def rule(shape: Shape, dialect: Dialect, row: Row) -> str:
 def _open(shape: Shape, dialect: Dialect, row: Row, graded: str) -> str:
     """What is seen of types that are not closed."""
     if shape.owners or shape.sight is not None:
-        ways = [f"({row.owner} = 0 AND {graded})", f"{row.home} <= 0"]
+        shared = f"({row.home} <= 0 AND NOT {_of_type(dialect, row, 'personal')})"
+        ways = [f"({row.owner} = 0 AND {graded})", shared]
     else:
         ways = [graded]
     if shape.sight is not None:

@@ -132,3 +132,14 @@ def test_the_scopes_of_one_caller_take_the_registry_from_nobody(world: World) ->
     assert world.server.get(asked, headers=narrow).status_code == 200
     world.server.gateway.tokens.clear()
     assert world.ask("institution", "GET", asked).status_code == 200
+
+
+def test_051_a_report_that_names_nobody_is_its_senders_alone(world: World) -> None:
+    """What has no subject stands in no person's home, and is no entry of a directory for that."""
+    there = world.server.institution("there")
+    lost = {"resourceType": "Observation", "status": "final", "code": {"text": "x"}}
+    id = world.make(there, {**lost, "valueString": "secret"})
+    assert world.server.get(f"/fhir/Observation/{id}", headers=there).status_code == 200
+    for role in world.tokens:
+        status = world.ask(role, "GET", f"/fhir/Observation/{id}").status_code
+        assert status in (403, 404), role

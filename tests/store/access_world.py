@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from hypothesis import strategies as st
 from store_builders import body, event, fact
 
+from fhir_gateway.fhir.home import PERSONAL_TYPES
 from fhir_gateway.fhir.keys import key64
 from fhir_gateway.security.actor import RESTRICTED, Access, Sight
 from fhir_gateway.store.changes import (
@@ -163,7 +164,8 @@ class World:
         is_person = homes is not None and access.sight is None and not owners
         if row.type in access.whole or mine or (is_person and row.home > 0):
             return True
-        near = row.home <= 0 or (row.owner == 0 and graded)
+        shared = row.home <= 0 and row.type not in PERSONAL_TYPES
+        near = shared or (row.owner == 0 and graded)
         opened = access.sight is not None and self._opens(access.sight, row)
         return row.type not in access.closed and (near or opened)
 
