@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from fhir_gateway.accountability.journal import END, Place, Recorded, of_person
-from fhir_gateway.accountability.words import act_words, is_emergency, purpose_words
+from fhir_gateway.accountability.words import KINDS, act_words, is_emergency, purpose_words
 from fhir_gateway.audit.events_parts import PERSONS_NAMED, PURPOSES
 from fhir_gateway.audit.events_read import Act
 from fhir_gateway.context import Gateway
@@ -227,6 +227,9 @@ _OWN = frozenset({"institution", "clinician", "evaluator"})
 def _filter(gateway: Gateway, call: Call) -> Filter:
     zone = gateway.settings.zone
     start, end = call.value("start"), call.value("end")
+    if not KINDS.issuperset(call.values("kind")):
+        known = ", ".join(sorted(KINDS))
+        raise Invalid(f"kind is one of {known}", expression="kind", rule="unknown-kind")
     institution = str(call.value("institution") or "").removeprefix("Organization/")
     return Filter(
         date_range(start, zone)[0] if start else 0,

@@ -39,6 +39,9 @@ _ACTS = {
     "administration": Words("系统管理", "Administration"),
     "operation": Words("其他操作", "Other operation"),
 }
+#: Every kind of act.
+KINDS = frozenset(_ACTS)
+
 _UNSTATED = Words("未说明", "not stated")
 
 #: Purposes that mean an emergency, whatever the act.

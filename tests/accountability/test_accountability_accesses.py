@@ -140,7 +140,9 @@ def test_071_an_export_and_each_download_is_told_to_whom_it_names(server: Runnin
     assert ask(server, "p2", kind="disclosure") == []  # none of that person's is in it
 
 
-@pytest.mark.parametrize("query", ["_count=0", "start=yesterday", "nonsense=1", "_cursor=x"])
+@pytest.mark.parametrize(
+    "query", ["_count=0", "start=yesterday", "nonsense=1", "kind=x", "_cursor=x"]
+)
 def test_a_bad_question_is_refused(server: Running, query: str) -> None:
     assert server.get(f"/fhir/Patient/p1/$accesses?{query}").status_code == 400
     assert server.get("/fhir/Patient/nobody/$accesses").status_code == 404
