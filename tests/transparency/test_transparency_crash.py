@@ -61,6 +61,7 @@ def test_101_a_process_that_is_killed_while_it_signs_leaves_one_tree(
         small.close()
 
 
+@pytest.mark.drivers("sqlite", *["postgresql"] * TORTURE)
 def test_101_a_process_that_slept_while_another_signed_changes_nothing(
     small: SmallLog, database: Databases
 ) -> None:

@@ -13,6 +13,7 @@ import pytest
 from audit_logs import SmallLog, standalone
 from click.testing import CliRunner
 from databases import Databases
+from effort import TORTURE
 from running import Running
 
 from fhir_gateway.audit import tree
@@ -134,6 +135,7 @@ def test_150_what_cannot_be_proved_is_refused(
     assert told(served[0], path, status)["resourceType"] == "OperationOutcome"
 
 
+@pytest.mark.drivers("sqlite")
 def test_an_institution_may_keep_heads_and_reads_no_records(start: Any, tmp_path: Path) -> None:
     made = CliRunner().invoke(command, ["key", "new", str(tmp_path / "k"), "--name", "gw/log"])
     client = start(log_key=str(tmp_path / "k"))
@@ -179,6 +181,7 @@ INDEX = {
 }
 
 
+@pytest.mark.drivers("sqlite", *["postgresql"] * TORTURE)
 def test_146_rows_by_which_records_are_found_are_checked(
     start: Any, database: Databases, tmp_path: Path
 ) -> None:
