@@ -12,7 +12,7 @@ from fhir_gateway.rest.exchange import Scope
 #: Headers of a request; browsers behind three proxies send some forty.
 MOST_HEADERS = 100
 #: Bytes of path and query. A longer search goes by POST to _search.
-MOST_ADDRESS = 32_768
+MOST_ADDRESS = 60_000
 
 #: What some door offers. TRACE would give back credentials, CONNECT lead elsewhere.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
