@@ -176,20 +176,25 @@ def patient_of(stored: Stored) -> str | None:
 async def people_of(
     gateway: Gateway, resources: Iterable[Stored]
 ) -> dict[tuple[int, str | None], None]:
-    """The home and the Patient of each of these resources, each pair once, in order.
+    """The home and the Patient of each of these resources, each Patient once, in order.
 
     What shares another's home names its Patient by way of it: whoever searches AuditEvents by
     patient must find what was told of the Provenance of a result too.
     """
     found: dict[tuple[int, str | None], None] = {}
+    told = set[str]()
     for stored in resources:
         if stored.home > 0:
             patient = patient_of(stored) or await _behind(gateway, stored, depth=0)
-            found[stored.home, patient] = None
         elif stored.type == "AuditEvent":  # of a Patient who is not there: told like one who is
             patient = home_of(msgspec.json.decode(stored.whole())).patient
-            if patient is not None:
-                found[0, patient] = None
+        else:
+            continue
+        if patient is None and stored.home > 0:
+            found[stored.home, None] = None
+        elif patient is not None and patient not in told:
+            told.add(patient)
+            found[max(stored.home, 0), patient] = None
     return found
 
 
