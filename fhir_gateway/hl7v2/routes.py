@@ -18,6 +18,7 @@ from fhir_gateway.interactions.authenticate import authenticate
 from fhir_gateway.interactions.intake import V2_MEDIA, Acknowledged, receive_v2, refuse_v2
 from fhir_gateway.interactions.quota import spend
 from fhir_gateway.mapping.v2_ack import read_header
+from fhir_gateway.security.tokens import challenge
 
 PATH = "/hl7v2"
 
@@ -82,6 +83,8 @@ def check_media(content_type: str) -> str:
 def _answer(answer: Acknowledged, codec: str) -> Response:
     charset = _CHARSETS.get(codec, codec)
     headers = {"Content-Type": f"{V2_MEDIA}; charset={charset}"}
-    if answer.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
+    if answer.error is not None and answer.status == 401:
+        headers["WWW-Authenticate"] = challenge(answer.error).decode("ascii")
+    if answer.status in (429, 503):
+        headers["Retry-After"] = "1"
     return Response(answer.body, answer.status, headers)
