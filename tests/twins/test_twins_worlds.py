@@ -247,11 +247,10 @@ LOOKUPS = {
 }  # fmt: skip
 
 
+@pytest.mark.drivers("sqlite")
 @pytest.mark.parametrize("lookup", LOOKUPS)
-def test_058_who_is_hidden_takes_the_same_statements_as_who_is_not_there(worlds, driver, lookup):
+def test_058_who_is_hidden_takes_the_same_statements_as_who_is_not_there(worlds, lookup):
     """Counted and not timed; the statements of PostgreSQL come of the same generators."""
-    if driver != "sqlite":
-        pytest.skip("statements are counted on SQLite")
     world, make = worlds[0], LOOKUPS[lookup]
     STATEMENTS.of(world, make(8), 999_000_000)  # what is read once is read
     forbidden = STATEMENTS.of(world, make(FORBIDDEN), 999_000_001)
