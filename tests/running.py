@@ -14,7 +14,9 @@ import httpx
 from fhir_gateway.app import Application, build
 from fhir_gateway.interactions.institutions import issue_token, register
 from fhir_gateway.security import policy
+from fhir_gateway.security.actor import Actor
 from fhir_gateway.security.institution import Institution
+from fhir_gateway.security.tokens import Known, hash_token
 from fhir_gateway.settings import Settings
 
 BASE = "http://127.0.0.1"
@@ -82,6 +84,14 @@ class Running:
         self.run(register(self.gateway, entry))
         token = self.run(issue_token(self.gateway, id))
         return {"authorization": f"Bearer {token}"}
+
+    def metrics(self) -> str:
+        """The page of figures, as the operator sees it."""
+        token, now = "operator", self.gateway.clock.now()
+        actor = Actor("administrator", "operator")
+        known = Known(actor, now + 1_000_000, 1 << 60, "issued")
+        self.gateway.tokens[hash_token(token)] = known
+        return self.get("/metrics", headers={"authorization": f"Bearer {token}"}).text
 
     def close(self) -> None:
         """Closes the store and the loop."""

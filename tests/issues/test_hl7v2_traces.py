@@ -46,7 +46,7 @@ def test_the_log_and_the_figures_name_route_and_actor(
         ("/hl7v2", "示范医院"),
         ("/hl7v2", ""),
     ]
-    assert "{unknown}" not in running.get("/metrics", headers=headers).text
+    assert "{unknown}" not in running.metrics()
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ def test_the_same_order_asked_twice_is_one_reminder(city: City) -> None:
 
 def test_metrics_count_by_institution_answer_and_ground(city: City) -> None:
     answered(city, "repeated", {"name": "reason", "valueCode": "N2"})
-    page = city.running.get("/metrics", headers=city.receiver).text
+    page = city.running.metrics()
     labels = 'institution="receiver",answer="repeated",ground="N2"'
     lines = [one for one in page.splitlines() if one.startswith("fhir_gateway_answers_total")]
     assert any(
