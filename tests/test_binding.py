@@ -41,6 +41,7 @@ REASONS = {
     "interactions/export.py": "an export holds AuditEvents when they are named, not else",
     "interactions/intake_dicom.py": "a DICOM file becomes an ImagingStudy",
     "interactions/lastn.py": "$lastn is an operation on Observation",
+    "interactions/own_name.py": "which elements of each type say who made it: data",
     "interactions/patch.py": "a patch in a Bundle stands in a Binary",
     "interactions/places.py": "a Provenance names several targets and stands in one home",
     "interactions/provenance.py": "it writes Provenances",
@@ -57,6 +58,7 @@ REASONS = {
     "store/draining.py": "the two types that stand in the journal",
     "store/history_sql.py": "the two types that stand in the journal",
     "store/linking.py": "the types that say who is who",
+    "store/purge_sql.py": "AuditEvents alone are removed when their time is over",
 }
 
 BOUND = frozenset(type for type, rule in HOME_RULES.items() if rule.person or rule.follow)
