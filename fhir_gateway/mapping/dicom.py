@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from typing import Any, NamedTuple
@@ -33,6 +33,9 @@ _UID = re.compile(r"[0-2](?:\.(?:0|[1-9][0-9]*))+")
 
 #: Longest value of LO (PS3.5 6.2).
 _LONG_STRING = 64
+
+#: How many images the series has, where a header names none of them.
+_IN_SERIES = "NumberOfSeriesRelatedInstances"
 
 #: Enough for any header with its sequences; pixels do not count.
 MAX_HEADER = 8_000_000
@@ -71,10 +74,28 @@ def read_image(raw: bytes, institution: Institution, *, mappings: str) -> Image:
     Raises Structure, TooLong, NotSupported or Unprocessable.
     """
     header, length = _read(raw, codec_of(institution.charset, f"{mappings}/v2"))
-    study_uid, series_uid = _uid(header, "StudyInstanceUID"), _uid(header, "SeriesInstanceUID")
-    instance_uid = _uid(header, "SOPInstanceUID")
+    _uid(header, "SOPInstanceUID")
     subject = _patient(header, institution)
-    folder = f"{mappings}/dicom"
+    reference = {"reference": f"Patient/{subject['id']}"}
+    study = study_of_header(header, institution, f"{mappings}/dicom", reference)
+    if not institution.zone_registered and _has_local_time(header):
+        study["meta"] = {"tag": [{"system": INTAKE_SYSTEM, "code": UNKNOWN_ZONE}]}
+    return Image(subject, study, raw[:length])
+
+
+#: A header by its keywords: pydicom's, or what a table says of a series or an image.
+Header = Dataset | Mapping[str, Any]
+
+
+def study_of_header(
+    header: Header, institution: Institution, folder: str, subject: dict[str, str]
+) -> dict[str, Any]:
+    """The ImagingStudy of one series and, where the header names one, of one image.
+
+    Raises Unprocessable for a number of study, series or image that is none.
+    """
+    study_uid, series_uid = _uid(header, "StudyInstanceUID"), _uid(header, "SeriesInstanceUID")
+    instance_uid = _uid(header, "SOPInstanceUID") if _text(header, "SOPInstanceUID") else ""
     series = _series(header, folder, series_uid, instance_uid, institution)
     description = _text(header, "StudyDescription")
     study = {
@@ -83,25 +104,23 @@ def read_image(raw: bytes, institution: Institution, *, mappings: str) -> Image:
         "identifier": _identifiers(header, institution, study_uid),
         "status": "available",
         "modality": [series["modality"]],
-        "subject": {"reference": f"Patient/{subject['id']}"},
+        "subject": subject,
         "started": _started(header, institution, "StudyDate", "StudyTime"),
         "referrer": _display(header, "ReferringPhysicianName"),
         "numberOfSeries": 1,
-        "numberOfInstances": 1,
+        "numberOfInstances": series.get("numberOfInstances"),
         "procedureCode": _procedures(header, institution, description),
         "description": description,
         "series": [series],
     }
-    if not institution.zone_registered and _has_local_time(header):
-        study["meta"] = {"tag": [{"system": INTAKE_SYSTEM, "code": UNKNOWN_ZONE}]}
-    return Image(subject, clean(study), raw[:length])
+    return clean(study)
 
 
 def _has_local_time(header: Dataset) -> bool:
     return bool(_text(header, "StudyTime")) and not _text(header, "TimezoneOffsetFromUTC")
 
 
-def _identifiers(header: Dataset, institution: Institution, study_uid: str) -> list[dict[str, Any]]:
+def _identifiers(header: Header, institution: Institution, study_uid: str) -> list[dict[str, Any]]:
     """The study's UID, and the number of the order it was made for."""
     identifiers: list[dict[str, Any]] = [
         {"system": "urn:dicom:uid", "value": f"urn:oid:{study_uid}"}
@@ -177,7 +196,7 @@ def _strict() -> Iterator[None]:
         yield
 
 
-def _text(header: Dataset, name: str) -> str:
+def _text(header: Header, name: str) -> str:
     """One value as text, without padding or control characters; "" when absent."""
     value = header.get(name)
     if value is None:
@@ -188,7 +207,7 @@ def _text(header: Dataset, name: str) -> str:
     return " ".join("".join(c if c >= " " else " " for c in text).split())
 
 
-def _uid(header: Dataset, name: str) -> str:
+def _uid(header: Header, name: str) -> str:
     uid = _text(header, name)
     if len(uid) > 64 or not _UID.fullmatch(uid):
         raise Unprocessable(f"{name} is missing or no UID", expression=name, rule="dicom-uid")
@@ -234,7 +253,7 @@ def _names(header: Dataset) -> list[dict[str, Any]]:
     return names
 
 
-def _started(header: Dataset, institution: Institution, day: str, time: str) -> str:
+def _started(header: Header, institution: Institution, day: str, time: str) -> str:
     """Date and time of the study as dateTime; without a time, the day."""
     date = _text(header, day).replace(".", "")
     clock = _text(header, time).replace(":", "")
@@ -246,7 +265,7 @@ def _started(header: Dataset, institution: Institution, day: str, time: str) -> 
 
 
 def _series(
-    header: Dataset, folder: str, series_uid: str, instance_uid: str, institution: Institution
+    header: Header, folder: str, series_uid: str, instance_uid: str, institution: Institution
 ) -> dict[str, Any]:
     modality = _text(header, "Modality") or "OT"
     row = look_up(table(folder, "modalities"), modality)
@@ -269,22 +288,22 @@ def _series(
             "number": _number(header, "SeriesNumber"),
             "modality": coding,
             "description": _text(header, "SeriesDescription"),
-            "numberOfInstances": 1,
+            "numberOfInstances": 1 if instance_uid else _number(header, _IN_SERIES),
             "bodySite": _body_site(header, folder),
             "laterality": _laterality(header),
             "started": _started(header, institution, "SeriesDate", "SeriesTime"),
             "performer": [{"actor": {"reference": f"Organization/{institution.id}"}}],
-            "instance": [clean(instance)],
+            "instance": [clean(instance)] if instance_uid else [],
         }
     )
 
 
-def _number(header: Dataset, name: str) -> int | None:
+def _number(header: Header, name: str) -> int | None:
     text = _text(header, name)
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
-def _body_site(header: Dataset, folder: str) -> dict[str, str]:
+def _body_site(header: Header, folder: str) -> dict[str, str]:
     """Body Part Examined (PS3.16 Annex L) as SNOMED CT where the table knows it."""
     text = _text(header, "BodyPartExamined")
     if not text:
@@ -295,20 +314,18 @@ def _body_site(header: Dataset, folder: str) -> dict[str, str]:
     return {"system": _SCT, "code": row.code, "display": text}
 
 
-def _laterality(header: Dataset) -> dict[str, str]:
+def _laterality(header: Header) -> dict[str, str]:
     side = {"R": ("24028007", "Right"), "L": ("7771000", "Left"), "B": ("51440002", "Both")}
     found = side.get(_text(header, "Laterality"))
     return {"system": _SCT, "code": found[0], "display": found[1]} if found else {}
 
 
-def _display(header: Dataset, name: str) -> dict[str, str]:
+def _display(header: Header, name: str) -> dict[str, str]:
     text = _text(header, name).split("=")[0].replace("^", " ").strip()
     return {"display": text} if text else {}
 
 
-def _procedures(
-    header: Dataset, institution: Institution, description: str
-) -> list[dict[str, Any]]:
+def _procedures(header: Header, institution: Institution, description: str) -> list[dict[str, Any]]:
     """Procedure codes for the coder: of the file, in the institution's system unless coded."""
     systems = {"LN": "http://loinc.org", "SCT": _SCT, "DCM": _DCM, "SRT": ""}
     concepts: list[dict[str, Any]] = []
@@ -337,6 +354,8 @@ def join_studies(stored: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     joined["modality"] = [modalities[code] for code in sorted(modalities)]
     joined["numberOfSeries"] = len(ordered)
     joined["numberOfInstances"] = sum(item.get("numberOfInstances", 0) for item in ordered)
+    if not joined["numberOfInstances"]:
+        del joined["numberOfInstances"]
     return joined
 
 
@@ -344,4 +363,6 @@ def _join_series(stored: dict[str, Any] | None, new: dict[str, Any]) -> dict[str
     instances = {item["uid"]: item for item in (stored or {}).get("instance", ())}
     instances |= {item["uid"]: item for item in new.get("instance", ())}
     ordered = sorted(instances.values(), key=lambda item: (item.get("number", 0), item["uid"]))
-    return (stored or {}) | new | {"instance": ordered, "numberOfInstances": len(ordered)}
+    said = max(one.get("numberOfInstances", 0) for one in (stored or {}, new))
+    count = {"numberOfInstances": max(len(ordered), said), "instance": ordered}
+    return (stored or {}) | new | {name: value for name, value in count.items() if value}

@@ -13,7 +13,7 @@ from typing import Any
 from fhir_gateway.settings import CANONICAL
 
 DOOR_URL = f"{CANONICAL}/door/"
-DOORS = frozenset({"v2", "dicom", "cda"})
+DOORS = frozenset({"v2", "dicom", "cda", "table"})
 
 INTAKE_SYSTEM = f"{CANONICAL}/CodeSystem/intake"
 
@@ -35,7 +35,7 @@ def through(door: str, resource: dict[str, Any]) -> dict[str, Any]:
 
 
 def door_of(resource: Mapping[str, Any]) -> str:
-    """v2, dicom or cda; fhir for what no other door says of itself."""
+    """v2, dicom, cda or table; fhir for what no other door says of itself."""
     source = str(resource.get("meta", {}).get("source", ""))
     name = source.removeprefix(DOOR_URL) if source.startswith(DOOR_URL) else ""
     return name if name in DOORS else "fhir"
