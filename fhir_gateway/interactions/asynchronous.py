@@ -212,6 +212,7 @@ def _sees_less(now: Access, then: Access) -> bool:
         now.max_class < then.max_class
         or _shrank(now.owners, then.owners)
         or _shrank(now.homes, then.homes)
+        or _shrank(now.acts, then.acts)
         or not now.whole >= then.whole
         or not now.closed <= then.closed
         or now.sight != then.sight

@@ -15,7 +15,7 @@ from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Login
 from fhir_gateway.interactions.evaluations import areas_of, bodies_at
 from fhir_gateway.interactions.institutions import institutions_at
-from fhir_gateway.security.actor import Access, Actor, Role
+from fhir_gateway.security.actor import Access, Actor, Role, Sight
 from fhir_gateway.store.store import Reader
 
 #: The smallest area first, as the policy wants them.
@@ -40,6 +40,14 @@ class Caller(NamedTuple):
     asserts_consent: bool = False
 
 
+class _Closed:
+    """A policy under which others' rows are not open as they are."""
+
+    def sight(self, institution: str, areas: tuple[str, ...] = (), day: str = "") -> Sight:
+        """A sight, which is for nobody."""
+        return Sight(0)
+
+
 async def actor_of(gateway: Gateway, reader: Reader, caller: Caller) -> Actor:
     """The Actor. Raises Login with what the operator has to set, where something is missing."""
     role, name, area = await _organization(gateway, reader, caller)
@@ -50,7 +58,9 @@ async def actor_of(gateway: Gateway, reader: Reader, caller: Caller) -> Actor:
         role=role,
         name=name or caller.name or caller.client or role,
         institution=caller.institution or None,
-        access=_for_purpose(gateway, access, purpose, asserts=caller.asserts_consent),
+        access=_for_purpose(
+            gateway, role, caller.institution, access, purpose, asserts=caller.asserts_consent
+        ),
         user=caller.user,
         client=caller.client,
         purpose=purpose,
@@ -78,14 +88,18 @@ def _purpose(gateway: Gateway, role: str, stated: str) -> str:
     return stated or purposes.usual_of(role)
 
 
-def _for_purpose(gateway: Gateway, access: Access, purpose: str, *, asserts: bool) -> Access:
+def _for_purpose(
+    gateway: Gateway, role: Role, institution: str, access: Access, purpose: str, *, asserts: bool
+) -> Access:
     """The Access of a caller for a purpose: what others hold is closed but for purposes that open
     it; a client that answers for the patient's consent needs no Consent on file."""
+    if not gateway.policy.purposes.opens(purpose):
+        if access.owners is None and role in _TREATING:  # of a policy that asks for nothing
+            access = gateway.rights.access_for(role, institution=institution, policy=_Closed())
+        return replace(access, sight=None)
     sight = access.sight
     if sight is None:
         return access
-    if not gateway.policy.purposes.opens(purpose):
-        return replace(access, sight=None)
     if asserts and not sight.permit:
         return replace(access, sight=replace(sight, permit=True))
     return access

@@ -19,6 +19,7 @@ from fhir_gateway.interactions.audit import call_of, entry
 from fhir_gateway.interactions.operation_definitions import Call, Definition
 from fhir_gateway.interactions.operation_definitions import Parameter as P
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
+from fhir_gateway.security.rights import case_party
 from fhir_gateway.store.changes import ChangeSet, Opening
 
 _MINUTE = 60_000_000
@@ -103,7 +104,7 @@ def _minutes(gateway: Gateway, call: Call) -> int:
 
 
 def _change_set(gateway: Gateway, actor: Actor, one: Opened, homes: tuple[int, ...]) -> ChangeSet:
-    party, source = key64(f"Organization/{one.institution}"), key64(f"Task/{one.id}")
+    party, source = case_party(one.institution), key64(f"Task/{one.id}")
     grade = 2 if gateway.policy.case.sensitive else 1
     journal = []
     if gateway.audit:

@@ -126,8 +126,8 @@ def _types(conditions: Iterable[SearchCondition]) -> Iterator[str]:
 
 
 def hides(access: Access) -> bool:
-    """Whether rows of others may be hidden from a caller."""
-    return access != Access(access.max_class)
+    """Whether rows of others that somebody may write are hidden from a caller."""
+    return access != Access(access.max_class, acts=access.acts)
 
 
 async def none_meets(reader: Reader, wanted: Condition, access: Access) -> Guard:

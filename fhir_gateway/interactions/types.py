@@ -51,8 +51,16 @@ def check_type(type: str, interaction: str) -> None:
         raise MethodNotAllowed(f"{type} offers no {interaction}", rule="interaction")
 
 
+#: Owns what persons store themselves. No institution has it as its own: what a person says opens to
+#: others like what another institution holds, and is not for all as what belongs to nobody (0).
+PERSONS = key64("persons themselves")
+
+
 def owner_of(actor: Actor) -> int:
-    """The owner key of what an actor stores: its institution's, 0 for the gateway itself."""
+    """The owner key of what an actor stores: its institution's, that of all persons for a patient,
+    0 for the gateway itself."""
+    if actor.role == "patient":
+        return PERSONS
     return key64(f"Organization/{actor.institution}") if actor.institution else 0
 
 

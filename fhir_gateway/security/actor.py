@@ -83,7 +83,8 @@ class Access:
     homes (a patient's own). `whole` are types of which every row is seen, whoever owns it and
     whatever its class; `closed` types of which no row is seen but the institution's own. `narrow`,
     where not None, takes away what the scopes of the caller's token do not grant, whatever of the
-    above shows it.
+    above shows it. `acts`, where not None, leaves of AuditEvents only those of these owners: what
+    stays closed where a site's policy opens everything.
     """
 
     max_class: int = ORDINARY
@@ -93,6 +94,7 @@ class Access:
     whole: frozenset[str] = frozenset()
     closed: frozenset[str] = frozenset()
     narrow: Narrow | None = None
+    acts: frozenset[int] | None = None
 
 
 #: For the gateway's own work (jobs, registers, definitions); never handed to a door's caller.

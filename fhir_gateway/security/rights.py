@@ -103,7 +103,8 @@ class Rights:
 
         `institution` is the logical id of the caller's Organization, `homes` the homes of the
         person that the caller is, or is bound to. Without a policy, or with one that asks for
-        nothing, an institution sees what it always saw: the ordinary rows of all.
+        nothing, an institution sees what it always saw: the ordinary rows of all, but of the audit
+        log what the table grants.
         """
         sight = policy.sight(institution or "", areas, day) if policy is not None else None
         key = (role, institution, homes, sight)
@@ -127,7 +128,7 @@ class Rights:
             return Access(homes=homes)
         treats = role in ("institution", "clinician")
         if treats and sight is None and institution:
-            return Access(homes=homes)
+            return Access(homes=homes, acts=self._acts(role, institution))
         has_rows = treats or role == "evaluator"  # of an operator or regulator nothing is stored
         own = {key64(f"Organization/{institution}")} if institution and has_rows else ()
         if role == "patient":
@@ -141,19 +142,32 @@ class Rights:
             closed=self._of_reach(role, "none", "own", *(["self"] if role == "patient" else [])),
         )
 
+    def _acts(self, role: Role, institution: str) -> frozenset[int] | None:
+        """Whose AuditEvents are seen where a policy asks for nothing; None for everybody's."""
+        reach = self.reach(role, "AuditEvent", "read")
+        if reach == "all":
+            return None
+        return frozenset(() if reach == "none" else {key64(f"Organization/{institution}")})
+
     @staticmethod
     def _sight(role: Role, institution: str | None, sight: Sight | None) -> Sight | None:
         """A regulator sees a record by an opened case alone, whatever the policy is for doctors."""
         if not institution or role not in ("institution", "clinician", "regulator"):
             return None
         if role == "regulator":
-            return Sight(key64(f"Organization/{institution}"), relation=True, permit=False)
+            return Sight(case_party(institution), relation=True, permit=False)
         return sight
 
     def _of_reach(self, role: str, *reaches: str) -> frozenset[str]:
         """The types whose reads reach so far."""
         groups = self.files.groups
         return frozenset(type for type in groups if self.reach(role, type, "read") in reaches)
+
+
+def case_party(institution: str) -> int:
+    """To whom a case opens a record: the body as a regulator. A referral to the same Organization,
+    or a consent that names it, opens nothing to it."""
+    return key64(f"Organization/{institution} as regulator")
 
 
 @lru_cache(maxsize=16)

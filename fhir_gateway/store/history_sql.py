@@ -77,8 +77,8 @@ class Seen:
 
     @property
     def is_restricted(self) -> bool:
-        """Whether rows of ordinary classes may be hidden."""
-        return self._shape.is_restricted
+        """Whether rows of ordinary classes, other than AuditEvents, may be hidden."""
+        return self._shape._replace(acts=False).is_restricted
 
     def as_of(self, t: int) -> Seen:
         """The same, by the openings and consents that stood at commit `t`."""

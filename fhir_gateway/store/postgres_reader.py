@@ -29,7 +29,7 @@ from fhir_gateway.store.extent import may_meet
 from fhir_gateway.store.history_sql import Seen
 from fhir_gateway.store.index_version import Index, check_current, rests_on_index
 from fhir_gateway.store.lookups import Place
-from fhir_gateway.store.person_sql import told
+from fhir_gateway.store.person_sql import whole
 from fhir_gateway.store.postgres_person import evaluations, facts
 from fhir_gateway.store.postgres_pool import (
     DEADLINE_SECONDS,
@@ -79,7 +79,8 @@ class PostgresReader:
         self._drain = drain
         self._budget = search_budget
         self._now = now
-        self._see = visible_of(shape_of(access))
+        self._see = visible_of(shape_of(access, of_acts=False))
+        self._see_acts = visible_of(shape_of(access))
         self._session: Session
         self._connection: asyncpg.Connection
 
@@ -201,7 +202,7 @@ class PostgresReader:
         """The current version, also a deletion; None when never stored or not visible."""
         if type in JOURNALED:
             await self._see_journal(type)
-        row = await self._at(self._see.read, type, id)
+        row = await self._at((self._see_acts if type in JOURNALED else self._see).read, type, id)
         return await self._stored(type, id, row) if row else None
 
     async def vread(self, type: str, id: str, version: int) -> Stored | None:
@@ -223,8 +224,7 @@ class PostgresReader:
 
     async def home(self, type: str, id: str) -> int | None:
         """The home of a stored resource."""
-        found = await self.read(type, id)
-        return found.home if found else None
+        return found.home if (found := await self.read(type, id)) else None
 
     async def _stored(self, type: str, id: str, row: Sequence[Any]) -> Stored:
         """The Stored of a row with the columns of `visible.STORED`."""
@@ -340,10 +340,10 @@ class PostgresReader:
             return None
         home, documented, contested, connected = row
         person = Person(home, documented, contested, (home,))
-        if not (connected or contested):
+        if not connected:
             return person
         t = self.t if as_of is None else as_of
-        return await self.steps(lambda seen: told(seen, person, patient, t, connected))
+        return await self.steps(lambda _: whole(POSTGRES, person, t))
 
     async def person_records(self, homes: Sequence[int]) -> list[str]:
         """Logical ids of the Patients of these homes that are current and visible."""
@@ -386,7 +386,7 @@ class PostgresReader:
     async def counts(self) -> dict[str, int]:
         """Current resources by type."""
         await self._set(f"statement_timeout = {round(COUNT_SECONDS * 1000)}", "enable_seqscan = on")
-        rows = await self._judged(self._see.counts)
+        rows = await self._judged(self._see_acts.counts)
         names = {type_key(name): name for name in definitions().resource_types}
         return dict(sorted((names[type], count) for type, count in rows))
 

@@ -30,7 +30,7 @@ from fhir_gateway.store.index_version import (
     rests_on_index,
 )
 from fhir_gateway.store.lookups import Place
-from fhir_gateway.store.person_sql import told
+from fhir_gateway.store.person_sql import whole
 from fhir_gateway.store.pool import Pool
 from fhir_gateway.store.query import Steps, run
 from fhir_gateway.store.scan_sql import scan
@@ -73,7 +73,8 @@ class SqliteReader:
         self._drain = drain
         self._budget = search_budget
         self._now = now
-        self._see = visible_of(shape_of(access))
+        self._see = visible_of(shape_of(access, of_acts=False))
+        self._see_acts = visible_of(shape_of(access))
         self._moment = Moment()
         self._values: dict[str, Any] = {}
         self._connection: apsw.Connection
@@ -126,9 +127,11 @@ class SqliteReader:
 
     async def read(self, type: str, id: str) -> Stored | None:
         """The current version, also a deletion; None when never stored or not visible."""
+        see = self._see
         if type in JOURNALED:
+            see = self._see_acts
             await self._see_journal(type)
-        row = self._judged(self._see.read, type_key(type), id).fetchone()
+        row = self._judged(see.read, type_key(type), id).fetchone()
         return stored(self._connection, type, id, row) if row else None
 
     async def vread(self, type: str, id: str, version: int) -> Stored | None:
@@ -298,10 +301,10 @@ class SqliteReader:
             return None
         home, documented, contested, connected = row
         person = Person(home, bool(documented), bool(contested), (home,))
-        if not (connected or contested):
+        if not connected:
             return person
         t = self.t if as_of is None else as_of
-        return run(told(self._seen(), person, patient, t, bool(connected)), self._connection)
+        return run(whole(SQLITE, person, t), self._connection)
 
     async def person_records(self, homes: Sequence[int]) -> list[str]:
         """Logical ids of the Patients of these homes that are current and visible."""
@@ -359,7 +362,7 @@ class SqliteReader:
         """Current resources by type."""
 
         def run() -> list[Any]:
-            return self._judged(self._see.counts).fetchall()
+            return self._judged(self._see_acts.counts).fetchall()
 
         rows = await self._pool.in_thread(self._connection, run, seconds=COUNT_SECONDS)
         names = {type_key(name): name for name in definitions().resource_types}

@@ -19,6 +19,7 @@ from typing import Any
 from fhir_gateway.search.plan import SearchPlan
 from fhir_gateway.security.actor import Access
 from fhir_gateway.store.dialect import Dialect
+from fhir_gateway.store.extent import may_meet
 from fhir_gateway.store.query import Query, Steps
 from fhir_gateway.store.search_drive import Look
 from fhir_gateway.store.search_explain import explain
@@ -43,7 +44,7 @@ def search(
     Raises TooCostly before it runs when it could visit more than `budget` rows across patients,
     and instead of cutting the included resources. A plan that asks to be explained has no matches.
     """
-    view = view_of(access, dialect, moment)
+    view = view_of(access, dialect, moment, of_acts=may_meet(plan, "AuditEvent"))
     if plan.narrow is not None:
         view = view._replace(narrow=plan.narrow)
     look = Look(plan, view, budget)

@@ -63,9 +63,10 @@ class View(NamedTuple):
         return self.narrow is not None or self.shape.is_restricted
 
 
-def view_of(access: Access, dialect: Dialect, moment: Moment) -> View:
+def view_of(access: Access, dialect: Dialect, moment: Moment, *, of_acts: bool = True) -> View:
     """The view of an Access at a moment."""
-    return View(dialect, shape_of(access), values_of(access, dialect, moment), access.narrow)
+    shape = shape_of(access, of_acts=of_acts)
+    return View(dialect, shape, values_of(access, dialect, moment), access.narrow)
 
 
 class Keys(NamedTuple):

@@ -12,6 +12,8 @@ A row is seen when it lies in the homes that the Access names, if it names any, 
     subject is its sender's alone), where there is a list of owners or a sight; or
   - the sight opens it, see `_opened`.
 
+Of AuditEvents only those of `acts` are seen, where an Access has them and shows everybody's rows.
+
 Two accesses have the two shapes that every statement had from the first day, because nearly all
 requests of a site without denials are theirs: of everybody's rows up to a class, and of a list of
 owners alone, up to a class and nothing in homes of nobody beside.
@@ -72,6 +74,7 @@ class Shape(NamedTuple):
     person: bool = False  # who asks is the person of the homes
     whole: bool = False
     closed: bool = False
+    acts: bool = False
 
     @property
     def is_restricted(self) -> bool:
@@ -106,8 +109,8 @@ def sourced(alias: str, dialect: Dialect, *, home: str = "") -> Row:
 
 
 @lru_cache(maxsize=1_024)
-def shape_of(access: Access) -> Shape:
-    """The shape of an Access."""
+def shape_of(access: Access, *, of_acts: bool = True) -> Shape:
+    """The shape of an Access; not `of_acts` for statements that never meet an AuditEvent."""
     sight = access.sight
     return Shape(
         access.owners is not None,
@@ -116,6 +119,7 @@ def shape_of(access: Access) -> Shape:
         access.homes is not None and sight is None and access.owners == frozenset(),
         bool(access.whole),
         bool(access.closed),
+        of_acts and access.acts is not None,
     )
 
 
@@ -144,6 +148,8 @@ def _values(access: Access, dialect: Dialect) -> dict[str, Any]:
             values[f"{name}names"] = array(sorted(types))
     if access.sight is not None:
         values["party"] = access.sight.party
+    if access.acts is not None:
+        values |= {"audit": type_key("AuditEvent"), "acts": array(sorted(access.acts))}
     return values
 
 
@@ -153,6 +159,9 @@ def _values(access: Access, dialect: Dialect) -> dict[str, Any]:
 @lru_cache(maxsize=4_096)
 def rule(shape: Shape, dialect: Dialect, row: Row) -> str:
     """What a row must be like to be seen, with marks such as `:owners`."""
+    if shape.acts:
+        seen = rule(shape._replace(acts=False), dialect, row)
+        return seen if row.named else f"{seen} AND {_of_actor(dialect, row)}"
     graded = f"{row.sensitivity} <= :class"
     if shape == EVERYBODY:
         return graded
@@ -183,6 +192,11 @@ def _open(shape: Shape, dialect: Dialect, row: Row, graded: str) -> str:
         ways.append(_opened(shape.sight, dialect, row))
     seen = f"({' OR '.join(ways)})"
     return f"(NOT {_of_type(dialect, row, 'closed')} AND {seen})" if shape.closed else seen
+
+
+def _of_actor(dialect: Dialect, row: Row) -> str:
+    """No AuditEvent, or one of an act of the caller's."""
+    return f"({row.type} <> :audit OR {_any_of(dialect, row.owner, 'acts')})"
 
 
 def _any_of(dialect: Dialect, column: str, name: str) -> str:

@@ -26,6 +26,7 @@ from fhir_gateway.interactions.given import take
 from fhir_gateway.interactions.operation_definitions import Call, Definition
 from fhir_gateway.interactions.prepare import prepare
 from fhir_gateway.security.actor import GATEWAY, Access, Actor, Role, Sight
+from fhir_gateway.security.rights import case_party
 from fhir_gateway.settings import Settings
 from fhir_gateway.store.changes import ChangeSet
 
@@ -179,7 +180,7 @@ def test_a_case_opens_a_record_to_the_regulator_for_ordinary_results(town: Town)
     ordinary, sensitive = town.result(patient), town.result(patient, HIV, **SAID)
     town.put({"resourceType": "Organization", "id": "authority", "name": "监管机构"})
     actor = Actor("regulator", "authority", "authority", user="Practitioner/r1")
-    sight = Sight(key64("Organization/authority"))
+    sight = Sight(case_party("authority"))
     access = Access(max_class=-1, owners=frozenset({sight.party}), sight=sight)
 
     def sees(reference: str) -> bool:

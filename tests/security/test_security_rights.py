@@ -12,7 +12,7 @@ from fhir_gateway.fhir.home import HOME_RULES
 from fhir_gateway.fhir.keys import key64
 from fhir_gateway.security.actor import RESTRICTED, SYSTEM_ACCESS, Access, Actor, Sight
 from fhir_gateway.security.policy import Policy
-from fhir_gateway.security.rights import Rights, compile_rights, rights_of
+from fhir_gateway.security.rights import Rights, case_party, compile_rights, rights_of
 from fhir_gateway.security.rights_file import READS, ROLES, WRITES, read_files
 
 PROFILES = Path(__file__).resolve().parents[2] / "profiles"
@@ -221,7 +221,9 @@ def test_those_who_speak_for_one_party_are_bound() -> None:
 @pytest.mark.parametrize("role", ["institution", "clinician"])
 @pytest.mark.parametrize("policy", [None, Policy()])
 def test_under_the_open_policy_an_institution_sees_what_it_always_saw(role, policy) -> None:
-    assert RIGHTS.access_for(role, institution="north", policy=policy) == Access()
+    """But of the audit log what the table grants: its own acts, a clinician none."""
+    acts = frozenset({OWN} if role == "institution" else ())
+    assert RIGHTS.access_for(role, institution="north", policy=policy) == Access(acts=acts)
 
 
 def test_an_institution_sees_its_own_and_by_its_sight_what_others_hold() -> None:
@@ -246,7 +248,7 @@ def test_072_a_regulator_sees_decisions_whole_and_content_by_a_case_alone() -> N
         access = RIGHTS.access_for("regulator", institution="office", policy=policy)
         assert {"AuditEvent", "GuidanceResponse", "Task", "MeasureReport"} == access.whole
         assert "Observation" not in access.closed and access.max_class < 0
-        assert access.sight == Sight(key64("Organization/office"), relation=True, permit=False)
+        assert access.sight == Sight(case_party("office"), relation=True, permit=False)
     assert RIGHTS.access_for("regulator").sight is None
 
 
