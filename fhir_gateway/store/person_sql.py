@@ -10,7 +10,6 @@ from __future__ import annotations
 from fhir_gateway.fhir.keys import type_key
 from fhir_gateway.store import apart_sql
 from fhir_gateway.store.dialect import Dialect
-from fhir_gateway.store.history_sql import Seen
 from fhir_gateway.store.query import Query, Steps
 from fhir_gateway.store.store import Person
 
@@ -22,68 +21,35 @@ _HOMES = "SELECT home FROM person WHERE person = ? AND t_from <= ? AND ? < t_to 
 _RIVALS = "SELECT DISTINCT other FROM proposal WHERE {} AND grade = ? AND t_from <= ? AND ? < t_to"
 _DOCUMENTED = """
 SELECT EXISTS (SELECT 1 FROM resource r JOIN identity i ON i.rid = r.rid
-  WHERE {homes} AND r.type = ? AND r.deleted = 0 AND {r})"""
+  WHERE {homes} AND r.type = ? AND r.deleted = 0)"""
 #: As in visible.py, for all records of a person: another person bears the same document, or the
-#: records of one home bear it under names that nobody has linked.
+#: records of one home bear it under names that nobody has linked. By all records, whoever sees
+#: them: it is a doubt about the caller's own record, and a wrong match harms more than it tells.
 _CONTESTED = """
 SELECT EXISTS (
   SELECT 1 FROM resource r
   JOIN identity mine ON mine.rid = r.rid AND mine.kind = 2
   JOIN identity other ON other.key = mine.key AND other.kind = 2 AND other.rid <> mine.rid
-  JOIN resource x ON x.home = other.home AND x.type = r.type AND x.rid = other.rid
-  WHERE {homes} AND r.type = ? AND r.deleted = 0 AND {r} AND {x}
+  WHERE {homes} AND r.type = ? AND r.deleted = 0
     AND (NOT ({theirs}) OR (other.home = mine.home AND NOT EXISTS (
       SELECT 1 FROM identity a JOIN identity b ON b.key = a.key AND b.kind = 1
       WHERE a.rid = mine.rid AND a.kind = 1 AND b.rid = other.rid))))"""
-_APART = """
+_APART = f"""
 SELECT EXISTS (
-  SELECT 1 FROM resource r WHERE {homes} AND r.type = ? AND r.deleted = 0 AND {r} AND {apart})"""
-#: The same of one record.
-_CONTESTED_ONE = """
-SELECT EXISTS (
-  SELECT 1 FROM resource r
-  JOIN identity mine ON mine.rid = r.rid AND mine.kind = 2
-  JOIN identity other ON other.key = mine.key AND other.kind = 2 AND other.rid <> mine.rid
-  JOIN resource x ON x.home = other.home AND x.type = r.type AND x.rid = other.rid
-  WHERE r.home = ? AND r.type = ? AND r.id = ? AND {x}
-    AND (other.home <> mine.home OR NOT EXISTS (
-      SELECT 1 FROM identity a JOIN identity b ON b.key = a.key AND b.kind = 1
-      WHERE a.rid = mine.rid AND a.kind = 1 AND b.rid = other.rid)))"""
-_APART_ONE = """
-SELECT EXISTS (
-  SELECT 1 FROM resource r WHERE r.home = ? AND r.type = ? AND r.id = ? AND {apart})"""
+  SELECT 1 FROM resource r WHERE {{homes}} AND r.type = ? AND r.deleted = 0 AND {apart_sql.APART})
+"""  # noqa: S608 - constants
 
 
-def told(seen: Seen, known: Person, patient: str, t: int, connected: bool) -> Steps[Person]:
-    """The person as the caller may have it, at commit `t`: with all homes where they may be
-    `connected`, and contested by nothing that is hidden. `known` is what one home says."""
-    if known.contested and seen.is_restricted:
-        known = known._replace(contested=(yield from _contested(seen, known, patient)))
-    return (yield from _whole(seen, known, t)) if connected else known
-
-
-def _whole(seen: Seen, known: Person, t: int) -> Steps[Person]:
-    """With all homes; what records say of documents is told of those that are seen."""
-    dialect = seen.dialect
+def whole(dialect: Dialect, known: Person, t: int) -> Steps[Person]:
+    """The person with all homes as they were at commit `t`; `known` is what one home says."""
     homes = yield from homes_of(dialect, known.home, t)
     among, bound = dialect.among("home", homes)
     rows = yield Query(_RIVALS.format(among), (*bound, DOUBT, t, t))
     rivals = tuple(sorted(other for (other,) in rows if other not in homes))
     documented, contested = known.documented, known.contested
     if len(homes) > 1:
-        documented, contested = yield from _papers(seen, homes)
+        documented, contested = yield from _papers(dialect, homes)
     return Person(known.home, documented, contested, homes, bool(rivals), rivals)
-
-
-def _contested(seen: Seen, known: Person, patient: str) -> Steps[bool]:
-    """Whether a contested Patient is so by the records that are seen."""
-    (x, other), (one, first), (two, second) = seen.of("x"), seen.of("one"), seen.of("two")
-    at = (known.home, type_key("Patient"), patient)
-    rows = yield Query(_CONTESTED_ONE.format(x=x), (*at, *other))
-    if not rows[0][0]:
-        apart = apart_sql.apart(one, two)
-        rows = yield Query(_APART_ONE.format(apart=apart), (*at, *first, *second))
-    return bool(rows[0][0])
 
 
 def homes_of(dialect: Dialect, home: int, t: int) -> Steps[tuple[int, ...]]:
@@ -95,22 +61,14 @@ def homes_of(dialect: Dialect, home: int, t: int) -> Steps[tuple[int, ...]]:
     return tuple(found for (found,) in rows)
 
 
-def _papers(seen: Seen, homes: tuple[int, ...]) -> Steps[tuple[bool, bool]]:
+def _papers(dialect: Dialect, homes: tuple[int, ...]) -> Steps[tuple[bool, bool]]:
     """Whether some record bears a document, and whether another person bears it too."""
-    mine, bound = seen.dialect.among("r.home", homes)
-    theirs, also = seen.dialect.among("other.home", homes)
-    (r, shown), (x, other) = seen.of("r"), seen.of("x")
-    (one, first), (two, second) = seen.of("one"), seen.of("two")
+    mine, bound = dialect.among("r.home", homes)
+    theirs, also = dialect.among("other.home", homes)
     patient = type_key("Patient")
-    apart = yield Query(
-        _APART.format(homes=mine, r=r, apart=apart_sql.apart(one, two)),
-        (*bound, patient, *shown, *first, *second),
-    )
-    documented = yield Query(_DOCUMENTED.format(homes=mine, r=r), (*bound, patient, *shown))
+    apart = yield Query(_APART.format(homes=mine), (*bound, patient))
+    documented = yield Query(_DOCUMENTED.format(homes=mine), (*bound, patient))
     if apart[0][0] or not documented[0][0]:
         return bool(documented[0][0]), bool(apart[0][0])
-    contested = yield Query(
-        _CONTESTED.format(homes=mine, r=r, x=x, theirs=theirs),
-        (*bound, patient, *shown, *other, *also),
-    )
+    contested = yield Query(_CONTESTED.format(homes=mine, theirs=theirs), (*bound, patient, *also))
     return True, bool(contested[0][0])

@@ -31,13 +31,15 @@ WRITING = {
 
 #: Texts that find places only: what stands there is read by another text, which has the rule.
 PLACES = {
-    ("apart_sql", "_COUNTS"): "a part of APART, whose Patients are judged",
+    ("apart_sql", "_COUNTS"): "a part of APART",
     ("history_sql", "_OF_ONE"): "versions that `_versions` judges",
     ("history_sql", "_SUPERSEDING"): "when a version ended, of one that is judged",
     ("history_sql", "journal_number"): "a resource number to begin at",
     ("history_times", "_NEXT"): "the time of a batch",
     ("narrow_sql", "passes"): "one term more about a row that is judged",
-    ("person_sql", "_APART_ONE"): "its Patients are judged by `apart`",
+    ("person_sql", "_APART"): "a doubt about the person's own records, told by all of them",
+    ("person_sql", "_CONTESTED"): "a doubt about the person's own records, told by all of them",
+    ("person_sql", "_DOCUMENTED"): "whether some record bears a document, and no more",
     ("record_sql", "holds"): "whether to look at all, told to nobody",
     ("scan_sql", "_in_pieces"): "how many rows the next statement visits",
     ("scan_sql", "_of_patients"): "names that `_read_named` judges",

@@ -498,7 +498,8 @@ def test_groups_are_those_of_a_model_now_and_at_every_earlier_commit(play):
     assert all(agrees)
 
 
-def test_a_hidden_record_makes_nobody_contested(play):
+def test_a_hidden_record_makes_a_document_contested_too(play):
+    # a doubt about the caller's own record: a wrong match harms more than it tells
     async def scenario(store):
         await store.commit(
             change(
@@ -514,10 +515,10 @@ def test_a_hidden_record_makes_nobody_contested(play):
                 told.append((await reader.person("a")).contested)
         return told
 
-    assert play(scenario) == [True, False, True]
+    assert play(scenario) == [True, True, True]
 
 
-def test_hidden_records_of_one_home_do_not_come_apart(play):
+def test_hidden_records_of_one_home_come_apart_too(play):
     async def scenario(store):
         await store.commit(change(patient("a", (KEY, 1), owner=1), patient("b", (KEY, 1), owner=2)))
         await store.commit(change(patient("b", (OTHER_KEY, 1), owner=2)))
@@ -527,4 +528,4 @@ def test_hidden_records_of_one_home_do_not_come_apart(play):
                 told.append((await reader.person("a")).contested)
         return told
 
-    assert play(scenario) == [True, False, True]
+    assert play(scenario) == [True, True, True]
