@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "mllp": "Take in HL7 v2 messages over MLLP.",
     "send": "Send HL7 v2 messages over MLLP, to try a connection out.",
     "load": "Take in files: FHIR bundles, HL7 v2 messages, DICOM objects.",
+    "tabular": "Load tables of hospitals (CSV, NDJSON) by column maps, see how far they are.",
     "institution": "Register institutions, check their entries, issue tokens.",
     "clients": "Register systems that ask for access tokens; end tokens.",
     "evaluations": "Import the register of quality evaluations.",

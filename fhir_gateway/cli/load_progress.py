@@ -18,6 +18,11 @@ class Progress:
         self._started = self._said = time.monotonic()
         self._on_terminal = sys.stderr.isatty()
 
+    def reach(self, done: int, total: int, resources: int) -> None:
+        """So much of so much is done, and so many more resources."""
+        self._total = max(total, 1)
+        self.add(done - self._bytes, resources)
+
     def add(self, size: int, resources: int) -> None:
         """So much more is done."""
         self._bytes = min(self._bytes + size, self._total)
