@@ -25,6 +25,6 @@ def test_the_demonstration_ends_with_its_figures() -> None:
     assert figures["decisions"] == 8  # four patients, each asked by the hook and by $recognize
     # none for the third patient: a record of another name is another person's, who consented to
     # nothing, and what may not be seen raises no doubt
-    assert figures["cards"] == 9
+    assert figures["cards"] == 10
     for outcome in ("recognize", "view-only", "not-recognizable", "cannot-decide"):
         assert f": {outcome}\n" in done.stdout
