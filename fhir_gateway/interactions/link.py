@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Issue, TooCostly, Unprocessable
+from fhir_gateway.fhir.wire import parse
 from fhir_gateway.interactions.conditional import condition_of, conditional_url, match
 from fhir_gateway.interactions.links import Prefixes, links, relink
-from fhir_gateway.interactions.references import JOURNAL_TYPES, Slot, full_url_base, local
+from fhir_gateway.interactions.references import JOURNAL_TYPES, Slot, full_url_base, local, slots
 from fhir_gateway.interactions.steps import Guards, Step
 from fhir_gateway.security.actor import Access
 from fhir_gateway.store.changes import Exists
@@ -66,9 +67,12 @@ async def link(
 
 
 def _stood(step: Step, name: str) -> bool:
-    """Whether the version that is replaced names the resource already."""
+    """Whether the version that is replaced refers to the resource already. Only a reference counts:
+    whoever wrote its name into another element would be told whether it is there."""
     current = step.current
-    return current is not None and f'"{name}"'.encode() in current.tail
+    if current is None or current.deleted or f'"{name}"'.encode() not in current.tail:
+        return False
+    return any(slot.text == name for slot in slots(parse(current.whole())))
 
 
 async def _check_seen(reader: Reader, access: Access | None, wanted: Mapping[str, str]) -> None:

@@ -164,3 +164,33 @@ def test_a_referral_to_a_regulator_opens_no_content_to_it(shipped: World) -> Non
     )  # fmt: skip
     assert opened.status_code == 200, opened.text
     assert world.status(office, f"Observation/{result}") == 200
+
+
+# -- whether a hidden person is there at all -------------------------------------------------------
+
+
+@pytest.mark.drivers("sqlite")
+@pytest.mark.parametrize("place", ["identifier", "code"])
+def test_a_name_that_was_planted_before_is_no_reference_that_stood_there(
+    shipped: World, place: str
+) -> None:
+    """An update may keep a reference; writing its text into another element first is no way to
+    ask whether it names somebody, nor to move an Encounter to that person."""
+    world = shipped
+    hidden, own = world.person(world.there), world.person(world.here)
+    answers = []
+    for name in (hidden, "nobody-at-all"):
+        text = f"Patient/{name}"
+        said: Json = {"identifier": [{"value": text}]}
+        flag: Json = {
+            "resourceType": "Flag", "status": "active", "code": {"text": "x"},
+            "subject": {"reference": f"Patient/{own}"},
+        }  # fmt: skip
+        if place == "code":
+            said = {"code": {"text": text}}
+        id = world.make(world.here, {**flag, **said})
+        changed = {**flag, "id": id, "author": {"reference": text}}
+        answer = world.server.put(f"/fhir/Flag/{id}", changed, headers=world.here)
+        answers.append((answer.status_code, answer.text))
+    assert answers[0] == answers[1]
+    assert answers[0][0] == 422

@@ -177,7 +177,7 @@ class World:
             if one.home in homes and one.party == sight.party and one.since <= at < one.until
         ]
         needed = 1 if row.sensitivity == 0 else 2
-        if any(one.grade >= needed for one in openings):
+        if any(one.grade >= needed and one.home == row.home for one in openings):
             return True
         if sight.relation and not openings:
             return False

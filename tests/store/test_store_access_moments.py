@@ -148,6 +148,23 @@ def test_an_emergency_opens_what_its_grade_reaches(play, grade, sensitivity, ope
     assert play(scenario) is open
 
 
+def test_an_emergency_opens_no_home_that_is_linked_afterwards(play):
+    """Else a glass broken on a record of nobody's would open a person's, and nobody be told."""
+
+    async def scenario(store):
+        broken = opening(kind="break-glass", grade=2)
+        await store.commit(
+            change(patient("p"), theirs(), patient("q"), theirs("o2", "q"), openings=[broken])
+        )
+        joined = Derived(aliases=[("p", "q", "linkage")])
+        denied = consent("c", said(False, rank=9))
+        await store.commit(change(Put("Linkage", "l", "update", 0, b"}}", derived=joined), denied))
+        async with store.snapshot(LOOKS) as reader:
+            return [await reader.read("Observation", id) is not None for id in ("o1", "o2")]
+
+    assert play(scenario) == [True, False]
+
+
 def test_a_past_question_is_judged_by_its_moment_and_its_commit(play, clock):
     async def scenario(store):
         first = await store.commit(change(patient("p"), theirs(), openings=[opening()]))
