@@ -149,11 +149,7 @@ async def scoped(gateway: Gateway, actor: Actor, asked: Asked) -> Actor:
 async def _scoped(gateway: Gateway, actor: Actor, asked: Asked) -> Actor:
     needs = _needs(gateway, asked)
     texts, levels = scopes_of(gateway, actor), smart.levels_of(actor)
-    grants = [_grant(texts, type, letters, levels) for type, letters in needs.types]
-    for grant in grants:
-        if isinstance(grant, Narrowed):
-            _check_filter(grant, needs)
-    narrowed = [grant for grant in grants if isinstance(grant, Narrowed)]
+    narrowed = _narrowed(texts, levels, needs)
     homes: frozenset[int] = frozenset()
     if levels >= {"patient"} and any("patient/" in text for text in texts):
         ids, homes = await own_records(gateway, actor)
@@ -161,8 +157,25 @@ async def _scoped(gateway: Gateway, actor: Actor, asked: Asked) -> Actor:
             _check_named(asked, ids)
     if asked.interaction in WRITES:
         return actor
-    narrow = narrow_of(gateway, actor, needs.rows, homes)
+    return _within(actor, narrow_of(gateway, actor, needs.rows, homes))
+
+
+@lru_cache(maxsize=4_096)
+def _within(actor: Actor, narrow: Narrow | None) -> Actor:
+    """The caller with that of its Access; made once, since callers ask again and again."""
     return replace(actor, access=replace(actor.access, narrow=narrow))
+
+
+@lru_cache(maxsize=4_096)
+def _narrowed(
+    texts: tuple[str, ...], levels: frozenset[Level], needs: Needs
+) -> tuple[Narrowed, ...]:
+    """What is granted with less than a whole type. Raises Forbidden as `scoped` does."""
+    grants = [_grant(texts, type, letters, levels) for type, letters in needs.types]
+    narrowed = tuple(grant for grant in grants if isinstance(grant, Narrowed))
+    for grant in narrowed:
+        _check_filter(grant, needs)
+    return narrowed
 
 
 #: What needs no scope by itself: each entry of a Bundle is judged alone.
@@ -175,7 +188,7 @@ def narrow_of(gateway: Gateway, actor: Actor, letters: str, homes: frozenset[int
         gateway.extractor, gateway.settings.base_url, scopes_of(gateway, actor), letters,
         smart.levels_of(actor),
     )  # fmt: skip
-    return narrow if narrow is None else replace(narrow, homes=homes)
+    return narrow if narrow is None or not homes else replace(narrow, homes=homes)
 
 
 async def own_records(gateway: Gateway, actor: Actor) -> tuple[frozenset[str], frozenset[int]]:
@@ -217,12 +230,7 @@ def _check_filter(grant: Narrowed, needs: Needs) -> None:
 
 def _needs(gateway: Gateway, asked: Asked) -> Needs:
     if asked.operation:
-        table = load_needs(Path(gateway.settings.profiles) / "access" / "scopes.csv")
-        needs = table.get(asked.operation)
-        if needs is None:  # what the table does not name, no scope grants
-            raise insufficient(f"system/{asked.type or '*'}.cruds for whole types")
-        types = tuple((asked.type if t == "{type}" else t, letters) for t, letters in needs.types)
-        return needs._replace(types=types)
+        return _needs_of(gateway.settings.profiles, asked.operation, asked.type)
     letters = smart.INTERACTIONS[asked.interaction]
     if asked.interaction in WRITES and asked.pairs:
         letters += "s"  # a condition is a search
@@ -230,6 +238,16 @@ def _needs(gateway: Gateway, asked: Asked) -> Needs:
     if asked.member:
         names = (asked.member,) if asked.member != "*" else _types_asked(asked)
     return Needs(tuple((name or "*", letters) for name in names), letters[-1], "rows")
+
+
+@lru_cache(maxsize=4_096)
+def _needs_of(profiles: str, operation: str, type: str) -> Needs:
+    """What an operation needs of a type. Raises InsufficientScope for one that no scope grants."""
+    needs = load_needs(Path(profiles) / "access" / "scopes.csv").get(operation)
+    if needs is None:
+        raise insufficient(f"system/{type or '*'}.cruds for whole types")
+    types = tuple((type if t == "{type}" else t, letters) for t, letters in needs.types)
+    return needs._replace(types=types)
 
 
 def _types_asked(asked: Asked) -> tuple[str, ...]:

@@ -79,16 +79,12 @@ _stale: WeakKeyDictionary[Store, tuple[Sequence[Source], Sequence[Source]]] = We
 
 async def known(gateway: Gateway, reader: Reader, now: int, institution: str = "") -> Known:
     """What holds in this snapshot at this moment, for an institution with rules of its own."""
-    async with shared_reader(gateway, reader) as whole:
-        return await _known(gateway, whole, now, institution)
-
-
-async def _known(gateway: Gateway, reader: Reader, now: int, institution: str) -> Known:
     kept = _kept.get(gateway.store)
     if kept is None or kept.epoch != reader.epoch:
-        read = await _read(reader, kept.read if kept is not None else {})
-        active = _active(read)
-        kept = _kept[gateway.store] = _Kept(reader.epoch, active, {}, Views(), {}, read)
+        async with shared_reader(gateway, reader) as whole:
+            read = await _read(whole, kept.read if kept is not None else {})
+            active = _active(read)
+            kept = _kept[gateway.store] = _Kept(whole.epoch, active, {}, Views(), {}, read)
     elif len(kept.register) > MOST_PAIRS:
         kept.register.clear()
     all_sources = await sources(gateway, reader)

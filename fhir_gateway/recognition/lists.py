@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 from fhir_gateway.context import Gateway
 from fhir_gateway.fhir.wire import parse
 from fhir_gateway.interactions.lists import join_of, stored_editions
+from fhir_gateway.interactions.shared_reader import shared_reader
 from fhir_gateway.recognition.rules import RuleSet
 from fhir_gateway.recognition.situation import period
 from fhir_gateway.recognition.vocabulary import catalogue_of
@@ -59,9 +60,11 @@ class Views:
         day = datetime.fromtimestamp(now / 1_000_000, UTC).astimezone(ZoneInfo(zone)).date()
         key = (rule_set.digest, day.isoformat())
         if key not in self._made:
-            if self._editions is None:
-                self._editions = await stored_editions(reader)
-            self._made[key] = await _view(reader, self._editions, rule_set.lists, key[1], base)
+            async with shared_reader(gateway, reader) as whole:
+                if self._editions is None:
+                    self._editions = await stored_editions(whole)
+                made = await _view(whole, self._editions, rule_set.lists, key[1], base)
+            self._made[key] = made
         return self._made[key]
 
 

@@ -30,15 +30,18 @@ def ordering(gateway: Gateway, actor: Actor, *, asserted: bool = False) -> Actor
     if actor.access.sight is None or actor.role not in _ORDERING:
         return actor
     asserted = asserted and gateway.policy.rule(actor.institution or "").permits != "none"
-    return replace(actor, access=_ordering(actor.access, asserted))
+    return _ordering(actor, asserted)
 
 
 @lru_cache(maxsize=4_096)
-def _ordering(access: Access, asserted: bool) -> Access:
-    sight = access.sight
+def _ordering(actor: Actor, asserted: bool) -> Actor:
+    sight = actor.access.sight
     assert sight is not None
     permit = sight.permit or asserted
-    return replace(access, sight=replace(sight, relation=False, permit=permit))
+    if permit == sight.permit and not sight.relation:
+        return actor
+    sight = replace(sight, relation=False, permit=permit)
+    return replace(actor, access=replace(actor.access, sight=sight))
 
 
 async def are_seen(reader: Reader, references: Iterable[str]) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from binascii import Error as Base64Error
 from collections.abc import Collection, Iterable, Mapping
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 from joserfc import jwk, jws
@@ -146,15 +147,34 @@ def _may_have_signed(said: Unverified, key: Mapping[str, Any]) -> bool:
     )
 
 
+#: Signatures that held, by the hash of token, algorithm and key: what held once holds for ever. The
+#: keys are looked for each time, so one that was withdrawn is not asked for any more.
+_held: dict[bytes, None] = {}
+_MOST_HELD = 10_000
+
+
 def _holds(said: Unverified, key: Mapping[str, Any]) -> bool:
     """Whether the signature holds. Curve and algorithm must fit each other."""
+    public = {name: value for name, value in key.items() if name in _PUBLIC}
+    named = json.dumps([said.token, said.alg, sorted(public.items())], default=str)
+    name = sha256(named.encode()).digest()
+    if name in _held:
+        return True
+    if not _verifies(said, public):
+        return False
+    if len(_held) >= _MOST_HELD:
+        _held.clear()
+    _held[name] = None
+    return True
+
+
+def _verifies(said: Unverified, public: Mapping[str, Any]) -> bool:
     registry = jws.JWSRegistry(algorithms=[said.alg], strict_check_header=False)
     registry.max_header_length = MOST_CHARACTERS
-    public = {name: value for name, value in key.items() if name in _PUBLIC}
     try:
         if public["kty"] == "RSA" and _bits(public["n"]) < LEAST_RSA_BITS:
             return False
-        jws.deserialize_compact(said.token, jwk.import_key(public), registry=registry)
+        jws.deserialize_compact(said.token, jwk.import_key(dict(public)), registry=registry)
     except (JoseError, ValueError, TypeError, KeyError, AttributeError):
         return False
     return True

@@ -77,7 +77,8 @@ class NarrowedReader:
 
     async def person(self, patient: str, as_of: int | None = None) -> Person | None:
         """The identity behind a Patient; None when that is not within the scopes."""
-        if await self.read("Patient", patient) is None:
+        ways = self._narrow.ways("Patient")
+        if ways is None or (ways and await self.read("Patient", patient) is None):
             return None
         found: Person | None = await self._reader.person(patient, as_of)
         return found
