@@ -26,6 +26,7 @@ from fhir_gateway.recognition.answer_document import (
     read_pieces,
     version_at,
 )
+from fhir_gateway.recognition.answer_fetch import may_be_told
 from fhir_gateway.recognition.answer_figures import counted_as
 from fhir_gateway.recognition.answer_model import DoctorAnswer
 from fhir_gateway.recognition.answer_step import (
@@ -216,6 +217,8 @@ class _Work:
             body, base = await self._document(given, after)
             if changed and body:
                 after = after._replace(digest=digest_of(body), base=base)
+            if body and not await self._may_be_told(given, after):
+                body = b""  # the answer is kept all the same
         if not changed:
             return Kept(after, False, body)
         plan = self._plan
@@ -224,6 +227,11 @@ class _Work:
         task = task_of(after, catalogue_of(self._gateway))
         plan.puts[after.id] = put_of_task(self._gateway, task, after)
         return Kept(after, True, body, await self._tell(after))
+
+    async def _may_be_told(self, given: Given, answer: DoctorAnswer) -> bool:
+        sight = given.recorded.inputs.sight
+        asserted = sight is not None and sight.permit
+        return await may_be_told(self._gateway, self._actor, answer, asserted=asserted)
 
     async def _document(self, given: Given, answer: DoctorAnswer) -> tuple[bytes, str]:
         """What is filed with an answer, and its address; nothing where nothing was adopted."""

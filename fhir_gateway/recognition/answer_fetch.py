@@ -33,7 +33,9 @@ async def fetch_document(gateway: Gateway, actor: Actor, id: str) -> bytes:
     if digest_of(body) != answer.digest:
         text = "What the document was made of was erased in part: its hash is another by now"
         raise Deleted(text, rule="erased")
-    await _check_consent(gateway, actor, answer)
+    if not await may_be_told(gateway, actor, answer):
+        text = "The patient's consent, or what you ask for, does not cover this document any more"
+        raise Forbidden(text, rule="consent")
     if gateway.audit:
         event = document_event(
             call_of(gateway, actor),
@@ -46,16 +48,18 @@ async def fetch_document(gateway: Gateway, actor: Actor, id: str) -> bytes:
     return body
 
 
-async def _check_consent(gateway: Gateway, actor: Actor, answer: DoctorAnswer) -> None:
-    """Raises Forbidden when the patient has withdrawn what the document was handed out by: whoever
-    answered an order treats the patient, but consent counts each time."""
-    actor = ordering(gateway, actor)
-    if actor.access.sight is None:
-        return
-    async with gateway.store.snapshot(actor.access) as reader:
-        if not await are_seen(reader, (*answer.results, *answer.reports)):
-            text = "The patient's consent does not cover this document any more"
-            raise Forbidden(text, rule="consent")
+async def may_be_told(
+    gateway: Gateway, actor: Actor, answer: DoctorAnswer, *, asserted: bool = False
+) -> bool:
+    """Whether a caller may see now what the document of an answer hands out: whoever answered an
+    order treats the patient, but consent, purpose and scopes count each time. `asserted`: the
+    order that is answered said that the patient agreed; a Consent that says no stands above that.
+    """
+    access = ordering(gateway, actor, asserted=asserted).access
+    if access.sight is None and access.owners is None and access.narrow is None:
+        return True
+    async with gateway.store.snapshot(access) as reader:
+        return await are_seen(reader, (*answer.results, *answer.reports))
 
 
 async def _read(gateway: Gateway, actor: Actor, id: str) -> DoctorAnswer:
