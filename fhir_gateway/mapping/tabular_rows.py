@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from fhir_gateway.errors import GatewayError, Issue, Unprocessable
 from fhir_gateway.mapping.tabular_fields import (
+    FIELDS,
     PLACES,
     RANGE_HALVES,
     STUDY,
@@ -188,7 +189,8 @@ def _column(table: TableMap, segment: str, n: int, component: int) -> str:
     fields = [
         field
         for field, place in PLACES.items()
-        if (place.segment, place.field) == (segment, n)
+        if field in FIELDS[table.kind]
+        and (place.segment, place.field) == (segment, n)
         and (not component or place.component == component)
     ]
     named = next((table.columns[field] for field in fields if field in table.columns), "")
