@@ -181,6 +181,18 @@ def rule(shape: Shape, dialect: Dialect, row: Row) -> str:
     return seen
 
 
+def rule_beside(shape: Shape, dialect: Dialect, row: Row, other: Row) -> str:
+    """The rule for a row that is told with another of the same home, which is seen: where both are
+    of one owner and one class, only the type can make a difference, and nothing is looked up."""
+    seen = rule(shape, dialect, row)
+    if shape.sight is None or shape.whole or shape.homes:
+        return seen
+    alike = f"{row.owner} = {other.owner} AND {row.sensitivity} = {other.sensitivity}"
+    if shape.closed:
+        alike += f" AND NOT {_of_type(dialect, row, 'closed')}"
+    return f"({row.home} > 0 AND {alike} OR {seen})"
+
+
 def _open(shape: Shape, dialect: Dialect, row: Row, graded: str) -> str:
     """What is seen of types that are not closed."""
     if shape.owners or shape.sight is not None:

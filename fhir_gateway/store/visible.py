@@ -20,6 +20,7 @@ from fhir_gateway.store.sight_sql import (
     Statement,
     columns,
     rule,
+    rule_beside,
     sourced,
     statement,
 )
@@ -108,9 +109,8 @@ def visible_of(shape: Shape) -> Visible:
     r = see(columns("r"))
     both = {"r": r, "v": see(columns("v", type="r.type"))}
     entry = Row("j.home", "j.type", "j.owner", "0")  # a journal entry has no class of its own
-    carried = {
-        "f": see(sourced("f", SQLITE, home=HOME)), "l": see(sourced("l", SQLITE, home=HOME)),
-    }  # fmt: skip
+    fact, link = sourced("f", SQLITE, home=HOME), sourced("l", SQLITE, home=HOME)
+    carried = {"f": see(fact), "l": rule_beside(shape, SQLITE, link, fact)}
     return Visible(
         read=statement(_READ.format(r=r), SQLITE, own=2),
         version=statement(_VERSION.format(**both), SQLITE, own=2),
