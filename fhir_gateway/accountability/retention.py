@@ -16,7 +16,7 @@ from fhir_gateway.accountability.pages import pages_between
 from fhir_gateway.accountability.retention_file import PURGED, Kept, Retention
 from fhir_gateway.audit.events import administration_event
 from fhir_gateway.context import Gateway
-from fhir_gateway.errors import Conflict
+from fhir_gateway.errors import Conflict, Invalid
 from fhir_gateway.fhir.wire import instant
 from fhir_gateway.interactions.audit import call_of, disclose, entry
 from fhir_gateway.security.actor import GATEWAY, SYSTEM_ACCESS
@@ -71,10 +71,13 @@ async def plan_of(gateway: Gateway, retention: Retention) -> Plan:
 async def apply(
     gateway: Gateway, retention: Retention, *, plan: str, by: str
 ) -> AsyncIterator[Removed]:
-    """Carries out a plan, piece by piece. Raises Conflict when the plan is another by now.
+    """Carries out a plan, piece by piece. Raises Conflict when the plan is another by now, Invalid
+    when nobody answers for it.
 
     Done again after it was cut short it goes on where it was.
     """
+    if not by.strip():
+        raise Invalid("Say who answers for it: the name of a person", rule="operator")
     found = await plan_of(gateway, retention)
     if found.number != plan:
         raise Conflict(

@@ -34,13 +34,23 @@ def filters(function: Any) -> Any:
     return function
 
 
-def period(gateway: Gateway, since: str, until: str) -> tuple[int, int]:
-    """A period in µs, its end excluded. Raises Invalid for what is no day."""
+def period(
+    gateway: Gateway, since: str, until: str, options: tuple[str, str] = ("--since", "--until")
+) -> tuple[int, int]:
+    """A period in µs, its end excluded. Raises Invalid for what is no day, and for an end before
+    the beginning: an empty answer to it would be taken for one that says that nothing was there.
+    """
     zone = gateway.settings.zone
-    return (
-        _day(since, zone, "--since")[0] if since else 0,
-        _day(until, zone, "--until")[1] + 1 if until else _EVER,
-    )
+    start = _day(since, zone, options[0])[0] if since else 0
+    end = _day(until, zone, options[1])[1] + 1 if until else _EVER
+    check_order(start, end, options)
+    return start, end
+
+
+def check_order(start: int, end: int, options: tuple[str, str] = ("--since", "--until")) -> None:
+    """Raises Invalid for a time that ends before it begins."""
+    if end <= start:
+        raise Invalid(f"{options[1]} lies before {options[0]}", rule="day")
 
 
 def _day(text: str, zone: str, option: str) -> tuple[int, int]:

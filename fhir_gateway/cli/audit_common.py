@@ -35,17 +35,24 @@ def common(function: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     return run
 
 
+class CannotCheck(click.ClickException):
+    """The check did not take place: not to be taken for one that found something."""
+
+    exit_code = 2
+
+
 class sentences:
     """Says the gateway's errors as a command line does."""
+
+    def __init__(self, kind: type[click.ClickException] = click.ClickException) -> None:
+        self._kind = kind
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, GatewayError):
-            raise click.ClickException(
-                "\n  ".join(issue.diagnostics for issue in error.issues)
-            ) from error
+            raise self._kind("\n  ".join(issue.diagnostics for issue in error.issues)) from error
 
 
 @asynccontextmanager

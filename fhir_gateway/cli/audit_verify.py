@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from fhir_gateway.cli.audit_common import sentences
+from fhir_gateway.cli.audit_common import CannotCheck, sentences
 from fhir_gateway.errors import Invalid
 from fhir_gateway.settings import load_settings
 from fhir_gateway.transparency.note import Malformed, Verifier, read_verifier
@@ -57,9 +57,10 @@ def verify(
       fhir-gateway audit verify --witness regulator.heads --key "$(cat log.pub)"
       fhir-gateway audit verify --database sqlite:///backup.sqlite --quick
 
-    Exit code: 0 when all is as it was signed; 1 when something is not; 2 for wrong options.
+    Exit code: 0 when all is as it was signed; 1 when something is not; 2 for wrong options and for
+    a store that cannot be opened.
     """
-    with sentences():
+    with sentences(CannotCheck):
         settings = load_settings(database=database)
         wanted = Wanted(
             start, quick, witness.read_text("utf-8") if witness else "", _key(key),

@@ -11,6 +11,7 @@ import click
 from fhir_gateway.accountability.disclosures import Charset, Form, disclosures, header, written
 from fhir_gateway.cli.answers_find import period
 from fhir_gateway.cli.catalogue_frame import with_gateway
+from fhir_gateway.cli.institution_common import tell_unknown
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Invalid
 
@@ -57,7 +58,8 @@ async def export(
     It names persons by the logical ids of their records. Cells that a spreadsheet would take for a
     formula begin with an apostrophe.
     """
-    start, end = period(gateway, since, until)
+    start, end = period(gateway, since, until, ("--from", "--to"))
+    await tell_unknown(gateway, institution)
     stream = _opened(output)
     count = 0
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,9 @@ from typing import Any
 import click
 
 from fhir_gateway.accountability.incident import SIGNS, Asked, Packet, Prover, packet
+from fhir_gateway.cli.answers_find import check_order
 from fhir_gateway.cli.catalogue_frame import with_gateway
+from fhir_gateway.cli.institution_common import tell_unknown
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import GatewayError, Invalid
 from fhir_gateway.fhir.datatypes import date_range
@@ -22,6 +25,7 @@ PROVED = 1_000
 
 _EVER = 1 << 62
 _ZIP_TIME = (2000, 1, 1, 0, 0, 0)
+_RESOURCE = re.compile(r"[A-Z][A-Za-z]+/[A-Za-z0-9.-]{1,64}")
 
 
 @click.group("incident")
@@ -70,6 +74,9 @@ async def make(
     """
     _check_free(output)
     asked = Asked(_moment(gateway, since)[0], _end(gateway, until), **signs)
+    check_order(asked.start, asked.end)
+    _check_resource(asked.resource)
+    await tell_unknown(gateway, asked.institution)
     head, prover = await _proving(gateway, proofs)
     made = await packet(
         gateway, asked, prover=prover, head=head,
@@ -87,6 +94,14 @@ async def make(
 def _check_free(output: Path) -> None:
     if output.exists():
         raise Invalid(f"{output} is there: name another place", rule="file")
+
+
+def _check_resource(resource: str) -> None:
+    if resource and not _RESOURCE.fullmatch(resource):
+        raise Invalid(
+            f"--resource: {resource} is none, write it as Patient/id or Observation/id",
+            rule="reference",
+        )
 
 
 def _end(gateway: Gateway, until: str) -> int:

@@ -14,6 +14,7 @@ import click
 
 from fhir_gateway.context import Gateway, SystemClock
 from fhir_gateway.errors import GatewayError
+from fhir_gateway.interactions.institutions import institution
 from fhir_gateway.search.index import Extractor, IndexRows
 from fhir_gateway.search.version import version_of
 from fhir_gateway.security.policy import policy_of
@@ -72,6 +73,14 @@ async def gateway_of(settings: Settings, *, begin: bool = False) -> AsyncIterato
         )  # fmt: skip
     finally:
         await store.close()
+
+
+async def tell_unknown(gateway: Gateway, id: str) -> None:
+    """Says on the other stream that nobody registered an institution: a wrong id finds nothing, and
+    nothing must not be taken for an answer. What was recorded of one is looked for all the same.
+    """
+    if id and await institution(gateway, id) is None:
+        click.echo(f"Beware: no institution {id} is registered; is the id spelled so?", err=True)
 
 
 def print_table(header: tuple[str, ...], lines: Sequence[Sequence[object]]) -> None:

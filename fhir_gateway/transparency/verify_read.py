@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import apsw
+import asyncpg
 
 from fhir_gateway.errors import Invalid
 from fhir_gateway.store.engine import check_begun, open_reader
 from fhir_gateway.store.opening import POSTGRES, SQLITE
 from fhir_gateway.store.postgres_durable import address_of
+from fhir_gateway.store.postgres_migrate import check_begun as check_there
 from fhir_gateway.store.postgres_pool import connect
 from fhir_gateway.store.postgres_sql import numbered
 
@@ -68,6 +70,7 @@ class PostgresReading:
         }
         try:
             self._connection = self._loop.run_until_complete(connect(address_of(url).url, settings))
+            self._loop.run_until_complete(check_there(self._connection))
             self._loop.run_until_complete(self._connection.execute("BEGIN"))
         except BaseException:
             self._loop.close()
@@ -97,4 +100,6 @@ def open_reading(database: str) -> Reading:
 
 
 #: What a store of another kind, or a damaged one, raises.
-DAMAGE = (apsw.Error, UnicodeError, ValueError, TypeError, OverflowError)
+DAMAGE = (
+    apsw.Error, asyncpg.PostgresError, UnicodeError, ValueError, TypeError, OverflowError
+)  # fmt: skip

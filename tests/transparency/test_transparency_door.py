@@ -227,7 +227,7 @@ def test_the_command_line_checks_proves_and_exports(
     heads.write_text(head["note"].replace("\n9\n", "\n10\n") + "\n")
     said = run("verify", "--witness", str(heads), "--jobs", "1", code=1)
     assert "witness:" in said and "NOT as it was signed" in said
-    assert "Error" in run("verify", "--key", "nonsense", code=1)
+    assert "Error" in run("verify", "--key", "nonsense", code=2)
     assert "no such record" in run("prove", id, code=1)
     file = tmp_path / "log.jsonl"
     assert "9 records" in run("export", str(file))

@@ -283,6 +283,21 @@ def test_154_what_an_administrator_of_the_database_deletes_is_found(
     assert small.verify(start=0).leaves == 299
 
 
+def test_154_a_table_that_was_dropped_is_a_finding_and_no_crash(
+    small: SmallLog, database: Databases
+) -> None:
+    small.record(3)
+    small.sign()
+    small.stop()
+    url = small.settings.database
+    for table in ("log_head", "log_tile", "log_turn"):
+        database.execute(f"ALTER TABLE {table} RENAME TO gone")
+        assert [each.kind for each in verify(url).findings] == ["damage"], table
+        database.execute(f"ALTER TABLE gone RENAME TO {table}")
+    assert verify(url).sound
+    small.restart()
+
+
 @sqlite_only
 def test_a_file_that_is_damaged_is_a_finding_and_no_crash(small: SmallLog, tmp_path: Path) -> None:
     small.record(300)
