@@ -11,15 +11,18 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
 
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Forbidden
+from fhir_gateway.fhir.home import PERSONAL_TYPES
 from fhir_gateway.fhir.wire import parse
 from fhir_gateway.security.actor import Actor
 from fhir_gateway.store.store import Reader
 
 #: Lines that are looked up in one snapshot.
 _AT_ONCE = 200
+_NAMED = re.compile(r"([A-Za-z]{1,64})/([A-Za-z0-9\-.]{1,64})(?:/_history/|$)")
 _HEAD = re.compile(rb'\{"resourceType":"([A-Za-z]{1,64})","id":"([A-Za-z0-9\-.]{1,64})"')
 
 
@@ -72,11 +75,23 @@ async def check_answer(gateway: Gateway, actor: Actor, pieces: Iterator[bytes]) 
 
 
 def _resources(resource: object) -> Iterator[tuple[str, str]]:
-    """The resources that an answer hands out, Bundles within Bundles opened."""
+    """The resources that an answer hands out, or tells of: Bundles within Bundles are opened, and
+    of the answer of an operation all that it refers to in a person's record."""
     if not isinstance(resource, dict):
         return
-    if resource.get("resourceType") == "Bundle":
+    if resource.get("resourceType") == "Parameters":
+        yield from _told(resource.get("parameter", ()))
+    elif resource.get("resourceType") == "Bundle":
         for entry in resource.get("entry", ()):
             yield from _resources(entry.get("resource"))
     elif resource.get("id") and resource.get("meta", {}).get("versionId"):
         yield str(resource["resourceType"]), str(resource["id"])
+
+
+def _told(parameters: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    for one in parameters:
+        yield from _resources(one.get("resource"))
+        yield from _told(one.get("part", ()))
+        matched = _NAMED.match(str(one.get("valueReference", {}).get("reference", "")))
+        if matched is not None and matched[1] in PERSONAL_TYPES:
+            yield matched[1], matched[2]
