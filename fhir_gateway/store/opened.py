@@ -20,12 +20,12 @@ def open_homes(
     """Gathers what these openings begin, extend and close at commit `t`, which is at `now`.
 
     What concerns no person's home is left out. Each is taken by the lookups before the next is
-    looked at, so that one change set may name an opening twice.
+    looked at, so that one change set may name an opening twice; the last one by the caller.
     """
-    for one in openings:
-        if one.home > 0:
-            _open(lookups, rows, one, t, now)
+    for place, one in enumerate(one for one in openings if one.home > 0):
+        if place:
             lookups.take(rows)
+        _open(lookups, rows, one, t, now)
 
 
 def _open(lookups: Lookups, rows: Rows, one: Opening, t: int, now: int) -> None:
