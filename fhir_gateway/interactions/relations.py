@@ -123,11 +123,12 @@ def _appointment(
     start = _first(resource, ("start",), zone)
     if start is None:
         return
-    end = _last(resource.get("end"), zone)
     relation = policy.relation
+    end = _last(resource.get("end"), zone)
+    end = start if end is None else min(end, start + relation.encounter_days * _DAY)
     span = Span(
         start - relation.appointment_days_before * _DAY,
-        (start if end is None else end) + relation.appointment_days_after * _DAY,
+        end + relation.appointment_days_after * _DAY,
     )
     yield "encounter", owner, span
 

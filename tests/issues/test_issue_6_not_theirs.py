@@ -14,6 +14,10 @@ from databases import Databases
 from provider import Provider
 from running import Running
 
+from fhir_gateway.interactions.relations import derive_relations
+from fhir_gateway.security.policy import load_policy
+from fhir_gateway.store.changes import Derived
+
 Json = dict[str, Any]
 
 OPEN = Path(__file__).resolve().parents[1] / "policies" / "open.toml"
@@ -194,3 +198,22 @@ def test_a_name_that_was_planted_before_is_no_reference_that_stood_there(
         answers.append((answer.status_code, answer.text))
     assert answers[0] == answers[1]
     assert answers[0][0] == 422
+
+
+# -- openings that never end -----------------------------------------------------------------------
+
+
+def test_an_appointment_that_never_ends_opens_for_a_time() -> None:
+    policy = load_policy(Path(SHIPPED))
+    appointment: Json = {
+        "resourceType": "Appointment", "status": "booked", "participant": [],
+        "start": "2026-11-22T08:00:00+08:00", "end": "2199-01-01T08:00:00+08:00",
+    }  # fmt: skip
+    derived = Derived([], [], [], [], [], [], [], [])
+    derive_relations(appointment, derived, owner=7, policy=policy, zone="Asia/Shanghai")
+    (one,) = derived.openings
+    relation = policy.relation
+    days = sum(
+        (relation.appointment_days_before, relation.encounter_days, relation.appointment_days_after)
+    )
+    assert one.until - one.since == days * 86_400_000_000
