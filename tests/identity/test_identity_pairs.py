@@ -61,7 +61,7 @@ def tally(seed: int, count: int) -> Tally:
     return Tally(same, linked, proposed, wrongly, wrong)
 
 
-def test_of_ten_thousand_pairs_none_of_two_people_is_linked() -> None:
+def test_068_of_ten_thousand_pairs_none_of_two_people_is_linked() -> None:
     """The pairs of two people are chosen because they look alike: precision is among these."""
     found = tally(1, MODEST)
     assert found.wrong == []
@@ -71,7 +71,7 @@ def test_of_ten_thousand_pairs_none_of_two_people_is_linked() -> None:
 
 
 @pytest.mark.torture
-def test_of_a_million_pairs_none_of_two_people_is_linked() -> None:
+def test_068_of_a_million_pairs_none_of_two_people_is_linked() -> None:
     seeds = range(1_000, 1_000 + FULL // PIECE)
     with ProcessPoolExecutor(max_workers=os.cpu_count()) as processes:
         found = list(processes.map(tally, seeds, [PIECE] * len(seeds)))

@@ -128,7 +128,7 @@ def test_earlier_results_are_of_all_homes(linked):
     assert sorted(linked.prior("?item=L001")) == sorted([linked.own[0], linked.theirs[0]])
 
 
-def test_until_somebody_confirms_it_a_likely_record_is_said_and_not_included(hospitals):
+def test_068_until_somebody_confirms_it_a_likely_record_is_said_and_not_included(hospitals):
     pair = Pair(hospitals, "doubt")
     page = pair.page(f"Observation?patient={pair.one}")
     assert sorted(matches(page)) == sorted(pair.own)
@@ -141,7 +141,7 @@ def test_until_somebody_confirms_it_a_likely_record_is_said_and_not_included(hos
     assert pair.identity() == "undocumented"
 
 
-def test_a_link_that_is_taken_back_is_gone_from_answers_and_its_page_links(hospitals):
+def test_069_a_link_that_is_taken_back_is_gone_from_answers_and_its_page_links(hospitals):
     pair = Pair(hospitals, "undone")
     hospitals.answer("confirm-identity", pair.one, pair.other)
     page = pair.page(f"Observation?patient={pair.one}&_count=2")
@@ -154,7 +154,7 @@ def test_a_link_that_is_taken_back_is_gone_from_answers_and_its_page_links(hospi
     assert answer.status_code == 400
 
 
-def test_a_merged_number_of_one_hospital_keeps_its_results_in_answers(hospitals):
+def test_069_a_merged_number_of_one_hospital_keeps_its_results_in_answers(hospitals):
     someone = hospitals.someone()
     for id in ("merged-a", "merged-b"):
         assert hospitals.store(id, someone).status_code == 201

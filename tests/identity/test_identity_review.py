@@ -30,7 +30,7 @@ def value_of(task: dict[str, Any], name: str) -> Any:
 # -- proposals -------------------------------------------------------------------------------------
 
 
-def test_likely_records_of_two_hospitals_become_a_question_and_nothing_more(hospitals):
+def test_068_likely_records_of_two_hospitals_become_a_question_and_nothing_more(hospitals):
     one, other = hospitals.pair("likely")
     task = hospitals.question(one, other)
     assert (task["status"], code_of(task, "code")) == ("requested", "confirm-identity")
@@ -74,7 +74,7 @@ TWIN_CARD, MOTHER_CARD, SHARED = (
 )
 
 
-def test_twins_are_no_question(hospitals):
+def test_068_twins_are_no_question(hospitals):
     twin = hospitals.someone() | {"multipleBirthInteger": 1}
     name = twin["name"][0]["text"]
     hospitals.store("twin-1", twin)
@@ -86,7 +86,7 @@ def test_twins_are_no_question(hospitals):
     assert hospitals.homes("twin-1") == 1
 
 
-def test_a_newborn_on_its_mothers_card_is_neither_linked_nor_proposed(hospitals):
+def test_068_a_newborn_on_its_mothers_card_is_neither_linked_nor_proposed(hospitals):
     mother = hospitals.someone() | {"birthDate": "1990-06-06"}
     child = mother | {
         "name": [{"text": mother["name"][0]["text"] + "之女"}], "birthDate": "2026-10-01"
@@ -98,7 +98,7 @@ def test_a_newborn_on_its_mothers_card_is_neither_linked_nor_proposed(hospitals)
     assert (hospitals.homes("mother"), hospitals.homes("child")) == (1, 1)
 
 
-def test_one_number_under_two_names_is_a_question_of_its_own_and_never_a_link(hospitals):
+def test_068_one_number_under_two_names_is_a_question_of_its_own_and_never_a_link(hospitals):
     one, other = hospitals.someone(), hospitals.someone()
     day = {"birthDate": "1990-07-06"}
     hospitals.store("number-1", one | day, card=SHARED)

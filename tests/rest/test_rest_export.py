@@ -255,7 +255,7 @@ def test_nobody_has_more_unfinished_exports_than_is_good(bulk: Bulk) -> None:
     assert bulk.kick("$export").status_code == 202
 
 
-def test_an_institution_sees_neither_another_s_export_nor_its_files(
+def test_056_an_institution_sees_neither_another_s_export_nor_its_files(
     start: Callable[..., Running],
 ) -> None:
     running = start()
@@ -377,7 +377,7 @@ def test_whoever_dies_anywhere_is_followed_by_one_that_ends_the_work_exactly(
     assert told == 2 + 1 + len(manifest["output"])  # two persons, the whole, files
 
 
-def test_a_result_that_has_expired_is_gone(bulk: Bulk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_056_a_result_that_has_expired_is_gone(bulk: Bulk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "kept", lambda gateway: 1)
     place = bulk.accepted("$export?_type=Patient")
     bulk.work()
@@ -423,7 +423,7 @@ def test_an_export_has_what_its_caller_may_see(start: Callable[..., Running]) ->
     )
 
 
-def test_whoever_may_see_less_by_now_gets_nothing(start: Callable[..., Running]) -> None:
+def test_056_whoever_may_see_less_by_now_gets_nothing(start: Callable[..., Running]) -> None:
     bulk = Bulk(start(open_access=True))
     gateway, run = bulk.running.gateway, bulk.running.run
     call = Call("$export", base=f"{BASE}/fhir", parameters=take_query([], EXPORT).parameters)

@@ -46,7 +46,7 @@ def test_053_a_search_may_not_reach_what_the_role_may_not_see(
     assert len(answers) == 1
 
 
-def test_053_a_wildcard_leaves_out_what_the_role_may_not_see(world: World) -> None:
+def test_052_a_wildcard_leaves_out_what_the_role_may_not_see(world: World) -> None:
     pa = world.patients[0]
     page = world.ask("patient", "GET", f"/fhir/Patient/{pa}/*?_count=100").json()
     types = {one["resource"]["resourceType"] for one in page["entry"]}
