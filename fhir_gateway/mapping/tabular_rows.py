@@ -174,7 +174,9 @@ def placer(table: TableMap, rows: Sequence[Row]) -> Callable[[str], str]:
     def placed(place: str) -> str:
         found = _V2_PLACE.search(place)
         if found is None:
-            return place if place.startswith("line ") else f"line {first}"
+            attribute = place in STUDY.values() and bool(rows)
+            unplaced = study_place(table, rows[0], place) if attribute else f"line {first}"
+            return place if place.startswith("line ") else unplaced
         segment, number, n = found[1], int(found[2]), int(found[3] or 0)
         own = segment == "OBX" and per_row and number <= len(rows)
         line = rows[number - 1].line if own else first

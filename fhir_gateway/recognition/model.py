@@ -133,7 +133,7 @@ class Candidate(msgspec.Struct, frozen=True):
     accession: str = ""
     panel: str = ""  # catalogue item of the panel whose report carries it
     interval: str = ""  # kind of the reference interval
-    door: str = ""  # fhir, v2, dicom, cda or ""
+    door: str = ""  # fhir, v2, dicom, cda, table or ""
     retrievable: bool | None = None  # an active Endpoint whose last check passed; None unknown
 
 

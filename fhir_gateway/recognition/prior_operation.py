@@ -55,7 +55,7 @@ _RESULT = (
     P("contrast", "code", "none, with or without-with"),
     P("panel", "code", "The panel whose report carries it"),
     P("interval", "code", "Kind of the reference interval"),
-    P("door", "code", "How it came in: fhir, v2, dicom or cda"),
+    P("door", "code", "How it came in: fhir, v2, dicom, cda or table"),
     P("images", "boolean", "Whether the images can be fetched; absent when that is not known"),
     P("outcome", "code", "Its own outcome; with evaluate=true only"),
 )

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from intake_cases import SECOND, Opened, opened, report
-from tabular_cases import HEADER, RESULTS, TYPES, Ward, bare, file, loading, row, table
+from tabular_cases import HEADER, RESULTS, STUDIES, TYPES, Ward, bare, file, loading, row, table
 
 from fhir_gateway.cli.tabular import command
 from fhir_gateway.errors import GatewayError
@@ -24,6 +24,7 @@ from fhir_gateway.interactions import intake_tabular_load
 from fhir_gateway.interactions.institutions import register
 from fhir_gateway.interactions.intake_tabular_load import Order, load_table
 from fhir_gateway.interactions.intake_tabular_marks import loads
+from fhir_gateway.mapping.ids import business_id
 
 BOTH = (row(), row(item="CREA", value="79.0"))
 _numbers = count(1)
@@ -176,6 +177,23 @@ def test_rows_of_one_report_need_not_stand_together(ward: Ward) -> None:
     loaded = ward.load(file(BOTH[0], row(2, person=1), BOTH[1]))
     assert (loaded.figures.stored, loaded.figures.refused) == (2, 0)
     assert len(ward.one("DiagnosticReport")["result"]) == 2
+
+
+def studies(*rows: str) -> bytes:
+    return "\n".join(["patient,study,date,name,series,modality,images", *rows, ""]).encode()
+
+
+def test_studies_add_series_and_stay_with_their_patient(ward: Ward) -> None:
+    named = ward.mapped(STUDIES)
+    first, second = (f"7,1.2.3,2026-11-18 08:00,胸部CT,1.2.3.{n},CT,{n}0" for n in (1, 2))
+    assert ward.load(studies(first), named).figures.refusals == []
+    assert ward.load(studies(second), named).figures.resources["ImagingStudy updated"] == 1
+    found = ward.opened.read("ImagingStudy", business_id(ward.id, "ImagingStudy", "1.2.3"))
+    assert (found["numberOfSeries"], found["numberOfInstances"]) == (2, 30)
+    assert found["meta"]["source"].endswith("/door/table")
+    assert ward.load(studies(first), named, again=True).figures.unchanged == 1
+    (refusal,) = ward.load(studies(first.replace("7,", "8,", 1)), named).figures.refusals
+    assert (refusal.place, refusal.rule) == ("line 2, column study", "dicom-study")
 
 
 def test_a_load_that_is_broken_off_goes_on_with_its_figures(
