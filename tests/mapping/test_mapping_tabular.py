@@ -16,7 +16,7 @@ from fhir_gateway.mapping.tabular import Taken, map_group
 from fhir_gateway.mapping.tabular_fields import FIELDS, KEYS, PLACES, REQUIRED, STUDY
 from fhir_gateway.mapping.tabular_map import TableMap, read_map
 from fhir_gateway.mapping.tabular_read import MAX_CELL, Record, check_code_page, records
-from fhir_gateway.mapping.tabular_rows import Group, key_of, takes
+from fhir_gateway.mapping.tabular_rows import MAX_ROWS, Group, key_of, mark_of, takes
 from fhir_gateway.mapping.tabular_times import format_fault, read_declared
 from fhir_gateway.mapping.v2 import parse
 from fhir_gateway.mapping.v2_order import map_order
@@ -324,6 +324,32 @@ def test_declared_times_are_read_by_their_spelling_alone() -> None:
     for wrong in ("%y%m%d", "%d/%m", "%Y%m%d%H", "%Y%Y%m%d", "%Y%m%d%j"):
         assert format_fault(wrong)
     assert format_fault("%Y年%m月%d日 %H:%M:%S") == ""
+
+
+def test_watermarks_sort_as_they_count(tmp_path: Path) -> None:
+    times = table(tmp_path, RESULTS.replace("[columns]", 'watermark = "s"\n[columns]', 1))
+    numbers = table(
+        tmp_path,
+        RESULTS.replace("[columns]", 'watermark = "s"\nwatermark_kind = "number"\n[columns]', 1),
+    )
+
+    def marks(named: TableMap, *texts: str) -> list[str | None]:
+        return [mark_of(named, Record(1, b"", {"s": text}), SECOND.zone) for text in texts]
+
+    for named, texts in (
+        (times, ("2026-2-3", "2026/02/03 04:05", "20260203040501", "2026-11-01 00:00:00")),
+        (numbers, ("7", "12", "100")),
+    ):
+        found = marks(named, *texts)
+        assert None not in found and found == sorted(found, key=str)
+    assert marks(times, "", "soon") == marks(numbers, "", "-1") == [None, None]
+
+
+def test_a_key_that_says_too_little_is_refused(tmp_path: Path) -> None:
+    row = f"{WHO_CELLS},R1,SH,A,甲,1,g,,,,F,血清,2026-11-18,王五,\n"
+    with pytest.raises(GatewayError) as refused:
+        taken(table(tmp_path, RESULTS), _COLUMNS + row * (MAX_ROWS + 1))
+    assert refused.value.issues[0].rule == "table-rows"
 
 
 def test_wrong_bytes_are_told_with_their_lines() -> None:
