@@ -22,7 +22,7 @@ CARD = with_check("99010119800506123")
 #: The card whose check sign is X, and one that differs in the place before it.
 WITH_X = next(c for n in range(100, 999) if (c := with_check(f"99010119800506{n}"))[-1] == "X")
 BESIDE_X = with_check(WITH_X[:16] + str((int(WITH_X[16]) + 2) % 10))
-SAME_HOUSE = {
+SAME_HOUSE: dict[str, Any] = {
     "telecom": [{"system": "phone", "value": "19990001234"}],
     "address": [{"text": "示例市东河区测试路1号2室"}],
     "contact": [
