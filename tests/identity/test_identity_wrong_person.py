@@ -92,6 +92,13 @@ TWO = {
         person("示例母之女", "2026-10-01", multipleBirthInteger=1, **SAME_HOUSE),
         person("示例母之女", "2026-10-01", multipleBirthInteger=2, **SAME_HOUSE),
     ),
+    "one card under two names": (person(**card(CARD)), person("李示例", **card(CARD))),
+    "one card under names that sound alike": (
+        person("张伟民", **card(CARD)), person("章卫民", **card(CARD)),
+    ),
+    "one card under two given names": (
+        person("欧阳示", **card(CARD)), person("欧阳例", **card(CARD)),
+    ),
     "somebody who borrowed a card": (
         person(**card(CARD)), person("李示例", "1975-01-01", **card(CARD)),
     ),
