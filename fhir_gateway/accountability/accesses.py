@@ -226,17 +226,16 @@ _OWN = frozenset({"institution", "clinician", "evaluator"})
 
 def _filter(gateway: Gateway, call: Call) -> Filter:
     zone = gateway.settings.zone
-    start, end = call.value("start"), call.value("end")
+    since, until = call.value("start"), call.value("end")
+    start = date_range(since, zone)[0] if since else 0
+    end = date_range(until, zone)[1] if until else 1 << 62
+    if end < start:  # "nobody" would be no answer to it
+        raise Invalid("end lies before start", expression="end", rule="period")
     if not KINDS.issuperset(call.values("kind")):
         known = ", ".join(sorted(KINDS))
         raise Invalid(f"kind is one of {known}", expression="kind", rule="unknown-kind")
     institution = str(call.value("institution") or "").removeprefix("Organization/")
-    return Filter(
-        date_range(start, zone)[0] if start else 0,
-        date_range(end, zone)[1] if end else 1 << 62,
-        institution,
-        frozenset(call.values("kind")),
-    )
+    return Filter(start, end, institution, frozenset(call.values("kind")))
 
 
 def _count(call: Call) -> int:

@@ -195,8 +195,14 @@ async def _proof(ask: Ask, first: int, second: int) -> list[bytes]:
 
 async def _asked(ask: Ask, path: str, most: int) -> str:
     answer = await ask(path)
-    if answer.status != 200 or len(answer.body) > most:
-        raise _refused(f"it answers {path.partition('?')[0]} with status {answer.status}")
+    where = path.partition("?")[0]
+    if answer.status in (401, 403):
+        what = "show a bearer token that may read the audit log's heads and proofs"
+        raise _refused(f"it answers {where} with status {answer.status}: {what}")
+    if answer.status != 200:
+        raise _refused(f"it answers {where} with status {answer.status}")
+    if len(answer.body) > most:
+        raise _refused(f"its answer to {where} is longer than any that is right")
     try:
         return answer.body.decode()
     except UnicodeDecodeError:

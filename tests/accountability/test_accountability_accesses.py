@@ -123,6 +123,14 @@ def test_071_pages_join_to_the_whole(server: Running) -> None:
     assert ask(server, "p2", start="2199-01-01") == []
 
 
+def test_071_a_time_that_ends_before_it_begins_is_refused_and_not_nobody(server: Running) -> None:
+    asked = "start=2026-11-02&end=2026-11-01"
+    answer = server.get(f"/fhir/Patient/p2/$accesses?{asked}")
+    assert answer.status_code == 400
+    assert answer.json()["issue"][0]["diagnostics"] == "end lies before start"
+    assert server.get("/fhir/Patient/p2/$accesses?start=2026-11-01&end=2026-11-01").is_success
+
+
 def test_071_an_export_and_each_download_is_told_to_whom_it_names(server: Running) -> None:
     headers = {"prefer": "respond-async"}
     kicked = server.get("/fhir/Patient/$export?_type=Observation", headers=headers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from pathlib import Path
 
@@ -163,6 +164,15 @@ def test_150_a_log_that_answers_nonsense_is_refused(small: SmallLog, heads: Path
     with pytest.raises(Unavailable):
         look(small, heads, key=new_signer("another").verifier)
     assert [said.size for _, said in read_witness(heads.read_text())] == [4]
+
+
+@pytest.mark.parametrize(("status", "said"), [(401, "show a bearer token"), (404, "status 404")])
+def test_a_witness_is_told_what_the_log_wants_of_it(status: int, said: str, tmp_path: Path) -> None:
+    async def ask(path: str) -> Fetched:
+        return Fetched(status, {}, b"{}")
+
+    with pytest.raises(Unavailable, match=said):
+        asyncio.run(witness(ask, tmp_path / "heads", REGULATOR, now=0))
 
 
 def test_155_a_witness_notices_heads_that_are_late(small: SmallLog, heads: Path) -> None:
