@@ -40,6 +40,7 @@ REASONS = {
     "interactions/evaluations.py": "who may write the register, which is of one type",
     "interactions/export.py": "an export holds AuditEvents when they are named, not else",
     "interactions/intake_dicom.py": "a DICOM file becomes an ImagingStudy",
+    "interactions/intake_tabular.py": "which type a kind of table is about: data",
     "interactions/lastn.py": "$lastn is an operation on Observation",
     "interactions/own_name.py": "which elements of each type say who made it: data",
     "interactions/patch.py": "a patch in a Bundle stands in a Binary",
@@ -52,13 +53,15 @@ REASONS = {
     "search/chains.py": "_list is a search by way of a List",
     "search/compartment.py": "a compartment is named by its type",
     "search/composite.py": "a composite of Observation that is defined by what is absent",
-    "search/registry.py": "codes of the global index, and what the gateway writes once per home",
     "search/meaning.py": "AuditEvents are searched by the record that they name, not by the person",
     "search/recurring.py": "what every AuditEvent has in common is worked out once",
+    "search/registry.py": "codes of the global index, and what the gateway writes once per home",
     "store/draining.py": "the two types that stand in the journal",
     "store/history_sql.py": "the two types that stand in the journal",
     "store/linking.py": "the types that say who is who",
     "store/purge_sql.py": "AuditEvents alone are removed when their time is over",
+    "store/search_sql.py": "AuditEvents of others are closed, and asked for apart",
+    "store/sight_sql.py": "what lives with a person though it names none, and AuditEvents",
 }
 
 BOUND = frozenset(type for type, rule in HOME_RULES.items() if rule.person or rule.follow)

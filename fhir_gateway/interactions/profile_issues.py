@@ -20,6 +20,7 @@ from fhir_gateway.fhir.profile_context import Resource
 from fhir_gateway.fhir.wire import parse
 from fhir_gateway.interactions.pace import unhurried
 from fhir_gateway.interactions.profiles import Judging, claimed, profiles
+from fhir_gateway.interactions.provenance import is_made_here
 from fhir_gateway.interactions.references import JOURNAL_TYPES
 from fhir_gateway.security.actor import SYSTEM_ACCESS
 
@@ -102,6 +103,8 @@ async def _newest(
             stored = change.stored
             name = f"{stored.type}/{stored.id}"
             if stored.owner != owner or stored.type in JOURNAL_TYPES or name in seen:
+                continue
+            if is_made_here(stored):
                 continue
             seen.add(name)
             if not stored.deleted and judged < last:

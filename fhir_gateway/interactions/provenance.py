@@ -18,7 +18,10 @@ from fhir_gateway.interactions.prepare import put_of
 from fhir_gateway.interactions.steps import Step
 from fhir_gateway.security.actor import Actor
 from fhir_gateway.store.changes import Put
+from fhir_gateway.store.store import Stored
 
+#: Ids of these Provenances begin so.
+_PREFIX = "coded-"
 _PARTICIPANT = "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
 _ACTIVITY = "http://terminology.hl7.org/CodeSystem/v3-DataOperation"
 _TARGET_ELEMENT = "http://hl7.org/fhir/StructureDefinition/targetElement"
@@ -37,7 +40,12 @@ def provenance_id(coded: Sequence[Coded]) -> str:
     digest = blake2b(digest_size=20)
     for one in coded:
         digest.update(one.reference.encode() + b"\x00" + one.body + b"\x00")
-    return f"coded-{digest.hexdigest()}"
+    return f"{_PREFIX}{digest.hexdigest()}"
+
+
+def is_made_here(stored: Stored) -> bool:
+    """Whether a resource is such a Provenance: it has its targets' owner, who did not send it."""
+    return stored.type == "Provenance" and stored.id.startswith(_PREFIX)
 
 
 def provenance(coded: Sequence[Coded], *, recorded_us: int) -> dict[str, Any]:

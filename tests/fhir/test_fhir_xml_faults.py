@@ -100,6 +100,10 @@ def test_what_json_says_wrongly_too_has_the_rule_of_json_and_a_line(
     assert says.startswith(f"line {line}: ")
 
 
+#: What would run in a narrative is left out of what is written as XML (docs/hardening.md).
+CLEANED = {"event handler in the narrative", "script in the narrative"}
+
+
 @pytest.mark.parametrize("defect", DEFECTS, ids=[defect["name"] for defect in DEFECTS])
 def test_a_planted_defect_is_the_same_in_both_formats(defect: dict[str, Any]) -> None:
     resource = _planted(defect)
@@ -111,7 +115,9 @@ def test_a_planted_defect_is_the_same_in_both_formats(defect: dict[str, Any]) ->
         told = {(one.expression, one.rule) for one in refusal.issues}
     else:
         told = {(one.expression, one.rule) for one in issues(read)}
-    if defect["name"] in NOT_IN_XML:
+    if defect["name"] in CLEANED:
+        assert not told
+    elif defect["name"] in NOT_IN_XML:
         assert told != found
         assert {rule for _, rule in told} <= {
             "empty", "cardinality", "unknown-element", "namespace", "attribute",

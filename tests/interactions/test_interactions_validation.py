@@ -258,7 +258,7 @@ def test_a_definition_never_gets_the_flag(client) -> None:
 def test_the_metrics_count_what_broke_a_rule(start) -> None:
     server = start(open_access=True)
     server.post("/fhir/Observation", absent())
-    page = server.get("/metrics").text
+    page = server.metrics()
     assert 'fhir_gateway_events_total{event="profile_issues"} 1.0' in page
 
 

@@ -110,7 +110,7 @@ def test_what_nobody_knows_is_stored_flagged_and_counted(server):
     stored = _get(server, "Observation/o1").json()
     assert [tag["code"] for tag in stored["meta"]["tag"]] == ["unmapped-item"]
     assert outcome.unmapped == 1
-    page = server.get("/metrics").text
+    page = server.metrics()
     assert 'fhir_gateway_events_total{event="unmapped"} 1.0' in page
     assert "Provenance" not in _counts(server)
 

@@ -228,7 +228,7 @@ def test_a_signed_time_that_is_none_is_refused(value: Any) -> None:
         {"alg": "ES384", "kid": "a"}, json.dumps(claims).encode(), key, algorithms=["ES384"]
     )
     with pytest.raises(Login, match="iat"):
-        verify(token, present(token), [key.as_dict(private=False)], "A", 0)
+        verify(present(token), [key.as_dict(private=False)], "A", 0)
 
 
 def test_servers_of_tenants_are_nobody_elses() -> None:

@@ -266,11 +266,12 @@ def test_marks_are_those_that_reach_the_receiver(city, world):
 
 def test_the_receiver_may_be_told_by_the_visit(city, world):
     person, _, _ = world
-    visit = city.create({
+    stored = city.running.post("/fhir/Encounter", {
         "resourceType": "Encounter", "status": "in-progress", "class": {"code": "AMB"},
         "subject": {"reference": f"Patient/{person}"},
         "serviceProvider": {"reference": "Organization/receiver"},
-    })  # fmt: skip
+    }, headers=city.receiver)  # fmt: skip
+    visit = stored.json()["id"]
     answer = prior(city, person, f"?encounter={visit}&item=L001")
     assert groups(answer)[POTASSIUM][0]["mark"] == "evaluated"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
@@ -14,9 +15,11 @@ from test_recognition_flow_links import propose
 from test_recognition_flow_prior_results import BRAIN, groups, imaging_study, one, pieces, prior
 from test_recognition_flow_rules import shipped
 
+from fhir_gateway.interactions.update import update
 from fhir_gateway.mapping.doors import INTAKE_SYSTEM, UNKNOWN_ZONE
 from fhir_gateway.recognition import prior_told, publish
 from fhir_gateway.recognition.rules_parameters import PARAMETER_URL
+from fhir_gateway.security.actor import GATEWAY
 
 pytestmark = pytest.mark.drivers("sqlite")
 
@@ -88,7 +91,12 @@ def test_what_a_result_does_not_say_is_not_told(city: City) -> None:
 
 def test_a_time_whose_zone_nobody_knows_is_told_to_be_one(city: City) -> None:
     person = city.patient()
-    unsure = city.result(person, meta={"tag": [{"system": INTAKE_SYSTEM, "code": UNKNOWN_ZONE}]})
+    unsure = city.result(person)
+    id = unsure.partition("/")[2]
+    stored = city.running.get(f"/fhir/{unsure}", headers=city.sender).json()
+    stored["meta"] = {"tag": [{"system": INTAKE_SYSTEM, "code": UNKNOWN_ZONE}]}
+    body = json.dumps(stored).encode()  # the gateway's own word, which nobody else may say
+    city.running.run(update(city.gateway, GATEWAY, type="Observation", id=id, body=body))
     sure = city.result(person, ago=2)
     shown = {
         row["reference"]["reference"].partition("/_history/")[0]: row.get("zone-known", True)

@@ -160,9 +160,9 @@ def test_a_body_judges_others_in_its_own_name_for_its_area_and_nothing_else(town
     wide = put(town, evaluation("round-w", area="CN"), body)
     assert wide == (422, "evaluation-area", "VerificationResult.extension[1].valueCoding.code")
     patient = {"resourceType": "Patient", "id": "p-1"}
-    assert put(town, patient, body)[:2] == (403, "governed")
+    assert put(town, patient, body)[:2] == (403, "rights")
     stranger = town.patient()
-    assert town.running.get(f"/fhir/Patient/{stranger}", headers=body).status_code == 404
+    assert town.running.get(f"/fhir/Patient/{stranger}", headers=body).status_code == 403
 
 
 def test_a_district_centre_that_claims_the_nation_or_the_city_is_refused(town: City) -> None:

@@ -214,7 +214,7 @@ def test_an_institution_neither_writes_rules_nor_proves_them(start: Callable[...
     answer = town.running.put(
         "/fhir/PlanDefinition/rules-2.0.0", draft("2.0.0"), headers=town.sender
     )
-    assert rules(answer)[0][:2] == (403, "governed")
+    assert rules(answer)[0][:2] == (403, "rights")
     plan = draft("2.0.0")
     town.running.run(publish.add(town.gateway, plan))
     for step, name in (("simulation", "甲"), ("approval", "乙")):

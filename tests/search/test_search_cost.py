@@ -14,7 +14,7 @@ import pytest
 from search_loader import SECRET, Loader
 
 from fhir_gateway.errors import TooCostly
-from fhir_gateway.search.page import encode_cursor, resume
+from fhir_gateway.search.page import Holder, encode_cursor, resume
 from fhir_gateway.search.plan import SearchPlan
 from fhir_gateway.security.actor import Access
 from fhir_gateway.store.dialect import SQLITE
@@ -174,8 +174,8 @@ def test_3_the_two_thousand_and_third_row_is_like_the_others() -> None:
             ids += [match.id for match in page.matches]
             if page.next is None:
                 break
-            cursor = encode_cursor(plan, page.next, secret=SECRET, caller="me")
-            plan = resume(loader.plan(f"{url}&_cursor={cursor}"), secret=SECRET, caller="me")
+            cursor = encode_cursor(plan, page.next, Holder(SECRET, "me"))
+            plan = resume(loader.plan(f"{url}&_cursor={cursor}"), Holder(SECRET, "me"))
         assert sorted(ids) == sorted(f"o{number}" for number in range(2_300))
         assert max(costs) <= 1.5 * costs[0]
         assert max(costs[2:]) <= 1.1 * costs[1]

@@ -9,7 +9,7 @@ from fhir_gateway.errors import GatewayError, NotFound
 from fhir_gateway.fhir.definitions import definitions
 from fhir_gateway.fhir.keys import key64, parameter_key
 from fhir_gateway.search.compartment import member_types, plan_compartment
-from fhir_gateway.search.page import encode_cursor, resume, self_link
+from fhir_gateway.search.page import Holder, encode_cursor, resume, self_link
 from fhir_gateway.search.plan import AnyOf, Ids, Include, Ref, SearchPlan, Sort
 from fhir_gateway.search.registry import searchables
 
@@ -214,11 +214,11 @@ def test_no_other_compartment() -> None:
 
 def test_a_cursor_is_of_one_compartment() -> None:
     mine, other = (compartment(f"Patient/{id}", "Condition", "_count=1") for id in "12")
-    cursor = encode_cursor(mine, (7,), secret=SECRET, caller="me")
+    cursor = encode_cursor(mine, (7,), Holder(SECRET, "me"))
     query = f"_count=1&_cursor={cursor}"
-    assert resume(compartment("Patient/1", "Condition", query), secret=SECRET, caller="me").after
+    assert resume(compartment("Patient/1", "Condition", query), Holder(SECRET, "me")).after
     for wrong in (compartment("Patient/2", "Condition", query), plan(f"Condition?{query}")):
         with pytest.raises(GatewayError) as caught:
-            resume(wrong, secret=SECRET, caller="me")
+            resume(wrong, Holder(SECRET, "me"))
         assert caught.value.issues[0].rule == "cursor"
     assert other.compartment == ("Patient", "2")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from search_loader import SECRET, Loader
 
-from fhir_gateway.search.page import encode_cursor, resume
+from fhir_gateway.search.page import Holder, encode_cursor, resume
 
 KINDS = {
     "status": ["preliminary", "final", "amended", "registered"],
@@ -92,8 +92,8 @@ def walk(loader: Loader, url: str, count: int) -> list[str]:
         ids += [match.id for match in page.matches]
         if page.next is None:
             return ids
-        cursor = encode_cursor(plan, page.next, secret=SECRET, caller="me")
-        plan = resume(loader.plan(f"{asked}&_cursor={cursor}"), secret=SECRET, caller="me")
+        cursor = encode_cursor(plan, page.next, Holder(SECRET, "me"))
+        plan = resume(loader.plan(f"{asked}&_cursor={cursor}"), Holder(SECRET, "me"))
 
 
 def stored(chosen: list[dict[str, Any]]) -> tuple[Loader, list[dict[str, Any]]]:
@@ -170,7 +170,7 @@ def test_a_walk_meets_every_match_once_while_others_are_added(sort: str) -> None
             break
         if turn < 4:
             loader.put(observation(f"new{turn}", {**chosen[turn], "status": "final"}))
-        cursor = encode_cursor(plan, page.next, secret=SECRET, caller="me")
-        plan = resume(loader.plan(f"{url}&_cursor={cursor}"), secret=SECRET, caller="me")
+        cursor = encode_cursor(plan, page.next, Holder(SECRET, "me"))
+        plan = resume(loader.plan(f"{url}&_cursor={cursor}"), Holder(SECRET, "me"))
     assert len(ids) == len(set(ids))
     assert {id for id in ids if not id.startswith("new")} == {one["id"] for one in rows}
