@@ -69,7 +69,7 @@ def decision(client):
 
 
 #: What open access, where nobody is known by name, may not do at all (docs/rights.md).
-NOT_OPEN = {"$break-glass", "$open-case"}
+NOT_OPEN = {"$break-glass", "$open-case", "$review"}
 
 
 def _answers(answer):
