@@ -47,8 +47,7 @@ def is_record(change_set: ChangeSet, homes: Mapping[str, int]) -> bool:
         and not (change_set.reindex or change_set.indexed or change_set.openings)
         and bool(change_set.journal)
         and all(
-            not entry.homes
-            and (entry.home or entry.patient is None or entry.patient in homes)
+            not entry.homes and (entry.home or entry.patient is None or entry.patient in homes)
             for entry in change_set.journal
         )
     )
