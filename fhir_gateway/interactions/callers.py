@@ -12,7 +12,7 @@ from typing import NamedTuple, cast
 from zoneinfo import ZoneInfo
 
 from fhir_gateway.context import Gateway
-from fhir_gateway.errors import Login
+from fhir_gateway.errors import Forbidden, Login
 from fhir_gateway.interactions.evaluations import areas_of, bodies_at
 from fhir_gateway.interactions.institutions import institutions_at
 from fhir_gateway.security.actor import Access, Actor, Role, Sight
@@ -179,12 +179,21 @@ def _unknown(what: str, id: str) -> Login:
 
 
 async def _homes(reader: Reader, patient: str) -> frozenset[int]:
-    """All homes of the person that the token's Patient belongs to."""
+    """All homes of the person that the token's Patient belongs to.
+
+    Raises Login for nobody's, Forbidden where it is in doubt who that person is.
+    """
     person = await reader.person(patient) if patient else None
     if person is None:
         raise Login(
             "The token names no Patient of this gateway: its provider must send the logical id in "
             "the claim patient, or fhirUser (docs/auth.md)",
             rule="credential-role",
+        )
+    if person.contested:  # rows of two people may lie side by side: neither sees the other's
+        raise Forbidden(
+            "Whose record this is, is in doubt: its document is borne under another name, or a "
+            "record came apart from it. An institution has to settle that first (docs/identity.md)",
+            rule="identity-contested",
         )
     return frozenset(person.homes or (person.home,))
