@@ -25,7 +25,11 @@ BASE = "http://127.0.0.1"
 class Running:
     """A gateway in this process, called without a network; its loop runs between calls only."""
 
-    def __init__(self, database: Path | str, **chosen: Any) -> None:
+    def __init__(
+        self, database: Path | str, *, beside: Running | None = None, **chosen: Any
+    ) -> None:
+        """`beside` shares the loop of another one, for two that write to one database: a gateway
+        whose loop stands still may hold a lock."""
         address = database if isinstance(database, str) else f"sqlite:///{database}"
         self.folder = mkdtemp()  # for files that a server database has no place for
         if not address.startswith("sqlite:"):
@@ -33,7 +37,8 @@ class Running:
         # spelled out, so that workers of this gateway have the same policy
         chosen.setdefault("policy", str(policy.default_path()))
         self.settings = Settings(database=address, **chosen)
-        self.loop = asyncio.Runner()
+        self.loop = beside.loop if beside is not None else asyncio.Runner()
+        self._is_beside = beside is not None
         try:
             self.application: Application = self.run(self.build(self.settings))
         except BaseException:  # settings that stop the start
@@ -97,5 +102,6 @@ class Running:
         """Closes the store and the loop."""
         self.run(self.http.aclose())
         self.run(self.application.close())
-        self.loop.close()
+        if not self._is_beside:
+            self.loop.close()
         rmtree(self.folder)

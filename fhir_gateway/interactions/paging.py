@@ -50,4 +50,5 @@ def _rights(access: Access) -> tuple[object, ...]:
         sorted(access.whole),
         sorted(access.closed),
         None if narrow is None else sorted(narrow.homes),
+        None if access.acts is None else sorted(access.acts),
     )

@@ -246,7 +246,8 @@ def test_038_what_one_process_ends_is_dead_in_all_within_five_seconds(
         def build(self, settings: Settings) -> Awaitable[Application]:
             return build(settings, clock=clock)
 
-    here, there = Timed(database.url("g")), Timed(database.url("g"))
+    here = Timed(database.url("g"))
+    there = Timed(database.url("g"), beside=here)
     here.institution("h-1")
     system = System(institution="h-1", now=lambda: clock.us / 1_000_000).register(here)
     first, second = system.headers(here), system.headers(here)
@@ -268,8 +269,8 @@ def test_038_what_one_process_ends_is_dead_in_all_within_five_seconds(
                            at=here.run(read_client(here.gateway, was.id))[1]))  # fmt: skip
     assert system.ask(there).status_code == 200
     assert database.rows("SELECT count(*) FROM client_token", "g") == [(1,)]  # ended ones are gone
-    here.close()
     there.close()
+    here.close()
 
 
 def test_of_two_changes_at_once_one_is_told_to_look_again(town: Running) -> None:

@@ -128,7 +128,7 @@ def test_055_a_link_is_bound_to_its_question(client, record):
 CHANGED = {
     "max_class": 9, "owners": frozenset({1}), "sight": Sight(1), "homes": frozenset({2}),
     "whole": frozenset({"Task"}), "closed": frozenset({"Task"}),
-    "narrow": Narrow(homes=frozenset({3})),
+    "narrow": Narrow(homes=frozenset({3})), "acts": frozenset({1}),
 }  # fmt: skip
 
 

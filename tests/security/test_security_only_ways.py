@@ -47,6 +47,7 @@ MAY_CONNECT = {
     "cli/serve.py": {"socket"},  # listens
     "store/link.py": {"socket", "create_unix_connection"},  # to the writer, beside the file
     "store/copying_postgres.py": {"asyncpg"},  # a store's driver, as below
+    "transparency/verify_read.py": {"asyncpg"},  # the driver's errors, told as findings
     "hl7v2/mllp_client.py": {"open_connection"},  # the command `send`: an operator's address
 }
 #: The driver of the store: the address is the operator's setting, never a caller's.
