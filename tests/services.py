@@ -37,7 +37,16 @@ def main() -> int:
     finally:
         server.close()
     print(f"PostgreSQL {version} in {programs()}: each test process starts its own and ends it")
-    return 0 if clients() else 1
+    return 0 if clients() and browser() else 1
+
+
+def browser() -> bool:
+    """Installs Chromium, in which narratives are shown; True when it is there."""
+    if shutil.which("chromium") is None and not install("chromium"):
+        print("Chromium is missing; without it the test that nothing runs in a browser is skipped")
+        return False
+    print("Chromium, for what a narrative may not do")
+    return True
 
 
 def clients() -> bool:
