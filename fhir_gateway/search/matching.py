@@ -62,7 +62,7 @@ def _ref(ref: Ref, id: str, rows: IndexRows) -> bool:
 
 
 #: Comparisons of a row's range (first, last) with the query's range (low, high).
-_COMPARISONS: Mapping[str, Callable[[int, int, int, int], bool]] = {
+COMPARISONS: Mapping[str, Callable[[int, int, int, int], bool]] = {
     "eq": lambda first, last, low, high: low <= first and last <= high,
     "ne": lambda first, last, low, high: first < low or last > high,
     "gt": lambda first, last, low, high: last > high,
@@ -77,7 +77,7 @@ _COMPARISONS: Mapping[str, Callable[[int, int, int, int], bool]] = {
 
 def _range(condition: Range, id: str, rows: IndexRows) -> bool:
     return any(
-        _COMPARISONS[comparator](v1, v2, low, high)
+        COMPARISONS[comparator](v1, v2, low, high)
         for v1, v2 in _pairs(condition.parameter, rows)
         for comparator, low, high in condition.alternatives
     )
