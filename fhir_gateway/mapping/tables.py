@@ -7,7 +7,9 @@ a table of HL7 stands in the same file, because a sender does not say whose tabl
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +30,34 @@ class Row(NamedTuple):
 
 
 Table = Mapping[str, Row]
+
+
+class Rows(dict[str, Row]):
+    """The rows of a file, which know the name of their table."""
+
+    name = ""
+
+
+class Lookup(NamedTuple):
+    """What was asked of a table, and the row that answered."""
+
+    table: str
+    received: str
+    row: Row | None
+
+
+_HEARD: ContextVar[list[Lookup] | None] = ContextVar("lookups", default=None)
+
+
+@contextmanager
+def heard() -> Iterator[list[Lookup]]:
+    """What `look_up` is asked meanwhile, in order: who explains a mapping needs to know."""
+    lookups: list[Lookup] = []
+    token = _HEARD.set(lookups)
+    try:
+        yield lookups
+    finally:
+        _HEARD.reset(token)
 
 
 def normal(text: str) -> str:
@@ -67,7 +97,9 @@ def table(folder: str, name: str, extra: str = "") -> Table:
         if exact.setdefault(normal(cells["received"]), row) != row:
             file.fault(line, "received", "the spelling stands twice", rule="mapping-table")
     file.check()
-    return _folded(exact) | exact
+    rows = Rows(_folded(exact) | exact)
+    rows.name = name
+    return rows
 
 
 def _folded(exact: dict[str, Row]) -> dict[str, Row]:
@@ -83,4 +115,8 @@ def _folded(exact: dict[str, Row]) -> dict[str, Row]:
 def look_up(rows: Table, text: str) -> Row | None:
     """The row for a received text, by its exact spelling first; None when the table has none."""
     key = normal(text)
-    return rows.get(key) or rows.get(key.casefold())
+    row = rows.get(key) or rows.get(key.casefold())
+    lookups = _HEARD.get()
+    if lookups is not None:
+        lookups.append(Lookup(getattr(rows, "name", ""), key, row))
+    return row
