@@ -1,0 +1,1 @@
+"""Bookings: schedules, slots, pools, appointments."""
