@@ -10,64 +10,24 @@ from __future__ import annotations
 
 import msgspec
 
+from fhir_gateway.store.claim_rows import Claim, ScheduleRow, SlotRow
+from fhir_gateway.store.fact_rows import Evaluation as Evaluation
+from fhir_gateway.store.fact_rows import Fact as Fact
+from fhir_gateway.store.fact_rows import ReportLink as ReportLink
+
 #: index rows, keyed by parameter hash (see search.index.parameter_key)
 IntRow = tuple[int, int, int]  # (parameter, v1, v2)
 TextRow = tuple[int, str]  # (parameter, normalised text)
-
-
-class Fact(msgspec.Struct, frozen=True, array_like=True):
-    """One recognition fact: what one resource says of one catalogue item.
-
-    Times are microseconds since 1970 UTC. `result` is key64("Type/id") of the resource itself.
-    """
-
-    item: str  # catalogue code such as L001, I003, or "" when not mapped
-    time: int  # clinical time: collection or exam; lower bound
-    time_high: int  # upper bound of a partial date, else equal to time
-    issued: int  # when the report was issued, 0 when unknown
-    kind: str  # "lab" | "imaging"
-    status: str  # the resource's own status code
-    issuer: str  # logical id of the issuing Organization, "" when unknown
-    specimen: str  # canonical specimen class of the catalogue, "" when unknown
-    unit: str  # UCUM unit of the value, "" when none
-    method: str
-    value: str  # value as spelled, for the card
-    laterality: str
-    flags: int  # bits: see recognition.facts
-    mark: str  # printed mark as received, "" when none
-    source: str  # "Observation/abc": the resource the fact was read from
-    more: str = ""  # what few facts say, packed: see recognition.facts_more
-
-
-class ReportLink(msgspec.Struct, frozen=True, array_like=True):
-    """A report's status, for one of its results. `result` is key64("Observation/id")."""
-
-    result: int
-    status: str
-    issued: int
-    more: str = ""  # what the report says for all of them: see recognition.facts_more
-
-
-class Evaluation(msgspec.Struct, frozen=True, array_like=True):
-    """One row of the register of quality evaluations: institution x item x area x period."""
-
-    institution: str
-    item: str
-    area: str
-    start: str  # date, inclusive
-    end: str  # date, inclusive
-    passed: bool
-    evaluator: str
-    round: str
 
 
 class Opening(msgspec.Struct, frozen=True, array_like=True):
     """Why a party may look into a person's home for a time: a treatment relation, or an emergency.
 
     `party` is the owner key of the Organization (key64("Organization/id")), `kind` encounter,
-    order, referral, decision, case or break-glass. `grade` 0 is a relation and no more, 1 opens
-    ordinary rows whatever a consent says, 2 rows of every class. It holds from `since` until
-    before `until` (µs).
+    order, referral, appointment, decision, case or break-glass. `grade` 0 is a relation and no
+    more, 1 opens ordinary rows whatever a consent says, 2 rows of every class; -1 is no relation
+    and opens one row alone, whatever a consent says: that of the resource whose key is `source`.
+    It holds from `since` until before `until` (µs).
 
     In `Derived` the resource itself says so: its home and its key take the places of `home` and
     `source`, which stay 0, and it holds as long as the version is current. In
@@ -121,6 +81,8 @@ class Derived(msgspec.Struct, array_like=True):
     proposals: list[tuple[str, str, str]] = []  # (Patient, Patient, grade): perhaps one person's
     openings: list[Opening] = []
     consents: list[ConsentRow] = []
+    schedules: list[ScheduleRow] = []  # of a Schedule, one
+    slots: list[SlotRow] = []  # of a Slot, one
 
 
 class Put(msgspec.Struct, array_like=True):
@@ -314,6 +276,7 @@ class ChangeSet(msgspec.Struct, array_like=True):
     clients: list[ClientRow] = []
     tokens: list[TokenRow] = []
     forgotten: list[bytes] = []  # hashes of tokens that have ended
+    claims: list[Claim] = []  # judged in order after the guards, before Slots of this set are put
 
 
 class PutResult(msgspec.Struct, frozen=True, array_like=True):
