@@ -27,6 +27,7 @@ from fhir_gateway.store.guards import judge, keep
 from fhir_gateway.store.index_version import Index, check_current, check_ours
 from fhir_gateway.store.linking import link
 from fhir_gateway.store.lookups import Lookups
+from fhir_gateway.store.message_rows import add_messages
 from fhir_gateway.store.opened import open_homes
 from fhir_gateway.store.placing import Homes, Placed, Placing
 from fhir_gateway.store.refusals import Refusal, refusal_of
@@ -220,6 +221,8 @@ def _add_rest(batch: Batch, n: int, change_set: ChangeSet) -> None:
             (one.hash, one.client, int(one.active), one.issued, one.until, one.body)
         )
     rows.client_token_gone += [(hash,) for hash in change_set.forgotten]
+    if change_set.messages or change_set.settled or change_set.dropped:
+        add_messages(rows, change_set, at=(batch.t, n, updated))
     if change_set.institution:
         rows.seen.append((change_set.institution, updated))
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import msgspec
 
 from fhir_gateway.store.claim_rows import Claim, ScheduleRow, SlotRow
+from fhir_gateway.store.message_changes import MessageRow, MessageSettled, RefusedBody
 
 #: index rows, keyed by parameter hash (see search.index.parameter_key)
 IntRow = tuple[int, int, int]  # (parameter, v1, v2)
@@ -300,7 +301,8 @@ class ChangeSet(msgspec.Struct, array_like=True):
     One that only records what was read, or derives rows again (with no guard but Settled), may do
     without an id (b""): it is not remembered. `reindex` follows the puts. `indexed` says that from
     this commit on the rows of all resources are of that version (search/version.py); 0 says
-    nothing. `openings` are openings that no stored resource stands for.
+    nothing. `openings` are openings that no stored resource stands for. `messages` are what doors
+    received, `refused` the bytes of those that were refused, `dropped` hashes of such bytes.
     """
 
     id: bytes  # 16 random bytes
@@ -320,6 +322,10 @@ class ChangeSet(msgspec.Struct, array_like=True):
     tokens: list[TokenRow] = []
     forgotten: list[bytes] = []  # hashes of tokens that have ended
     claims: list[Claim] = []  # judged in order after the guards, before Slots of this set are put
+    messages: list[MessageRow] = []
+    refused: list[RefusedBody] = []
+    dropped: list[bytes] = []
+    settled: list[MessageSettled] = []
 
 
 class PutResult(msgspec.Struct, frozen=True, array_like=True):

@@ -28,6 +28,7 @@ LEADS = {
     "journal_home": "home", "change_set": "t", "once": "kind", "counter": "key",
     "received": "hash", "seen": "institution", "credential": "hash", "job": "id",
     "client": "id", "client_token": "hash",
+    "message": "id", "refused": "hash", "message_count": "institution",
     "log_seat": "one", "log_tile": "number", "log_head": "size", "log_turn": "ordinal",
 }  # fmt: skip
 CLOCK = "clock"

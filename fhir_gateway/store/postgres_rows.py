@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
+from fhir_gateway.store.message_rows import write_postgres
 from fhir_gateway.store.postgres_held import withdraw
 from fhir_gateway.store.postgres_lookups import PostgresLookups
 from fhir_gateway.store.rows import Row
@@ -146,6 +147,7 @@ async def write(connection: asyncpg.Connection, lookups: PostgresLookups, clock:
     if lookups.rows.retired:
         await _retire(connection, lookups.rows.retired)
     await withdraw(connection, lookups.rows)
+    await write_postgres(connection, lookups.rows)
     names: list[str] = []
     values: list[Any] = [*clock]
     for group in _GROUPS:

@@ -65,6 +65,13 @@ class Rows:
     change_set: list[Row] = field(default_factory=list)
     journal: list[Row] = field(default_factory=list)
     journal_home: list[Row] = field(default_factory=list)
+    message: list[Row] = field(default_factory=list)
+    message_repeated: list[Row] = field(default_factory=list)
+    message_overtaken: list[Row] = field(default_factory=list)
+    message_settled: list[Row] = field(default_factory=list)
+    message_count: list[Row] = field(default_factory=list)
+    refused: list[Row] = field(default_factory=list)
+    refused_gone: list[Row] = field(default_factory=list)
 
     def add(self, others: Rows) -> None:
         """Takes over the rows of others, which are empty afterwards."""

@@ -12,6 +12,7 @@ import apsw
 
 from fhir_gateway.store import client_sql
 from fhir_gateway.store import statements as sql
+from fhir_gateway.store.message_rows import write_sqlite
 from fhir_gateway.store.rows import Row, Rows
 
 _TABLES = (
@@ -72,6 +73,7 @@ def write(connection: apsw.Connection, rows: Rows) -> None:
         rows.retired.clear()
     _insert(connection, _gathered_withdrawn(rows), _WITHDRAWN)
     _insert(connection, _gathered(rows), _TABLES)
+    write_sqlite(connection, rows)
 
 
 def write_journal(connection: apsw.Connection, rows: Rows) -> None:

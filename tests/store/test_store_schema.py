@@ -24,6 +24,7 @@ GLOBAL_KEYS = {
     "evaluation": "institution", "gx": "parameter", "identity": "key", "job": "id",
     "journal": "t", "locator": "type", "once": "kind", "received": "hash", "seen": "institution",
     "client": "id", "client_token": "hash",
+    "message": "id", "refused": "hash", "message_count": "institution",
     "log_seat": "one", "log_tile": "number", "log_head": "size", "log_turn": "ordinal",
 }  # fmt: skip
 GLOBAL_IDS = {("change_set", "id")}
