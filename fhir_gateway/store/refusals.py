@@ -12,6 +12,7 @@ from fhir_gateway.errors import (
     MultipleMatches,
     PreconditionFailed,
 )
+from fhir_gateway.store.claim_refusals import ClaimLost, ClaimRefused
 
 Match = tuple[str, str]  # (type, logical id)
 
@@ -70,6 +71,12 @@ def error_of(refusal: Refusal) -> GatewayError:
 
 _KINDS: dict[str, type[GatewayError]] = {
     kind.__name__: kind
-    for kind in (*vars(errors).values(), AlreadyThere, SeveralThere)
+    for kind in (
+        *vars(errors).values(),
+        AlreadyThere,
+        SeveralThere,
+        ClaimLost,
+        ClaimRefused,
+    )  # fmt: skip
     if isinstance(kind, type) and issubclass(kind, GatewayError)
 }
