@@ -88,27 +88,71 @@ class SearchParameter(msgspec.Struct, frozen=True, array_like=True):
     description: str = ""
 
 
-def _of_decisions(
-    code: str, type: str, expression: str, description: str, *targets: str
+def _ours(
+    base: str, id: str, type: str, expression: str, description: str, *targets: str
 ) -> SearchParameter:
-    """One of ours on recorded decisions."""
+    """One of ours on a type; its id is `<what>-<code>`."""
     return SearchParameter(
-        code=code,
+        code=id.partition("-")[2],
         type=type,
         expression=expression,
-        url=f"{CANONICAL}/SearchParameter/decision-{code}",
-        base="GuidanceResponse",
+        url=f"{CANONICAL}/SearchParameter/{id}",
+        base=base,
         targets=targets,
         description=description,
     )
 
 
+def _of_decisions(
+    code: str, type: str, expression: str, description: str, *targets: str
+) -> SearchParameter:
+    """One of ours on recorded decisions."""
+    id = f"decision-{code}"
+    return _ours("GuidanceResponse", id, type, expression, description, *targets)
+
+
+def _of_bookings(base: str) -> dict[str, SearchParameter]:
+    """Ours on what is booked: each finds the value of an extension."""
+    found = {}
+    for code, (extension, datatype, type, description, *targets) in _BOOKING[base].items():
+        expression = (
+            f"{base}.extension.where(url = '{CANONICAL}/StructureDefinition/{extension}')"
+            f".value.ofType({datatype})"
+        )
+        id = f"{base.lower()}-{code}"
+        found[code] = _ours(base, id, type, expression, description, *targets)
+    return found
+
+
+#: By type and code: the extension, the datatype of its value, kind of parameter, what it finds.
+_BOOKING: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "Appointment": {
+        "channel": ("booking-channel", "code", "token", "Through which channel it was booked"),
+        "booked-by": (
+            "booking-institution",
+            "Reference",
+            "reference",
+            "The institution at which it was booked",
+            "Organization",
+        ),
+    },
+    "Schedule": {
+        "master": ("schedule-master", "code", "token", "Who sells its slots"),
+        "area": ("area", "Coding", "token", "The district in which it lies"),
+        "department": ("booking-department", "id", "token", "The key of its department"),
+    },
+    "Slot": {
+        "bucket": ("slot-bucket", "string", "token", "What its quotas are counted in"),
+    },
+}
+
 _OUT = "GuidanceResponse.contained.ofType(Parameters).parameter.where(name = 'item').part"
 
 #: Search parameters beside HL7's registry: that of PDQm ITI-78, on the extension that R4 defines
-#: (R4's own draft of it names an extension that is none), and ours on decisions, whose definitions
-#: are in profiles/SearchParameter.
+#: (R4's own draft of it names an extension that is none), and ours on decisions and bookings, whose
+#: definitions are in profiles/SearchParameter.
 _BESIDE = {
+    **{base: _of_bookings(base) for base in _BOOKING},
     "GuidanceResponse": {
         one.code: one
         for one in (
