@@ -20,6 +20,7 @@ MOST_ALERTS = 10
 
 #: How a doctor reads a change (CodeSystem relied-change).
 _CHANGES = {
+    "wrong-patient": "原机构声明报错患者，已撤回",
     "other-person": "已改归其他人员",
     "other-patient": "已改归其他患者记录",
     "voided": "已作废",

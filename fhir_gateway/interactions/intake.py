@@ -32,9 +32,14 @@ from fhir_gateway.interactions.audit import refused
 from fhir_gateway.interactions.institutions import (
     institution,
     institution_of_facility,
+    institutions,
     institutions_at,
 )
-from fhir_gateway.interactions.intake_merge import Sender, plan_statement
+from fhir_gateway.interactions.intake_merge import (
+    Sender,
+    assigned_by_others,
+    plan_statement,
+)
 from fhir_gateway.interactions.outcome import TransactionOutcome
 from fhir_gateway.interactions.permits import permit_door
 from fhir_gateway.interactions.reconcile import Planned, reconcile
@@ -170,7 +175,8 @@ async def _receive(
     key = once_key(sender, header)
     if earlier := await _earlier(gateway, actor, key, digest):
         return earlier
-    mapped = map_message(message, sender, folder=folder)
+    others = assigned_by_others(sender, await institutions(gateway))
+    mapped = map_message(message, sender, folder=folder, others=others)
     orders = mapped.orders if isinstance(mapped, Mapped) else ()
     for _ in range(ATTEMPTS):
         async with gateway.store.snapshot(actor.access) as reader:

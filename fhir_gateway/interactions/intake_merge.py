@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from fhir_gateway.errors import Conflict, Forbidden, Issue, NotFound
 from fhir_gateway.interactions.reconcile import Planned, current, documents
 from fhir_gateway.mapping.merge import contradictions
+from fhir_gateway.mapping.tables import normal
 from fhir_gateway.mapping.v2 import flaw
 from fhir_gateway.mapping.v2_adt import Pair, Statement
 from fhir_gateway.mapping.v2_person import Named
@@ -89,6 +90,26 @@ def _check_authority(said: Named, sender: Sender) -> None:
             Forbidden(f"{said.place}: {text}", expression=f"{said.place}.4",
                       rule="merge-other-institution"), "204"
         )  # fmt: skip
+
+
+def assigned_by_others(
+    sender: Institution, registered: Mapping[str, Institution]
+) -> frozenset[str]:
+    """What an assigning authority calls the other institutions; what also is a name of the
+    sender's own says nothing. Kept until the registry changes."""
+    known = _OTHERS.get(sender.id)
+    if known is None or known[0] is not registered or known[1] != sender:
+        others = (one for one in registered.values() if one.id != sender.id)
+        names = {normal(name) for one in others for name in _called(one)}
+        known = registered, sender, frozenset(names - {normal(name) for name in _called(sender)})
+        if len(_OTHERS) >= _MOST_SENDERS:
+            _OTHERS.clear()
+        _OTHERS[sender.id] = known
+    return known[2]
+
+
+_OTHERS: dict[str, tuple[Mapping[str, Institution], Institution, frozenset[str]]] = {}
+_MOST_SENDERS = 1_000
 
 
 def _called(institution: Institution) -> frozenset[str]:

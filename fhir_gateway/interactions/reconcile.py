@@ -14,10 +14,13 @@ from fhir_gateway.errors import Conflict, Issue, Unprocessable
 from fhir_gateway.fhir.datatypes import date_range
 from fhir_gateway.fhir.wire import parse
 from fhir_gateway.mapping import merge
+from fhir_gateway.mapping.doors import WRONG_PATIENT, intake_tags
 from fhir_gateway.mapping.merge_visit import visit
 from fhir_gateway.mapping.stated_at import when_stated
 from fhir_gateway.mapping.tables import table
+from fhir_gateway.mapping.v2 import flaw
 from fhir_gateway.mapping.v2_oru import Mapped
+from fhir_gateway.mapping.v2_rename import renamed
 from fhir_gateway.mapping.v2_report import Report
 from fhir_gateway.security.institution import Institution
 from fhir_gateway.store.store import Reader
@@ -38,6 +41,7 @@ async def reconcile(
     reader: Reader, mapped: Mapped, sender: Institution, *, folder: str, naming: Naming
 ) -> Planned:
     """The plan for a mapped message. Raises Conflict when a patient number means two people."""
+    mapped = await _of_whom(reader, mapped, sender)
     warnings = list(mapped.warnings)
     plan: dict[str, tuple[dict[str, Any], int | None]] = {
         _name(resource): (resource, None) for resource in mapped.resources
@@ -126,6 +130,7 @@ async def _replace(
     resource = plan[name][0]
     plan[name] = (resource, version)
     if stored is None:
+        await _settle(reader, plan, report)
         return
     if stored.get("subject") != resource.get("subject"):
         raise Conflict(
@@ -137,13 +142,69 @@ async def _replace(
         _leave_out(plan, report, mapped)
         warnings.append(_older("report"))
         return
-    resource["result"], withdrawn = merge.results(stored, resource)
+    await _settle(reader, plan, report)
+    results, withdrawn = merge.results(stored, resource)
+    resource["result"] = [one for one in results if one["reference"] not in report.removed]
     if not resource["result"]:
         del resource["result"]
+        _void_emptied(plan, report)
     for reference in withdrawn:
         observation, observed = await current(reader, reference)
-        if observation is not None and observation.get("status") != "entered-in-error":
-            plan[reference] = ({**observation, "status": "entered-in-error"}, observed)
+        if observation is None or reference in report.removed:
+            continue
+        if observation.get("status") != "entered-in-error":
+            plan[reference] = (merge.voided(observation, intake_tags(resource)), observed)
+
+
+async def _settle(
+    reader: Reader, plan: dict[str, tuple[dict[str, Any], int | None]], report: Report
+) -> None:
+    """Results that are final without a value of their own, and those that are taken back: both
+    say nothing but that of what is stored. Raises Unprocessable for a value that never came."""
+    for name, place in report.finalised:
+        stored, version = await current(reader, name)
+        if stored is None or stored["status"] in _VOID:
+            raise flaw(
+                Unprocessable(
+                    f"{place}: U makes a stored result final, and none is stored; send the result"
+                    " with its value",
+                    expression=place,
+                    rule="v2-nothing-to-finalise",
+                ),
+                "204",
+            )
+        plan[name] = (merge.finalised(stored, plan[name][0]), version)
+    for name in report.removed:
+        stored, version = await current(reader, name)
+        if stored is not None:
+            plan[name] = (merge.voided(stored, intake_tags(plan[name][0])), version)
+
+
+_VOID = frozenset({"cancelled", "entered-in-error"})
+
+
+def _void_emptied(plan: dict[str, tuple[dict[str, Any], int | None]], report: Report) -> None:
+    """A report all of whose results were another person's is another person's report."""
+    name = f"DiagnosticReport/{report.id}"
+    resource, version = plan[name]
+    wrong = any(WRONG_PATIENT in intake_tags(plan[one][0]) for one in report.removed)
+    if wrong and not resource.get("conclusion") and not resource.get("presentedForm"):
+        plan[name] = (merge.voided(resource, (WRONG_PATIENT,)), version)
+
+
+async def _of_whom(reader: Reader, mapped: Mapped, sender: Institution) -> Mapped:
+    """The message; reports whose number stood for another patient's, until that was posted as
+    wrong, under ids of their own."""
+    for at in range(len(mapped.reports)):
+        report = mapped.reports[at]
+        stored, _ = await current(reader, f"DiagnosticReport/{report.id}")
+        if stored is None or stored.get("status") != "entered-in-error":
+            continue
+        said = next(one for one in mapped.resources if one["id"] == report.id)
+        subject = said["subject"]["reference"]
+        if stored.get("subject", {}).get("reference") != subject:
+            mapped = renamed(mapped, report, sender.id, subject)
+    return mapped
 
 
 def _leave_out(

@@ -22,6 +22,10 @@ CONTRAST_URL = f"{CANONICAL}/StructureDefinition/contrast-agent"
 
 #: A time without zone from a source that is registered with none.
 UNKNOWN_ZONE = "unknown-zone"
+#: A result whose status the source did not state beside it; the report's was taken.
+UNSTATED_STATUS = "unstated-status"
+#: A result that its source has taken back because it was another person's (HL7 table 0085, W).
+WRONG_PATIENT = "wrong-patient"
 
 #: What facts are read of.
 STATED = frozenset({"Observation", "DiagnosticReport", "ImagingStudy"})
@@ -41,9 +45,12 @@ def door_of(resource: Mapping[str, Any]) -> str:
     return name if name in DOORS else "fhir"
 
 
+def intake_tags(resource: Mapping[str, Any]) -> tuple[str, ...]:
+    """What intake was not sure of, or knows of it beside: codes of CodeSystem/intake."""
+    tags = resource.get("meta", {}).get("tag", ())
+    return tuple(tag.get("code", "") for tag in tags if tag.get("system") == INTAKE_SYSTEM)
+
+
 def has_unknown_zone(resource: Mapping[str, Any]) -> bool:
     """Whether its times came without a zone, from a source that is registered with none."""
-    return any(
-        tag.get("code") == UNKNOWN_ZONE and tag.get("system") == INTAKE_SYSTEM
-        for tag in resource.get("meta", {}).get("tag", ())
-    )
+    return UNKNOWN_ZONE in intake_tags(resource)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from fhir_gateway.errors import Conflict
+from fhir_gateway.mapping.doors import INTAKE_SYSTEM, intake_tags
 from fhir_gateway.terminology.naming import NO_NAMES, Naming
 
 Resource = dict[str, Any]
@@ -102,6 +103,33 @@ def _names(patient: Resource) -> set[str]:
     names = patient.get("name", ())
     return {"".join(name.get("text", "").split()).casefold() for name in names} - {""}
 
+
+def finalised(stored: Resource, new: Resource) -> Resource:
+    """The stored result, final now; what the new one says beside its status comes with it."""
+    status = stored["status"] if stored["status"] in _SETTLED else new["status"]
+    merged = {k: v for k, v in stored.items() if k not in _OWN} | new | {"status": status}
+    return _tagged(merged, stored, intake_tags(new))
+
+
+def voided(stored: Resource, tags: Iterable[str] = ()) -> Resource:
+    """The stored resource, in error, with tags of intake that say why."""
+    kept = {k: v for k, v in stored.items() if k not in _OWN}
+    return _tagged(kept | {"status": "entered-in-error"}, stored, tags)
+
+
+def _tagged(merged: Resource, stored: Resource, tags: Iterable[str]) -> Resource:
+    """The resource with the labels and tags of the stored one, and these tags of intake."""
+    known = intake_tags(stored)
+    more = [{"system": INTAKE_SYSTEM, "code": tag} for tag in tags if tag not in known]
+    meta = {k: v for k, v in stored.get("meta", {}).items() if k in ("profile", "security", "tag")}
+    if more:
+        meta["tag"] = [*meta.get("tag", ()), *more]
+    rest = {k: v for k, v in merged.items() if k != "meta"}
+    return {**rest, "meta": meta} if meta else rest
+
+
+#: What a message that finalises leaves as it is.
+_SETTLED = frozenset({"final", "corrected", "amended"})
 
 #: A report with one of these no longer stands by results that it does not name.
 _REPLACING = frozenset({"corrected", "amended"})

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from fhir_gateway.errors import Issue, Unprocessable
 from fhir_gateway.mapping.v2 import Message, Segment, flaw
-from fhir_gateway.mapping.v2_draft import Draft
+from fhir_gateway.mapping.v2_draft import Draft, draft_of
 from fhir_gateway.mapping.v2_oru import check_header
 from fhir_gateway.mapping.v2_person import Named, named
 from fhir_gateway.security.institution import Institution
@@ -33,15 +33,19 @@ class Statement(NamedTuple):
     warnings: list[Issue]
 
 
-def map_adt(message: Message, institution: Institution, *, folder: str) -> Statement:
+def map_adt(
+    message: Message,
+    institution: Institution,
+    *,
+    folder: str,
+    others: frozenset[str] = frozenset(),
+) -> Statement:
     """What an ADT^A40 or ADT^A37 says.
 
     Raises NotSupported, Forbidden or Unprocessable with the place that is wrong.
     """
     check_header(message, institution, kind="ADT", events=("A40", "A37"))
-    draft = Draft(institution, folder)
-    if message.decoded.warning is not None:
-        draft.warnings.append(message.decoded.warning)
+    draft = draft_of(message, institution, folder)  # whose numbers they are, the store knows
     if message.header.text(9, 2) == "A40":
         return Statement("merge", _merged(draft, message), draft.warnings)
     return Statement("part", [_parted(draft, message)], draft.warnings)

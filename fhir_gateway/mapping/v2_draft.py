@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from fhir_gateway.errors import Issue
 from fhir_gateway.mapping.doors import INTAKE_SYSTEM
 from fhir_gateway.mapping.ids import business_id
-from fhir_gateway.mapping.tables import Table, look_up, table
-from fhir_gateway.mapping.v2 import Segment, wrong
+from fhir_gateway.mapping.tables import Row, Table, look_up, table
+from fhir_gateway.mapping.v2 import Message, Segment, wrong
+from fhir_gateway.mapping.v2_own import extensions, own_segments
 from fhir_gateway.mapping.v2_time import Moment, read_time
 from fhir_gateway.security.institution import Institution
 from fhir_gateway.settings import CANONICAL
@@ -30,6 +32,9 @@ class Draft:
     resources: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[Issue] = field(default_factory=list)
     guessed: bool = False  # a time got a zone that the institution is not registered with
+    others: frozenset[str] = frozenset()  # names and OIDs by which others assign numbers
+    own_segments: Mapping[tuple[str, int], list[str]] = field(default_factory=dict)  # Z segments
+    last: Segment | None = None  # what ends the message, and may have been cut off
 
     def rows(self, name: str, extra: str = "") -> Table:
         """A table of mappings/v2."""
@@ -47,6 +52,10 @@ class Draft:
         """Keeps a resource; the reference to it."""
         self.resources.append(resource)
         return {"reference": f"{resource['resourceType']}/{resource['id']}"}
+
+    def extensions(self, segment: Segment) -> list[dict[str, Any]]:
+        """The sender's own segments that follow a segment, as extensions."""
+        return extensions(self.own_segments.get((segment.name, segment.number), ()))
 
     def warn(self, segment: Segment, n: int, sentence: str, rule: str) -> None:
         """Notes something doubtful that does not stop the message; it goes into the answer."""
@@ -88,12 +97,12 @@ class Draft:
             self._doubt_zone(segment, n, moment)
         return moment
 
-    def status(self, segment: Segment, n: int, name: str) -> str:
-        """The FHIR status for a code of a status table. Raises Unprocessable for any other."""
-        row = look_up(self.rows(name), segment.text(n))
+    def status(self, segment: Segment, n: int, name: str) -> Row:
+        """The row of a status table, `extra` its effect. Raises Unprocessable for other codes."""
+        row = look_up(self.rows(name, "effect"), segment.text(n))
         if row is None:
             raise wrong(segment, n, "this status is not in its HL7 table", condition="103")
-        return row.code
+        return row
 
     def concept(self, parts: list[str]) -> dict[str, Any]:
         """The CodeableConcept of CE/CWE components `code^name^system^alternate^name^system`.
@@ -125,6 +134,17 @@ class Draft:
         if name.upper().startswith("HL7") and name[3:].isdigit():
             return f"{TABLE_SYSTEM}{name[3:].zfill(4)}"
         return self.local_system()
+
+
+def draft_of(
+    message: Message, institution: Institution, folder: str, others: frozenset[str] = frozenset()
+) -> Draft:
+    """The empty draft of a message, with what its bytes gave rise to doubt."""
+    draft = Draft(institution, folder, others=others, last=message.segments[-1])
+    draft.own_segments = own_segments(message)
+    if message.decoded.warning is not None:
+        draft.warnings.append(message.decoded.warning)
+    return draft
 
 
 def local_system(institution: Institution) -> str:

@@ -30,8 +30,16 @@ MESSAGES: dict[str, dict[str, Mapper]] = {
 }
 
 
-def map_message(message: Message, institution: Institution, *, folder: str) -> Mapped | Statement:
+def map_message(
+    message: Message,
+    institution: Institution,
+    *,
+    folder: str,
+    others: frozenset[str] = frozenset(),
+) -> Mapped | Statement:
     """What a message says, by its type and event.
+
+    `others` are the names and OIDs by which other registered institutions assign numbers.
 
     Raises NotSupported for what is not taken in, Forbidden or Unprocessable with the place that is
     wrong.
@@ -40,7 +48,7 @@ def map_message(message: Message, institution: Institution, *, folder: str) -> M
     mapper = MESSAGES.get(kind, {}).get(event)
     if mapper is None:
         refuse(message, institution, kind)
-    return mapper(message, institution, folder=folder)
+    return mapper(message, institution, folder=folder, others=others)
 
 
 def refuse(message: Message, institution: Institution, kind: str) -> NoReturn:

@@ -13,7 +13,7 @@ from fhir_gateway.errors import Unprocessable
 from fhir_gateway.mapping.stated_at import stated_at
 from fhir_gateway.mapping.tables import look_up
 from fhir_gateway.mapping.v2 import Message, Segment, flaw, missing, wrong
-from fhir_gateway.mapping.v2_draft import Draft
+from fhir_gateway.mapping.v2_draft import Draft, draft_of
 from fhir_gateway.mapping.v2_oru import Mapped, check_header, persons
 from fhir_gateway.mapping.v2_person import encounter, patient
 from fhir_gateway.mapping.v2_report import Order, service_request
@@ -22,16 +22,20 @@ from fhir_gateway.security.institution import Institution
 ORDER_EVENTS = {"ORM": ("O01",), "OML": ("O21",)}
 
 
-def map_order(message: Message, institution: Institution, *, folder: str) -> Mapped:
+def map_order(
+    message: Message,
+    institution: Institution,
+    *,
+    folder: str,
+    others: frozenset[str] = frozenset(),
+) -> Mapped:
     """The ServiceRequests of an ORM^O01 or OML^O21.
 
     Raises NotSupported, Forbidden or Unprocessable with the place that is wrong.
     """
     kind = message.header.text(9)
     check_header(message, institution, kind=kind, events=ORDER_EVENTS[kind])
-    draft = Draft(institution, folder)
-    if message.decoded.warning is not None:
-        draft.warnings.append(message.decoded.warning)
+    draft = draft_of(message, institution, folder, others)
     numbers: list[tuple[str, str]] = []
     _check_groups(message)
     for person in persons(message):
@@ -85,6 +89,8 @@ def _order(
     service_request(draft, order, subject, visit, _status(draft, order.orc))
     resource = draft.resources[-1]
     resource.pop("performer", None)  # who orders is not who performs
+    if own := draft.extensions(order.obr):
+        resource["extension"] = own
     stated_at(resource, draft.time(order.orc, 9) or draft.time(message.header, 7))
     return placer, order.orc.text(3) or order.obr.text(3)
 

@@ -16,7 +16,7 @@ from fhir_gateway.errors import Forbidden, Issue, NotSupported, Unprocessable
 from fhir_gateway.mapping.doors import STATED, UNKNOWN_ZONE
 from fhir_gateway.mapping.tables import normal
 from fhir_gateway.mapping.v2 import Message, Segment, flaw, missing
-from fhir_gateway.mapping.v2_draft import Draft
+from fhir_gateway.mapping.v2_draft import MAX_WARNINGS, draft_of
 from fhir_gateway.mapping.v2_person import encounter, patient
 from fhir_gateway.mapping.v2_report import Order, Report, report
 from fhir_gateway.security.institution import Institution
@@ -40,22 +40,35 @@ class Person:
     orders: list[Order] = field(default_factory=list)
 
 
-def map_oru(message: Message, institution: Institution, *, folder: str) -> Mapped:
+def map_oru(
+    message: Message,
+    institution: Institution,
+    *,
+    folder: str,
+    others: frozenset[str] = frozenset(),
+) -> Mapped:
     """The resources of an ORU^R01, referring only to earlier ones.
+
+    `others` are the names and OIDs by which other institutions assign numbers.
 
     Raises NotSupported, Forbidden or Unprocessable with the place that is wrong.
     """
     check_header(message, institution, kind="ORU", events=("R01", ""))
-    return reports_of(message, institution, persons(message), folder=folder)
+    found = persons(message)
+    mapped = reports_of(message, institution, found, folder=folder, others=others)
+    return mapped._replace(warnings=[*mapped.warnings, *passed_over(message)])
 
 
 def reports_of(
-    message: Message, institution: Institution, found: list[Person], *, folder: str
+    message: Message,
+    institution: Institution,
+    found: list[Person],
+    *,
+    folder: str,
+    others: frozenset[str] = frozenset(),
 ) -> Mapped:
     """The resources of the reports of these patients."""
-    draft = Draft(institution, folder)
-    if message.decoded.warning is not None:
-        draft.warnings.append(message.decoded.warning)
+    draft = draft_of(message, institution, folder, others)
     reports = []
     for person in found:
         subject = patient(draft, person.pid)
@@ -120,7 +133,10 @@ def persons(message: Message) -> list[Person]:
     """
     persons: list[Person] = []
     grouping = _Grouping()
+    besides = {(one.name, one.number) for one in no_results(message)}
     for segment in message.segments:
+        if (segment.name, segment.number) in besides:
+            continue
         if segment.name == "PID":
             grouping = _Grouping()
             persons.append(Person(segment, orders=grouping.orders))
@@ -135,6 +151,36 @@ def persons(message: Message) -> list[Person]:
     if not any(person.orders for person in persons):
         raise _absent("OBR", "The message holds no report and no order")
     return persons
+
+
+def no_results(message: Message) -> list[Segment]:
+    """OBX that are no results of an order: those about the patient (between PID and PV1), and the
+    document of an order (TXA follows; HL7 v2.8 7.3.1, ORDER_DOCUMENT)."""
+    found: list[Segment] = []
+    waiting: list[Segment] = []
+    before = ""  # the last segment that says whose an OBX is
+    for segment in message.segments:
+        match segment.name:
+            case "PID" | "ORC" | "OBR":
+                before, waiting = segment.name, []
+            case "PV1" if before == "PID":
+                found += waiting
+                before, waiting = "PV1", []
+            case "OBX":
+                waiting = [*waiting, segment] if before == "PID" else [segment]
+            case "TXA" if before != "PID":
+                found += waiting[-1:]
+    return found
+
+
+def passed_over(message: Message) -> list[Issue]:
+    """What is told of OBX that are no results."""
+    found = []
+    for segment in no_results(message)[:MAX_WARNINGS]:
+        place = f"{segment.name}[{segment.number}]"
+        text = f"{place} tells of the patient or of an order, not of a report; it was passed over"
+        found.append(Issue("informational", text, place, "v2-passed-over", "warning"))
+    return found
 
 
 class _Grouping:

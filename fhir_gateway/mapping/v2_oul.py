@@ -10,27 +10,43 @@ from __future__ import annotations
 
 from fhir_gateway.errors import Issue, Unprocessable
 from fhir_gateway.mapping.v2 import Message, Segment, flaw
-from fhir_gateway.mapping.v2_oru import Mapped, Person, check_header, reports_of
+from fhir_gateway.mapping.v2_oru import (
+    Mapped,
+    Person,
+    check_header,
+    no_results,
+    passed_over,
+    reports_of,
+)
 from fhir_gateway.mapping.v2_report import Order
 from fhir_gateway.security.institution import Institution
 
 
-def map_oul(message: Message, institution: Institution, *, folder: str) -> Mapped:
+def map_oul(
+    message: Message,
+    institution: Institution,
+    *,
+    folder: str,
+    others: frozenset[str] = frozenset(),
+) -> Mapped:
     """The resources of an OUL^R22.
 
     Raises NotSupported, Forbidden or Unprocessable with the place that is wrong.
     """
     check_header(message, institution, kind="OUL", events=("R22",))
     grouping = _Grouping()
+    besides = {(one.name, one.number) for one in no_results(message)}
     for segment in message.segments:
-        grouping.take(segment)
+        if (segment.name, segment.number) not in besides:
+            grouping.take(segment)
     person = grouping.person
     if person is None:
         raise _absent("PID", "names no patient")
     if not person.orders:
         raise _absent("OBR", "holds no report")
-    mapped = reports_of(message, institution, [person], folder=folder)
-    return mapped._replace(warnings=[*mapped.warnings, *grouping.warnings])
+    mapped = reports_of(message, institution, [person], folder=folder, others=others)
+    told = (*mapped.warnings, *passed_over(message), *grouping.warnings)
+    return mapped._replace(warnings=list(told))
 
 
 class _Grouping:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from fhir_gateway.mapping.tables import look_up
+from fhir_gateway.mapping.tables import look_up, normal
 from fhir_gateway.mapping.v2 import Segment, missing
 from fhir_gateway.mapping.v2_draft import Draft, clean, join_name
 from fhir_gateway.mapping.v2_time import read_date
@@ -23,6 +23,7 @@ def patient(draft: Draft, pid: Segment) -> dict[str, str]:
     resource = {
         "resourceType": "Patient",
         "id": _id(draft, pid, 3, numbers),
+        "extension": draft.extensions(pid),
         "identifier": [identifier for _, _, identifier in numbers],
         "name": _names(pid),
         "telecom": _telecom(pid),
@@ -104,6 +105,10 @@ def _numbers(draft: Draft, pid: Segment, fields: tuple[int, ...] = (3, 2)) -> li
         row = look_up(types, authority) if authority else None
         row = row or (look_up(types, name) if name else None)
         kind = row.code if row else "patient" if not name else "other"
+        if kind == "patient" and draft.others and _is_anothers(draft, pid, parts):
+            draft.warn(pid, fields[0], "another institution assigned this number; it was left out",
+                       "v2-other-authority")  # fmt: skip
+            continue
         system = (row.extra if row else "") or _own_system(draft, kind, name)
         if value and kind != "visit":
             found.setdefault((kind, value), _identifier(kind, name, system, value))
@@ -111,6 +116,19 @@ def _numbers(draft: Draft, pid: Segment, fields: tuple[int, ...] = (3, 2)) -> li
         system = types["SS"].extra
         found.setdefault(("document", document), _identifier("document", "", system, document))
     return [(kind, value, identifier) for (kind, value), identifier in found.items()]
+
+
+def _is_anothers(draft: Draft, pid: Segment, parts: list[str]) -> bool:
+    """Whether CX.4 or CX.6 says that another registered institution assigned a number.
+
+    Names that nobody is registered by are the sender's own systems.
+    """
+    said = {
+        normal(piece)
+        for part in (*parts[3:4], *parts[5:6])
+        for piece in part.split(pid.delimiters.subcomponent)[:2]
+    }
+    return not said.isdisjoint(draft.others)
 
 
 def _authority(pid: Segment, parts: list[str]) -> str:
@@ -210,6 +228,7 @@ def encounter(draft: Draft, pv1: Segment, patient: dict[str, str]) -> dict[str, 
     resource = {
         "resourceType": "Encounter",
         "id": draft.id("Encounter", number),
+        "extension": draft.extensions(pv1),
         "identifier": [{"system": draft.institution.system("visit"), "value": number}],
         "status": "finished" if discharged else "unknown",
         "class": coding,

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from fhir_gateway.mapping.doors import WRONG_PATIENT
 from fhir_gateway.mapping.tables import Row, look_up, normal
 from fhir_gateway.mapping.v2 import Segment, missing
 from fhir_gateway.mapping.v2_draft import TABLE_SYSTEM, Draft, clean, named, notes_of
-from fhir_gateway.mapping.v2_result import Frame, document, is_document, observation
+from fhir_gateway.mapping.v2_result import Frame, document, is_document, observation, status_of
 from fhir_gateway.mapping.v2_time import Moment
 
 _REPORT_NOTE = "http://hl7.org/fhir/5.0/StructureDefinition/extension-DiagnosticReport.note"
@@ -40,6 +41,8 @@ class Report(NamedTuple):
     status: str
     results: list[str]  # "Observation/x" of this message
     names: list[str]  # every resource of the report, "Type/id"
+    finalised: tuple[tuple[str, str], ...] = ()  # results whose value came before, and the place
+    removed: tuple[str, ...] = ()  # results that were deleted or posted as wrong
 
 
 def report(
@@ -55,15 +58,16 @@ def report(
     if not obr.field(4):
         raise missing(obr, 4, "The service that was ordered")
     key = ("report", number, code) if number else ("order", placer, code)
-    status = _status(draft, order)
+    status, effect = _status(draft, order)
     asked = _ORDER_STATUS.get(status, "active")
     placed = service_request(draft, order, patient, encounter, asked) if placer else None
-    frame = _frame(draft, order, key, patient, encounter, placed)
-    results = _observations(draft, order, frame)
+    said = status if obr.text(25) else ""
+    frame = _frame(draft, order, key, patient, encounter, placed)._replace(stated=said)
+    results, files = _observations(draft, order, frame)
     resource = {
         "resourceType": "DiagnosticReport",
         "id": draft.id("DiagnosticReport", *key),
-        "extension": _notes(order.notes),
+        "extension": [*_notes(order.notes), *draft.extensions(obr)],
         "identifier": [{"system": draft.institution.system("report"), "value": number or placer}],
         "basedOn": [placed] if placed else [],
         "status": status,
@@ -78,12 +82,16 @@ def report(
         "specimen": [frame.specimen] if frame.specimen else [],
         "result": results,
         "conclusion": _conclusion(draft, order),
-        "presentedForm": [document(obx) for obx, _ in order.results if is_document(obx)],
+        "presentedForm": files,
     }
-    draft.add(clean(resource))
+    resource = clean(resource)
+    if effect == WRONG_PATIENT:
+        draft.doubt(resource, WRONG_PATIENT)
+    draft.add(resource)
     names = [f"{item['resourceType']}/{item['id']}" for item in draft.resources[start:]]
     references = [item["reference"] for item in results]
-    return Report(str(resource["id"]), frame.issued, status, references, names)
+    finalised, removed = tuple(frame.finalised), tuple(frame.removed)
+    return Report(str(resource["id"]), frame.issued, status, references, names, finalised, removed)
 
 
 def _number(order: Order, n: int) -> str:
@@ -91,12 +99,18 @@ def _number(order: Order, n: int) -> str:
     return order.obr.text(n) or (order.orc.text(n) if order.orc else "")
 
 
-def _status(draft: Draft, order: Order) -> str:
-    """OBR-25; without it what the results say. A group that says neither was cut short."""
+def _status(draft: Draft, order: Order) -> tuple[str, str]:
+    """OBR-25 and its effect; without it what the results say. A group that says neither was cut
+    short."""
     if order.obr.text(25):
-        return draft.status(order.obr, 25, "report-status")
+        row = draft.status(order.obr, 25, "report-status")
+        return row.code, row.extra
+    return _status_of_results(draft, order), ""
+
+
+def _status_of_results(draft: Draft, order: Order) -> str:
     statuses = {
-        draft.status(obx, 11, "observation-status") for obx, _ in order.results if obx.text(11)
+        draft.status(obx, 11, "observation-status").code for obx, _ in order.results if obx.text(11)
     } - set(_VOID)
     if not order.results:
         raise missing(order.obr, 25, "The status of the report")
@@ -131,6 +145,8 @@ def _frame(
         collected=collected.text if collected else "",
         received=received.text if received and received.exact else "",
         issued=_issued(draft, obr),
+        finalised=[],
+        removed=[],
     )
 
 
@@ -152,20 +168,26 @@ def _when(draft: Draft, obr: Segment, collected: str) -> dict[str, Any]:
     return {"effectiveDateTime": collected}
 
 
-def _observations(draft: Draft, order: Order, frame: Frame) -> list[dict[str, str]]:
-    """One Observation for each OBX that is no file. The same code again counts its occurrences,
-    because OBX-1 shifts when a correction adds a line."""
+def _observations(
+    draft: Draft, order: Order, frame: Frame
+) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """One Observation for each OBX that is no file, and the files. The same code again counts its
+    occurrences, because OBX-1 shifts when a correction adds a line."""
     seen: dict[tuple[str, str], int] = {}
     references: list[dict[str, str]] = []
+    files: list[dict[str, str]] = []
     for obx, notes in order.results:
         if is_document(obx):
-            if not obx.text(11):
-                raise missing(obx, 11, "The status of the result")
+            file = document(obx)
+            if status_of(draft, obx, frame).code not in _VOID:
+                files.append(file)
             continue
         key = (obx.text(3) or obx.text(3, 2), obx.text(4))
         seen[key] = seen.get(key, 0) + 1
-        references.append(observation(draft, obx, notes, frame, seen[key]))
-    return references
+        reference = observation(draft, obx, notes, frame, seen[key])
+        if reference["reference"] not in frame.removed:
+            references.append(reference)
+    return references, files
 
 
 def _specimen(

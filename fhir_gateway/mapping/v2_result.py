@@ -1,7 +1,8 @@
 """OBX as Observation (HL7 v2.5.1 7.4.2; v2-to-FHIR): one result, one resource.
 
 The number keeps its spelling; what is no number stays the text that was sent, with a tag. OBX-11
-is required: without it a message cut off inside OBX-5 would store half a number as a result.
+is required; where a sender leaves it out the report's own status stands in, with a tag, but never
+at the end of a message, which may have been cut off inside OBX-5 (docs/adr/0048).
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from fhir_gateway.mapping import v2_value
-from fhir_gateway.mapping.tables import look_up, normal
+from fhir_gateway.mapping.doors import UNSTATED_STATUS, WRONG_PATIENT
+from fhir_gateway.mapping.tables import Row, look_up, normal
 from fhir_gateway.mapping.v2 import Segment, missing, wrong
 from fhir_gateway.mapping.v2_draft import Draft, clean, named, notes_of
 from fhir_gateway.mapping.v2_time import read_clock, read_time
@@ -33,14 +35,16 @@ class Frame(NamedTuple):
     collected: str  # FHIR dateTime, "" when unknown
     received: str  # when the specimen reached the laboratory, as FHIR dateTime
     issued: str  # FHIR instant, "" when unknown
+    finalised: list[tuple[str, str]]  # results whose value came before, and the place that says so
+    removed: list[str]  # results that were deleted or posted as wrong
+    stated: str = ""  # the status of the report, where OBR-25 says it
 
 
 def observation(
     draft: Draft, obx: Segment, notes: list[Segment], frame: Frame, occurrence: int
 ) -> dict[str, str]:
     """Adds the Observation; the reference to it. Raises Unprocessable for a segment cut short."""
-    if not obx.text(11):
-        raise missing(obx, 11, "The status of the result")
+    status = status_of(draft, obx, frame)
     if not obx.field(3):
         raise missing(obx, 3, "The code of the result")
     code = draft.concept(obx.parts(obx.repetitions(3)[0]))
@@ -49,7 +53,8 @@ def observation(
         "resourceType": "Observation",
         "id": draft.id("Observation", *frame.key, name, obx.text(4), str(occurrence)),
         "basedOn": [frame.order] if frame.order else [],
-        "status": draft.status(obx, 11, "observation-status"),
+        "extension": draft.extensions(obx),
+        "status": status.code,
         "category": _category(frame.kind),
         "code": code,
         "subject": frame.patient,
@@ -67,11 +72,42 @@ def observation(
     unit = {k: v for k, v in value.get("valueQuantity", {}).items() if k in _UNIT_PARTS}
     resource["referenceRange"] = v2_value.read_range(obx.plain(7), unit)
     resource = clean(resource)
-    if not value and resource["status"] not in _UNSEEN:
+    _mark(obx, resource, status, frame)
+    if not value and resource["status"] not in _UNSEEN and status.extra != "finalises":
         resource["dataAbsentReason"] = {"coding": [{"system": _ABSENT, "code": "unknown"}]}
-    for doubt in doubts:
+    for doubt in (*doubts, *_DOUBTS.get(status.extra, ())):
         draft.doubt(resource, doubt)
     return draft.add(resource)
+
+
+#: What an effect of a status is told by.
+_DOUBTS = {WRONG_PATIENT: (WRONG_PATIENT,), UNSTATED_STATUS: (UNSTATED_STATUS,)}
+
+#: What the report's status says of a result that states none.
+_OF_REPORT = {"partial": "preliminary", "appended": "amended"}
+
+
+def status_of(draft: Draft, obx: Segment, frame: Frame) -> Row:
+    """The status of a result, `extra` its effect: OBX-11, else the report's.
+
+    Raises Unprocessable where neither says it, or where the message may have been cut off.
+    """
+    if obx.text(11):
+        return draft.status(obx, 11, "observation-status")
+    ends = obx is draft.last and not any(obx.fields[12:])
+    if ends or not frame.stated:
+        raise missing(obx, 11, "The status of the result")
+    draft.warn(obx, 11, "the status is missing; that of the report was stored", "v2-status")
+    return Row(_OF_REPORT.get(frame.stated, frame.stated), "", UNSTATED_STATUS)
+
+
+def _mark(obx: Segment, resource: dict[str, Any], status: Row, frame: Frame) -> None:
+    """Notes for intake what a status does to what is stored."""
+    name = f"Observation/{resource['id']}"
+    if status.extra in ("removes", WRONG_PATIENT):
+        frame.removed.append(name)
+    elif status.extra == "finalises" and not obx.field(5):
+        frame.finalised.append((name, obx.where(11)))
 
 
 _UNIT_PARTS = ("unit", "system", "code")

@@ -14,7 +14,7 @@ from fhir_gateway.errors import Unprocessable
 from fhir_gateway.mapping.stated_at import stated_at
 from fhir_gateway.mapping.tables import look_up
 from fhir_gateway.mapping.v2 import Message, Segment, flaw, missing
-from fhir_gateway.mapping.v2_draft import Draft, clean, named, notes_of
+from fhir_gateway.mapping.v2_draft import Draft, clean, draft_of, named, notes_of
 from fhir_gateway.mapping.v2_oru import Mapped, check_header
 from fhir_gateway.mapping.v2_person import patient
 from fhir_gateway.mapping.v2_time import Moment, later
@@ -26,15 +26,19 @@ SCHEDULE_EVENTS = ("S12", "S13", "S14", "S15", "S17", "S26")
 _MINUTES = {"M": 1.0, "H": 60.0, "S": 1 / 60, "D": 1440.0}
 
 
-def map_schedule(message: Message, institution: Institution, *, folder: str) -> Mapped:
+def map_schedule(
+    message: Message,
+    institution: Institution,
+    *,
+    folder: str,
+    others: frozenset[str] = frozenset(),
+) -> Mapped:
     """The Appointment of an SIU message.
 
     Raises NotSupported, Forbidden or Unprocessable with the place that is wrong.
     """
     check_header(message, institution, kind="SIU", events=SCHEDULE_EVENTS)
-    draft = Draft(institution, folder)
-    if message.decoded.warning is not None:
-        draft.warnings.append(message.decoded.warning)
+    draft = draft_of(message, institution, folder, others)
     groups: dict[str, list[Segment]] = {}
     for segment in message.segments:
         groups.setdefault(segment.name, []).append(segment)
@@ -65,6 +69,7 @@ def _appointment(
     return {
         "resourceType": "Appointment",
         "id": draft.id("Appointment", number),
+        "extension": draft.extensions(sch),
         "identifier": [{"system": draft.institution.system("appointment"), "value": number}],
         "status": status,
         "serviceType": services,

@@ -14,7 +14,7 @@ from typing import Any
 
 from fhir_gateway.errors import Unprocessable
 from fhir_gateway.mapping.v2 import Message, Segment, flaw, missing
-from fhir_gateway.mapping.v2_draft import Draft
+from fhir_gateway.mapping.v2_draft import Draft, draft_of
 from fhir_gateway.mapping.v2_oru import Mapped, check_header
 from fhir_gateway.mapping.v2_person import encounter, patient
 from fhir_gateway.mapping.v2_time import Moment
@@ -25,15 +25,19 @@ VISIT_EVENTS = ("A01", "A03", "A04", "A08", "A11", "A13")
 PERSON_EVENTS = ("A28", "A31")
 
 
-def map_visit(message: Message, institution: Institution, *, folder: str) -> Mapped:
+def map_visit(
+    message: Message,
+    institution: Institution,
+    *,
+    folder: str,
+    others: frozenset[str] = frozenset(),
+) -> Mapped:
     """The Patient of an ADT message, and the Encounter of its visit.
 
     Raises NotSupported, Forbidden or Unprocessable with the place that is wrong.
     """
     check_header(message, institution, kind="ADT", events=(*VISIT_EVENTS, *PERSON_EVENTS))
-    draft = Draft(institution, folder)
-    if message.decoded.warning is not None:
-        draft.warnings.append(message.decoded.warning)
+    draft = draft_of(message, institution, folder, others)
     subject = patient(draft, _only(message, "PID"))
     event = message.header.text(9, 2)
     if event in VISIT_EVENTS:

@@ -29,7 +29,10 @@ CHANGE_SYSTEM = f"{CANONICAL}/CodeSystem/relied-change"
 GATEWAY = "fhir-gateway"
 
 #: What may become of a result, the gravest first.
-CHANGES = ("other-person", "other-patient", "voided", "deleted", "corrected", "other-issuer")
+CHANGES = (
+    "wrong-patient", "other-person", "other-patient", "voided", "deleted", "corrected",
+    "other-issuer",
+)  # fmt: skip
 
 
 class Alert(NamedTuple):
@@ -98,7 +101,7 @@ def task_of_alert(alert: Alert, catalogue: Catalogue) -> dict[str, Any]:
         "status": "requested" if alert.is_open else "completed",
         "businessStatus": {"coding": [{"system": CHANGE_SYSTEM, "code": alert.change}]},
         "intent": "proposal",
-        "priority": "urgent" if alert.how == "accepted" else "routine",
+        "priority": "urgent" if alert.how == "accepted" or alert.change in _GRAVE else "routine",
         "code": {"coding": codes},
         "focus": {"reference": alert.now},
         "for": {"reference": f"Patient/{alert.patient}"} if alert.patient else None,
@@ -119,6 +122,9 @@ def task_of_alert(alert: Alert, catalogue: Catalogue) -> dict[str, Any]:
     }
     return {name: value for name, value in resource.items() if value not in (None, [])}
 
+
+#: Changes that are urgent however the result was used: what was read was somebody else's.
+_GRAVE = frozenset({"wrong-patient"})
 
 _RELIED = concept("relied-on", task=True)
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
+from fhir_gateway.mapping.doors import WRONG_PATIENT, intake_tags
 from fhir_gateway.recognition.model import COMING
 from fhir_gateway.terminology.mapped_by import mapped_by
 
 Change = Literal[
-    "", "corrected", "voided", "deleted", "other-patient", "other-issuer", "other-person"
-]
+    "", "corrected", "voided", "wrong-patient", "deleted", "other-patient", "other-issuer",
+    "other-person",
+]  # fmt: skip
 Json = Mapping[str, Any]
 
 #: What is relied on.
@@ -52,6 +54,8 @@ def _tests(before: Json, after: Json) -> Iterator[tuple[Change, bool]]:
     """What may have become of it, the gravest first, and whether it has."""
     old, new = before.get("status"), after.get("status")
     if new in VOID:
+        wrong = WRONG_PATIENT in intake_tags(after)
+        yield "wrong-patient", wrong and WRONG_PATIENT not in intake_tags(before)
         yield "voided", old not in VOID
         return
     yield "other-patient", _patient(before) != _patient(after)
