@@ -41,8 +41,13 @@ class Atom(NamedTuple):
 class Source(Protocol):
     """A message that can be read otherwise than it came: v2, rows of a table, a document."""
 
-    atoms: Sequence[Atom]
-    tables: Mapping[str, Table]
+    @property
+    def atoms(self) -> Sequence[Atom]:
+        """All that it says, in its order."""
+
+    @property
+    def tables(self) -> Mapping[str, Table]:
+        """The tables that it may be read by."""
 
     def map(self, atom: Atom | None, text: str) -> list[dict[str, Any]]:
         """The resources where the content of `atom` is this text, "" for nothing; None: as it

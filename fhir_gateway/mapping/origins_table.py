@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from fhir_gateway.errors import GatewayError
 from fhir_gateway.mapping.origins import Atom
 from fhir_gateway.mapping.origins_v2 import others, tables_of
+from fhir_gateway.mapping.tables import Table
 from fhir_gateway.mapping.tabular import map_group
 from fhir_gateway.mapping.tabular_fields import VARYING
 from fhir_gateway.mapping.tabular_map import TableMap
@@ -24,8 +25,8 @@ class TableSource:
     ) -> None:
         self.table, self.group = table, group
         self.institution, self.mappings = institution, mappings
-        self.tables = tables_of(f"{mappings}/v2")
-        self.atoms = [*self._atoms()]
+        self.tables: Mapping[str, Table] = tables_of(f"{mappings}/v2")
+        self.atoms: Sequence[Atom] = [*self._atoms()]
 
     def _atoms(self) -> Iterator[Atom]:
         for n, record in enumerate(self.group.records):

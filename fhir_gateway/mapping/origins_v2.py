@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,8 +35,8 @@ class V2Source:
 
     def __init__(self, message: Message, institution: Institution, *, folder: str) -> None:
         self.message, self.institution, self.folder = message, institution, folder
-        self.tables = tables_of(folder)
-        self.atoms = atoms_of(message)
+        self.tables: Mapping[str, Table] = tables_of(folder)
+        self.atoms: Sequence[Atom] = atoms_of(message)
 
     def map(self, atom: Atom | None, text: str) -> list[dict[str, Any]]:
         """The resources with one field changed. Raises GatewayError as the mapping does."""
