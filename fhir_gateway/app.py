@@ -60,6 +60,7 @@ from fhir_gateway.rest.routes import fhir_door
 from fhir_gateway.rest.shedding import Gate, Shedding
 from fhir_gateway.rest.strangers import Strangers
 from fhir_gateway.rest.trace import Trace
+from fhir_gateway.scheduling import rows as slot_rows
 from fhir_gateway.search.index import Extractor, IndexRows
 from fhir_gateway.search.recurring import Recurring
 from fhir_gateway.search.version import version_of
@@ -260,6 +261,7 @@ def _derivers(
         link.derive,
         partial(derive_consents, policy=policy, zone=settings.zone),
         derive_access,
+        partial(slot_rows.derive, zone=settings.zone, catalogue=catalogue),
     )
 
 
