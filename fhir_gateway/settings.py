@@ -184,6 +184,15 @@ class Settings:
         "", "Folder for the files of asynchronous answers; empty: beside an SQLite file, else var."
     )
     export_hours: int = _setting(24, "Hours until an asynchronous answer expires.", least=1)
+    refused_days: int = _setting(
+        90, "Days for which the bytes of a refused message are kept; its row stays.",
+        least=1,
+    )  # fmt: skip
+    refused_bytes: int = _setting(
+        64_000_000,
+        "Most bytes of refused messages kept for one institution, packed; the oldest go first.",
+        least=0,
+    )
     job_worker: bool = _setting(
         True, "Start a process for long work beside the server; false: `fhir-gateway worker` does."
     )

@@ -25,6 +25,7 @@ from fhir_gateway.context import Gateway, new_id
 from fhir_gateway.errors import GatewayError
 from fhir_gateway.fhir.home import HOME_RULES, followed, home_of
 from fhir_gateway.fhir.keys import key64
+from fhir_gateway.interactions.letters import refusal_rows
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
 from fhir_gateway.store.blobs import pack
 from fhir_gateway.store.changes import ChangeSet, Entry
@@ -226,7 +227,7 @@ async def refused(
     target: str = "",
     query: str = "",
 ) -> None:
-    """Audits a refusal."""
+    """Audits a refusal, and registers the message that is refused in the same commit."""
     if not gateway.audit:
         return
     event = refusal_event(
@@ -237,7 +238,13 @@ async def refused(
         target=target,
         query=masked(query, gateway.store.index_key) if query else "",
     )
-    await disclose(gateway, [entry(gateway, event)])
+    messages, bodies, dropped = await refusal_rows(gateway, error)
+    said = ChangeSet(
+        id=b"", journal=[entry(gateway, event)], urgent=True, messages=messages, refused=bodies,
+        dropped=dropped,
+    )  # fmt: skip
+    await gateway.store.commit(said)
+    gateway.count("disclosures", 1)
 
 
 def audited(

@@ -7,10 +7,11 @@ from fhir_gateway.fhir.validate import read_resource
 from fhir_gateway.interactions.audit import audited
 from fhir_gateway.interactions.conditional import condition_of
 from fhir_gateway.interactions.events import write_events
+from fhir_gateway.interactions.extras import Extras
 from fhir_gateway.interactions.outcome import Outcome
 from fhir_gateway.interactions.steps import Step
 from fhir_gateway.interactions.types import check_may_write, check_type
-from fhir_gateway.interactions.write import Extras, write
+from fhir_gateway.interactions.write import write
 from fhir_gateway.security.actor import Actor
 
 

@@ -40,6 +40,7 @@ from fhir_gateway.interactions.intake_merge import (
     assigned_by_others,
     plan_statement,
 )
+from fhir_gateway.interactions.letters import Letter, received, repeated, under_way
 from fhir_gateway.interactions.outcome import TransactionOutcome
 from fhir_gateway.interactions.permits import permit_door
 from fhir_gateway.interactions.reconcile import Planned, reconcile
@@ -50,6 +51,7 @@ from fhir_gateway.mapping.v2_ack import Header, acknowledge, read_header, refuse
 from fhir_gateway.mapping.v2_adt import Statement
 from fhir_gateway.mapping.v2_messages import map_message
 from fhir_gateway.mapping.v2_oru import Mapped
+from fhir_gateway.mapping.v2_time import micros_of
 from fhir_gateway.security.actor import Actor
 from fhir_gateway.security.institution import Institution
 from fhir_gateway.store.blobs import pack
@@ -95,14 +97,27 @@ async def receive_v2(
     `charset` is what the transport says of the bytes; MSH-18 comes first.
     """
     header = read_header(raw)
-    try:
-        return await _audited(gateway, actor, header, raw, charset)
-    except GatewayError as error:
-        refusal = error
-    except Exception as error:  # a fault of ours: the sender gets an AE and keeps the message
-        _log_fault(error)
-        refusal = Internal("The gateway failed; the message was not stored", rule="internal")
+    with received(_letter(gateway, actor, header, raw)) as letter:
+        try:
+            return await _audited(gateway, actor, header, raw, charset)
+        except GatewayError as error:
+            refusal = error
+        except Exception as error:  # a fault of ours: the sender gets an AE and keeps the message
+            _log_fault(error)
+            refusal = Internal("The gateway failed; the message was not stored", rule="internal")
+        if letter.told and letter.ack:
+            return Acknowledged(letter.ack, refusal)
     return _refused(gateway, header, refusal)
+
+
+def _letter(gateway: Gateway, actor: Actor, header: Header, raw: bytes) -> Letter:
+    """What the register is told of the message, whatever becomes of it."""
+    kind = f"{header.kind}^{header.event}" if header.kind else ""
+    return Letter(
+        "hl7v2", raw, V2_MEDIA, name=header.control_id, kind=kind, code="AA",
+        institution=actor.institution or "",
+        answer=lambda error: _refused(gateway, header, error).body,
+    )  # fmt: skip
 
 
 async def _audited(
@@ -112,6 +127,7 @@ async def _audited(
     try:
         await permit_door(gateway, actor, "hl7v2")
         sender = await _sender(gateway, actor, header)
+        _attribute(sender, header, once_key(sender, header))
         actor = _acting(actor, sender)
         return await _receive(gateway, actor, sender, raw, charset)
     except GatewayError as error:
@@ -158,6 +174,14 @@ async def _sender(gateway: Gateway, actor: Actor, header: Header) -> Institution
     return found
 
 
+def _attribute(sender: Institution, header: Header, key: bytes) -> None:
+    """Says whose message it is that is under way, and by which key it is known."""
+    if (letter := under_way()) is not None:
+        letter.institution, letter.key = sender.id, key
+        letter.name = header.control_id
+        letter.stated = micros_of(header.stated, sender.zone)
+
+
 def _acting(actor: Actor, sender: Institution) -> Actor:
     """The actor on behalf of the sender, so that the sender owns what is stored."""
     if actor.institution == sender.id:
@@ -173,6 +197,7 @@ async def _receive(
     message = parse(raw, default_charset=charset or sender.charset, folder=folder)
     header = read_header(raw, message.decoded.codec)
     key = once_key(sender, header)
+    _attribute(sender, header, key)
     if earlier := await _earlier(gateway, actor, key, digest):
         return earlier
     others = assigned_by_others(sender, await institutions(gateway))
@@ -182,6 +207,7 @@ async def _receive(
         async with gateway.store.snapshot(actor.access) as reader:
             plan = await _planned(gateway, reader, mapped, sender, folder)
         answer = _answer(gateway, sender, header, plan.warnings, orders)
+        _doubt(plan.warnings)
         try:
             outcome = await transaction(
                 gateway,
@@ -194,9 +220,22 @@ async def _receive(
         except PreconditionFailed:
             continue
         if outcome.committed is not None and outcome.committed.repeated:
+            await _count(gateway)
             return _repeat(outcome.committed.response, digest)
         return Acknowledged(answer, None, False, outcome, tuple(plan.warnings))
     raise Conflict("Other messages change the same report; send it again", rule="overtaken")
+
+
+async def _count(gateway: Gateway) -> None:
+    """Counts the message under way as a repeat."""
+    if (letter := under_way()) is not None:
+        await repeated(gateway, letter)
+
+
+def _doubt(warnings: Sequence[Issue]) -> None:
+    """Tells the register what was doubtful of the message under way."""
+    if (letter := under_way()) is not None:
+        letter.warnings = tuple(warnings)
 
 
 async def _planned(

@@ -16,6 +16,7 @@ from fhir_gateway.errors import Conflict, GatewayError, Issue, PreconditionFaile
 from fhir_gateway.fhir.validate import BundleEntry
 from fhir_gateway.fhir.wire import parse
 from fhir_gateway.interactions.entries import request_of, root, step_of
+from fhir_gateway.interactions.extras import Extras
 from fhir_gateway.interactions.intake import ATTEMPTS, entries_of
 from fhir_gateway.interactions.outcome import Outcome
 from fhir_gateway.interactions.prepare import add_codings
@@ -24,7 +25,7 @@ from fhir_gateway.interactions.references import slots
 from fhir_gateway.interactions.shape import check_whole
 from fhir_gateway.interactions.steps import Guards
 from fhir_gateway.interactions.transaction import transaction
-from fhir_gateway.interactions.write import Extras, plan_write
+from fhir_gateway.interactions.write import plan_write
 from fhir_gateway.mapping.tabular import Taken, map_group
 from fhir_gateway.mapping.tabular_fields import ORDERS, PATIENTS, STUDIES
 from fhir_gateway.mapping.tabular_map import CSV, TableMap

@@ -14,11 +14,12 @@ from fhir_gateway.errors import Deleted, Invalid, Issue, NotFound
 from fhir_gateway.fhir.wire import parse
 from fhir_gateway.interactions.audit import disclose_read
 from fhir_gateway.interactions.events import write_events
+from fhir_gateway.interactions.extras import Extras
 from fhir_gateway.interactions.operation_definitions import Call, Definition, Taken
 from fhir_gateway.interactions.operation_definitions import Parameter as P
 from fhir_gateway.interactions.steps import Step
 from fhir_gateway.interactions.types import check_may_write
-from fhir_gateway.interactions.write import Extras, write
+from fhir_gateway.interactions.write import write
 from fhir_gateway.security.actor import Actor
 from fhir_gateway.store.store import Stored
 from fhir_gateway.terminology.coder import DATA_QUALITY

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Unprocessable
+from fhir_gateway.interactions.extras import Extras
 from fhir_gateway.interactions.prepare import add_codings
 from fhir_gateway.interactions.references import slots
 from fhir_gateway.interactions.steps import Guards, Step
-from fhir_gateway.interactions.write import Extras, plan_write
+from fhir_gateway.interactions.write import plan_write
 from fhir_gateway.security.actor import Actor
 from fhir_gateway.store.changes import Exists, Put
 from fhir_gateway.store.store import Reader

@@ -24,10 +24,11 @@ from fhir_gateway.interactions.entries import (
     step_of,
 )
 from fhir_gateway.interactions.events import transaction_events
+from fhir_gateway.interactions.extras import Extras
 from fhir_gateway.interactions.narrowing import scoped
 from fhir_gateway.interactions.outcome import Outcome, TransactionOutcome, refused_read
 from fhir_gateway.interactions.steps import Step
-from fhir_gateway.interactions.write import Extras, Written, write
+from fhir_gateway.interactions.write import Written, write
 from fhir_gateway.security.actor import Actor
 from fhir_gateway.store.changes import Once, Received
 

@@ -27,6 +27,13 @@ from fhir_gateway.interactions.conditional import hides, match, none_meets
 from fhir_gateway.interactions.deriving import CODED_TYPES, maps_stay
 from fhir_gateway.interactions.etag import ANY_VERSION
 from fhir_gateway.interactions.evaluations import check_evaluations
+from fhir_gateway.interactions.extras import (
+    NO_EXTRAS,
+    Extras,
+    delivered,
+    enclose,
+    with_bytes,
+)
 from fhir_gateway.interactions.link import link
 from fhir_gateway.interactions.local_codes import catch_up, check_maps, is_behind
 from fhir_gateway.interactions.outcome import Kind, Outcome, found, outcome_of
@@ -56,9 +63,7 @@ from fhir_gateway.store.changes import (
     Committed,
     Entry,
     Exists,
-    Once,
     Put,
-    Received,
     VersionIs,
 )
 from fhir_gateway.store.store import Reader
@@ -78,24 +83,6 @@ class Written(NamedTuple):
 Auditor = Callable[[Sequence[Step]], list[Entry]]
 
 
-class Extras(NamedTuple):
-    """What else a change set carries. `base` is the FHIR base as the client called it: addresses
-    below it are ours."""
-
-    received: Received | None = None
-    once: Once | None = None
-    only_if_changed: bool = False
-    base: str = ""
-
-    @property
-    def is_fhir(self) -> bool:
-        """Whether a client wrote the resources themselves: none was made of a message or image."""
-        return self.received is None or self.received.media == "application/fhir+json"
-
-
-NO_EXTRAS = Extras()
-
-
 async def write(
     gateway: Gateway,
     actor: Actor,
@@ -110,6 +97,7 @@ async def write(
     that cannot be), NotFound and Deleted (a patch of nothing), Forbidden (another institution's),
     Conflict (overtaken again and again).
     """
+    extras = with_bytes(extras)
     async for step in unhurried(steps):
         _read_in(gateway, actor, step)
     given = [step.id for step in steps]
@@ -123,6 +111,7 @@ async def write(
             hopeful = attempt == 0
             change_set = await plan_write(gateway, actor, steps, guards, extras, hopeful=hopeful)
             change_set.journal = audit(steps) if gateway.audit else []
+            enclose(change_set, steps)
             try:
                 committed = await gateway.store.commit(change_set)
             except GatewayError as error:
@@ -134,6 +123,7 @@ async def write(
                 if index in guards.lines:
                     await turn.take((id(gateway), guards.lines[index]))
                 continue
+            delivered(committed)
             gateway.count("commits", 1)
             if unmapped := sum(len(step.coding.unmapped) for step in steps):
                 gateway.count("unmapped", unmapped)

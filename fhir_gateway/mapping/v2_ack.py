@@ -57,6 +57,7 @@ class Header(NamedTuple):
     application: str = ""  # MSH-16
     label: str = ""  # MSH-18
     codec: str = "utf-8"
+    stated: str = ""  # MSH-7
 
     @property
     def facility(self) -> str:
@@ -89,6 +90,7 @@ def read_header(raw: bytes, codec: str = "") -> Header:
         application=fields[15].strip().upper(),
         label=fields[17],
         codec=read_as,
+        stated=fields[6].strip(),
     )
 
 

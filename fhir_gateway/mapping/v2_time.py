@@ -102,6 +102,14 @@ def later(moment: Moment, minutes: float) -> Moment:
     return moment._replace(text=text)
 
 
+def micros_of(text: str, zone: str) -> int:
+    """A v2 time of day in µs since 1970; 0 for what says none."""
+    moment = read_time(text.split("^", maxsplit=1)[0], zone)
+    if moment is None or not moment.exact:
+        return 0
+    return int(datetime.fromisoformat(moment.text).timestamp() * 1_000_000)
+
+
 def read_date(text: str) -> str | None:
     """The day of a v2 time, its own digits: no zone ever moves a birthday."""
     moment = read_time(text, "UTC")
