@@ -42,6 +42,7 @@ from fhir_gateway.interactions.consents import derive_consents, govern_consents
 from fhir_gateway.interactions.issuers import check_issuers
 from fhir_gateway.interactions.lists import with_former
 from fhir_gateway.interactions.seed import seed
+from fhir_gateway.interactions.wrong_patient import alarm
 from fhir_gateway.mapping.tables import Row, table
 from fhir_gateway.oauth.routes import routes as oauth_routes
 from fhir_gateway.oauth.smart import PATH as SMART_PATH
@@ -223,7 +224,8 @@ async def open_gateway(
 
 #: What is judged beside a write, in this order.
 _GOVERNORS: tuple[Governor, ...] = (
-    govern, link_govern.govern, answer_govern.govern, govern_consents, govern_access, watch,
+    govern, link_govern.govern, answer_govern.govern, govern_consents, govern_access, alarm,
+    watch,
 )  # fmt: skip
 
 

@@ -50,6 +50,7 @@ REASONS = {
     "interactions/references.py": "the two types that stand in the journal",
     "interactions/relations.py": "the types that say who treats a person",
     "interactions/types.py": "the types that are governed, and those that raise the epoch",
+    "interactions/wrong_patient.py": "an alarm is a Task; the three kinds of result",
     "search/chains.py": "_list is a search by way of a List",
     "search/compartment.py": "a compartment is named by its type",
     "search/composite.py": "a composite of Observation that is defined by what is absent",

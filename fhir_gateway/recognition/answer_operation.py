@@ -9,6 +9,7 @@ from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Invalid
 from fhir_gateway.fhir.wire import render
 from fhir_gateway.interactions.operation_definitions import Call, Taken
+from fhir_gateway.interactions.wrong_patient import acknowledge_alarm
 from fhir_gateway.recognition.answer import Kept, Reply, record_answers
 from fhir_gateway.recognition.answer_fetch import fetch_document
 from fhir_gateway.recognition.answer_model import Verb
@@ -101,7 +102,8 @@ async def fetch(gateway: Gateway, actor: Actor, call: Call) -> bytes:
 
 
 async def acknowledge(gateway: Gateway, actor: Actor, call: Call) -> dict[str, Any]:
-    """Task/[id]/$acknowledge: an alert is closed in the name of a person.
+    """Task/[id]/$acknowledge: an alert, or the alarm about a result of a wrong patient, is closed
+    in the name of a person.
 
     Raises Invalid without a name, NotFound, Unprocessable for what is no alert.
     """
@@ -111,8 +113,10 @@ async def acknowledge(gateway: Gateway, actor: Actor, call: Call) -> dict[str, A
         text = "practitioner names a person, by reference or display"
         raise Invalid(text, expression=at, rule="person")
     text = (call.value("text") or "").strip()
-    alert = await acknowledge_alert(gateway, actor, call.id, by=person, text=text)
-    reference = f"Task/{alert.id}/_history/{alert.version}"
+    reference = await acknowledge_alarm(gateway, actor, call.id, by=person, text=text)
+    if reference is None:
+        alert = await acknowledge_alert(gateway, actor, call.id, by=person, text=text)
+        reference = f"Task/{alert.id}/_history/{alert.version}"
     return {
         "resourceType": "Parameters",
         "parameter": [{"name": "alert", "valueReference": {"reference": reference}}],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -11,6 +12,11 @@ from city import POTASSIUM, City, Json, said
 from fhir_gateway.errors import Unavailable
 from fhir_gateway.fhir.validate import issues
 from fhir_gateway.interactions import jobs as worker
+from fhir_gateway.interactions.intake import V2_MEDIA, entries_of
+from fhir_gateway.interactions.reconcile import Planned
+from fhir_gateway.interactions.transaction import transaction
+from fhir_gateway.mapping.doors import INTAKE_SYSTEM
+from fhir_gateway.mapping.merge import voided
 from fhir_gateway.recognition import relied_job
 from fhir_gateway.recognition.alert_task import Alert
 from fhir_gateway.recognition.answer import Reply, record_answers
@@ -21,6 +27,7 @@ from fhir_gateway.recognition.relied_check import check
 from fhir_gateway.recognition.relied_watch import Changed, Told, tell
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
 from fhir_gateway.store import jobs
+from fhir_gateway.store.changes import Received
 
 RECEIVER = Actor("institution", "receiver", "receiver")
 
@@ -46,6 +53,17 @@ def change(city: City, name: str, **members: Any) -> int:
     done = city.running.put(f"/fhir/{name}", resource, headers=city.sender)
     assert done.status_code == 200, done.text
     return int(done.json()["meta"]["versionId"])
+
+
+def taken_back(city: City, name: str) -> int:
+    """Takes a result back as another person's, as a message does; its version."""
+    stored = city.running.get(f"/fhir/{name}", headers=city.sender).json()
+    planned = Planned([(voided(stored, ("wrong-patient",)), 1)], [])
+    sender, raw = Actor("institution", "sender", "sender"), b"MSH|taken back"
+    kept = Received(sha256(raw).digest(), V2_MEDIA, 0, raw)
+    entries = entries_of(planned, "v2")
+    city.running.run(transaction(city.gateway, sender, entries, received=kept))
+    return 2
 
 
 def alerts(city: City, patient: str, more: str = "") -> list[Json]:
@@ -100,6 +118,23 @@ def test_whoever_relied_on_a_result_is_told_what_became_of_it(
     assert (notice.change, notice.how) == (code, outcome)
     assert notice.relied == (f"{observation}/_history/1",)
     assert notices(city, patient, "sender") == []
+
+
+def test_a_result_of_a_wrong_patient_is_told_and_urgent_even_if_it_was_only_viewed(
+    city: City,
+) -> None:
+    patient, observation, decision = decided(city)
+    answer(city, decision, "viewed")
+    version = taken_back(city, observation)
+    (alert,) = alerts(city, patient)
+    assert issues(alert) == []
+    assert alert["businessStatus"]["coding"][0]["code"] == "wrong-patient"
+    assert alert["priority"] == "urgent"
+    path = f"/fhir/Task?patient={patient}&code={INTAKE_SYSTEM}|wrong-patient"
+    (alarm,) = city.running.get(path, headers=city.sender).json()["entry"]
+    assert issues(alarm["resource"]) == []
+    assert alarm["resource"]["owner"] == {"reference": "Organization/sender"}
+    assert alarm["resource"]["focus"] == {"reference": f"{observation}/_history/{version}"}
 
 
 def test_a_deletion_is_told(city: City) -> None:
