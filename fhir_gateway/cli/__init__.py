@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "jobs": "List, show and cancel long work.",
     "mllp": "Take in HL7 v2 messages over MLLP.",
     "send": "Send HL7 v2 messages over MLLP, to try a connection out.",
+    "convert": "Print the FHIR that a message becomes, and explain each value of it.",
     "load": "Take in files: FHIR bundles, HL7 v2 messages, DICOM objects.",
     "tabular": "Load tables of hospitals (CSV, NDJSON) by column maps, see how far they are.",
     "institution": "Register institutions, check their entries, issue tokens.",

@@ -45,7 +45,7 @@ def relation(content: str, value: str, lookups: Iterable[Lookup]) -> tuple[str, 
     if number is not None and str(number) == value:
         return "number", ""
     if canonical_unit(content) == value:
-        return "unit", value
+        return "unit", ""
     return _shared(normal(content), normal(value))
 
 

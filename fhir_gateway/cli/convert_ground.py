@@ -1,0 +1,94 @@
+"""Whose message `convert` shows, and what codes it: by the data folders, or as a store has it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from fhir_gateway.cli.institution_common import gateway_of
+from fhir_gateway.context import Coder
+from fhir_gateway.errors import Invalid
+from fhir_gateway.interactions.institutions import institution_of_facility, institutions
+from fhir_gateway.interactions.local_codes import catch_up
+from fhir_gateway.mapping.tabular_map import TableMap, read_map
+from fhir_gateway.mapping.v2 import split_messages
+from fhir_gateway.mapping.v2_ack import read_header
+from fhir_gateway.security.institution import Institution
+from fhir_gateway.settings import Settings
+from fhir_gateway.terminology.concept_map import load_concept_maps
+from fhir_gateway.terminology.local_codes import LocalCodes
+from fhir_gateway.terminology.value_set import load_vocabulary
+
+
+def table_of(settings: Settings, name: str) -> TableMap | None:
+    """The column map of a name or a file, None for no name. Raises Invalid, Unprocessable."""
+    if not name:
+        return None
+    folder = Path(settings.mappings, "tabular")
+    for path in (Path(name), folder / f"{name}.toml"):
+        if path.is_file():
+            return read_map(path, mappings=settings.mappings)
+    raise Invalid(f"There is no map {name}: name one of {folder}, or a file", rule="table-map")
+
+
+class Ground(NamedTuple):
+    """Whose message it is, and what codes it."""
+
+    institution: Institution
+    coders: Sequence[Coder]
+    charset: str = ""
+
+
+async def ground_of(
+    settings: Settings, raw: bytes, table: TableMap | None, id: str, *, with_store: bool
+) -> Ground:
+    """Raises Invalid where the store does not know the institution."""
+    catalogue = load_vocabulary(settings.terminology).catalogue
+    maps = load_concept_maps(Path(settings.mappings) / "concepts", catalogue)
+    codes = LocalCodes(catalogue, maps)
+    facility = "" if table is not None else read_header(_first(raw)).facility
+    named = id or (table.institution if table is not None else "")
+    if not with_store:
+        own = Institution(id=named or facility or "institution", name=facility or named,
+                          facilities=(facility,) if facility else ())  # fmt: skip
+        return Ground(_fit(own), codes.coders)
+    async with gateway_of(settings) as small:
+        gateway = replace(small, local_codes=codes)
+        if named:
+            found = (await institutions(gateway)).get(named)
+        else:
+            found = await institution_of_facility(gateway, facility)
+        if found is None:
+            raise Invalid(
+                f"No institution {named or facility} is registered in that store; name one with "
+                "--institution, or leave --store out",
+                rule="institution",
+            )
+        await catch_up(gateway, found.id)
+        return Ground(found, codes.coders)
+
+
+def _fit(own: Institution) -> Institution:
+    """An id that FHIR has, whatever MSH-4 says."""
+    id = "".join(c for c in own.id if c.isascii() and (c.isalnum() or c in "-."))[:64]
+    return replace(own, id=id or "institution")
+
+
+def declared(ground: Ground, charset: str, zone: str) -> Ground:
+    """The same with a zone and a charset that were named. Raises Invalid for no zone."""
+    if zone:
+        try:
+            ZoneInfo(zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise Invalid(f"--zone {zone}: no such zone; for instance Asia/Shanghai",
+                          rule="zone") from None  # fmt: skip
+        own = replace(ground.institution, zone=zone, zone_registered=True)
+        ground = ground._replace(institution=own)
+    return ground._replace(charset=charset)
+
+
+def _first(raw: bytes) -> bytes:
+    return next(iter(split_messages(raw)), raw)
