@@ -136,7 +136,7 @@ def _accepting(header: Header, answer: bytes) -> bytes:
     fields = segments[0].split(header.separator)
     fields[9] = f"{fields[9][1:]}c"
     fields[8] = header.encoding[0].join(part for part in ("ACK", header.event, "ACK") if part)
-    segments = [segment for segment in segments if not segment.startswith("ORC")]
+    segments = [segment for segment in segments if not segment.startswith(_TOLD)]
     segments[0] = header.separator.join(fields)
     code = segments[1].split(header.separator)
     code[1] = f"C{code[1][1:]}"
@@ -144,8 +144,16 @@ def _accepting(header: Header, answer: bytes) -> bytes:
     return "\r".join(segments).encode(header.codec)
 
 
-#: Messages whose application acknowledgement has a type of its own, and that type.
-REPLIES = {("ORM", "O01"): ("ORR", "O02"), ("OML", "O21"): ("ORL", "O22")}
+#: Messages whose application acknowledgement has a type of its own, and that type,
+#: with its event and structure.
+REPLIES = {
+    ("ORM", "O01"): ("ORR", "O02", "ORR_O02"),
+    ("OML", "O21"): ("ORL", "O22", "ORL_O22"),
+    **{("SRM", event): ("SRR", event, "SRR_S01") for event in ("S01", "S02", "S03", "S04", "S05")},
+}
+
+#: Segments that tell more than whether a message was accepted.
+_TOLD = ("ORC", "SCH")
 
 
 def acknowledge(
@@ -182,7 +190,7 @@ def _write(
     sign = header.encoding[0]
     kind = sign.join(part for part in ("ACK", header.event, "ACK") if part)
     if reply := REPLIES.get((header.kind, header.event)):
-        kind = sign.join((*reply, "_".join(reply)))
+        kind = sign.join(reply)
     (application, facility), (sender, place) = header.receiving, header.sending
     msh = ["MSH", header.encoding, application, facility, sender, place, time, "", kind, control_id,
            header.processing, header.version]  # fmt: skip
