@@ -15,8 +15,8 @@ from __future__ import annotations
 #: mother's maiden name. 3: decisions by day, item, outcome, rule set and visit; Tasks by code,
 #: owner, requester and time across patients; who relies on what; links, merges and questions
 #: about identity; facts with zone, quantity, contrast and accession; Endpoints and their checks.
-#: 4: treatment relations, consents, whose the report of a result is.
-INDEX_VERSION = 4
+#: 4: treatment relations, consents, whose the report of a result is. 5: bookable time.
+INDEX_VERSION = 5
 
 _DIGEST, _MADE, _BITS = 32, 16, 0xFFFF
 

@@ -33,6 +33,7 @@ from fhir_gateway.store.placing import Homes, Placed, Placing
 from fhir_gateway.store.refusals import Refusal, refusal_of
 from fhir_gateway.store.reindexing import reindex
 from fhir_gateway.store.rows import Rows, resource_row
+from fhir_gateway.store.seating import reseat, seat
 
 Outcome = Committed | Refusal
 
@@ -77,6 +78,7 @@ def apply(batch: Batch, change_set: ChangeSet) -> Iterator[Outcome | None]:
                 yield None
             else:
                 placed.append(place)
+        seat(batch.lookups, batch.rows, change_set, placed, now=batch.updated)
         link(batch.lookups, batch.rows, placed, batch.t)
     except GatewayError as error:
         outcome: Outcome = refusal_of(error)
@@ -106,7 +108,12 @@ def _unnamed(batch: Batch, change_set: ChangeSet) -> Iterator[Outcome | None]:
     """
     more = change_set.puts or change_set.once or change_set.credentials
     issued = change_set.clients or change_set.tokens or change_set.forgotten
-    if more or issued or not all(isinstance(guard, Settled) for guard in change_set.guards):
+    if (
+        more
+        or issued
+        or change_set.claims
+        or not all(isinstance(guard, Settled) for guard in change_set.guards)
+    ):
         yield refusal_of(Internal("A change set that does more than record needs an id"))
         return
     try:
@@ -134,6 +141,7 @@ def _reindex(batch: Batch, change_set: ChangeSet) -> Iterator[None]:
             yield None
         else:
             batch.raises_epoch |= turned
+    reseat(batch.lookups, batch.rows, wanted, now=batch.updated)
     if change_set.indexed:
         batch.index = batch.index._replace(indexed=change_set.indexed)
     batch.lookups.take(batch.rows)

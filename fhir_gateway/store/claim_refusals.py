@@ -66,9 +66,13 @@ _REFUSED = {
         "Quotas need each channel once, no negative number, and channels of the same bucket to "
         "fall to, without a circle"
     ),
+    "quota-capacity": (
+        "The quotas do not add up to the capacity of the open Slots of this bucket and kind; "
+        "divide that capacity anew"
+    ),
     "quota-below-used": (
-        "The quotas do not add up to the capacity of the open Slots of this bucket and kind, or "
-        "leave less than is used; divide that capacity anew"
+        "More seats of this bucket and kind are taken than the quotas would leave; rebook or "
+        "cancel some first"
     ),
 }
 

@@ -29,6 +29,8 @@ LEADS = {
     "received": "hash", "seen": "institution", "credential": "hash", "job": "id",
     "client": "id", "client_token": "hash",
     "message": "id", "refused": "hash", "message_count": "institution",
+    "schedule_row": "home", "slot_row": "home", "slot_item": "item", "seat": "home",
+    "quota": "home", "booking": "home",
     "log_seat": "one", "log_tile": "number", "log_head": "size", "log_turn": "ordinal",
 }  # fmt: skip
 CLOCK = "clock"

@@ -12,6 +12,14 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from fhir_gateway.store.changes import Absent, Settled
+    from fhir_gateway.store.claim_state import (
+        BookingState,
+        Group,
+        Key,
+        QuotaState,
+        SeatState,
+        SlotState,
+    )
     from fhir_gateway.store.rows import Rows
 
 
@@ -124,6 +132,38 @@ class Lookups(Protocol):
 
     def held(self, places: Sequence[Place]) -> Held:
         """What the current versions in these places have given rise to."""
+
+    # -- bookable time, see claims_draft.Seating -------------------------------------------------
+
+    def slot(self, key: Key) -> SlotState | None:
+        """A Slot that gives a row."""
+
+    def department(self, home: int, schedule: int) -> str:
+        """The department of a Schedule, "" when it is not stored."""
+
+    def seats(self, key: Key) -> Sequence[SeatState]:
+        """The seats of a Slot that somebody has, or held."""
+
+    def quotas(self, group: Group) -> Sequence[QuotaState]:
+        """The quotas of a bucket and kind."""
+
+    def lapsed(self, group: Group, now: int) -> Sequence[SeatState]:
+        """Holds of a bucket and kind that are over; the first of them when there are very many."""
+
+    def capacity(self, group: Group) -> int:
+        """The seats of the open Slots of a bucket and kind."""
+
+    def booking(self, key: Key) -> BookingState | None:
+        """What became of an appointment that once had a seat."""
+
+    def bookings(self, home: int) -> Sequence[BookingState]:
+        """All of a person's home."""
+
+    def homes_of(self, home: int) -> Sequence[int]:
+        """The homes of the person whose home this is."""
+
+    def is_documented(self, home: int) -> bool:
+        """Whether a Patient of this home bears an identity document with its name."""
 
     def take(self, rows: Rows) -> None:
         """Takes over what was gathered, and empties it."""

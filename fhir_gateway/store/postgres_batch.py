@@ -22,6 +22,7 @@ from fhir_gateway.store.jobs import Command
 from fhir_gateway.store.log import LogCommand
 from fhir_gateway.store.log_sql import carry_out
 from fhir_gateway.store.placing import Homes
+from fhir_gateway.store.postgres_claims import fetch_claims
 from fhir_gateway.store.postgres_durable import CommitDoubtful, watched
 from fhir_gateway.store.postgres_held import fetch_held
 from fhir_gateway.store.postgres_lookups import PostgresLookups
@@ -71,6 +72,8 @@ async def commit_sets(
     points.reached("batch-begun")
     found = await fetch(connection, wanted, index)
     batch, lookups = _opened(wanted, found, now())
+    if wanted.claims:
+        lookups.seat(await fetch_claims(connection, lookups.asked(wanted), batch.updated))
     if places := lookups.places(wanted):
         lookups.hold(await fetch_held(connection, places))
     outcomes = []

@@ -180,5 +180,10 @@ _WITHDRAWN = {
         "iiiiiiii",
     ),
     "identity_gone": _by_key(_DROP.format(table="identity"), "key kind home rid", "biii"),
+    "schedule_row_gone": _by_key(_DROP.format(table="schedule_row"), "home schedule", "ii"),
+    "slot_row_gone": _by_key(_DROP.format(table="slot_row"), "home slot", "ii"),
+    "slot_item_gone": _by_key(_DROP.format(table="slot_item"), 'item "start" home slot', "tiii"),
+    "seat_gone": _by_key(_DROP.format(table="seat"), "home slot seat", "iii"),
+    "quota_gone": _by_key(_DROP.format(table="quota"), "home bucket kind channel", "ittt"),
     "client_token_gone": _by_key(_DROP.format(table="client_token"), "hash", "b"),
 }

@@ -47,6 +47,17 @@ class Links:
         """Who a home is, None when it stands for itself."""
         return self._persons.get(home)
 
+    def homes_of(self, home: int) -> list[int]:
+        """All homes of the person whose home this is."""
+        person = self.person(home)
+        if person is None:
+            return [home]
+        return [one for one, (of, _) in self._persons.items() if of == person[0]]
+
+    def homes(self) -> set[int]:
+        """All homes that were met."""
+        return {*self._persons}
+
     def opened(self, key: OpeningKey) -> Opened | None:
         """The live opening of that key."""
         return self._openings.get(key)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from fhir_gateway.fhir.keys import type_key
 from fhir_gateway.store.changes import Absent, Settled
 from fhir_gateway.store.lookups import Current, Edge, Held, Opened, OpeningKey, Place
+from fhir_gateway.store.postgres_claims import AskedClaims, PostgresSeating
 from fhir_gateway.store.postgres_links import Links
 from fhir_gateway.store.postgres_wanted import PATIENT, Found, Resource, Token, Wanted, token_of
 from fhir_gateway.store.rows import Row, Rows
@@ -25,12 +26,13 @@ _RID = (
 _KEPT = (0, 2, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14)
 
 
-class PostgresLookups:
+class PostgresLookups(PostgresSeating):
     """See lookups.Lookups. `rows` and `versions` are what the whole batch is to write; `versions`
     are rows of versions that the batch made and superseded.
     """
 
     def __init__(self, wanted: Wanted, found: Found) -> None:
+        super().__init__(found.clock.home)
         self.rows = Rows()
         self.versions: list[Row] = []
         self._made: dict[int, Row] = {}  # rid -> the row of the version made in this batch
@@ -157,6 +159,17 @@ class PostgresLookups:
             if type == PATIENT and current is not None
         }
 
+    def homes_of(self, home: int) -> list[int]:
+        """The homes of the person whose home this is."""
+        return self._links.homes_of(home)
+
+    def asked(self, wanted: Wanted) -> AskedClaims:
+        """What is to be fetched for the claims of the batch."""
+        homes = {home for bearers in self._identities.values() for home in bearers.values()}
+        linked = {self.home(PATIENT, id) for id in wanted.linked}
+        homes |= {home for home in linked if home is not None}
+        return wanted.claims.asked(self.home, homes | self._links.homes())
+
     def places(self, wanted: Wanted) -> list[Place]:
         """Where those stand whose rows are derived again."""
         found = ((type, self._current[type, id]) for type, id in wanted.reindexed)
@@ -195,6 +208,7 @@ class PostgresLookups:
             self._outcomes[id] = outcome
         rows.retired.clear()
         self._links.take(rows, self.rows)
+        self._take_seats(rows, self.rows)
         self.rows.add(rows)
 
     def _retire(self, row: tuple[int, int, int, int]) -> None:

@@ -45,6 +45,7 @@ def is_record(change_set: ChangeSet, homes: Mapping[str, int]) -> bool:
         and not (change_set.guards or change_set.puts or change_set.once or change_set.received)
         and not (change_set.credentials or change_set.institution)
         and not (change_set.reindex or change_set.indexed or change_set.openings)
+        and not change_set.claims
         and not (change_set.messages or change_set.settled or change_set.dropped)
         and bool(change_set.journal)
         and all(

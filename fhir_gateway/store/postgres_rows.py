@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
+from fhir_gateway.store.claim_sql import COLUMNS
 from fhir_gateway.store.message_rows import write_postgres
 from fhir_gateway.store.postgres_held import withdraw
 from fhir_gateway.store.postgres_lookups import PostgresLookups
@@ -39,6 +40,13 @@ class _Table(NamedTuple):
 def _table(columns: str, kinds: str, **more: Any) -> _Table:
     names = {"i": "bigint", "t": "text", "b": "bytea"}
     return _Table(tuple(columns.split()), tuple(names[kind] for kind in kinds), **more)
+
+
+def _kept(name: str, kinds: str) -> _Table:
+    """A table of which each row takes the place of the one with the same key."""
+    columns, key = COLUMNS[name]
+    rest = ", ".join(f"{column} = excluded.{column}" for column in columns.split()[key:])
+    return _table(columns, kinds, key=key, held=f"DO UPDATE SET {rest}")
 
 
 _FOR_EVER = (1 << 63) - 1
@@ -105,6 +113,11 @@ _WRITTEN = {
         'hash client active issued "until" body', "btiiib", key=1,
         held="DO UPDATE SET active = excluded.active",
     ),
+    **{name: _kept(name, kinds) for name, kinds in (
+        ("schedule_row", "iittttttttti"), ("slot_row", "iitiiiiiittti"),
+        ("seat", "iiititttii"), ("quota", "itttiiiiiti"), ("booking", "iittiiiiiitt"),
+    )},
+    "slot_item": _table('item "start" home slot', "tiii", key=4),
     "change_set": _table("t n id updated outcome", "iibib"),
     "journal": _table(
         "t n i type id home updated patient owner nonce leaf enc body", "iiiitiitibbib"
@@ -123,6 +136,8 @@ _GROUPS = (
     ("proposal",),
     ("opening", "consent"),
     ("version",),
+    ("schedule_row", "slot_row", "slot_item"),
+    ("seat", "quota", "booking"),
     ("change_set",),
     ("once", "counter"),
     ("received", "credential", "seen"),
@@ -202,7 +217,11 @@ def _statement(names: tuple[str, ...]) -> str:
         columns, selected = ", ".join(table.columns), "*"
         if table.ends:
             columns, selected = f"{columns}, t_to", f"*, {_FOR_EVER}"
-        held = f" ON CONFLICT ({table.columns[0]}) {table.held}" if table.held else ""
+        held = (
+            f" ON CONFLICT ({', '.join(table.columns[: table.key])}) {table.held}"
+            if table.held
+            else ""
+        )
         parts.append(
             f"add_{name} AS (INSERT INTO {name} ({columns})"
             f" SELECT {selected} FROM unnest({arrays}){held})"

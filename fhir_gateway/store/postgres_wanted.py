@@ -30,6 +30,7 @@ from fhir_gateway.store.changes import (
 from fhir_gateway.store.index_version import Index, index_of
 from fhir_gateway.store.linking import LINKING
 from fhir_gateway.store.lookups import OpeningKey
+from fhir_gateway.store.postgres_claims import WantedClaims
 
 PATIENT = type_key("Patient")
 
@@ -66,6 +67,7 @@ class Wanted:
         self.linked: dict[str, None] = {}  # Patients of whom it matters who they are
         self.sources: dict[int, None] = {}  # key64 of resources that may say so
         self.opened: dict[OpeningKey, None] = {}
+        self.claims = WantedClaims()
 
     def add(self, change_set: ChangeSet) -> None:
         """Everything that judging and placing this change set may ask."""
@@ -81,8 +83,13 @@ class Wanted:
             self._add(type_key(item.type), item.id)
             self.reindexed[type_key(item.type), item.id] = None
             self._add_links(item.type, item.id, item.derived)
+        for type, id in self.claims.add(change_set):
+            self._add(type_key(type), id)
         for opening in change_set.openings:
             self.opened[opening.home, opening.party, opening.kind, opening.source] = None
+        self._add_entries(change_set)
+
+    def _add_entries(self, change_set: ChangeSet) -> None:
         entries = change_set.journal
         if change_set.refusal is not None:
             entries = [*entries, change_set.refusal]
@@ -214,11 +221,14 @@ def _questions(wanted: Wanted) -> Iterable[tuple[str, str, list[Any]]]:
 
 
 def _questions_of_links(wanted: Wanted) -> Iterable[tuple[str, str, list[Any]]]:
-    if wanted.sources:
-        patients, sources = list(wanted.linked), list(wanted.sources)
-        if patients:
-            yield "bearers", _BEARERS, [patients]
+    patients, sources = list(wanted.linked), list(wanted.sources)
+    if sources and patients:
+        yield "bearers", _BEARERS, [patients]
+    if takers := wanted.claims.patients:
+        patients = list(wanted.linked | takers)
+    if sources or takers:
         yield "aliases", _ALIASES, [patients, list(wanted.identities), sources]
+    if sources:
         yield "proposals", _PROPOSALS, [sources]
 
 

@@ -69,14 +69,11 @@ def error_of(refusal: Refusal) -> GatewayError:
     return error
 
 
+#: Refusals that only the store makes.
+_OF_STORE = (AlreadyThere, SeveralThere, ClaimLost, ClaimRefused)
+
 _KINDS: dict[str, type[GatewayError]] = {
     kind.__name__: kind
-    for kind in (
-        *vars(errors).values(),
-        AlreadyThere,
-        SeveralThere,
-        ClaimLost,
-        ClaimRefused,
-    )  # fmt: skip
+    for kind in (*vars(errors).values(), *_OF_STORE)
     if isinstance(kind, type) and issubclass(kind, GatewayError)
 }

@@ -13,17 +13,18 @@ from fhir_gateway.store import statements as sql
 from fhir_gateway.store.changes import Absent, Settled
 from fhir_gateway.store.lookups import Current, Edge, Held, Opened, OpeningKey, Place
 from fhir_gateway.store.rows import Rows
+from fhir_gateway.store.sqlite_claims import SqliteSeating
 from fhir_gateway.store.sqlite_rows import write
 
 _PATIENT = type_key("Patient")
 
 
-class SqliteLookups:
+class SqliteLookups(SqliteSeating):
     """See lookups.Lookups. What is taken is written at once, so that later answers know it."""
 
     def __init__(self, connection: apsw.Connection) -> None:
+        super().__init__(connection)
         self._connection = connection
-        self._execute = connection.execute
 
     def current(self, type: int, id: str) -> Current | None:
         """The current version, also a deletion; None when never stored."""

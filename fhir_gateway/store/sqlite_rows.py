@@ -10,7 +10,7 @@ from operator import attrgetter
 
 import apsw
 
-from fhir_gateway.store import client_sql
+from fhir_gateway.store import claim_sql, client_sql
 from fhir_gateway.store import statements as sql
 from fhir_gateway.store.message_rows import write_sqlite
 from fhir_gateway.store.rows import Row, Rows
@@ -39,6 +39,12 @@ _TABLES = (
     ("seen", sql.SET_SEEN, False),
     ("client", client_sql.SET_CLIENT, False),
     ("client_token", client_sql.SET_ISSUED, False),
+    ("schedule_row", claim_sql.SET_SCHEDULE, False),
+    ("slot_row", claim_sql.SET_SLOT, True),
+    ("slot_item", claim_sql.ADD_SLOT_ITEM, True),
+    ("seat", claim_sql.SET_SEAT, False),
+    ("quota", claim_sql.SET_QUOTA, False),
+    ("booking", claim_sql.SET_BOOKING, False),
     ("change_set", sql.ADD_CHANGE_SET, False),
 )
 
@@ -53,6 +59,11 @@ _WITHDRAWN = (
     ("evaluation_ended", sql.END_EVALUATION, False),
     ("identity_gone", sql.DROP_IDENTITY_KEY, False),
     ("client_token_gone", client_sql.DROP_ISSUED, False),
+    ("schedule_row_gone", claim_sql.DROP_SCHEDULE, False),
+    ("slot_row_gone", claim_sql.DROP_SLOT, False),
+    ("slot_item_gone", claim_sql.DROP_SLOT_ITEM, True),
+    ("seat_gone", claim_sql.DROP_SEAT, False),
+    ("quota_gone", claim_sql.DROP_QUOTA, False),
     ("alias_ended", sql.END_ALIAS, False),
     ("person_ended", sql.END_PERSON, False),
     ("proposal_ended", sql.END_PROPOSAL, False),

@@ -25,6 +25,7 @@ GLOBAL_KEYS = {
     "journal": "t", "locator": "type", "once": "kind", "received": "hash", "seen": "institution",
     "client": "id", "client_token": "hash",
     "message": "id", "refused": "hash", "message_count": "institution",
+    "slot_item": "item",
     "log_seat": "one", "log_tile": "number", "log_head": "size", "log_turn": "ordinal",
 }  # fmt: skip
 GLOBAL_IDS = {("change_set", "id")}
@@ -32,7 +33,11 @@ GLOBAL_IDS = {("change_set", "id")}
 #: Tables of homes, in eight parts each.
 LINKED = {"alias", "person", "proposal"}  # of homes, small and whole: followed from home to home
 ACCESS = {"opening", "consent"}  # of homes, whole: looked at from rows of any home
-HOMES = {"resource", "version", "px", "px_text", "fact", "result_of", "journal_home"}
+#: Of institutions' homes, whole: found from rows of any home when a Slot is looked for.
+SEATS = {"schedule_row", "slot_row", "seat", "quota"}
+HOMES = {
+    "resource", "version", "px", "px_text", "fact", "result_of", "journal_home", "booking",
+}  # fmt: skip
 
 
 def test_both_drivers_have_the_same_columns(database: Databases) -> None:
@@ -78,7 +83,7 @@ def test_unique_keys_lead_with_home_or_are_global(database: Databases) -> None:
     spread = {(table, column) for table, column in leading if table not in OWN}
     homes = {table for table, column in spread if column == "home"}
     assert spread - {(table, "home") for table in homes} == {*GLOBAL_KEYS.items(), *GLOBAL_IDS}
-    assert homes == HOMES - {"px_text"} | LINKED | ACCESS
+    assert homes == HOMES - {"px_text"} | LINKED | ACCESS | SEATS
 
 
 def test_homes_are_spread_over_eight_parts(database: Databases) -> None:
