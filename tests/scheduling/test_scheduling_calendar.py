@@ -7,7 +7,8 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from effort import examples
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fhir_gateway.errors import Unprocessable
@@ -98,6 +99,7 @@ def test_a_fault_of_the_file_is_told_with_its_row(tmp_path, row, rule):
     assert "row " in caught.value.issues[0].diagnostics
 
 
+@settings(max_examples=examples(40))
 @given(st.dates(date(1992, 1, 1), date(2100, 1, 1)), st.integers(0, 1439))
 def test_case_126_a_shanghai_day_is_half_open_and_16_utc_of_the_day_before(day, minutes):
     start = instant_at(day, 0, SHANGHAI)
@@ -116,6 +118,7 @@ def test_months_end_with_their_month_and_years_turn():
     assert months_from(date(2027, 1, 31), -1) == date(2026, 12, 31)
 
 
+@settings(max_examples=examples(40))
 @given(st.dates(date(1950, 1, 1), date(2100, 1, 1)), st.integers(-48, 48))
 def test_months_never_run_over(day, months):
     there = months_from(day, months)
