@@ -205,7 +205,9 @@ _WORDS = st.text(
     max_size=20,
 )
 _NAMES = st.text(
-    st.characters(codec="utf-8", categories=("Lu", "Ll", "Lo"), max_codepoint=0x9FFF), min_size=1, max_size=8
+    st.characters(codec="utf-8", categories=("Lu", "Ll", "Lo"), max_codepoint=0x9FFF),
+    min_size=1,
+    max_size=8,
 )
 
 
