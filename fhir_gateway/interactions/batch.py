@@ -30,6 +30,7 @@ from fhir_gateway.interactions.entries import (
     root,
 )
 from fhir_gateway.interactions.etag import version_in
+from fhir_gateway.interactions.letters import settle_parts, under_way
 from fhir_gateway.interactions.narrowing import scoped
 from fhir_gateway.interactions.outcome import Outcome
 from fhir_gateway.interactions.patch import patch, patch_conditional, patch_in_bundle
@@ -58,6 +59,7 @@ async def batch(
     """
     check_size(gateway, entries)
     answers: dict[int, bundle.Answer] = {}
+    refused: list[GatewayError] = []  # writes
     width = asyncio.Semaphore(_WIDTH)
 
     async def run(index: int, request: Request) -> None:
@@ -69,6 +71,8 @@ async def batch(
                 answers[index] = answer_of(result, returns=returns)
             except GatewayError as error:
                 answers[index] = _refusal(error, index, request.type)
+                if request.method != "GET":
+                    refused.append(error)
 
     requests: dict[str, list[tuple[int, Request]]] = {method: [] for method in METHODS}
     for index, entry in enumerate(entries):
@@ -79,6 +83,8 @@ async def batch(
             answers[index] = _refusal(error, index, "")
     for method in METHODS:
         await asyncio.gather(*(run(index, request) for index, request in requests[method]))
+    if (letter := under_way()) is not None:
+        await settle_parts(gateway, letter, stored=letter.stored, refused=refused)
     return [answers[index] for index in range(len(entries))]
 
 

@@ -46,12 +46,21 @@ def enclose(change_set: ChangeSet, steps: Sequence[Step]) -> None:
     if letter is None or letter.part or not letter.institution:
         return
     resources = [step.resource for step in steps if step.resource is not None]
-    unmapped = [one for step in steps for one in step.coding.unmapped]
+    unmapped = _unmapped(steps)
     change_set.messages.append(stored_row(letter, resources, unmapped))
 
 
-def delivered(committed: Committed) -> None:
-    """The message under way is registered, unless this was a repeat of it."""
+def delivered(committed: Committed, steps: Sequence[Step]) -> None:
+    """The message under way is registered, unless this was a repeat of it, or a part."""
     letter = under_way()
-    if letter is not None and not letter.part and not committed.repeated:
+    if letter is None or committed.repeated:
+        return
+    if letter.part:
+        letter.stored += 1
+        letter.unmapped += _unmapped(steps)
+    else:
         letter.told = True
+
+
+def _unmapped(steps: Sequence[Step]) -> list[str]:
+    return [one for step in steps for one in step.coding.unmapped]

@@ -49,7 +49,7 @@ from fhir_gateway.mapping.doors import through
 from fhir_gateway.mapping.v2 import parse
 from fhir_gateway.mapping.v2_ack import Header, acknowledge, read_header, refuse
 from fhir_gateway.mapping.v2_adt import Statement
-from fhir_gateway.mapping.v2_messages import map_message
+from fhir_gateway.mapping.v2_messages import MESSAGES, map_message
 from fhir_gateway.mapping.v2_oru import Mapped
 from fhir_gateway.mapping.v2_time import micros_of
 from fhir_gateway.security.actor import Actor
@@ -90,14 +90,16 @@ class Acknowledged(NamedTuple):
 
 
 async def receive_v2(
-    gateway: Gateway, actor: Actor, raw: bytes, *, charset: str = ""
+    gateway: Gateway, actor: Actor, raw: bytes, *, charset: str = "", who: str = ""
 ) -> Acknowledged:
     """Takes in one message. Never raises: what is wrong stands in the acknowledgement.
 
-    `charset` is what the transport says of the bytes; MSH-18 comes first.
+    `charset` is what the transport says of the bytes; MSH-18 comes first. `who` names the person
+    who has a message that was refused tried again.
     """
     header = read_header(raw)
     with received(_letter(gateway, actor, header, raw)) as letter:
+        letter.who = who
         try:
             return await _audited(gateway, actor, header, raw, charset)
         except GatewayError as error:
@@ -112,7 +114,8 @@ async def receive_v2(
 
 def _letter(gateway: Gateway, actor: Actor, header: Header, raw: bytes) -> Letter:
     """What the register is told of the message, whatever becomes of it."""
-    kind = f"{header.kind}^{header.event}" if header.kind else ""
+    known = header.event in MESSAGES.get(header.kind, ())  # else the sender could name any number
+    kind = f"{header.kind}^{header.event or 'R01'}" if known else "other"
     return Letter(
         "hl7v2", raw, V2_MEDIA, name=header.control_id, kind=kind, code="AA",
         institution=actor.institution or "",
@@ -205,7 +208,7 @@ async def _receive(
     orders = mapped.orders if isinstance(mapped, Mapped) else ()
     for _ in range(ATTEMPTS):
         async with gateway.store.snapshot(actor.access) as reader:
-            plan = await _planned(gateway, reader, mapped, sender, folder)
+            plan = await planned(gateway, reader, mapped, sender, folder)
         answer = _answer(gateway, sender, header, plan.warnings, orders)
         _doubt(plan.warnings)
         try:
@@ -238,7 +241,7 @@ def _doubt(warnings: Sequence[Issue]) -> None:
         letter.warnings = tuple(warnings)
 
 
-async def _planned(
+async def planned(
     gateway: Gateway, reader: Reader, mapped: Mapped | Statement, sender: Institution, folder: str
 ) -> Planned:
     """What a message changes of what is stored: a report, or what is said of two numbers."""

@@ -23,8 +23,10 @@ import msgspec
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import GatewayError, Issue, Structure, Unprocessable
 from fhir_gateway.fhir.validate import BundleEntry, read_bundle, read_resource
+from fhir_gateway.interactions.audit import ORIGIN, refused
 from fhir_gateway.interactions.intake_references import unstored
-from fhir_gateway.interactions.outcome import Outcome
+from fhir_gateway.interactions.letters import Letter, received, settle_parts
+from fhir_gateway.interactions.outcome import Outcome, TransactionOutcome
 from fhir_gateway.interactions.transaction import transaction
 from fhir_gateway.mapping.ids import business_id
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
@@ -83,13 +85,47 @@ async def receive_bundle(gateway: Gateway, actor: Actor, raw: bytes) -> Stored:
     """Stores a Bundle. Raises Structure or Unprocessable for one that cannot be read."""
     bundle = read_bundle(raw)
     entries = plan_entries(actor, bundle.entries, ids=bundle.type not in ("transaction", "batch"))
-    received = _kept(raw)
+    kept = _kept(raw)
+    letter = _letter(actor, raw, bundle.type or "bundle")
     if bundle.type == "transaction":
-        outcome = await transaction(
-            gateway, actor, _all_good(entries), received=received, only_if_changed=True
-        )
+        with received(letter):
+            outcome = await _whole(gateway, actor, entries, kept)
         return Stored(_written(outcome.results), [], outcome.unmapped)
-    return await store_entries(gateway, actor, entries, lambda places: received)
+    return await _in_parts(gateway, actor, letter, entries, lambda places: kept)
+
+
+def _letter(actor: Actor, raw: bytes, kind: str) -> Letter:
+    """What the register is told of a file, or of a piece of one."""
+    return Letter("fhir", raw, FHIR_MEDIA, kind=f"file {kind}", name=ORIGIN.get().request_id,
+                  institution=actor.institution or "")  # fmt: skip
+
+
+async def _whole(
+    gateway: Gateway, actor: Actor, entries: Sequence[BundleEntry | GatewayError], kept: Received
+) -> TransactionOutcome:
+    """A transaction, all or nothing. Raises the issues of all its entries."""
+    try:
+        good = _all_good(entries)
+    except GatewayError as error:
+        await refused(gateway, actor, error, interaction="transaction")
+        raise
+    return await transaction(gateway, actor, good, received=kept, only_if_changed=True)
+
+
+async def _in_parts(
+    gateway: Gateway,
+    actor: Actor,
+    letter: Letter,
+    entries: Sequence[BundleEntry | GatewayError],
+    kept: ReceivedOf,
+) -> Stored:
+    """Entries that stand by themselves, registered together once they are stored."""
+    letter.part = True
+    with received(letter):
+        stored = await store_entries(gateway, actor, entries, kept)
+    errors = [one.error for one in stored.refused]
+    await settle_parts(gateway, letter, stored=letter.stored, refused=errors)
+    return stored
 
 
 def _all_good(entries: Sequence[BundleEntry | GatewayError]) -> list[BundleEntry]:
@@ -114,10 +150,11 @@ async def receive_resources(gateway: Gateway, actor: Actor, documents: Sequence[
         actor, [BundleEntry(None, None, None, document) for document in documents], ids=True
     )
 
-    def received(places: Sequence[int]) -> Received:
+    def kept(places: Sequence[int]) -> Received:
         return _kept(b"\n".join([documents[place] for place in places]))
 
-    return await store_entries(gateway, actor, entries, received)
+    letter = _letter(actor, b"\n".join(documents), "resources")
+    return await _in_parts(gateway, actor, letter, entries, kept)
 
 
 async def is_received(gateway: Gateway, documents: Sequence[bytes]) -> bool:
@@ -179,7 +216,7 @@ async def store_entries(
 ) -> Stored:
     """Stores independent entries in commits of CHUNK, leaving out those that are refused."""
     outcomes: list[Outcome] = []
-    refused = [
+    wrong = [
         Refused(place, entry) for place, entry in enumerate(entries) if isinstance(entry, Exception)
     ]
     unmapped = 0
@@ -187,9 +224,9 @@ async def store_entries(
     for start in range(0, len(good), CHUNK):
         stored = await _store_chunk(gateway, actor, good[start : start + CHUNK], received)
         outcomes += stored.outcomes
-        refused += stored.refused
+        wrong += stored.refused
         unmapped += stored.unmapped
-    return Stored(outcomes, refused, unmapped)
+    return Stored(outcomes, wrong, unmapped)
 
 
 async def _store_chunk(
@@ -202,7 +239,7 @@ async def _store_chunk(
 
     The store names one reference that leads nowhere at a time, so then all are looked for.
     """
-    refused: list[Refused] = []
+    wrong: list[Refused] = []
     while chunk:
         try:
             outcome = await transaction(
@@ -217,12 +254,12 @@ async def _store_chunk(
             if any(issue.rule == "reference-unknown" for issue in error.issues):
                 bad |= await unstored(gateway, [entry for _, entry in chunk])
             if error.status >= 500 or not bad:
-                return Stored([], [*refused, Refused(None, error)])
-            refused += [Refused(chunk[index][0], found) for index, found in bad.items()]
+                return Stored([], [*wrong, Refused(None, error)])
+            wrong += [Refused(chunk[index][0], found) for index, found in bad.items()]
             chunk = [pair for index, pair in enumerate(chunk) if index not in bad]
         else:
-            return Stored(_written(outcome.results), refused, outcome.unmapped)
-    return Stored([], refused)
+            return Stored(_written(outcome.results), wrong, outcome.unmapped)
+    return Stored([], wrong)
 
 
 def _blamed(error: GatewayError, size: int) -> Iterator[tuple[int, GatewayError]]:
@@ -246,16 +283,16 @@ def check_entries(actor: Actor, raw: bytes) -> tuple[list[dict[str, Any]], list[
     else:
         given, ids = [BundleEntry(None, None, None, raw)], True
     resources: list[dict[str, Any]] = []
-    refused: list[Refused] = []
+    wrong: list[Refused] = []
     for place, entry in enumerate(plan_entries(actor, given, ids=ids)):
         if isinstance(entry, GatewayError):
-            refused.append(Refused(place, entry))
+            wrong.append(Refused(place, entry))
         elif entry.resource_raw is not None:
             try:
                 resources.append(read_resource(entry.resource_raw))
             except GatewayError as error:
-                refused.append(Refused(place, error))
-    return resources, refused
+                wrong.append(Refused(place, error))
+    return resources, wrong
 
 
 def _kept(raw: bytes) -> Received:

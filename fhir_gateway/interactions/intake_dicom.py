@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Conflict, PreconditionFailed
 from fhir_gateway.interactions.intake import ATTEMPTS, entries_of
+from fhir_gateway.interactions.letters import Letter, received
 from fhir_gateway.interactions.outcome import TransactionOutcome
 from fhir_gateway.interactions.reconcile import Planned, current
 from fhir_gateway.interactions.transaction import transaction
@@ -53,13 +54,27 @@ def _check_subject(stored: dict[str, Any], new: dict[str, Any]) -> None:
 
 async def receive_study(gateway: Gateway, actor: Actor, study: Study) -> TransactionOutcome:
     """Adds the images to what is stored of the study. Raises Conflict, Forbidden."""
-    received = _kept(study.headers)
+    kept = _kept(study.headers)
+    letter = Letter("dicom", b"".join(study.headers), DICOM_MEDIA, kind="study",
+                    name=_uid(study), institution=actor.institution or "")  # fmt: skip
+    with received(letter):
+        return await _receive(gateway, actor, study, kept)
+
+
+def _uid(study: Study) -> str:
+    """The StudyInstanceUID as ImagingStudy.identifier spells it."""
+    return next((one["value"] for one in study.study.get("identifier", ()) if "value" in one), "")
+
+
+async def _receive(
+    gateway: Gateway, actor: Actor, study: Study, kept: Received
+) -> TransactionOutcome:
     for _ in range(ATTEMPTS):
         async with gateway.store.snapshot(actor.access) as reader:
             plan = await _plan(reader, study)
         try:
             return await transaction(
-                gateway, actor, entries_of(plan, "dicom"), received=received, only_if_changed=True
+                gateway, actor, entries_of(plan, "dicom"), received=kept, only_if_changed=True
             )
         except PreconditionFailed:
             continue

@@ -13,26 +13,21 @@ from typing import Any, NamedTuple
 
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Conflict, GatewayError, Issue, PreconditionFailed
-from fhir_gateway.fhir.validate import BundleEntry
 from fhir_gateway.fhir.wire import parse
-from fhir_gateway.interactions.entries import request_of, root, step_of
-from fhir_gateway.interactions.extras import Extras
+from fhir_gateway.interactions.audit import refused
+from fhir_gateway.interactions.foresee import foresee
 from fhir_gateway.interactions.intake import ATTEMPTS, entries_of
+from fhir_gateway.interactions.letters import Letter, received, under_way
 from fhir_gateway.interactions.outcome import Outcome
-from fhir_gateway.interactions.prepare import add_codings
 from fhir_gateway.interactions.reconcile import Planned, current, reconcile
-from fhir_gateway.interactions.references import slots
-from fhir_gateway.interactions.shape import check_whole
-from fhir_gateway.interactions.steps import Guards
 from fhir_gateway.interactions.transaction import transaction
-from fhir_gateway.interactions.write import plan_write
 from fhir_gateway.mapping.tabular import Taken, map_group
 from fhir_gateway.mapping.tabular_fields import ORDERS, PATIENTS, STUDIES
 from fhir_gateway.mapping.tabular_map import CSV, TableMap
 from fhir_gateway.mapping.tabular_rows import Group, told
 from fhir_gateway.security.actor import Actor
 from fhir_gateway.security.institution import Institution
-from fhir_gateway.store.blobs import pack, unpack
+from fhir_gateway.store.blobs import pack
 from fhir_gateway.store.changes import Received
 from fhir_gateway.store.store import Reader
 
@@ -52,6 +47,7 @@ class Source(NamedTuple):
     sender: Institution
     table: TableMap
     head: bytes = b""
+    who: str = ""  # who has a group that was refused tried again
 
 
 class Became(NamedTuple):
@@ -74,31 +70,56 @@ async def receive_group(
 
     Raises with the lines and columns that are wrong; what is stored stays as it was.
     """
+    with received(_letter(source, group)):
+        try:
+            return await _taken(gateway, source, group, dry_run=dry_run)
+        except GatewayError as error:
+            if error.status < 500 and not (dry_run or getattr(error, "audited", False)):
+                await refused(gateway, source.actor, error, interaction="transaction")
+            raise
+
+
+def _letter(source: Source, group: Group) -> Letter:
+    """What the register is told of a group: it is known by its table and its key."""
+    table, who = source.table, source.sender.id
+    said = "\x1f".join((who, table.name, *group.key))
+    return Letter(
+        DOOR, source.head + group.raw, MEDIA.get(table.format, _NDJSON_MEDIA),
+        key=sha256(said.encode("utf-8", "surrogatepass")).digest(), kind=table.kind,
+        name=f"{table.name}:{' '.join(group.key)}", institution=who, who=source.who,
+    )  # fmt: skip
+
+
+async def _taken(gateway: Gateway, source: Source, group: Group, *, dry_run: bool) -> Became:
     taken = map_group(source.table, group, source.sender, mappings=gateway.settings.mappings)
     try:
         return await _receive(gateway, source, group, taken, dry_run=dry_run)
     except GatewayError as error:
         if error.status >= 500:
             raise
-        raise told(source.table, taken.rows, error) from None
+        found = told(source.table, taken.rows, error)
+        vars(found)["audited"] = getattr(error, "audited", False)
+        raise found from None
 
 
 async def _receive(
     gateway: Gateway, source: Source, group: Group, taken: Taken, *, dry_run: bool
 ) -> Became:
-    received = _kept(source, group)
+    kept = _kept(source, group)
     for _ in range(ATTEMPTS):
         async with gateway.store.snapshot(source.actor.access) as reader:
             plan = await _plan(gateway, reader, source, taken)
         entries = entries_of(plan, DOOR)
+        if (letter := under_way()) is not None:
+            letter.warnings = tuple(plan.warnings)
         if dry_run or _is_known(source.table, plan):
-            foreseen = Became(await _foresee(gateway, source.actor, entries, received),
+            foreseen = Became(await foresee(gateway, source.actor, entries, kept),
                               plan.warnings)  # fmt: skip
             if dry_run or not foreseen.changed:
                 return foreseen
         try:
             outcome = await transaction(
-                gateway, source.actor, entries, received=received, only_if_changed=True
+                gateway, source.actor, entries, received=kept, only_if_changed=True
             )
         except PreconditionFailed:
             continue
@@ -151,35 +172,3 @@ def _stored(results: Iterable[Outcome | bytes]) -> Iterable[tuple[str, str, dict
     for result in results:
         if isinstance(result, Outcome):
             yield result.type, result.kind, parse(result.body())
-
-
-async def _foresee(
-    gateway: Gateway, actor: Actor, entries: Sequence[BundleEntry], received: Received
-) -> list[tuple[str, str, dict[str, Any]]]:
-    """What a commit of these entries would do: everything but the guards is judged.
-
-    Raises what the write would raise.
-    """
-    steps = [
-        step_of(actor, gateway, request_of(entry, root(place)), root(place))
-        for place, entry in enumerate(entries)
-    ]
-    for step in steps:
-        assert step.resource is not None  # all are PUTs
-        check_whole(step.resource, step.root)
-        step.coding = add_codings(gateway, step.resource, actor.institution)
-        step.slots = slots(step.resource, step.raw)
-    extras = Extras(received=received, only_if_changed=True)
-    await plan_write(gateway, actor, steps, Guards(), extras)
-    found: list[tuple[str, str, dict[str, Any]]] = []
-    async with gateway.store.snapshot(actor.access) as reader:
-        for step in steps:
-            stored = await reader.read(step.type, step.id)
-            assert step.put is not None and step.resource is not None
-            if stored is None or stored.deleted:
-                kind = "created"
-            else:
-                same = stored.tail == unpack(step.put.enc, step.put.body)
-                kind = "unchanged" if same else "updated"
-            found.append((step.type, kind, step.resource))
-    return found

@@ -49,7 +49,8 @@ class Letter:
     names who has it tried again. `answer` makes what is answered to a refusal.
 
     `warnings`, `code` and `ack` are told by the door before it stores. `part` says that several
-    commits come of one message: they keep its bytes, and the door registers it at the end.
+    commits come of one message: they keep its bytes, and the door settles it at the end. `each`
+    says that every one that is stored is another, even with the same content.
     """
 
     door: str
@@ -66,7 +67,10 @@ class Letter:
     code: str = ""
     ack: bytes = b""
     part: bool = False
+    each: bool = False
     told: bool = False
+    stored: int = 0
+    unmapped: list[str] = field(default_factory=list)
     hash: bytes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -105,8 +109,9 @@ def stored_row(
     issued = [time for one in reports if (time := _micros(one.get("issued")))]
     told = [_told("warning", issue) for issue in letter.warnings]
     told += [{"severity": "information", "rule": "unmapped", "expression": one} for one in unmapped]
+    key = letter.key or (letter.name.encode() if letter.each else letter.hash)
     return MessageRow(
-        letter.institution, letter.door, letter.key or letter.hash, letter.name, letter.hash,
+        letter.institution, letter.door, key, letter.name, letter.hash,
         len(letter.raw), FLAGGED if told else STORED, letter.code, "", _issues(told), letter.ack,
         letter.stated, f"{letter.kind} {CORRECTION}" if corrects else letter.kind,
         max(issued, default=0), "", letter.who,
@@ -142,18 +147,31 @@ def _told(severity: str, issue: Issue) -> dict[str, Any]:
     return {name: value for name, value in said.items() if value}
 
 
-async def register(gateway: Gateway, letter: Letter, outcome: str) -> None:
-    """Registers a message by itself: a repeat, or one whose parts were stored one by one."""
-    row = msgspec.structs.replace(stored_row(letter, (), ()), outcome=outcome)
-    letter.told = True
-    if letter.institution:
-        await gateway.store.commit(ChangeSet(id=b"", messages=[row]))
+async def settle_parts(
+    gateway: Gateway, letter: Letter, *, stored: int, refused: Sequence[GatewayError]
+) -> None:
+    """Registers a message of which several commits came, once they are done: flagged where only
+    some of it is stored, refused where nothing is."""
+    letter.part = False
+    if not letter.institution or not (stored or refused):
+        return
+    if stored:
+        letter.warnings = [issue for error in refused for issue in error.issues]
+        change_set = ChangeSet(id=b"", messages=[stored_row(letter, (), letter.unmapped)])
+        letter.told = True
+    else:
+        with received(letter):
+            rows, bodies, dropped = await refusal_rows(gateway, refused[0])
+        change_set = ChangeSet(id=b"", messages=rows, refused=bodies, dropped=dropped)
+    await gateway.store.commit(change_set)
 
 
 async def repeated(gateway: Gateway, letter: Letter) -> None:
     """Counts a repeat. The answer was given before, so it does not depend on this."""
     try:
-        await register(gateway, letter, REPEATED)
+        row = msgspec.structs.replace(stored_row(letter, (), ()), outcome=REPEATED)
+        letter.told = True
+        await gateway.store.commit(ChangeSet(id=b"", messages=[row]))
     except Unavailable:
         gateway.count("messages_uncounted", 1)
 

@@ -123,7 +123,7 @@ async def write(
                 if index in guards.lines:
                     await turn.take((id(gateway), guards.lines[index]))
                 continue
-            delivered(committed)
+            delivered(committed, steps)
             gateway.count("commits", 1)
             if unmapped := sum(len(step.coding.unmapped) for step in steps):
                 gateway.count("unmapped", unmapped)

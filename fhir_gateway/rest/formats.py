@@ -14,9 +14,11 @@ from urllib.parse import quote
 
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import GatewayError
+from fhir_gateway.fhir.definitions import definitions
 from fhir_gateway.fhir.xml_read import json_of, located
 from fhir_gateway.fhir.xml_write import xml_of
-from fhir_gateway.interactions.audit import audited
+from fhir_gateway.interactions.audit import ORIGIN, audited
+from fhir_gateway.interactions.letters import LETTER, Letter
 from fhir_gateway.rest.errors import refusal
 from fhir_gateway.rest.exchange import Answer, Exchange, query_pairs, read_body
 from fhir_gateway.rest.negotiation import check_body_type
@@ -33,7 +35,26 @@ async def resource_body(gateway: Gateway, exchange: Exchange) -> bytes:
     """
     is_xml = check_body_type(exchange.headers.get("content-type"))
     body = await read_body(exchange)
+    if exchange.method != "PATCH":  # a patch is no resource: it says what changes of one
+        LETTER.set(_letter(exchange, body, is_xml=is_xml))
     return await _as_json(gateway, exchange, body) if is_xml else body
+
+
+def _letter(exchange: Exchange, body: bytes, *, is_xml: bool) -> Letter:
+    """What the register is told of a write; each request that is stored is a message of its own."""
+    return Letter(
+        "fhir", body, f"application/fhir+{'xml' if is_xml else 'json'}",
+        name=ORIGIN.get().request_id, each=True, institution=exchange.actor.institution or "",
+        kind=_kind(exchange),
+    )  # fmt: skip
+
+
+def _kind(exchange: Exchange) -> str:
+    """What is written: "create Observation"; what is no type is counted under one name."""
+    if not exchange.type:
+        return "bundle"
+    known = exchange.type in definitions().resource_types
+    return f"{_WRITES[exchange.method]} {exchange.type if known else 'other'}"
 
 
 async def parameters_body(gateway: Gateway, exchange: Exchange) -> bytes:

@@ -15,6 +15,7 @@ from fhir_gateway.interactions.capabilities import capability_statement
 from fhir_gateway.interactions.create import create
 from fhir_gateway.interactions.entries import answer_of
 from fhir_gateway.interactions.etag import version_in
+from fhir_gateway.interactions.letters import under_way
 from fhir_gateway.interactions.read import read, vread
 from fhir_gateway.interactions.terminology import terminology
 from fhir_gateway.interactions.terminology_capabilities import terminology_capabilities
@@ -160,6 +161,8 @@ async def take_bundle(gateway: Gateway, exchange: Exchange) -> Answer:
     body = await resource_body(gateway, exchange)
     wanted = prefer(exchange.headers.get("prefer"), default="minimal")
     envelope = await _envelope(gateway, exchange.actor, body=body)
+    if (letter := under_way()) is not None:
+        letter.kind, letter.part = envelope.type, envelope.type == "batch"
     if envelope.type == "batch":
         answers = await batch(
             gateway,

@@ -13,6 +13,7 @@ from typing import Any
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import GatewayError, MethodNotAllowed, NotFound
 from fhir_gateway.interactions.authenticate import authenticate
+from fhir_gateway.interactions.letters import LETTER
 from fhir_gateway.interactions.narrowing import scoped
 from fhir_gateway.interactions.operation_definitions import stands_on
 from fhir_gateway.interactions.permits import Asked, permit, permit_door
@@ -62,6 +63,7 @@ def fhir_door(gateway: Gateway) -> Callable[[Scope, Receive, Send], Awaitable[No
 
     async def fhir(scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, scope["method"], headers_of(scope))
+        LETTER.set(None)  # what came before on this connection is no part of it
         try:
             answer = await _answer(gateway, exchange)
         except GatewayError as error:

@@ -79,7 +79,7 @@ def shown_id(id: bytes) -> str:
     return b32encode(id).decode("ascii").rstrip("=").lower()
 
 
-def _id(text: str) -> bytes:
+def id_of(text: str) -> bytes:
     """The inverse of `shown_id`; b"" for what is none."""
     try:
         id = b32decode(text.upper() + "=" * (-len(text) % 8))
@@ -127,7 +127,7 @@ async def messages(
     terms += [term for name, value in asked._asdict().items() if (term := _term(name, value))]
     if after is not None:
         terms.append(f"(received, id) {'<' if newest else '>'} (?, ?)")
-        values += [after[0], _id(after[1])]
+        values += [after[0], id_of(after[1])]
     where = (" AND ".join(terms), values)
     return await reader.steps(lambda _: _messages(where, newest, limit))
 
@@ -161,7 +161,7 @@ def _messages(where: Part, newest: bool, limit: int) -> Steps[list[Message]]:
 
 def find_message(id: str) -> Steps[Message | None]:
     """The message with this id, whosever it is."""
-    rows = yield Query(f"SELECT {_COLUMNS} FROM message WHERE id = ?", (_id(id),))
+    rows = yield Query(f"SELECT {_COLUMNS} FROM message WHERE id = ?", (id_of(id),))
     return _message(rows[0]) if rows else None
 
 
