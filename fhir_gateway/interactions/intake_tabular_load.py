@@ -45,12 +45,14 @@ Item = tuple[Group, GatewayError | None, str]
 
 
 class Order(NamedTuple):
-    """What is to be done: the file by its name, its map, and how."""
+    """What is to be done: the file by its name, its map, and how. `most` is a watermark that this
+    load must not pass, for what a part before it left undone; None where there is none."""
 
     file: str
     table: TableMap
     dry_run: bool = False
     again: bool = False
+    most: str | None = None
 
 
 class Loaded(NamedTuple):
@@ -97,18 +99,19 @@ async def load_table(
     made = Load(
         number + 1, gateway.clock.now(), order.file, found.digest.hex(), table.digest,
         figures.rows, figures.groups, figures.stored, figures.unchanged,
-        figures.refused, _next(table, since, found, figures),
+        figures.refused, _next(order, since, found, figures),
     )  # fmt: skip
     return Loaded(figures, found, pieces, False, await finish(gateway, series, made))
 
 
-def _next(table: TableMap, since: str, found: Survey, figures: Figures) -> str:
+def _next(order: Order, since: str, found: Survey, figures: Figures) -> str:
     """Where the next load begins: behind nothing that was refused in this one."""
-    if not table.watermark:
+    if not order.table.watermark:
         return ""
-    if found.broken:
-        return since
-    return min(filter(None, (max(since, found.high), figures.held)), default="")
+    reached = since
+    if not found.broken:
+        reached = min(filter(None, (max(since, found.high), figures.held)), default="")
+    return reached if order.most is None else min(reached, order.most)
 
 
 class _Run:

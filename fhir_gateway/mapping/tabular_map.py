@@ -25,6 +25,7 @@ from fhir_gateway.mapping.tabular_map_parts import (
     times,
     values,
 )
+from fhir_gateway.mapping.tabular_view import View, view
 
 CSV, NDJSON = "csv", "ndjson"
 
@@ -33,7 +34,7 @@ _PLAIN: dict[str, Any] = {
     "institution": "", "kind": "", "format": CSV, "code_page": "", "delimiter": ",", "quote": '"',
     "header": True, "open_end": False, "key": [], "watermark": "", "watermark_kind": "time",
 }  # fmt: skip
-_TABLES = frozenset({"columns", "constants", "values", "times", "parts", "filter"})
+_TABLES = frozenset({"columns", "constants", "values", "times", "parts", "filter", "database"})
 
 #: What a file is, unless its map says otherwise: a CSV from a Chinese hospital, NDJSON by RFC 8259.
 _DEFAULT_PAGE = {CSV: "GB 18030", NDJSON: "UTF-8"}
@@ -62,6 +63,7 @@ class TableMap:
     times: Mapping[str, tuple[str, ...]]
     parts: Mapping[str, tuple[str, str]]
     filters: tuple[Filter, ...]
+    database: View | None = None
 
     @property
     def needed(self) -> tuple[str, ...]:
@@ -126,6 +128,7 @@ def _read(said: dict[str, Any], faults: Faults, name: str, folder: str, digest: 
         times=times(said, named, faults),
         parts=PARTS | parts(said, faults),
         filters=filters(said, faults),
+        database=view(said, faults),
     )
 
 

@@ -36,7 +36,7 @@ PARSING = frozenset({
 #: Packages that connect, and calls that do.
 CLIENTS = ("socket", "httpx", "http.client", "urllib.request", "urllib3", "requests", "aiohttp",
            "ftplib", "smtplib", "poplib", "imaplib", "telnetlib", "websockets", "paramiko",
-           "xmlrpc", "socketserver", "asyncpg", "grpc")  # fmt: skip
+           "xmlrpc", "socketserver", "asyncpg", "grpc", "sqlalchemy")  # fmt: skip
 CONNECTING = frozenset({
     "open_connection", "create_connection", "create_datagram_endpoint", "getaddrinfo",
     "gethostbyname", "gethostbyname_ex", "sock_connect", "open_unix_connection",
@@ -48,6 +48,9 @@ MAY_CONNECT = {
     "store/link.py": {"socket", "create_unix_connection"},  # to the writer, beside the file
     "store/copying_postgres.py": {"asyncpg"},  # a store's driver, as below
     "transparency/verify_read.py": {"asyncpg"},  # the driver's errors, told as findings
+    "interactions/intake_view_open.py": {"sqlalchemy"},  # a hospital's view: an operator's address
+    "interactions/intake_view_read.py": {"sqlalchemy"},  # its one SELECT
+    "interactions/intake_view.py": {"sqlalchemy"},  # the type of a connection
     "hl7v2/mllp_client.py": {"open_connection"},  # the command `send`: an operator's address
 }
 #: The driver of the store: the address is the operator's setting, never a caller's.
