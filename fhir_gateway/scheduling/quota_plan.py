@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -16,7 +16,15 @@ from fhir_gateway.scheduling.quota import (
     apportion,
     table_for,
 )
-from fhir_gateway.scheduling.template import Site, Template
+from fhir_gateway.scheduling.template import Site, Supply, Template
+
+
+class Seats(NamedTuple):
+    """What one open slot puts into a bucket."""
+
+    bucket: str
+    kind: str
+    capacity: int
 
 
 class Row(NamedTuple):
@@ -54,31 +62,32 @@ def period_by(tables: Sequence[QuotaTable], site: Site, template: Template, day:
     return table.period if table else "week"
 
 
-def plan_buckets(tables: Sequence[QuotaTable], site: Site, slots: Sequence[PlannedSlot],
+def seats_of(slots: Iterable[PlannedSlot]) -> list[Seats]:
+    """What planned slots put into their buckets."""
+    return [Seats(one.bucket, one.template.slot_class, one.capacity) for one in slots]
+
+
+def plan_buckets(tables: Sequence[QuotaTable], supply: Supply, seats: Iterable[Seats],
                  zone: ZoneInfo) -> tuple[Bucket, ...]:  # fmt: skip
-    """The buckets of some slots, in order of their keys. All slots of a bucket must be given."""
-    seats: dict[str, dict[str, int]] = {}
-    templates: dict[str, dict[str, Template]] = {}
-    for slot in slots:
-        counted = seats.setdefault(slot.bucket, dict.fromkeys(CLASSES, 0))
-        counted[slot.template.slot_class] += slot.capacity
-        templates.setdefault(slot.bucket, {})[slot.template.id] = slot.template
+    """The buckets of some seats, in order of their keys. All seats of a bucket must be given."""
+    counted: dict[str, dict[str, int]] = {}
+    for one in seats:
+        counted.setdefault(one.bucket, dict.fromkeys(CLASSES, 0))[one.kind] += one.capacity
+    templates = {one.department.id: one for one in supply.templates}
     return tuple(
-        _bucket(tables, site, key, [*templates[key].values()], seats[key], zone)
-        for key in sorted(seats)
+        _bucket(tables, supply.site, key, templates.get(key.split("|")[1]), counted[key], zone)
+        for key in sorted(counted)
     )
 
 
-def _bucket(tables: Sequence[QuotaTable], site: Site, key: str, templates: Sequence[Template],
+def _bucket(tables: Sequence[QuotaTable], site: Site, key: str, template: Template | None,
             capacity: dict[str, int], zone: ZoneInfo) -> Bucket:  # fmt: skip
     first = date.fromisoformat(key.rpartition("|")[2])
-    table = table_of(tables, site, templates[0], first)
+    table = table_of(tables, site, template, first) if template else None
     if table is None:
         finding = Finding("quota-no-table", f"no table of quotas holds for {key}: all of its seats "
                           "are ordinary and open at once")  # fmt: skip
-        rows = tuple(
-            Row(kind, "ordinary", seats, 0, 0, "") for kind, seats in capacity.items() if seats
-        )
+        rows = tuple(Row(kind, "ordinary", seats, 0, 0, "") for kind, seats in capacity.items())
         return Bucket(key, first, None, capacity, rows, (finding,))
     caps = apportion(table, capacity["expert"], capacity["ordinary"])
     rows = tuple(
@@ -86,7 +95,7 @@ def _bucket(tables: Sequence[QuotaTable], site: Site, key: str, templates: Seque
             kind, share.channel, caps.seats[share.channel][kind], _at(first, share.opens, zone),
             _at(first, share.closes, zone) if share.closes else 0, share.falls_to,
         )
-        for kind in CLASSES if capacity[kind]
+        for kind in CLASSES
         for share in table.shares
     )  # fmt: skip
     said = tuple(Finding(one.rule, f"{key}: {one.said}") for one in caps.findings)

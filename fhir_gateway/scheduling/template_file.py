@@ -31,6 +31,7 @@ from fhir_gateway.scheduling.template import (
 from fhir_gateway.scheduling.template_days import changes_of, closures_of, makeup_of, overlaps
 from fhir_gateway.security.institution import level_of
 from fhir_gateway.settings import CANONICAL
+from fhir_gateway.terminology.local_map import LOCAL_SUFFIX
 
 #: The item of a catalogue by its code: (system, display, modality); None for none.
 Items = Callable[[str], tuple[str, str, str] | None]
@@ -48,7 +49,6 @@ _REFERENCE = re.compile(
     r"(Practitioner|PractitionerRole|Device|Location|HealthcareService)/[A-Za-z0-9.-]{1,64}"
 )
 _NOBODY = Site("", "", "", 0, False, False, "")
-_LOCAL = f"{CANONICAL}/CodeSystem/local-service"
 Found = dict[str, tuple[int, int]]
 
 
@@ -267,9 +267,10 @@ def _services(page: Page, place: str, table: Mapping[str, Any], department: Depa
         else:
             services.append(Service(found[0], code, found[1]))
             modalities.append(found[2])
+    local = _local_system(page)
     for name in own if isinstance(own, list) else []:
         code, _, display = str(name).partition(" ")
-        services.append(Service(_LOCAL, code, display or code))
+        services.append(Service(local, code, display or code))
     said = page.text(place, table, "modality", need=False)
     several = sorted({one for one in (*modalities, said) if one})
     if len(several) > 1:
@@ -282,6 +283,13 @@ def _services(page: Page, place: str, table: Mapping[str, Any], department: Depa
         page.fault(place, "template-modality", "an examination without item of the catalogue says "
                    'its modality, as modality = "ES"')  # fmt: skip
     return tuple(services), several[0] if several else ""
+
+
+def _local_system(page: Page) -> str:
+    """The code system of the institution's own codes, as its messages have it."""
+    site = page.document.get("institution")
+    id = site.get("id", "") if isinstance(site, dict) else ""
+    return f"{CANONICAL}/CodeSystem/{id}{LOCAL_SUFFIX}"
 
 
 def _requires(page: Page, place: str, table: Mapping[str, Any]) -> Requirements:

@@ -23,6 +23,7 @@ from fhir_gateway.scheduling.quota_plan import (
     period_by,
     plan_buckets,
     rows_at,
+    seats_of,
 )
 from fhir_gateway.scheduling.template_file import load_supply, read_supply
 from fhir_gateway.terminology.catalogue import IMAGING_SYSTEM
@@ -100,6 +101,10 @@ def planned(found, first, last):
         found, CALENDAR, lambda template, day: period_by(TABLES, found.site, template, day),
         date.fromisoformat(first), date.fromisoformat(last), ZONE,
     )  # fmt: skip
+
+
+def buckets_of(found, plan):
+    return plan_buckets(TABLES, found, seats_of(plan.slots), ZONE)
 
 
 def days(plan):
@@ -235,7 +240,7 @@ def test_case_135_moved_holidays_move_slots_and_the_edition_is_named(tmp_path):
 
 def test_buckets_count_all_seats_once_and_open_in_shanghai_time():
     plan = planned(DEMO, "2026-12-07", "2026-12-13")
-    buckets = {one.key: one for one in plan_buckets(TABLES, DEMO.site, plan.slots, ZONE)}
+    buckets = {one.key: one for one in buckets_of(DEMO, plan)}
     assert sum(sum(one.capacity.values()) for one in buckets.values()) == sum(
         slot.capacity for slot in plan.slots
     )
@@ -254,7 +259,7 @@ def test_buckets_count_all_seats_once_and_open_in_shanghai_time():
 
 def test_after_a_cut_off_the_seats_stand_with_the_next_channel():
     plan = planned(DEMO, "2026-12-07", "2026-12-13")
-    bucket = next(one for one in plan_buckets(TABLES, DEMO.site, plan.slots, ZONE)
+    bucket = next(one for one in buckets_of(DEMO, plan)
                   if "cardiology" in one.key)  # fmt: skip
     rows = {(row.kind, row.channel): row for row in bucket.rows}
     cut = rows["expert", "grassroots-referral"].closes
@@ -279,8 +284,8 @@ def test_a_department_under_two_tables_is_told(tmp_path):
 
 def test_without_a_table_all_seats_are_ordinary_and_it_is_told(tmp_path):
     plan = planned(supply(tmp_path, template()), "2026-11-03", "2026-11-03")
-    bucket = plan_buckets((), DEMO.site, plan.slots, ZONE)[0]
-    assert [(row.channel, row.cap) for row in bucket.rows] == [("ordinary", 8)]
+    bucket = plan_buckets((), DEMO, seats_of(plan.slots), ZONE)[0]
+    assert [(row.channel, row.cap) for row in bucket.rows if row.cap] == [("ordinary", 8)]
     assert [one.rule for one in bucket.findings] == ["quota-no-table"]
     assert apportion(TABLES[0], 0, 0).findings == ()
 

@@ -1,0 +1,155 @@
+"""What a plan means for the slots that exist: to create, to change, to withdraw; who is affected.
+
+Pure. A changed template, calendar, closure or capacity is always the same question: what is meant
+to be, against what is. A slot with live bookings is never moved or withdrawn under them: its
+capacity is lowered to what is taken, so that nobody else books it, its bookings are listed for
+re-booking, and once they are gone the next run does the rest. Slots that have begun, and slots
+that no plan of the gateway made, are not touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from fhir_gateway.scheduling import extensions as ext
+from fhir_gateway.scheduling.generate_fhir import ORIGIN, capacity_of, with_capacity
+
+Slot = Mapping[str, Any]
+
+#: Why bookings of a slot are affected.
+WITHDRAWN, MOVED, OTHER, FEWER = "withdrawn", "moved", "other-service", "fewer-seats"
+REASONS: Mapping[str, tuple[str, str]] = {
+    WITHDRAWN: ("号源停诊或取消", "the slot is not offered any more"),
+    MOVED: ("时间调整", "the slot has another time"),
+    OTHER: ("服务内容调整", "the slot is of another service, class or place"),
+    FEWER: ("号源数减少", "the slot takes fewer patients than have booked"),
+}
+
+#: What is withdrawn; a plan that wants the slot again opens it again.
+CLOSED = "busy-unavailable"
+#: What counts in its bucket.
+OPEN = ("free", "busy", "busy-tentative")
+
+
+class Existing(NamedTuple):
+    """A Slot as it is stored, with its version, its begin (µs) and its live appointments, oldest
+    first: held and booked."""
+
+    slot: Slot
+    version: int
+    start: int
+    live: tuple[str, ...] = ()
+
+
+class Affected(NamedTuple):
+    """Bookings that have to be made anew, and why."""
+
+    slot: str
+    reason: str
+    appointments: tuple[str, ...]
+
+
+class Write(NamedTuple):
+    """One Slot to be written: created (version 0) or changed from its version."""
+
+    slot: Slot
+    version: int
+    action: str  # create, change, withdraw, keep-back
+
+
+class SupplyChange(NamedTuple):
+    """The difference. `same` and `past` are counted; `stands` has every open slot as the writes
+    leave it, begun ones and a hospital's too: what quotas are counted from."""
+
+    writes: tuple[Write, ...]
+    affected: tuple[Affected, ...]
+    same: int
+    past: int
+    stands: Mapping[str, Slot]
+
+
+def changes_to(wanted: Mapping[str, Slot], existing: Iterable[Existing], now: int,
+               starts: Mapping[str, int]) -> SupplyChange:  # fmt: skip
+    """The difference between slots that are meant to be and those that are, both of one horizon.
+
+    `starts` are the beginnings (µs) of the wanted ones: what has begun is not made any more.
+    """
+    writes: list[Write] = []
+    affected: list[Affected] = []
+    stands: dict[str, Slot] = {}
+    same = past = 0
+    known = {str(one.slot["id"]): one for one in existing}
+    for id, one in known.items():
+        write, told = None, None
+        if one.start <= now:
+            past += 1
+        elif _ours(one.slot):
+            write, told = _step(wanted.get(id), one)
+        if told is not None:
+            affected.append(told)
+        if write is not None:
+            writes.append(write)
+        elif one.start > now:
+            same += 1
+        stays = write.slot if write else one.slot
+        if stays["status"] in OPEN:
+            stands[id] = stays
+    for id, slot in wanted.items():
+        if id not in known and starts[id] > now:
+            writes.append(Write(slot, 0, "create"))
+            stands[id] = slot
+    return SupplyChange(tuple(writes), tuple(affected), same, past, stands)
+
+
+def _step(wanted: Slot | None, one: Existing) -> tuple[Write | None, Affected | None]:
+    """What becomes of one slot of the gateway's that has not begun."""
+    id, slot = str(one.slot["id"]), one.slot
+    live = len(one.live)
+    if wanted is None:
+        if not live:
+            withdrawn = {**slot, "status": CLOSED}
+            same = slot["status"] == CLOSED
+            return (None if same else Write(withdrawn, one.version, "withdraw")), None
+        return _kept_back(one), Affected(id, WITHDRAWN, one.live)
+    reason = _moved(wanted, slot) if live else ""
+    if reason:
+        return _kept_back(one), Affected(id, reason, one.live)
+    capacity = capacity_of(wanted)
+    told = Affected(id, FEWER, one.live[capacity:]) if live > capacity else None
+    after = with_capacity(wanted, max(capacity, live))
+    after["status"] = "busy" if live >= capacity_of(after) else "free"
+    return (None if _alike(after, slot) else Write(after, one.version, "change")), told
+
+
+def _kept_back(one: Existing) -> Write | None:
+    """The slot as it is, taking nobody but those who have booked; None where it does already."""
+    after = {**with_capacity(one.slot, len(one.live)), "status": "busy"}
+    return None if _alike(after, one.slot) else Write(after, one.version, "keep-back")
+
+
+def _moved(wanted: Slot, slot: Slot) -> str:
+    """Why those who have booked have to know; "" when nothing that they booked is other."""
+    if (wanted["start"], wanted["end"]) != (slot["start"], slot["end"]):
+        return MOVED
+    for key in ("serviceType", "appointmentType", "schedule"):
+        if wanted.get(key) != slot.get(key):
+            return OTHER
+    return ""
+
+
+def _ours(slot: Slot) -> bool:
+    return any(True for _ in ext.extensions(slot, ORIGIN))
+
+
+def _alike(one: Slot, other: Slot) -> bool:
+    """Whether two slots say the same, whoever wrote them last and by whichever calendar."""
+    return _said(one) == _said(other)
+
+
+def _said(slot: Slot) -> Mapping[str, Any]:
+    kept = {key: value for key, value in slot.items() if key not in ("meta", "extension")}
+    others = [one for one in slot.get("extension") or () if one.get("url") != ORIGIN]
+    kept["extension"] = sorted(others, key=lambda one: str(one.get("url")))
+    kept["template"] = ext.part_of(slot, ORIGIN, "template")
+    return kept
