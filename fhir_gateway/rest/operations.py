@@ -29,6 +29,14 @@ from fhir_gateway.interactions.case_access import OPEN_CASE, open_case
 from fhir_gateway.interactions.everything import EVERYTHING, everything
 from fhir_gateway.interactions.export import DEFINITION as EXPORT
 from fhir_gateway.interactions.lastn import LASTN, lastn
+from fhir_gateway.interactions.message_operations import (
+    MESSAGES,
+    ORIGIN,
+    TRACE,
+    list_messages,
+    origin_of,
+    trace_message,
+)
 from fhir_gateway.interactions.meta import (
     META,
     META_ADD,
@@ -123,6 +131,9 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation(IN_FORCE, in_force),
     Operation(LINT, lint_operation),
     Operation(REGISTER, read_register),
+    Operation(MESSAGES, list_messages),
+    Operation(TRACE, trace_message),
+    Operation(ORIGIN, origin_of),
 )
 
 #: Methods by which an operation may be called at all.
