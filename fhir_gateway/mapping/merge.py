@@ -105,9 +105,11 @@ def _names(patient: Resource) -> set[str]:
 
 
 def finalised(stored: Resource, new: Resource) -> Resource:
-    """The stored result, final now; what the new one says beside its status comes with it."""
+    """The stored result, final now: nothing of it is said anew but when it was issued."""
     status = stored["status"] if stored["status"] in _SETTLED else new["status"]
-    merged = {k: v for k, v in stored.items() if k not in _OWN} | new | {"status": status}
+    kept = {k: v for k, v in stored.items() if k not in _OWN}
+    said = {k: v for k, v in new.items() if k == "issued" or k not in kept}
+    merged = kept | said | {"status": status}
     return _tagged(merged, stored, intake_tags(new))
 
 

@@ -72,14 +72,18 @@ class Opened:
         found = self.runner.run(counts())
         return {type: found.get(type, 0) for type in types}
 
-    def read(self, type: str, id: str) -> dict[str, Any]:
-        async def read() -> dict[str, Any]:
+    def find(self, type: str, id: str) -> dict[str, Any] | None:
+        async def read() -> dict[str, Any] | None:
             async with self.gateway.store.snapshot(SYSTEM_ACCESS) as reader:
                 found = await reader.read(type, id)
-                assert found is not None and not found.deleted
-                return parse(found.whole())
+                return None if found is None or found.deleted else parse(found.whole())
 
         return self.runner.run(read())
+
+    def read(self, type: str, id: str) -> dict[str, Any]:
+        found = self.find(type, id)
+        assert found is not None
+        return found
 
     def received(self, digest: bytes) -> tuple[str, bytes] | None:
         async def received() -> tuple[str, bytes] | None:
