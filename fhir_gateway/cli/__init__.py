@@ -27,6 +27,7 @@ COMMANDS: dict[str, str] = {
     "tabular": "Load tables of hospitals (CSV, NDJSON) by column maps, see how far they are.",
     "messages": "What came in and what became of it; what was refused and waits.",
     "institution": "Register institutions, check their entries, issue tokens.",
+    "consortium": "Memberships of consortia (医联体): import, list, show, export.",
     "clients": "Register systems that ask for access tokens; end tokens.",
     "evaluations": "Import the register of quality evaluations.",
     "endpoints": "Check which Endpoints serve images.",

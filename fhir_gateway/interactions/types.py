@@ -30,7 +30,9 @@ _LOOKED_AT = frozenset({"ConceptMap", "VerificationResult"})
 
 #: Commits to these bump the epoch, so that every process reloads before it answers: by type, since
 #: a version that no longer says anything, and a deletion, take back what an earlier one said.
-EPOCH_TYPES = GOVERNED_TYPES | {"Consent", "Endpoint", "Organization"}
+EPOCH_TYPES = GOVERNED_TYPES | {
+    "Consent", "Endpoint", "Organization", "OrganizationAffiliation",
+}  # fmt: skip
 
 READS = ("read", "vread", "history-instance", "history-type", "search-type")
 WRITES = ("create", "update", "patch", "delete")
