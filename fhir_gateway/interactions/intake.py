@@ -202,6 +202,7 @@ async def _receive(
     key = once_key(sender, header)
     _attribute(sender, header, key)
     if earlier := await _earlier(gateway, actor, key, digest):
+        await _count(gateway)
         return earlier
     others = assigned_by_others(sender, await institutions(gateway))
     mapped = map_message(message, sender, folder=folder, others=others)
