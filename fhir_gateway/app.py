@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Router
 
 from fhir_gateway import __version__
+from fhir_gateway.cda.routes import routes as cda_routes
 from fhir_gateway.cds_hooks.routes import UNDECIDED
 from fhir_gateway.cds_hooks.routes import check_door as check_hooks
 from fhir_gateway.cds_hooks.routes import routes as hook_routes
@@ -131,6 +132,7 @@ async def build(
         },
     )
     web.router.routes.extend(v2_routes(gateway))
+    web.router.routes.extend(cda_routes(gateway))
     web.router.routes.extend(oauth_routes(gateway))
     web.include_router(health_routes(gateway, metrics))
     web.include_router(audit_log_routes(gateway))

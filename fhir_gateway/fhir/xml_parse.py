@@ -71,6 +71,13 @@ def parse_xml(body: bytes) -> Any:
     return root
 
 
+def xml_bytes(node: Any) -> bytes:
+    """An element of a parsed document as a document of its own, with the namespaces it needs."""
+    from lxml import etree  # noqa: PLC0415  loaded when XML first comes
+
+    return bytes(etree.tostring(node, encoding="UTF-8", xml_declaration=True, with_tail=False))
+
+
 def _parser() -> Any:
     """A parser for one document: one may not be used by two threads."""
     from lxml import etree  # noqa: PLC0415  loaded when XML first comes

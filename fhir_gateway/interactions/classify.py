@@ -1,4 +1,5 @@
-"""Sensitive classes of what is stored: a report is as strict as its strictest result.
+"""Sensitive classes of what is stored: a report is as strict as its strictest result, and a
+document as its strictest report.
 
 A resource is classified by its own codings when it is stored (security.classes). What a report
 carries counts too, or it would tell everybody that there is such a result. When the site's table
@@ -7,7 +8,7 @@ changes, `reclassify` gives stored resources their new class. docs/consent.md
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fhir_gateway.audit.events import update_event
@@ -34,15 +35,22 @@ class Regraded(NamedTuple):
 
 
 async def grade(gateway: Gateway, steps: Sequence[Step]) -> None:
-    """Gives the reports of a write the class of their strictest result."""
+    """Gives the reports and documents of a write the class of the strictest that they carry."""
     if not gateway.policy.classes.rows:
         return
     puts = {step.name: step.put for step in steps if step.put is not None}
-    for step in steps:
-        if step.type == _REPORT and step.put is not None and step.resource is not None:
-            for result in results_of(step.resource):
-                number = await _class_of(gateway, result, puts)
-                step.put.sensitivity = max(step.put.sensitivity, number)
+    for type in _CARRIED:
+        for step in steps:
+            if step.type == type and step.put is not None and step.resource is not None:
+                for name in carried(step.resource):
+                    number = await _class_of(gateway, name, puts)
+                    step.put.sensitivity = max(step.put.sensitivity, number)
+
+
+def carried(resource: dict[str, Any]) -> Iterator[str]:
+    """What a resource tells of by its very presence, as "Type/id"."""
+    found = _CARRIED.get(resource["resourceType"])
+    return found(resource) if found is not None else iter(())
 
 
 def results_of(report: dict[str, Any]) -> Iterator[str]:
@@ -53,17 +61,56 @@ def results_of(report: dict[str, Any]) -> Iterator[str]:
             yield "/".join(reference.split("/")[:2])
 
 
-async def _class_of(gateway: Gateway, result: str, puts: Mapping[str, Put]) -> int:
-    """The class of a result, of this write or stored."""
-    put = puts.get(result)
+def _of_document(document: dict[str, Any]) -> Iterator[str]:
+    """The reports and results that a document holds."""
+    return _named(document.get("context", {}).get("related", ()), (_REPORT, "Observation"))
+
+
+def _of_binary(binary: dict[str, Any]) -> Iterator[str]:
+    """The document whose bytes it is."""
+    return _named((binary.get("securityContext", {}),), (_DOCUMENT, _REPORT))
+
+
+def _of_provenance(provenance: dict[str, Any]) -> Iterator[str]:
+    return _named(provenance.get("target", ()), (_DOCUMENT, _REPORT, "Observation"))
+
+
+def _named(references: Sequence[dict[str, Any]], types: Sequence[str]) -> Iterator[str]:
+    for one in references:
+        parts = str(one.get("reference", "")).split("/")
+        if len(parts) > 1 and parts[0] in types:
+            yield "/".join(parts[:2])
+
+
+_DOCUMENT = "DocumentReference"
+
+#: What each type carries; those that others carry come first.
+_CARRIED: Mapping[str, Callable[[dict[str, Any]], Iterator[str]]] = {
+    _REPORT: results_of,
+    _DOCUMENT: _of_document,
+    "Binary": _of_binary,
+    "Provenance": _of_provenance,
+}
+
+#: A Binary of a document of a report with a result.
+_DEEPEST = 4
+
+
+async def _class_of(gateway: Gateway, name: str, puts: Mapping[str, Put], *, depth: int = 0) -> int:
+    """The class of what is carried, of this write or stored."""
+    put = puts.get(name)
     if put is not None:
         return int(put.sensitivity)
-    type, _, id = result.partition("/")
+    type, _, id = name.partition("/")
     async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
         stored = await reader.read(type, id)
-    if stored is None or stored.deleted:
+    if stored is None or stored.deleted or depth == _DEEPEST:
         return 0
-    return gateway.policy.classes.of(parse(stored.whole()))
+    resource = parse(stored.whole())
+    number = gateway.policy.classes.of(resource)
+    for inner in carried(resource):
+        number = max(number, await _class_of(gateway, inner, puts, depth=depth + 1))
+    return number
 
 
 async def reclassify(gateway: Gateway, *, apply: bool) -> list[Regraded]:
@@ -95,9 +142,8 @@ async def _wrong(gateway: Gateway, stored: Stored) -> int | None:
         return None
     resource = parse(stored.whole())
     number = gateway.policy.classes.of(resource)
-    if stored.type == _REPORT:
-        for result in results_of(resource):
-            number = max(number, await _class_of(gateway, result, {}))
+    for name in carried(resource):
+        number = max(number, await _class_of(gateway, name, {}))
     if await _is_seen(gateway, stored, number) and not (
         number and await _is_seen(gateway, stored, number - 1)
     ):

@@ -54,21 +54,24 @@ def read_cda(document: Document, *, mappings: str) -> Read:
     return Read(document, read_header(document.root, tables), tables)
 
 
-def map_cda(read: Read, institution: Institution, *, mappings: str) -> Taken:
-    """The resources of a document of this institution.
+def map_cda(
+    read: Read, institution: Institution, *, mappings: str, others: frozenset[str] = frozenset()
+) -> Taken:
+    """The resources of a document of this institution. `others` are the names and OIDs by which
+    other institutions assign numbers.
 
     Raises Forbidden where another one keeps it, Unprocessable with line and element.
     """
     check_custodian(read.header, institution)
     writer = Writer()
     message_header(writer)
-    add_person(writer, read.header, institution)
+    add_person(writer, read.header, institution, others)
     structured = _add_report(writer, read)
     folder = f"{mappings}/v2"
     try:
         message = writer.message()
         mapped = (
-            map_oru(message, institution, folder=folder)
+            map_oru(message, institution, folder=folder, others=others)
             if structured
             else _person_alone(message, institution, folder)
         )

@@ -219,16 +219,18 @@ def superseded(resource: Resource, institution: Institution) -> Resource:
 
 
 def replaces(resource: Resource, older: Resource) -> Resource:
-    """The newer version, with the way to the older one."""
-    rest = [
-        one for one in resource.get("relatesTo", ())
-        if one["target"].get("identifier") != older["masterIdentifier"]
-    ]  # fmt: skip
+    """The newer version, with the way to the older one and the names of all before that."""
     target = {
         "reference": f"DocumentReference/{older['id']}",
         "identifier": older["masterIdentifier"],
     }
-    return {**resource, "relatesTo": [{"code": "replaces", "target": target}, *rest]}
+    related = [{"code": "replaces", "target": target}, *resource.get("relatesTo", [])]
+    related += [one for one in older.get("relatesTo", ()) if one["code"] == "replaces"]
+    unique: dict[tuple[str, str, str], Resource] = {}
+    for one in related:
+        named = one["target"].get("identifier", {})
+        unique.setdefault((one["code"], named.get("system", ""), named.get("value", "")), one)
+    return {**resource, "relatesTo": list(unique.values())}
 
 
 def provenance(

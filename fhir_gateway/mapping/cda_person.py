@@ -11,14 +11,20 @@ _PERSON = ("patient", "document", "health-card")
 _UNKNOWN = "oid:"
 
 
-def add_person(writer: Writer, header: Header, institution: Institution) -> None:
-    """Adds PID, and PV1 where the document names a visit.
+def add_person(
+    writer: Writer, header: Header, institution: Institution, others: frozenset[str]
+) -> None:
+    """Adds PID, and PV1 where the document names a visit. Numbers that `others` assigned are left
+    out with a warning.
 
     Raises Unprocessable for a document that names nobody by a number.
     """
     role = check_subject(header)
     person = at(role, "patient")
-    numbers = _numbers(header, institution)
+    numbers, left_out = _numbers(header, institution, others)
+    if left_out:
+        writer.warn(role, "another institution assigned a number of the person; it was left out",
+                    "cda-other-number")  # fmt: skip
     if not numbers:
         raise fault(role, "the person has no number: patientRole/id or patient/id, with an "
                     "extension", "cda-patient")  # fmt: skip
@@ -35,20 +41,24 @@ def add_person(writer: Writer, header: Header, institution: Institution) -> None
     _add_visit(writer, header, role)
 
 
-def _numbers(header: Header, institution: Institution) -> list[Value]:
-    """PID-3: the person's own number first. An OID of no table is the institution's own where it
-    is the only number, or the registered one."""
+def _numbers(
+    header: Header, institution: Institution, others: frozenset[str]
+) -> tuple[list[Value], bool]:
+    """PID-3, the person's own number first, and whether one was left out. An OID of no table is the
+    institution's own where it is the only number, or the registered one."""
     own = institution.system("patient")
     pairs = [pair for kind in _PERSON for pair in header.numbers.get(kind, ())]
     known = [pair for pair in pairs if not pair[0].startswith(_UNKNOWN)]
-    strange = [pair for pair in pairs if pair[0].startswith(_UNKNOWN)]
+    all_strange = [pair for pair in pairs if pair[0].startswith(_UNKNOWN)]
+    strange = [pair for pair in all_strange if pair[0][len(_UNKNOWN) :] not in others]
     registered = [pair for pair in strange if oid_uri(pair[0][len(_UNKNOWN) :]) == own]
     first = registered or ([] if known else strange[:1])
     rest = [(type.removeprefix(_UNKNOWN), number) for type, number in strange
             if (type, number) not in first]  # fmt: skip
     # a number without type is the institution's own; the table's types say what the others are
     values: list[Value] = [[number] for _, number in first]
-    return values + [[number, "", "", "", type] for type, number in (*known, *rest)]
+    values += [[number, "", "", "", type] for type, number in (*known, *rest)]
+    return values, len(strange) < len(all_strange)
 
 
 def _name(node: Node | None) -> Value:

@@ -42,6 +42,8 @@ class Tables(NamedTuple):
     templates: Mapping[str, Template]
     numbers: Mapping[str, Number]
     elements: Mapping[str, str]
+    names: Mapping[str, str]
+    sections: Mapping[str, str]
     systems: Mapping[str, str]
     statuses: Mapping[str, tuple[str, str]]
     results: Table
@@ -61,9 +63,9 @@ def tables_of(folder: str) -> Tables:
         row["oid"]: Number(row["role"], row["type"], int(row["rank"]))
         for row in _rows(folder, "identifiers", ("oid", "role", "type", "rank"))
     }
-    elements = {
-        row["element"]: row["role"] for row in _rows(folder, "elements", ("element", "role"))
-    }
+    rows = _rows(folder, "elements", ("element", "role", "name"))
+    elements = {row["element"]: row["role"] for row in rows}
+    names = {row["element"]: row["name"] for row in rows}
     systems = {row["oid"]: row["name"] for row in _rows(folder, "code-systems", ("oid", "name"))}
     statuses = {
         row["received"]: (row["result"], row["report"])
@@ -73,6 +75,8 @@ def tables_of(folder: str) -> Tables:
         templates,
         numbers,
         elements,
+        names,
+        {row["code"]: row["name"] for row in _rows(folder, "sections", ("code", "name"))},
         systems,
         statuses,
         table(folder, "result-codes"),

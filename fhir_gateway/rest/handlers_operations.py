@@ -53,8 +53,18 @@ async def operate(gateway: Gateway, exchange: Exchange) -> Answer:
         body=body,
     )
     if isinstance(result, Answer):
-        return result
+        return _in_own_media(exchange, result)
     return Answer(200, result if isinstance(result, bytes) else render(result))
+
+
+def _in_own_media(exchange: Exchange, answer: Answer) -> Answer:
+    """An answer that names its media type goes out under it, as it is."""
+    media = dict(answer.headers).get(b"content-type")
+    if media is None:
+        return answer
+    exchange.content_type, exchange.xml, exchange.pretty = media.decode("latin-1"), False, False
+    headers = tuple(pair for pair in answer.headers if pair[0] != b"content-type")
+    return answer._replace(headers=headers)
 
 
 @audited("operation")

