@@ -6,7 +6,7 @@ All homes of the person count, however they were linked. Holds that are over cou
 from __future__ import annotations
 
 from calendar import monthrange
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from zoneinfo import ZoneInfo
@@ -61,34 +61,38 @@ def barred_until(missed: Iterable[int], limits: Limits) -> int:
 
 def check_person(draft: Draft, claim: Take, wanted: BookingState) -> None:
     """Raises why the person may not have this booking."""
-    limits = claim.limits
-    if limits.documented and not draft.stored.is_documented(wanted.home):
+    if claim.limits.documented and not draft.stored.is_documented(wanted.home):
         raise refused("person-unproved")
-    homes = draft.stored.homes_of(wanted.home)
-    all_bookings = list(draft.bookings(homes))
+    bookings = list(draft.bookings(draft.stored.homes_of(wanted.home)))
     own = claim.appointment.removeprefix("Appointment/")
     instead = claim.instead_of.removeprefix("Appointment/")
-    live = [one for one in all_bookings if one.is_live(draft.now)]
-    if own != instead and any(one.id == own for one in live):
+    if own != instead and any(one.id == own and one.is_live(draft.now) for one in bookings):
         raise refused("appointment-seated")
-    others = [one for one in live if one.id not in (own, instead)]
-    if any(one.start < wanted.end and wanted.start < one.end for one in others):
-        raise refused("person-overlap")
-    had = [one for one in all_bookings if one.state in (FULFILLED, NOSHOW)]
-    _check_day([*others, *had], wanted, limits)
-    missed = (one.start for one in all_bookings if one.state == NOSHOW)
-    if draft.now < barred_until(missed, limits):
-        raise refused("person-barred")
+    others = [one for one in bookings if one.id not in (own, instead)]
+    for rule in reasons_of_person(others, wanted, claim.limits, draft.now):
+        raise refused(rule)
 
 
-def _check_day(others: Sequence[BookingState], wanted: BookingState, limits: Limits) -> None:
+def reasons_of_person(
+    bookings: Sequence[BookingState], wanted: BookingState, limits: Limits, now: int
+) -> Iterator[str]:
+    """Every rule by which a person with these other bookings may not have this one."""
+    live = [one for one in bookings if one.is_live(now)]
+    if any(one.start < wanted.end and wanted.start < one.end for one in live):
+        yield "person-overlap"
+    had = [one for one in bookings if one.state in (FULFILLED, NOSHOW)]
+    if _is_over_a_day([*live, *had], wanted, limits):
+        yield "person-limit"
+    missed = (one.start for one in bookings if one.state == NOSHOW)
+    if now < barred_until(missed, limits):
+        yield "person-barred"
+
+
+def _is_over_a_day(others: Sequence[BookingState], wanted: BookingState, limits: Limits) -> bool:
     same_day = [one for one in others if one.day == wanted.day]
-    if limits.per_day and len(same_day) >= limits.per_day:
-        raise refused("person-limit")
-    same = [
-        one
-        for one in same_day
-        if one.slot_home == wanted.slot_home and one.department == wanted.department
-    ]
-    if limits.per_department_day and len(same) >= limits.per_department_day:
-        raise refused("person-limit")
+    here = (wanted.slot_home, wanted.department)
+    same = [one for one in same_day if (one.slot_home, one.department) == here]
+    return bool(
+        (limits.per_day and len(same_day) >= limits.per_day)
+        or (limits.per_department_day and len(same) >= limits.per_department_day)
+    )

@@ -126,7 +126,7 @@ def _follow(draft: Draft, group: Group, more: int) -> None:
         return
     capacity = sum(row.cap for row in rows) + more
     if more > 0:
-        last = next((at for at, row in enumerate(rows) if not row.falls_to), len(rows) - 1)
+        last = max((at for at, row in enumerate(rows) if not row.falls_to), default=-1)
         rows[last] = rows[last]._replace(cap=rows[last].cap + more)
     draft.put_group(group, _balanced(rows, capacity))
 
