@@ -97,7 +97,7 @@ class Seen:
     def both(self) -> Part:
         """The resource r and, where there is one, its version v."""
         sql, values = self.of("r")
-        superseded, more = self._part(columns("v", type="r.type"))
+        superseded, more = self._part(columns("v", type="r.type", key="r.key"))
         narrow = self._access.narrow
         if narrow is not None:
             let = narrowed(narrow, self.dialect, "v", type="r.type", superseded=True)

@@ -75,6 +75,8 @@ _READ = f"SELECT {STORED} FROM resource r WHERE {_AT} AND {{r}}"
 _OLDER = """
 SELECT v.version, v.updated, v.deleted, v.home, v.rid, v.owner, v.enc, v.body, v.t, v.n
 FROM version v WHERE v.home = $1 AND v.rid = $2 AND $3::bigint <> 0 AND {v}"""
+#: The key of the resource of which _OLDER reads versions.
+_KEY = "(SELECT x.key FROM resource x WHERE x.home = $1 AND x.type = $3 AND x.rid = $2)"
 _PERSON = f"""
 SELECT r.home, EXISTS (SELECT 1 FROM identity WHERE rid = $3),
   EXISTS (
@@ -129,7 +131,7 @@ def visible_of(shape: Shape) -> Visible:
 
     r = see(columns("r"))
     at_place = see(columns("r", home=HOME_BIGINT))
-    older = _OLDER.format(v=see(columns("v", home=HOME_BIGINT, type="$3::bigint")))
+    older = _OLDER.format(v=see(columns("v", home=HOME_BIGINT, type="$3::bigint", key=_KEY)))
     entry = Row("j.home", "j.type", "j.owner", "0")  # a journal entry has no class of its own
     facts, reports = of_homes(_FACTS, "f"), of_homes(_REPORTS, "l")
     return Visible(

@@ -203,7 +203,7 @@ def _current(names: Sequence[Name], view: View) -> Steps[list[Stored]]:
 def _versions(names: Sequence[Name], view: View) -> Steps[list[Stored]]:
     """The superseded versions of these names, of resources that are current and seen."""
     dialect, kinds = view.dialect, "int text int"
-    (see, bound), (seen, more) = view.sees("r"), view.sees("v", type="r.type")
+    (see, bound), (seen, more) = view.sees("r"), view.sees("v", type="r.type", key="r.key")
     places = [(type_key(one.type), one.id, one.version) for one in names]
     rows = yield Query(
         f"SELECT {_OF_VERSION}, r.type FROM {dialect.listed(kinds)}"

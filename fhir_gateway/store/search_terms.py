@@ -47,10 +47,11 @@ class View(NamedTuple):
     values: Mapping[str, Any]
     narrow: Narrow | None = None
 
-    def sees(self, alias: str, *, type: str = "") -> Part:
-        """What a current resource must be like to be seen. `type` is the column of its type where
-        the row has none."""
-        sql, values = seen(self.shape, self.dialect, columns(alias, type=type), self.values)
+    def sees(self, alias: str, *, type: str = "", key: str = "") -> Part:
+        """What a current resource must be like to be seen. `type` and `key` are columns of its
+        resource where the row has none: it is a superseded version."""
+        row = columns(alias, type=type, key=key)
+        sql, values = seen(self.shape, self.dialect, row, self.values)
         part = f"{alias}.deleted = 0 AND {sql}", values
         if self.narrow is None:
             return part

@@ -56,13 +56,15 @@ def moment_of(access: Access, index: Index, t: int, updated: int, now: Callable[
 class Row(NamedTuple):
     """The columns of a row that is judged, as SQL. Where a statement is about one home, `home` is
     HOME (or HOME_BIGINT), and what depends on the home alone is found out once. `named`: the type
-    is a name and no key."""
+    is a name and no key. `key` is the column with key64 of the resource, "" where there is none:
+    what opens one row alone then opens nothing."""
 
     home: str
     type: str
     owner: str
     sensitivity: str
     named: bool = False
+    key: str = ""
 
 
 class Shape(NamedTuple):
@@ -91,11 +93,12 @@ EVERYBODY = Shape()
 OWN = Shape(owners=True)
 
 
-def columns(alias: str, *, home: str = "", type: str = "") -> Row:
+def columns(alias: str, *, home: str = "", type: str = "", key: str = "") -> Row:
     """The row of a table that has these columns; of the others what stands for them."""
     return Row(
-        home or f"{alias}.home", type or f"{alias}.type", f"{alias}.owner", f"{alias}.sensitivity"
-    )
+        home or f"{alias}.home", type or f"{alias}.type", f"{alias}.owner",
+        f"{alias}.sensitivity", key=key or f"{alias}.key",
+    )  # fmt: skip
 
 
 def sourced(alias: str, dialect: Dialect, *, home: str = "") -> Row:
@@ -223,12 +226,13 @@ def _of_type(dialect: Dialect, row: Row, name: str) -> str:
 
 
 def _opened(sight: Sight, dialect: Dialect, row: Row) -> str:
-    """An emergency whose grade reaches the class; or a relation, where one is asked for, and the
-    person's consent."""
+    """An emergency whose grade reaches the class, or what opens this row alone; or a relation,
+    where one is asked for, and the person's consent."""
     granted = _consented(sight, dialect, row)
     if sight.relation:
         granted = f"{granted} AND {_related(dialect, row)}"
-    return f"({granted} OR {_emergency(row)})"
+    named = f" OR {_named(row)}" if row.key else ""
+    return f"({granted} OR {_emergency(row)}{named})"
 
 
 _HOLDS = '{o}.since <= :at AND :at < {o}."until" AND {o}.t_from <= :t AND :t < {o}.t_to'
@@ -261,7 +265,7 @@ def _of_person(dialect: Dialect, row: Row, table: str, found: str, met: str) -> 
 
 
 def _related(dialect: Dialect, row: Row) -> str:
-    here, there = _of_person(dialect, row, "opening", "1", "o.party = :party")
+    here, there = _of_person(dialect, row, "opening", "1", "o.party = :party AND o.grade >= 0")
     return f"(EXISTS ({here}) OR EXISTS ({there}))"
 
 
@@ -270,6 +274,13 @@ def _emergency(row: Row) -> str:
     institutions were told of it. A record that is linked later was not meant, and nobody told."""
     reach = f"o.grade > CASE WHEN {row.sensitivity} = 0 THEN 0 ELSE 1 END"
     met = f"o.party = :party AND {reach} AND {_HOLDS.format(o='o')}"
+    return f"EXISTS (SELECT 1 FROM opening o WHERE o.home = {row.home} AND {met})"
+
+
+def _named(row: Row) -> str:
+    """What opens one row alone, to both who made a booking and who carries it out: whatever the
+    consent, and in the row's own home."""
+    met = f"o.party = :party AND o.grade = -1 AND o.source = {row.key} AND {_HOLDS.format(o='o')}"
     return f"EXISTS (SELECT 1 FROM opening o WHERE o.home = {row.home} AND {met})"
 
 

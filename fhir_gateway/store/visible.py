@@ -107,7 +107,7 @@ def visible_of(shape: Shape) -> Visible:
         return rule(shape, SQLITE, row)
 
     r = see(columns("r"))
-    both = {"r": r, "v": see(columns("v", type="r.type"))}
+    both = {"r": r, "v": see(columns("v", type="r.type", key="r.key"))}
     entry = Row("j.home", "j.type", "j.owner", "0")  # a journal entry has no class of its own
     fact, link = sourced("f", SQLITE, home=HOME), sourced("l", SQLITE, home=HOME)
     carried = {"f": see(fact), "l": rule_beside(shape, SQLITE, link, fact)}

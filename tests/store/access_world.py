@@ -43,6 +43,7 @@ class Seen(NamedTuple):
     home: int
     owner: int
     sensitivity: int
+    key: int = 0
 
 
 class World:
@@ -69,6 +70,7 @@ class World:
         for person in range(1, PEOPLE + 1):
             puts = self._person(person)
             openings = [self._opening(person, n) for n in range(chance.choice((0, 0, 1, 2)))]
+            openings += self._alone(person, key64(f"Patient/p{person}"))
             self.openings += openings
             journal = [self._entry(type, person) for type in ("AuditEvent", "GuidanceResponse")]
             await store.commit(
@@ -97,7 +99,7 @@ class World:
         versions = self.versions.setdefault((type, id), [])
         owner = versions[0].owner if versions else chance.choice(OWNERS)
         sensitivity = chance.choice(CLASSES) if type != "Patient" else 0
-        versions.append(Seen(type, home, owner, sensitivity))
+        versions.append(Seen(type, home, owner, sensitivity, key64(f"{type}/{id}")))
         return Put(
             type, id, "update", 0, body(f"{len(versions)}"),
             patient=f"p{home}" if home > 0 else None, owner=owner, sensitivity=sensitivity,
@@ -109,6 +111,8 @@ class World:
         chance = self.chance
         openings = [self._opening(person, n) for n in range(chance.choice((0, 1)))]
         consents = [self._consent() for _ in range(chance.choice((0, 0, 1, 3)))]
+        alone = self._alone(person, key64(f"Encounter/e{person}"))
+        openings += alone
         self.openings += openings
         self.consents += [(person, one) for one in consents]
         own = [Opening(0, *(getattr(one, name) for name in _OF_OPENING)) for one in openings]
@@ -120,6 +124,14 @@ class World:
         kind = chance.choice(("encounter", "break-glass"))
         grade = chance.choice((1, 2)) if kind == "break-glass" else 0
         return Opening(home, chance.choice(PARTIES), kind, grade, since, until, source)
+
+    def _alone(self, home: int, source: int) -> list[Opening]:
+        """What opens one row and nothing else, now and then."""
+        if self.chance.random() < 0.6:
+            return []
+        party = self.chance.choice(PARTIES)
+        since, until = sorted(self.chance.sample(TIMES, 2))
+        return [Opening(home, party, "appointment", -1, since, until, source)]
 
     def _consent(self) -> ConsentRow:
         chance = self.chance
@@ -177,6 +189,10 @@ class World:
             if one.home in homes and one.party == sight.party and one.since <= at < one.until
         ]
         needed = 1 if row.sensitivity == 0 else 2
+        if any(one.grade == -1 and (one.home, one.source) == (row.home, row.key)
+               for one in openings):  # fmt: skip
+            return True
+        openings = [one for one in openings if one.grade >= 0]
         if any(one.grade >= needed and one.home == row.home for one in openings):
             return True
         if sight.relation and not openings:
