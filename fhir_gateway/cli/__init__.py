@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "convert": "Print the FHIR that a message becomes, and explain each value of it.",
     "load": "Take in files: FHIR bundles, HL7 v2 messages, DICOM objects.",
     "tabular": "Load tables of hospitals (CSV, NDJSON) by column maps, see how far they are.",
+    "trace": "The message that a resource was made from, field by field.",
     "messages": "What came in and what became of it; what was refused and waits.",
     "institution": "Register institutions, check their entries, issue tokens.",
     "consortium": "Memberships of consortia (医联体): import, list, show, export.",

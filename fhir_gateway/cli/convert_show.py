@@ -41,7 +41,7 @@ def print_bundle(bundle: dict[str, Any], format: str, *, several: bool) -> None:
 def print_origins(found: Explained, origins: Sequence[Origin], format: str) -> None:
     """A row for each value: element, value, the fields that say it, how."""
     if format == "json":
-        click.echo(json.dumps([_as_json(one) for one in origins], ensure_ascii=False, indent=2))
+        click.echo(json.dumps([as_json_row(one) for one in origins], ensure_ascii=False, indent=2))
         return
     rows = [
         (
@@ -122,7 +122,8 @@ def _fields(atoms: Iterable[Atom], *, text: bool = True) -> str:
     )
 
 
-def _as_json(origin: Origin) -> dict[str, Any]:
+def as_json_row(origin: Origin) -> dict[str, Any]:
+    """An origin for programs."""
     return {
         "resource": origin.resource,
         "entry": origin.number + 1,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from fhir_gateway.cli.messages_dead import dead_group
+from fhir_gateway.cli.messages_list import bytes_command, list_command, show
 
 
 @click.group("messages")
@@ -12,4 +13,5 @@ def command() -> None:
     """What came in by each door and what became of it; what was refused and waits."""
 
 
-command.add_command(dead_group)
+for _one in (list_command, show, bytes_command, dead_group):
+    command.add_command(_one)

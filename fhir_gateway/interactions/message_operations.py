@@ -46,7 +46,8 @@ _MOST_TEXT = 200_000
 async def list_messages(gateway: Gateway, actor: Actor, call: Call) -> dict[str, Any]:
     """A page of the register. Raises Forbidden for another institution's, Invalid."""
     own = _own(actor, call)
-    count = call.value("_count") or _COUNT
+    given = call.value("_count")
+    count = _COUNT if given is None else given
     if not 0 < count <= _MOST:
         raise Invalid(f"_count is 1 to {_MOST}", expression="_count", rule="limit")
     asked = Asked(
