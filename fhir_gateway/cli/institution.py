@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from fhir_gateway.cli.institution_common import common, gateway_of, print_table
+from fhir_gateway.cli.institution_status import status
 from fhir_gateway.cli.institution_validation import issues as issues_command
 from fhir_gateway.cli.institution_validation import validation
 from fhir_gateway.errors import GatewayError, Invalid, Unprocessable
@@ -52,6 +53,7 @@ def command() -> None:
 
 command.add_command(validation)
 command.add_command(issues_command)
+command.add_command(status)
 
 
 @command.command("add")

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import GatewayError, Unavailable
 from fhir_gateway.interactions.authenticate import authenticate
+from fhir_gateway.interactions.message_figures import counts_of_all
 from fhir_gateway.interactions.permits import permit_door
 from fhir_gateway.rest.metrics import CONTENT_TYPE_LATEST, Metrics
 from fhir_gateway.security.actor import SYSTEM_ACCESS
@@ -48,6 +49,7 @@ def health_routes(gateway: Gateway, metrics: Metrics) -> APIRouter:
         await permit_door(gateway, actor, "metrics")
         metrics.jobs(await figures_of(gateway.store), now=gateway.clock.now())
         metrics.audit_log(await watermark(gateway.store, gateway.clock))
+        metrics.messages(*await counts_of_all(gateway))
         return Response(metrics.page(), media_type=CONTENT_TYPE_LATEST)
 
     return router

@@ -14,7 +14,10 @@ from prometheus_client.core import (
 )
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST
 
+from fhir_gateway.rest.metrics_messages import message_families
 from fhir_gateway.store.jobs import OPEN_STATES, Figure
+from fhir_gateway.store.message_figures import Waiting
+from fhir_gateway.store.messages import Count
 from fhir_gateway.transparency.watermark import Watermark
 
 __all__ = ["CONTENT_TYPE_LATEST", "Metrics"]
@@ -45,6 +48,8 @@ class Metrics:
         self._events = dict.fromkeys(_EVENTS, 0)
         self._jobs: tuple[Figure, ...] = ()
         self._now = 0
+        self._counts: tuple[Count, ...] = ()
+        self._waiting: tuple[Waiting, ...] = ()
         self._log: Watermark | None = None
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -66,6 +71,10 @@ class Metrics:
     def jobs(self, figures: Sequence[Figure], *, now: int) -> None:
         """Takes note of the long work as it stands at this moment (µs)."""
         self._jobs, self._now = tuple(figures), now
+
+    def messages(self, counts: Sequence[Count], waiting: Sequence[Waiting]) -> None:
+        """Takes note of the register of messages as it stands."""
+        self._counts, self._waiting = tuple(counts), tuple(waiting)
 
     def audit_log(self, mark: Watermark) -> None:
         """Takes note of how far the audit log is signed."""
@@ -102,6 +111,7 @@ class Metrics:
         yield from self._recognition()
         yield from self._long_work()
         yield from self._audit_log()
+        yield from message_families(self._counts, self._waiting)
 
     def _recognition(self) -> Iterator[Metric]:
         """What institutions were reminded of and answered (recognition.answer_figures): events
