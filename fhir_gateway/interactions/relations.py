@@ -24,6 +24,9 @@ Json = Mapping[str, Any]
 #: On an Encounter: the institution asked the patient, who agreed that earlier results be looked at.
 CONSENT_OBTAINED = f"{CANONICAL}/StructureDefinition/consent-obtained"
 
+#: On an Appointment: the institution at which it was booked.
+BOOKED_BY = f"{CANONICAL}/StructureDefinition/booking-institution"
+
 _HOUR, _DAY = 3_600_000_000, 86_400_000_000
 _OPEN_ENCOUNTER = frozenset({"arrived", "triaged", "in-progress", "onleave", "finished"})
 _OPEN_TASK = frozenset({"requested", "received", "accepted", "ready", "in-progress"})
@@ -50,6 +53,8 @@ def derive_relations(
     for kind, party, span in reader(resource, owner, policy, zone):
         if party and span.until > span.since:
             derived.openings.append(Opening(0, party, kind, 0, span.since, span.until))
+    if resource["resourceType"] == "Appointment":
+        _add_shared(resource, derived, owner, policy, zone)
     if resource["resourceType"] == "Encounter":
         _add_obtained(resource, derived, owner, policy)
 
@@ -124,13 +129,45 @@ def _appointment(
     if start is None:
         return
     relation = policy.relation
+    since = start - relation.appointment_days_before * _DAY
+    if _booked_by(resource):  # here, so it is known since when
+        since = min(since, _first(resource, ("created",), zone) or since)
+    until = _end_of(resource, start, policy, zone) + relation.appointment_days_after * _DAY
+    yield "appointment", owner, Span(since, until)
+
+
+def _end_of(resource: Json, start: int, policy: Policy, zone: str) -> int:
+    """When an appointment ends; one that never does lasts as long as a visit may."""
     end = _last(resource.get("end"), zone)
-    end = start if end is None else min(end, start + relation.encounter_days * _DAY)
-    span = Span(
-        start - relation.appointment_days_before * _DAY,
-        end + relation.appointment_days_after * _DAY,
-    )
-    yield "encounter", owner, span
+    return start if end is None else min(end, start + policy.relation.encounter_days * _DAY)
+
+
+def _booked_by(resource: Json) -> int:
+    """The institution at which an appointment was booked, 0 for none."""
+    for one in resource.get("extension", ()):
+        if one.get("url") == BOOKED_BY:
+            return _organization(one.get("valueReference") or {})
+    return 0
+
+
+def _add_shared(resource: Json, derived: Derived, owner: int, policy: Policy, zone: str) -> None:
+    """A booking is known to who made it and to who carries it out, whatever the consent: each sees
+    this one row. It ends when nobody can have a question about it any more."""
+    booked_by = _booked_by(resource)
+    if not booked_by or not owner or resource.get("status") == "entered-in-error":
+        return
+    since = _first(resource, ("created",), zone) or 0
+    last = _first(resource, ("start",), zone) or _waits_until(resource, zone) or since
+    until = _end_of(resource, last, policy, zone) + policy.relation.encounter_days * _DAY
+    for party in dict.fromkeys((booked_by, owner)):
+        if until > since:
+            derived.openings.append(Opening(0, party, "booking", -1, since, until))
+
+
+def _waits_until(resource: Json, zone: str) -> int | None:
+    """Until when a waiting list may still offer something."""
+    ends = [_last(one.get("end"), zone) for one in resource.get("requestedPeriod", ())]
+    return max((end for end in ends if end is not None), default=None)
 
 
 _Reader = Callable[[Json, int, Policy, str], Iterator[tuple[str, int, Span]]]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from fhir_gateway.interactions import relations
 from fhir_gateway.settings import CANONICAL
 
 Json = Mapping[str, Any]
@@ -30,7 +31,7 @@ CHANNEL = f"{_DEFINITIONS}/booking-channel"
 HOLD_UNTIL = f"{_DEFINITIONS}/hold-until"
 HOLD_RENEWALS = f"{_DEFINITIONS}/hold-renewals"
 CONFIRM_BY = f"{_DEFINITIONS}/confirm-by"
-BOOKED_BY = f"{_DEFINITIONS}/booking-institution"
+BOOKED_BY = relations.BOOKED_BY
 OFFER = f"{_DEFINITIONS}/waitlist-offer"
 
 #: Code systems: class of a slot (Slot.appointmentType), kind of booking (Schedule.serviceCategory).
