@@ -1,6 +1,7 @@
-"""The definitions of $answer, $document and $acknowledge: what they take and give.
+"""The definitions of $answer and $acknowledge: what they take and give.
 
-docs/answers.md shows them; their OperationDefinitions are made from these rows.
+docs/answers.md shows them, and $document, which is defined in interactions.document_definitions;
+their OperationDefinitions are made from these rows.
 """
 
 from __future__ import annotations
@@ -52,18 +53,6 @@ ANSWER = Definition(
         P("sha256", "string", "SHA-256 of the document as JSON, as $document gives it"),
         P("alert", "Reference", "A result that this answer relies on has changed since: its Task"),
     ),
-)
-
-DOCUMENT = Definition(
-    code="document",
-    title="The document that goes with an answer",
-    says=(
-        "The results that were accepted or cited, as they were when it was decided: a document "
-        "Bundle to file in the chart, the same bytes each time. It is audited as a disclosure."
-    ),
-    types=("Task",),
-    levels=("instance",),
-    gives=(P("return", "Bundle", "The document", 1),),
 )
 
 ACKNOWLEDGE = Definition(

@@ -26,6 +26,8 @@ from fhir_gateway.interactions.break_glass import BREAK_GLASS_OPERATION, break_g
 from fhir_gateway.interactions.break_glass_review import REVIEW, review_operation
 from fhir_gateway.interactions.capabilities import Offered
 from fhir_gateway.interactions.case_access import OPEN_CASE, open_case
+from fhir_gateway.interactions.document import composition_document, report_as_document
+from fhir_gateway.interactions.document_definitions import AS_DOCUMENT, DOCUMENT
 from fhir_gateway.interactions.everything import EVERYTHING, everything
 from fhir_gateway.interactions.export import DEFINITION as EXPORT
 from fhir_gateway.interactions.lastn import LASTN, lastn
@@ -69,7 +71,7 @@ from fhir_gateway.interactions.terminology_operations import (
 )
 from fhir_gateway.interactions.validate_operation import VALIDATE, validate
 from fhir_gateway.recognition import definitions as recognition
-from fhir_gateway.recognition.answer_definitions import ACKNOWLEDGE, ANSWER, DOCUMENT
+from fhir_gateway.recognition.answer_definitions import ACKNOWLEDGE, ANSWER
 from fhir_gateway.recognition.answer_operation import acknowledge, answer, fetch
 from fhir_gateway.recognition.operation import recognize
 from fhir_gateway.recognition.prior_operation import PRIOR_RESULTS, prior_results_operation
@@ -92,6 +94,15 @@ class Operation(NamedTuple):
 
     definition: Definition
     handler: Handler
+
+
+def _by_type(**handlers: Handler) -> Handler:
+    """The handler of an operation that means another thing on each type (Definition.guide)."""
+
+    async def handle(gateway: Any, actor: Any, call: Any) -> Answerable:
+        return await handlers[call.type](gateway, actor, call)
+
+    return handle
 
 
 def _table(*rows: Operation) -> dict[str, Operation]:
@@ -123,7 +134,8 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation(local_codes.COVERAGE, local_codes.code_coverage),
     Operation(recognition.RECOGNIZE, recognize),
     Operation(ANSWER, answer),
-    Operation(DOCUMENT, fetch),
+    Operation(AS_DOCUMENT, report_as_document),
+    Operation(DOCUMENT, _by_type(Composition=composition_document, Task=fetch)),
     Operation(ACKNOWLEDGE, acknowledge),
     Operation(recognition.REPLAY, replay),
     Operation(PRIOR_RESULTS, prior_results_operation),
