@@ -22,6 +22,7 @@ from fhir_gateway.identity.review import (
     unlink_records,
 )
 from fhir_gateway.interactions import local_codes_operations as local_codes
+from fhir_gateway.interactions import register_operations as register
 from fhir_gateway.interactions.break_glass import BREAK_GLASS_OPERATION, break_glass
 from fhir_gateway.interactions.break_glass_review import REVIEW, review_operation
 from fhir_gateway.interactions.capabilities import Offered
@@ -132,6 +133,10 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation(local_codes.UNMAPPED, local_codes.unmapped),
     Operation(local_codes.MAP, local_codes.map_codes),
     Operation(local_codes.COVERAGE, local_codes.code_coverage),
+    Operation(register.STATUS, register.message_status),
+    Operation(register.DEAD, register.dead_letters),
+    Operation(register.RETRY, register.retry_messages),
+    Operation(register.ASIDE, register.set_aside_messages),
     Operation(recognition.RECOGNIZE, recognize),
     Operation(ANSWER, answer),
     Operation(AS_DOCUMENT, report_as_document),
