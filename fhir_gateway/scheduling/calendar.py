@@ -138,13 +138,3 @@ def day_at(us: int, zone: ZoneInfo) -> date:
 def moment_at(us: int, zone: ZoneInfo) -> datetime:
     """A moment on the zone's clock."""
     return (_EPOCH + timedelta(microseconds=us)).astimezone(zone)
-
-
-def months_from(day: date, months: int) -> date:
-    """The same day of the month so many months later or, below 0, earlier.
-
-    A day that the month has not becomes its last, so that no window is longer than it says.
-    """
-    year, month = divmod(day.year * 12 + day.month - 1 + months, 12)
-    after = date(year + (month == 11), (month + 1) % 12 + 1, 1)
-    return date(year, month + 1, min(day.day, (after - timedelta(days=1)).day))

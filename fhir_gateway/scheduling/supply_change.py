@@ -34,12 +34,13 @@ OPEN = ("free", "busy", "busy-tentative")
 
 class Existing(NamedTuple):
     """A Slot as it is stored, with its version, its begin (µs) and its live appointments, oldest
-    first: held and booked."""
+    first; `held` of them are holds that may still end, the others are booked."""
 
     slot: Slot
     version: int
     start: int
     live: tuple[str, ...] = ()
+    held: int = 0
 
 
 class Affected(NamedTuple):
@@ -117,15 +118,20 @@ def _step(wanted: Slot | None, one: Existing) -> tuple[Write | None, Affected | 
         return _kept_back(one), Affected(id, reason, one.live)
     capacity = capacity_of(wanted)
     told = Affected(id, FEWER, one.live[capacity:]) if live > capacity else None
-    after = with_capacity(wanted, max(capacity, live))
-    after["status"] = "busy" if live >= capacity_of(after) else "free"
+    after = _with_status(with_capacity(wanted, max(capacity, live)), one)
     return (None if _alike(after, slot) else Write(after, one.version, "change")), told
 
 
 def _kept_back(one: Existing) -> Write | None:
     """The slot as it is, taking nobody but those who have booked; None where it does already."""
-    after = {**with_capacity(one.slot, len(one.live)), "status": "busy"}
+    after = _with_status(with_capacity(one.slot, len(one.live)), one)
     return None if _alike(after, one.slot) else Write(after, one.version, "keep-back")
+
+
+def _with_status(slot: dict[str, Any], one: Existing) -> dict[str, Any]:
+    """The slot, busy when all of its seats are booked; a hold alone fills none for good."""
+    booked = len(one.live) - one.held
+    return {**slot, "status": "busy" if booked >= capacity_of(slot) else "free"}
 
 
 def _moved(wanted: Slot, slot: Slot) -> str:

@@ -18,7 +18,6 @@ from fhir_gateway.scheduling.calendar import (
     instant_at,
     kind_of,
     load_calendar,
-    months_from,
     unknown_years,
 )
 
@@ -108,22 +107,6 @@ def test_case_126_a_shanghai_day_is_half_open_and_16_utc_of_the_day_before(day, 
     assert day_at(instant_at(day, minutes, SHANGHAI), SHANGHAI) == day
     assert day_at(start - 1, SHANGHAI) == day - timedelta(days=1)
     assert instant_at(day, 1440, SHANGHAI) == instant_at(day + timedelta(days=1), 0, SHANGHAI)
-
-
-def test_months_end_with_their_month_and_years_turn():
-    assert months_from(date(2026, 11, 30), 3) == date(2027, 2, 28)
-    assert months_from(date(2026, 12, 31), 2) == date(2027, 2, 28)
-    assert months_from(date(2028, 2, 29), -12) == date(2027, 2, 28)
-    assert months_from(date(2026, 12, 1), 1) == date(2027, 1, 1)
-    assert months_from(date(2027, 1, 31), -1) == date(2026, 12, 31)
-
-
-@settings(max_examples=examples(40))
-@given(st.dates(date(1950, 1, 1), date(2100, 1, 1)), st.integers(-48, 48))
-def test_months_never_run_over(day, months):
-    there = months_from(day, months)
-    assert (there.year * 12 + there.month) - (day.year * 12 + day.month) == months
-    assert there.day <= day.day
 
 
 def test_days_of_a_year_end_follow_each_other():

@@ -118,6 +118,12 @@ def test_fewer_seats_than_booked_tells_those_who_came_last():
     assert capacity_of(change.stands[SECOND]) == 2
 
 
+def test_what_is_only_held_makes_no_slot_busy():
+    one = Existing(SLOTS[FIRST], 1, STARTS[FIRST], ("a1", "a2"), held=1)
+    kept = changes_to({}, [one], 0, {}).writes[0].slot
+    assert (capacity_of(kept), kept["status"]) == (2, "free")
+
+
 def test_more_seats_open_a_full_slot_again():
     full = {FIRST: {**SLOTS[FIRST], "status": "busy"}}
     larger, starts = planned(CT._replace(capacity=5))
