@@ -42,6 +42,7 @@ REASONS = {
     "interactions/intake_cda_versions.py": "what replaces what, of documents and their reports",
     "interactions/intake_dicom.py": "a DICOM file becomes an ImagingStudy",
     "interactions/intake_tabular.py": "which type a kind of table is about: data",
+    "interactions/letters.py": "whether a message corrects a report, and when that was issued",
     "interactions/lastn.py": "$lastn is an operation on Observation",
     "interactions/own_name.py": "which elements of each type say who made it: data",
     "interactions/patch.py": "a patch in a Bundle stands in a Binary",
