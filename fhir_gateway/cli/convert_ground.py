@@ -12,6 +12,7 @@ from fhir_gateway.cli.institution_common import gateway_of
 from fhir_gateway.context import Coder
 from fhir_gateway.errors import Invalid
 from fhir_gateway.interactions.institutions import institution_of_facility, institutions
+from fhir_gateway.interactions.intake_merge import assigned_by_others
 from fhir_gateway.interactions.local_codes import catch_up
 from fhir_gateway.mapping.tabular_map import TableMap, read_map
 from fhir_gateway.mapping.v2 import split_messages
@@ -40,6 +41,7 @@ class Ground(NamedTuple):
     institution: Institution
     coders: Sequence[Coder]
     charset: str = ""
+    others: frozenset[str] = frozenset()  # names of the other institutions of the store
 
 
 async def ground_of(
@@ -68,7 +70,8 @@ async def ground_of(
                 rule="institution",
             )
         await catch_up(gateway, found.id)
-        return Ground(found, codes.coders)
+        others = assigned_by_others(found, await institutions(gateway))
+        return Ground(found, codes.coders, others=others)
 
 
 def _fit(own: Institution) -> Institution:

@@ -36,15 +36,23 @@ class Conversion(NamedTuple):
 
 
 def v2_conversion(
-    raw: bytes, institution: Institution, *, mappings: str, charset: str = ""
+    raw: bytes,
+    institution: Institution,
+    *,
+    mappings: str,
+    charset: str = "",
+    others: frozenset[str] = frozenset(),
 ) -> Conversion:
-    """A v2 message. Raises GatewayError with the place that is wrong, as the doors do."""
+    """A v2 message. `others` are the names of other registered institutions.
+
+    Raises GatewayError with the place that is wrong, as the doors do.
+    """
     folder = f"{mappings}/v2"
     message = parse(raw, default_charset=charset or institution.charset, folder=folder)
-    warnings = map_message(message, institution, folder=folder).warnings
+    warnings = map_message(message, institution, folder=folder, others=others).warnings
     header = message.header
     kind = "^".join(part for part in (header.text(9), header.text(9, 2)) if part)
-    source = V2Source(message, institution, folder=folder)
+    source = V2Source(message, institution, folder=folder, others=others)
     return Conversion(f"{kind} {header.text(10)}", "v2", source, warnings, message)
 
 

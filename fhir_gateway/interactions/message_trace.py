@@ -8,7 +8,7 @@ stored. `origin` goes the other way: from a version to the message it was made f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +27,8 @@ from fhir_gateway.interactions.conversion import (
     table_conversions,
     v2_conversion,
 )
-from fhir_gateway.interactions.institutions import institution, institutions_at
+from fhir_gateway.interactions.institutions import institution, institutions, institutions_at
+from fhir_gateway.interactions.intake_merge import assigned_by_others
 from fhir_gateway.interactions.local_codes import follow
 from fhir_gateway.mapping.origins import Explained, explain
 from fhir_gateway.mapping.tabular_map import TableMap, read_map
@@ -145,7 +146,8 @@ async def _read_again(
         return [], None
     await follow(gateway, own.id)
     try:
-        conversions = await asyncio.to_thread(read_again, gateway, found.door, raw, own)
+        others = assigned_by_others(own, await institutions(gateway))
+        conversions = await asyncio.to_thread(read_again, gateway, found, raw, own, others)
         done = [(one, _converted(gateway, one, own)) for one in conversions]
     except GatewayError as error:
         return [], error
@@ -156,39 +158,30 @@ def _converted(gateway: Gateway, one: Conversion, own: Institution) -> list[dict
     return converted(one, finisher(one.door, own.id, gateway.coders))
 
 
-def read_again(gateway: Gateway, door: str, raw: bytes, own: Institution) -> list[Conversion]:
+def read_again(
+    gateway: Gateway, found: Message, raw: bytes, own: Institution, others: frozenset[str]
+) -> list[Conversion]:
     """Kept bytes as messages; none for doors whose bytes are FHIR or an image.
 
     Raises GatewayError where they are refused.
     """
     mappings = gateway.settings.mappings
-    if door == "hl7v2":
-        return [v2_conversion(raw, own, mappings=mappings)]
-    if door == "table":
-        for table in maps_of(gateway, own.id):
-            found = [*_rows(raw, table, own, mappings)]
-            if found:
-                return found
+    if found.door == "hl7v2":
+        return [v2_conversion(raw, own, mappings=mappings, others=others)]
+    if found.door == "table":
+        name = found.name.partition(":")[0]
+        table = read_map(Path(mappings, "tabular", f"{name}.toml"), mappings=mappings)
+        return [*_rows(raw, table, own, mappings)]
     return []
 
 
-def _rows(raw: bytes, table: TableMap, own: Institution, mappings: str) -> Sequence[Conversion]:
-    """The rows by one map of the institution; nothing where it is the map of another table."""
-    try:
-        found = [*table_conversions(raw, table, own, mappings=mappings)]
-    except GatewayError:
-        return ()
-    return [one for one in found if isinstance(one, Conversion)]
-
-
-def maps_of(gateway: Gateway, own: str) -> list[TableMap]:
-    """The column maps of an institution in mappings/tabular."""
-    maps = []
-    for path in sorted(Path(gateway.settings.mappings, "tabular").glob("*.toml")):
-        table = read_map(path, mappings=gateway.settings.mappings)
-        if table.institution == own:
-            maps.append(table)
-    return maps
+def _rows(raw: bytes, table: TableMap, own: Institution, mappings: str) -> Iterator[Conversion]:
+    """The rows of one report, by the map that they came by. Raises GatewayError."""
+    whole = raw if raw.endswith(b"\n") else raw + b"\n"
+    for one in table_conversions(whole, table, own, mappings=mappings):
+        if not isinstance(one, Conversion):
+            raise one
+        yield one
 
 
 async def explained(gateway: Gateway, one: Conversion, own: str) -> Explained:

@@ -8,7 +8,7 @@ from typing import Any
 
 from fhir_gateway.errors import GatewayError
 from fhir_gateway.mapping.origins import Atom
-from fhir_gateway.mapping.origins_v2 import others, tables_of
+from fhir_gateway.mapping.origins_v2 import tables_of, varied
 from fhir_gateway.mapping.tables import Table
 from fhir_gateway.mapping.tabular import map_group
 from fhir_gateway.mapping.tabular_fields import VARYING
@@ -80,7 +80,7 @@ class TableSource:
         """The resources for another entry of the institution, and other constants of the map."""
         found = [
             (part, self._mapped(self.table, self.group, other))
-            for part, other in others(self.institution)
+            for part, other in varied(self.institution)
         ]
         for field, text in self.table.constants.items():
             constants = {**self.table.constants, field: text[:-1]}

@@ -33,8 +33,12 @@ def tables_of(folder: str) -> dict[str, Table]:
 class V2Source:
     """A parsed message of an institution."""
 
-    def __init__(self, message: Message, institution: Institution, *, folder: str) -> None:
+    def __init__(
+        self, message: Message, institution: Institution, *, folder: str,
+        others: frozenset[str] = frozenset(),
+    ) -> None:  # fmt: skip
         self.message, self.institution, self.folder = message, institution, folder
+        self.others = others
         self.tables: Mapping[str, Table] = tables_of(folder)
         self.atoms: Sequence[Atom] = atoms_of(message)
 
@@ -44,7 +48,7 @@ class V2Source:
         return self._mapped(message, self.institution)
 
     def _mapped(self, message: Message, institution: Institution) -> list[dict[str, Any]]:
-        mapped = map_message(message, institution, folder=self.folder)
+        mapped = map_message(message, institution, folder=self.folder, others=self.others)
         if isinstance(mapped, Statement):
             return [pair_resource(mapped, n) for n in range(len(mapped.pairs))]
         return mapped.resources
@@ -53,7 +57,7 @@ class V2Source:
         """The resources for another name, number systems, zone and id of the institution."""
         return [
             (part, self._mapped(self._header_for(other), other))
-            for part, other in others(self.institution)
+            for part, other in varied(self.institution)
         ]
 
     def _header_for(self, other: Institution) -> Message:
@@ -66,7 +70,7 @@ class V2Source:
         return self.message._replace(header=msh, segments=[msh, *self.message.segments[1:]])
 
 
-def others(own: Institution) -> list[tuple[str, Institution]]:
+def varied(own: Institution) -> list[tuple[str, Institution]]:
     """Entries that differ in one part from the institution's own, by what that part is called."""
     return [
         ("name", replace(own, name=own.name + "*", facilities=(*own.facilities, own.name))),
