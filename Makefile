@@ -75,6 +75,7 @@ bench: setup     ## the tables of docs/performance.md, some ten minutes
 	$(BIN)/python -m bench.identity
 	$(BIN)/python -m bench.recognition
 	$(BIN)/python -m bench.security
+	$(BIN)/python -m bench.mllp
 
 bench-large: setup  ## all scales up to 64x on both stores; takes an hour or more
 	$(BIN)/python -m bench.run --scales 1 4 16 64 --seconds 5 --minutes 240

@@ -47,9 +47,12 @@ class Segment:
     codec: str = "utf-8"
 
     def field(self, n: int) -> str:
-        """Field n as sent, "" when absent or the HL7 null `""`."""
+        """Field n as sent, "" when absent or nothing but HL7 nulls `""` and repetition signs."""
         raw = self.fields[n] if n < len(self.fields) else ""
-        return "" if raw == '""' else raw
+        sign = self.delimiters.repetition
+        if not raw or raw[0] not in (sign, '"'):
+            return raw
+        return raw if any(part not in ("", '""') for part in raw.split(sign)) else ""
 
     def repetitions(self, n: int) -> list[str]:
         """The repetitions of field n as sent, without empty ones."""

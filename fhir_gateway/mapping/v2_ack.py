@@ -132,7 +132,8 @@ def _accepting(header: Header, answer: bytes) -> bytes:
 
     The id follows from the answer's, so that a message that is sent again gets the same bytes.
     """
-    segments = answer.decode(header.codec).split("\r")
+    text, codec = _decode(answer, header.codec)  # of refused bytes the control id may be any
+    segments = text.split("\r")
     fields = segments[0].split(header.separator)
     fields[9] = f"{fields[9][1:]}c"
     fields[8] = header.encoding[0].join(part for part in ("ACK", header.event, "ACK") if part)
@@ -141,7 +142,7 @@ def _accepting(header: Header, answer: bytes) -> bytes:
     code = segments[1].split(header.separator)
     code[1] = f"C{code[1][1:]}"
     segments[1] = header.separator.join(code)
-    return "\r".join(segments).encode(header.codec)
+    return "\r".join(segments).encode(codec)
 
 
 #: Messages whose application acknowledgement has a type of its own, and that type,

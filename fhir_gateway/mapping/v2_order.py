@@ -84,7 +84,7 @@ def _order(
     placer = order.orc.text(2) or order.obr.text(2)
     if not placer:
         raise missing(order.orc, 2, "The placer's number of the order")
-    if not order.obr.field(4):
+    if not order.obr.field(4) or not draft.concept(order.obr.parts(order.obr.repetitions(4)[0])):
         raise missing(order.obr, 4, "The service that is ordered")
     service_request(draft, order, subject, visit, _status(draft, order.orc))
     resource = draft.resources[-1]

@@ -55,7 +55,7 @@ def report(
     code = obr.text(4)
     if not number and not placer:
         raise missing(obr, 3, "The number of the report")
-    if not obr.field(4):
+    if not obr.field(4) or not draft.concept(obr.parts(obr.repetitions(4)[0])):
         raise missing(obr, 4, "The service that was ordered")
     key = ("report", number, code) if number else ("order", placer, code)
     status, effect = _status(draft, order)
@@ -265,7 +265,8 @@ def _add_specimen(
         "receivedTime": received.text if received else "",
         "collection": {"collectedDateTime": collected.text} if collected else {},
     }
-    return draft.add(clean(resource)) | {"display": name or code}
+    shown = name or code
+    return draft.add(clean(resource)) | ({"display": shown} if shown else {})
 
 
 def service_request(

@@ -45,9 +45,9 @@ def observation(
 ) -> dict[str, str]:
     """Adds the Observation; the reference to it. Raises Unprocessable for a segment cut short."""
     status = status_of(draft, obx, frame)
-    if not obx.field(3):
+    code = draft.concept(obx.parts(obx.repetitions(3)[0])) if obx.field(3) else {}
+    if not code:
         raise missing(obx, 3, "The code of the result")
-    code = draft.concept(obx.parts(obx.repetitions(3)[0]))
     name = obx.text(3) or obx.text(3, 2)
     resource: dict[str, Any] = {
         "resourceType": "Observation",

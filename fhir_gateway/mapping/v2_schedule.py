@@ -102,13 +102,18 @@ def _times(
     ais = groups.get("AIS", [])
     if start is None and ais:
         start = draft.time(ais[0], 4)
-    if start is not None and not start.exact:
-        draft.warn(sch, 11, "a day is no time of an appointment; it was left out", "v2-time")
-        start = None
+    start, end = (_exact(draft, sch, moment) for moment in (start, end))
     if start is not None and end is None:
         minutes = _minutes(sch, 9, 10) or (_minutes(ais[0], 7, 8) if ais else 0)
         end = later(start, minutes) if minutes else None
     return start, end
+
+
+def _exact(draft: Draft, sch: Segment, moment: Moment | None) -> Moment | None:
+    if moment is None or moment.exact:
+        return moment
+    draft.warn(sch, 11, "a day is no time of an appointment; it was left out", "v2-time")
+    return None
 
 
 def _minutes(segment: Segment, n: int, unit: int) -> float:
