@@ -82,12 +82,14 @@ def _held(reference: Json | None, held: Mapping[str, Json]) -> dict[str, Any] | 
 
 def _authors(report: Json, held: Mapping[str, Json]) -> list[dict[str, Any]]:
     """Those who answer for the report; by name alone where no resource of them is here."""
-    said = [one for field in _AUTHORS for one in report.get(field, ())]
-    found = [known for one in said if (known := _held(one, held)) is not None]
-    if found:
-        return found
-    names = [one["display"] for one in said if one.get("display")]
-    return [{"display": name} for name in names] or [{"display": "未说明"}]
+    for field in _AUTHORS:
+        said = report.get(field, ())
+        found = [known for one in said if (known := _held(one, held)) is not None]
+        if found:
+            return found
+        if names := [one["display"] for one in said if one.get("display")]:
+            return [{"display": name} for name in names]
+    return [{"display": "未说明"}]
 
 
 def _custodian(report: Json, held: Mapping[str, Json]) -> dict[str, Any] | None:
