@@ -29,6 +29,7 @@ COMMANDS: dict[str, str] = {
     "messages": "What came in and what became of it; what was refused and waits.",
     "institution": "Register institutions, check their entries, issue tokens.",
     "consortium": "Memberships of consortia (医联体): import, list, show, export.",
+    "pools": "Shared pools of slots: check files of supply, plan, generate, compare.",
     "clients": "Register systems that ask for access tokens; end tokens.",
     "evaluations": "Import the register of quality evaluations.",
     "endpoints": "Check which Endpoints serve images.",

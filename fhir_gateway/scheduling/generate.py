@@ -62,16 +62,22 @@ class Plan(NamedTuple):
 
 def plan_supply(supply: Supply, calendar: Calendar, period_of: PeriodOf, first: date, last: date,
                 zone: ZoneInfo) -> Plan:  # fmt: skip
-    """Every slot of the sessions of these days, in order of start, without what is closed."""
+    """Every slot that begins on these days, in order of start, without what is closed.
+
+    What begins after midnight belongs to a session of the day before.
+    """
     slots: list[PlannedSlot] = []
     closed: list[tuple[PlannedSlot, Closure]] = []
-    for day in days_between(first, last):
+    begin, end = instant_at(first, 0, zone), instant_at(last + timedelta(days=1), 0, zone)
+    for day in days_between(first - timedelta(days=1), last):
         kind = kind_of(calendar, day)
         for template in supply.templates:
             session = session_on(supply, template, kind)
             if session is None:
                 continue
             for slot in _slots(supply, session, period_of, zone):
+                if not begin <= slot.start < end:
+                    continue
                 closure = _closed(supply, slot, zone)
                 if closure is None:
                     slots.append(slot)
@@ -118,6 +124,14 @@ def period_start(day: date, period: Period) -> date:
     if period == "month":
         return day.replace(day=1)
     return day - timedelta(days=day.weekday()) if period == "week" else day
+
+
+def period_last(day: date, period: Period) -> date:
+    """The last day of the release period in which a day lies."""
+    first = period_start(day, period)
+    if period == "month":
+        return period_start(first + timedelta(days=31), period) - timedelta(days=1)
+    return first + timedelta(days=6) if period == "week" else first
 
 
 def _closed(supply: Supply, slot: PlannedSlot, zone: ZoneInfo) -> Closure | None:

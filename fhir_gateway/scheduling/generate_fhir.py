@@ -111,12 +111,6 @@ def slot_of(plan: Plan, slot: PlannedSlot, zone: ZoneInfo) -> Resource:
     }  # fmt: skip
 
 
-def capacity_of(slot: Mapping[str, Any]) -> int:
-    """How many bookings a Slot takes; 1 where it does not say."""
-    total = ext.part_of(slot, ext.CAPACITY, "total")
-    return total if isinstance(total, int) else 1
-
-
 def with_capacity(slot: Mapping[str, Any], capacity: int) -> Resource:
     """A Slot that takes so many bookings and is otherwise the same."""
     said = {"url": ext.CAPACITY, "extension": [{"url": "total", "valuePositiveInt": capacity}]}

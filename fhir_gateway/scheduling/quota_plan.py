@@ -8,7 +8,13 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from fhir_gateway.scheduling.calendar import instant_at
-from fhir_gateway.scheduling.generate import Finding, Period, PlannedSlot
+from fhir_gateway.scheduling.generate import (
+    Finding,
+    Period,
+    PlannedSlot,
+    period_last,
+    period_start,
+)
 from fhir_gateway.scheduling.quota import (
     CLASSES,
     Moment,
@@ -60,6 +66,17 @@ def period_by(tables: Sequence[QuotaTable], site: Site, template: Template, day:
     """The release period in which a template's slot of a day is counted; a week without table."""
     table = table_of(tables, site, template, day)
     return table.period if table else "week"
+
+
+def whole_periods(tables: Sequence[QuotaTable], supply: Supply, first: date, last: date
+                  ) -> tuple[date, date]:  # fmt: skip
+    """The days from first to last, widened until no release period is cut: quotas are parts of a
+    whole period, and parts of half of one would be other numbers."""
+    begins, ends = [first], [last]
+    for template in supply.templates:
+        begins.append(period_start(first, period_by(tables, supply.site, template, first)))
+        ends.append(period_last(last, period_by(tables, supply.site, template, last)))
+    return min(begins), max(ends)
 
 
 def seats_of(slots: Iterable[PlannedSlot]) -> list[Seats]:

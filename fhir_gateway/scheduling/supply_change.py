@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from fhir_gateway.scheduling import extensions as ext
-from fhir_gateway.scheduling.generate_fhir import ORIGIN, capacity_of, with_capacity
+from fhir_gateway.scheduling.generate_fhir import ORIGIN, with_capacity
+from fhir_gateway.scheduling.rows import capacity_of
 
 Slot = Mapping[str, Any]
 
@@ -29,7 +30,7 @@ REASONS: Mapping[str, tuple[str, str]] = {
 #: What is withdrawn; a plan that wants the slot again opens it again.
 CLOSED = "busy-unavailable"
 #: What counts in its bucket.
-OPEN = ("free", "busy", "busy-tentative")
+OPEN = ("free", "busy")
 
 
 class Existing(NamedTuple):

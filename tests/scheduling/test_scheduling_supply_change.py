@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from fhir_gateway.scheduling.calendar import load_calendar
 from fhir_gateway.scheduling.generate import plan_supply
-from fhir_gateway.scheduling.generate_fhir import capacity_of, slots_of, with_capacity
+from fhir_gateway.scheduling.generate_fhir import slots_of, with_capacity
+from fhir_gateway.scheduling.rows import capacity_of
 from fhir_gateway.scheduling.supply_change import (
     CLOSED,
     FEWER,

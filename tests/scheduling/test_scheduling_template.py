@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fhir_gateway.scheduling.calendar import load_calendar, moment_at
 from fhir_gateway.scheduling.files import Page
-from fhir_gateway.scheduling.generate import plan_supply
+from fhir_gateway.scheduling.generate import period_last, plan_supply
 from fhir_gateway.scheduling.generate_fhir import schedules_of, services_of, slots_of
 from fhir_gateway.scheduling.quota import apportion
 from fhir_gateway.scheduling.quota_file import load_quotas
@@ -24,6 +24,7 @@ from fhir_gateway.scheduling.quota_plan import (
     plan_buckets,
     rows_at,
     seats_of,
+    whole_periods,
 )
 from fhir_gateway.scheduling.template_file import load_supply, read_supply
 from fhir_gateway.terminology.catalogue import IMAGING_SYSTEM
@@ -158,11 +159,20 @@ def test_a_template_holds_from_its_first_to_its_last_day(tmp_path):
 def test_a_night_session_runs_into_the_next_day_and_its_bucket(tmp_path):
     text = template(days='["sun"]', session="", **{"from": '"23:00"', "to": '"01:00"'},
                     overnight="true")  # fmt: skip
-    plan = planned(supply(tmp_path, text), "2026-11-29", "2026-11-29")
+    plan = planned(supply(tmp_path, text), "2026-11-29", "2026-11-30")
     told = [(f"{moment_at(one.start, ZONE):%d %H:%M}", one.bucket[-5:]) for one in plan.slots]
     assert told == [
         ("29 23:00", "11-29"), ("29 23:30", "11-29"), ("30 00:00", "11-30"), ("30 00:30", "11-30"),
     ]  # fmt: skip
+
+
+def test_a_plan_is_widened_to_whole_release_periods():
+    first, last = whole_periods(TABLES, DEMO, date(2026, 12, 31), date(2027, 1, 1))
+    assert (str(first), str(last)) == ("2026-12-28", "2027-01-03")
+    exams = DEMO._replace(templates=tuple(one for one in DEMO.templates if one.modality))
+    assert whole_periods(TABLES, exams, first, first) == (first, first)
+    assert period_last(date(2026, 12, 31), "month") == date(2026, 12, 31)
+    assert period_last(date(2028, 2, 1), "month") == date(2028, 2, 29)
 
 
 def test_closures_take_out_what_lies_in_them_even_in_part(tmp_path):
