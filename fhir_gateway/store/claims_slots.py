@@ -45,6 +45,7 @@ def _check_seats(draft: Draft, key: Key, before: SlotState, slot: SlotState | No
     seats = draft.seats(key)
     if not seats:
         return
+    draft.booked.add(key)
     if slot is None or len(seats) > slot.capacity:
         raise refused("slot-taken")
     if any(getattr(before, name) != getattr(slot, name) for name in _KEPT):
@@ -82,6 +83,8 @@ def check_busy(draft: Draft) -> None:
 
 def _settle(draft: Draft, claim: Settle, group: Group, capacity: int) -> None:
     _check_rows(claim.rows)
+    for channel in list(draft.group(group)):
+        draft.sweep_group(group, channel)
     stored = draft.group(group)
     if any(row.serial > claim.serial for row in stored.values()):
         raise refused("quota-stale")
