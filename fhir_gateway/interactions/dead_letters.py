@@ -19,9 +19,13 @@ from fhir_gateway.interactions.audit import call_of, entry
 from fhir_gateway.interactions.foresee import judge_v2
 from fhir_gateway.interactions.institutions import institution
 from fhir_gateway.interactions.intake import receive_v2
+from fhir_gateway.interactions.intake_cda import receive_cda
 from fhir_gateway.interactions.intake_tabular import Source, receive_group
 from fhir_gateway.interactions.intake_tabular_survey import groups_of, survey
+from fhir_gateway.interactions.letters import RETRIED_BY
 from fhir_gateway.interactions.local_codes import follow
+from fhir_gateway.mapping.cda import map_cda, read_cda
+from fhir_gateway.mapping.cda_parse import parse_document
 from fhir_gateway.mapping.tabular_map import read_map
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
 from fhir_gateway.security.institution import Institution
@@ -191,13 +195,31 @@ async def _retry_table(
     return warnings
 
 
+async def _retry_cda(gateway: Gateway, letter: Letter, who: str, dry_run: bool) -> Sequence[Issue]:
+    if dry_run:
+        return judge_cda(gateway, letter.sender, letter.raw)
+    token = RETRIED_BY.set(who)
+    try:
+        return (await receive_cda(gateway, _actor(letter, who), letter.raw)).issues
+    finally:
+        RETRIED_BY.reset(token)
+
+
+def judge_cda(gateway: Gateway, sender: Institution, raw: bytes) -> Sequence[Issue]:
+    """What is doubtful of a document, as it is mapped; what is stored is not looked at. Raises
+    what is wrong with it."""
+    mappings = gateway.settings.mappings
+    read = read_cda(parse_document(raw), mappings=mappings)
+    return map_cda(read, sender, mappings=mappings).mapped.warnings
+
+
 def _actor(letter: Letter, who: str) -> Actor:
     """The institution, by the hand of the person who has it tried again."""
     return Actor("institution", letter.sender.name, institution=letter.sender.id, user=who)
 
 
 #: Door -> how its letters are tried again.
-RETRIES: dict[str, Retry] = {"hl7v2": _retry_v2, "table": _retry_table}
+RETRIES: dict[str, Retry] = {"hl7v2": _retry_v2, "table": _retry_table, "cda": _retry_cda}
 
 
 # -- setting aside ---------------------------------------------------------------------------------

@@ -42,6 +42,10 @@ _MOST_ISSUES = 50
 _PIECE = 200
 
 
+#: Who has the message under way tried again, "" for its sender.
+RETRIED_BY: ContextVar[str] = ContextVar("retried-by", default="")
+
+
 @dataclass(slots=True)
 class Letter:
     """A message as a door holds it. `key` is what makes it the same one, b"" for its content;
@@ -75,6 +79,7 @@ class Letter:
 
     def __post_init__(self) -> None:
         self.hash = sha256(self.raw).digest()
+        self.who = self.who or RETRIED_BY.get()
 
 
 LETTER: ContextVar[Letter | None] = ContextVar("letter", default=None)

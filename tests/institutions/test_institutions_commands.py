@@ -101,7 +101,7 @@ def test_checking_says_what_to_do(operator: Operator, tmp_path: Path) -> None:
 def test_checking_names_the_faults_of_the_code_map(operator: Operator, tmp_path: Path) -> None:
     operator("add", *SECOND)
     write_map(tmp_path, "result,,1,钾,Z9,,,,\n")
-    assert operator("check", "demo-second").output.splitlines()[1:] == [
+    assert operator("check").output.splitlines()[1:] == [
         "  - demo-second.csv, row 2, column item: Z9 is not in the catalogue"
     ]
 
@@ -109,7 +109,7 @@ def test_checking_names_the_faults_of_the_code_map(operator: Operator, tmp_path:
 def test_an_entry_in_order_is_ok(operator: Operator, tmp_path: Path) -> None:
     operator("add", *SECOND)
     write_map(tmp_path, "result,,1,钾,L001,,,,\n")
-    found = operator("check", "demo-second")
+    found = operator("check")
     assert (found.exit_code, found.output) == (0, "demo-second 示范市第二医院: ok\n")
 
 
