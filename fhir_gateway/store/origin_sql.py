@@ -40,7 +40,7 @@ def written_steps(t: int, n: int) -> Steps[list[Wrote]]:
     rows = yield Query(
         "SELECT c.type, r.id, c.version, c.op, r.version, r.source, c.home, c.rid FROM change c"
         " JOIN resource r ON r.home = c.home AND r.type = c.type AND r.rid = c.rid"
-        " WHERE c.t = ? AND c.n = ? AND r.enc <> 9 ORDER BY c.i",
+        " WHERE c.t = ? AND c.n = ? AND r.enc <> {IN_JOURNAL} ORDER BY c.i",
         (t, n),
     )
     found = []

@@ -141,6 +141,7 @@ def test_messages_are_listed_by_page_and_filter(world: World) -> None:
     assert world.get("Organization/s2/$messages?_count=0").status_code == 400
 
 
+@pytest.mark.drivers("sqlite")
 def test_nobody_but_the_sender_sees_anything_of_it(world: World) -> None:
     world.send(message())
     id = world.messages()[0]["id"]

@@ -1,0 +1,172 @@
+"""A mixed day, replayed from its kept bytes into a fresh store of either kind: the same store."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+from click.testing import CliRunner
+from databases import Databases
+from intake_cases import OTHER, SECOND, opened
+
+from fhir_gateway.cli import main
+from fhir_gateway.fhir.wire import instant
+from fhir_gateway.security.actor import Actor
+from fhir_gateway.store.blobs import pack, unpack
+
+MSH = "MSH|^~\\&|LIS|{facility}|GW|CITY|20261118113100||{kind}|{id}|P|2.5.1||||||UNICODE UTF-8"
+PID = "PID|1||70012{n}^^^{facility}^PI||张示{n}||1958031{n}|M|||||||||||11990019580312001{n}"
+ORDER = (
+    "OBR|1|O{n}|R{n}|SHQT^生化全套^L|||202611180812|||||||||||||||2026111811{minute}||CH|{status}"
+)
+OBX = "OBX|1|NM|1742-6^丙氨酸氨基转移酶^LN||{value}|U/L|9--50||||{status}"
+OBX2 = "OBX|2|ST|HBSAG^乙肝表面抗原^L||阴性（-）||||||{status}"
+
+
+class Day:
+    """Messages of a day, numbered, as two hospitals sent them."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, bytes]] = []
+
+    def add(self, facility: str, kind: str, *lines: str, **said: Any) -> None:
+        whole = "\r".join([MSH, *lines])
+        values = {"facility": facility, "kind": kind, "id": len(self.sent) + 1, **said}
+        self.sent.append((facility, whole.format(**values).encode()))
+
+
+def mixed() -> Day:
+    """60 messages: orders, reports, corrections, visits, duplicates, refused ones."""
+    day = Day()
+    for n in range(8):
+        day.add("S2", "ORM^O01", PID, "ORC|NW|O{n}", "OBR|1|O{n}||SHQT^生化全套^L", n=n)
+        day.add("S2", "ORU^R01", PID, ORDER, OBX, n=n, status="P", value="31", minute="10")
+    for n in range(8):
+        facility = "S3" if n % 3 else "S2"
+        day.add(facility, "ORU^R01", PID, ORDER, OBX, OBX2, n=n, status="F", value=f"3{n}.0",
+                minute="30")  # fmt: skip
+        day.add(facility, "ORU^R01", PID, ORDER, OBX, n=n, status="C", value=f"4{n}.0",
+                minute="45")  # fmt: skip
+        day.add(facility, "ORU^R01", PID, ORDER, OBX, n=n, status="F", value="9", minute="05")
+    for n in range(4):
+        day.add("S2", "ADT^A01", "EVN||2026111808{n}000", PID,
+                "PV1|1|I|B5^501^2||||||||||||||||V7{n}", n=n)  # fmt: skip
+        day.add("S2", "ORU^R01", ORDER, OBX, n=n, status="F", value="1", minute="30")
+    day.sent += day.sent[3:15]
+    assert len(day.sent) == 60
+    return day
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a store that took the day in."""
+    folder = tmp_path_factory.mktemp("day")
+    own = {"S2": SECOND, "S3": OTHER}
+    codes: list[str] = []
+    with opened(folder) as one:
+        for facility, raw in mixed().sent:
+            who = own[facility]
+            actor = Actor("institution", who.name, institution=who.id)
+            codes.append(one.send(raw, actor).code)
+    assert (codes.count("AA"), codes.count("AE")) == (56, 4)
+    return folder
+
+
+def replayed(folder: Path, target: str, *more: str) -> tuple[int, dict[str, Any]]:
+    source = f"sqlite:///{folder}/gateway.sqlite"
+    result = CliRunner().invoke(
+        main, ["messages", "replay", "--from", source, "--to", target, "--json", *more]
+    )
+    assert result.exit_code in (0, 1), result.output
+    return result.exit_code, json.loads(result.stdout)
+
+
+def test_a_day_replayed_gives_the_identical_store(recorded: Path, database: Databases) -> None:
+    code, told = replayed(recorded, database.url("again"))
+    assert told["differences"] == []
+    assert (code, told["identical"]) == (0, True)
+    assert told["recorded"] == told["replayed"]
+    assert told["messages"] == 48  # a repeat is the same message
+    assert told["versions"] > 100
+    assert told["facts"] >= 8
+    assert told["left_out"] == {}
+
+
+def copied(recorded: Path, folder: Path) -> Path:
+    (folder / "gateway.sqlite").write_bytes((recorded / "gateway.sqlite").read_bytes())
+    return folder
+
+
+def connection_of(folder: Path) -> apsw.Connection:
+    return apsw.Connection(str(folder / "gateway.sqlite"))
+
+
+def change_a_message(connection: apsw.Connection) -> None:
+    """Another digit in the kept bytes of a correction."""
+    hash = connection.execute(
+        "SELECT hash FROM message WHERE kind = 'ORU^R01 correction' ORDER BY t LIMIT 1"
+    ).get
+    enc, body = connection.execute("SELECT enc, body FROM received WHERE hash = ?", (hash,)).get
+    raw = bytearray(unpack(enc, body))
+    raw[raw.index(b".0|U/L") - 1] ^= 1
+    changed = (*pack(bytes(raw)), hash)
+    connection.execute("UPDATE received SET enc = ?, body = ? WHERE hash = ?", changed)
+
+
+def change_a_version(connection: apsw.Connection) -> str:
+    """Another day in the last resource that was made of a message; its id."""
+    home, type, rid, id, enc, body = connection.execute(
+        "SELECT home, type, rid, id, enc, body FROM resource WHERE enc < 2 AND home > 0"
+        " AND source IS NOT NULL AND body IS NOT NULL ORDER BY rid DESC LIMIT 1"
+    ).get
+    tail = unpack(enc, body).replace(b"2026-11-18", b"2026-11-19")
+    changed = (*pack(tail), home, type, rid)
+    connection.execute(
+        "UPDATE resource SET enc = ?, body = ? WHERE home = ? AND type = ? AND rid = ?", changed
+    )
+    return str(id)
+
+
+@pytest.mark.drivers("sqlite")
+def test_one_byte_changed_in_a_message_or_a_version_is_found(
+    recorded: Path, tmp_path: Path
+) -> None:
+    folder = copied(recorded, tmp_path)
+    connection = connection_of(folder)
+    change_a_message(connection)
+    id = change_a_version(connection)
+    connection.close()
+    code, told = replayed(folder, f"sqlite:///{tmp_path}/again.sqlite")
+    assert (code, told["identical"]) == (1, False)
+    differences = {one["what"]: one["how"] for one in told["differences"]}
+    assert told["differences"][0]["how"] == "its kept bytes are not those that were received"
+    assert "not there after the replay" in differences.values()
+    assert [how for what, how in differences.items() if id in what] == ["another content"]
+    assert told["recorded"] != told["replayed"]
+
+
+@pytest.mark.drivers("sqlite")
+def test_a_part_of_a_day_says_what_rests_on_earlier_messages(
+    recorded: Path, tmp_path: Path
+) -> None:
+    connection = connection_of(recorded)
+    middle = connection.execute("SELECT received FROM message ORDER BY t LIMIT 1 OFFSET 20").get
+    connection.close()
+    target = f"sqlite:///{tmp_path}/again.sqlite"
+    _, told = replayed(recorded, target, "--since", instant(middle))
+    assert told["resting"] > 0
+    assert 20 < told["messages"] < 48
+    assert told["versions"] > 0
+
+
+@pytest.mark.drivers("sqlite")
+def test_a_store_that_has_messages_is_no_fresh_one(recorded: Path, tmp_path: Path) -> None:
+    folder = copied(recorded, tmp_path)
+    source = f"sqlite:///{recorded}/gateway.sqlite"
+    for target in (f"sqlite:///{folder}/gateway.sqlite", source):
+        result = CliRunner().invoke(main, ["messages", "replay", "--from", source, "--to", target])
+        assert result.exit_code == 2
+        assert "store" in result.stderr
