@@ -72,7 +72,11 @@ class Segment:
         raw = self.field(n)
         if not raw:
             return ""
-        _, component_sign, repetition_sign, _, sub_sign = self.delimiters
+        _, component_sign, repetition_sign, escape, sub_sign = self.delimiters
+        if not (
+            component_sign in raw or repetition_sign in raw or sub_sign in raw or escape in raw
+        ):  # most fields
+            return raw.strip() if component == 1 == subcomponent else ""
         raw = raw.split(repetition_sign, 1)[0]
         pieces = raw.split(component_sign)
         if component > len(pieces):

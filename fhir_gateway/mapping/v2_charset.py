@@ -160,7 +160,7 @@ def _clean(text: str, *, letters: bool = False) -> bool:
         return False
     return all(
         c <= "\x7f" or _usual(c) or "\u3400" <= c <= "\u9fff" or (letters and "À" <= c <= "ÿ")
-        for c in text
+        for c in set(text)
     )
 
 
