@@ -13,10 +13,11 @@ import click
 from fhir_gateway.cli.convert_ground import Ground, declared, ground_of, table_of
 from fhir_gateway.cli.convert_show import print_bundle, print_fields, print_origins, tell_issues
 from fhir_gateway.cli.load_files import MAX_DOCUMENT, read_document
-from fhir_gateway.errors import GatewayError, Invalid, NotSupported, Structure, TooLong
+from fhir_gateway.errors import GatewayError, Invalid, Structure, TooLong
 from fhir_gateway.interactions.conversion import (
     Conversion,
     bundle_of,
+    cda_conversion,
     converted,
     finisher,
     kind_of,
@@ -51,7 +52,7 @@ class _CannotStart(click.ClickException):
 @click.option("--map", "map_name", default="", metavar="MAP",
               help="FILE is a table: its map, of mappings/tabular or a file.")  # fmt: skip
 @click.option("--institution", default="", metavar="ID",
-              help="Whose message it is. Without it: MSH-4 or the map says it.")  # fmt: skip
+              help="Whose message it is. Without it: MSH-4, custodian or map.")  # fmt: skip
 @click.option("--store", default="", metavar="DATABASE",
               help="Read institution and local codes there: sqlite:///PATH, …")  # fmt: skip
 @click.option("--message", "number", type=click.IntRange(1), default=None,
@@ -69,8 +70,8 @@ class _CannotStart(click.ClickException):
 @click.option("--mappings", help="Folder of the mapping tables.")
 @click.option("--terminology", help="Folder of the catalogue.")
 def command(file: Path, number: int | None, format: str | None, **given: Any) -> None:
-    """Print what FILE (or - for the standard input) becomes: the FHIR Bundle of a v2 message, or of
-    the rows of a table. Nothing is stored or changed anywhere.
+    """Print what FILE (or - for the standard input) becomes: the FHIR Bundle of a v2 message, of
+    a CDA document, or of the rows of a table. Nothing is stored or changed anywhere.
 
     It is what the gateway would store, but for what it has stored before: an older report that
     changes nothing is shown too. Without --store the codes of the catalogue are added as far as
@@ -85,6 +86,7 @@ def command(file: Path, number: int | None, format: str | None, **given: Any) ->
       fhir-gateway convert oru.hl7 --explain
       fhir-gateway convert oru.hl7 --explain-field OBX-5
       fhir-gateway convert oru.hl7 --element Observation.value --format json
+      fhir-gateway convert report.xml --element DiagnosticReport
       fhir-gateway convert lis.csv --map demo-second-results --message 3 --explain
       cat oru.hl7 | fhir-gateway convert - --store sqlite:///var/gateway.sqlite
 
@@ -138,8 +140,12 @@ def _conversions(
         for n, one in enumerate(table_conversions(raw, table, own, mappings=mappings), 1):
             yield (one.name if isinstance(one, Conversion) else f"report {n}"), one
         return
-    if kind_of(raw) != "v2":
-        raise NotSupported("Documents of CDA are not converted here", rule="convert-kind")
+    if kind_of(raw) == "cda":
+        try:
+            yield "document", cda_conversion(raw, own, mappings=mappings, others=ground.others)
+        except GatewayError as error:
+            yield "document", error
+        return
     messages = split_messages(raw)
     if not messages:
         raise Structure("The file holds no HL7 v2 message", rule="file")

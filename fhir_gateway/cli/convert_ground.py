@@ -11,9 +11,11 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from fhir_gateway.cli.institution_common import gateway_of
 from fhir_gateway.context import Coder
 from fhir_gateway.errors import Invalid
+from fhir_gateway.interactions.conversion import cda_custodian, kind_of
 from fhir_gateway.interactions.institutions import institution_of_facility, institutions
 from fhir_gateway.interactions.intake_merge import assigned_by_others
 from fhir_gateway.interactions.local_codes import catch_up
+from fhir_gateway.mapping.cda import custodian_of
 from fhir_gateway.mapping.tabular_map import TableMap, read_map
 from fhir_gateway.mapping.v2 import split_messages
 from fhir_gateway.mapping.v2_ack import read_header
@@ -51,33 +53,47 @@ async def ground_of(
     catalogue = load_vocabulary(settings.terminology).catalogue
     maps = load_concept_maps(Path(settings.mappings) / "concepts", catalogue)
     codes = LocalCodes(catalogue, maps)
-    facility = "" if table is not None else read_header(_first(raw)).facility
+    kind = "table" if table is not None else kind_of(raw)
+    own = _believed(settings, raw, kind)
     named = id or (table.institution if table is not None else "")
     if not with_store:
-        own = Institution(id=named or facility or "institution", name=facility or named,
-                          facilities=(facility,) if facility else ())  # fmt: skip
-        return Ground(_fit(own), codes.coders)
+        return Ground(_fit(replace(own, id=named or own.id), named), codes.coders)
     async with gateway_of(settings) as small:
         gateway = replace(small, local_codes=codes)
+        known = await institutions(gateway)
         if named:
-            found = (await institutions(gateway)).get(named)
+            found = known.get(named)
+        elif kind == "cda":
+            header = cda_custodian(raw, mappings=settings.mappings)
+            found = custodian_of(header, known)
         else:
-            found = await institution_of_facility(gateway, facility)
+            found = await institution_of_facility(gateway, own.name)
         if found is None:
             raise Invalid(
-                f"No institution {named or facility} is registered in that store; name one with "
+                f"No institution {named or own.name} is registered in that store; name one with "
                 "--institution, or leave --store out",
                 rule="institution",
             )
         await catch_up(gateway, found.id)
-        others = assigned_by_others(found, await institutions(gateway))
+        others = assigned_by_others(found, known)
         return Ground(found, codes.coders, others=others)
 
 
-def _fit(own: Institution) -> Institution:
-    """An id that FHIR has, whatever MSH-4 says."""
+def _believed(settings: Settings, raw: bytes, kind: str) -> Institution:
+    """The institution as the message itself names it. Raises GatewayError for a document that
+    cannot be read."""
+    if kind == "cda":
+        header = cda_custodian(raw, mappings=settings.mappings)
+        code = header.custodian.extension
+        return Institution(id=code, name=header.custodian_name, institution_code=code)
+    facility = read_header(_first(raw)).facility if kind == "v2" else ""
+    return Institution(id=facility, name=facility, facilities=(facility,) if facility else ())
+
+
+def _fit(own: Institution, named: str) -> Institution:
+    """An id that FHIR has, whatever the message says, and a name."""
     id = "".join(c for c in own.id if c.isascii() and (c.isalnum() or c in "-."))[:64]
-    return replace(own, id=id or "institution")
+    return replace(own, id=id or "institution", name=own.name or named or "institution")
 
 
 def declared(ground: Ground, charset: str, zone: str) -> Ground:

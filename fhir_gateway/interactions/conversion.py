@@ -13,8 +13,12 @@ from typing import Any, NamedTuple
 from fhir_gateway.context import Coder
 from fhir_gateway.errors import GatewayError, Issue, NotSupported, Structure
 from fhir_gateway.interactions.intake_tabular_survey import groups_of, survey
+from fhir_gateway.mapping.cda import map_cda, read_cda
+from fhir_gateway.mapping.cda_header import Header
+from fhir_gateway.mapping.cda_parse import parse_document
 from fhir_gateway.mapping.doors import through
 from fhir_gateway.mapping.origins import Finish, Source
+from fhir_gateway.mapping.origins_cda import CdaSource
 from fhir_gateway.mapping.origins_table import TableSource
 from fhir_gateway.mapping.origins_v2 import V2Source
 from fhir_gateway.mapping.tabular import map_group
@@ -54,6 +58,25 @@ def v2_conversion(
     kind = "^".join(part for part in (header.text(9), header.text(9, 2)) if part)
     source = V2Source(message, institution, folder=folder, others=others)
     return Conversion(f"{kind} {header.text(10)}", "v2", source, warnings, message)
+
+
+def cda_conversion(
+    raw: bytes, institution: Institution, *, mappings: str, others: frozenset[str] = frozenset()
+) -> Conversion:
+    """A CDA document: what its report becomes; the document itself is kept beside it as a
+    DocumentReference and a Binary (docs/cda.md). Raises GatewayError with line and element."""
+    document = parse_document(raw)
+    taken = map_cda(
+        read_cda(document, mappings=mappings), institution, mappings=mappings, others=others
+    )
+    id = taken.read.header.id
+    source = CdaSource(document, institution, mappings=mappings, others=others)
+    return Conversion(f"CDA {id.extension or id.root}", "cda", source, taken.mapped.warnings)
+
+
+def cda_custodian(raw: bytes, *, mappings: str) -> Header:
+    """The header of a document, for whoever has to know whose it is. Raises GatewayError."""
+    return read_cda(parse_document(raw), mappings=mappings).header
 
 
 def table_conversions(

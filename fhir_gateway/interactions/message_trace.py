@@ -22,6 +22,7 @@ from fhir_gateway.fhir.keys import type_key
 from fhir_gateway.interactions.audit import owner_of
 from fhir_gateway.interactions.conversion import (
     Conversion,
+    cda_conversion,
     converted,
     finisher,
     table_conversions,
@@ -168,6 +169,8 @@ def read_again(
     mappings = gateway.settings.mappings
     if found.door == "hl7v2":
         return [v2_conversion(raw, own, mappings=mappings, others=others)]
+    if found.door == "cda":
+        return [cda_conversion(raw, own, mappings=mappings, others=others)]
     if found.door == "table":
         name = found.name.partition(":")[0]
         table = read_map(Path(mappings, "tabular", f"{name}.toml"), mappings=mappings)

@@ -28,14 +28,16 @@ WORK = 300_000
 
 class Atom(NamedTuple):
     """The smallest part of a message that says something: its place, its content, and where the
-    source keeps it. A `whole` is a segment or a row, which can only be taken away; `read` is what
-    the source itself makes of the content, "" where it takes it as it is."""
+    source keeps it. A `whole` is a segment, a row or an element, which can only be taken away;
+    `read` is what the source itself makes of the content, "" where it takes it as it is. `inside`
+    is the place of a whole of which nothing needs to be looked at where nothing follows from it."""
 
     place: str
     text: str
     where: tuple[Any, ...]
     whole: bool = False
     read: str = ""
+    inside: str = ""
 
 
 class Source(Protocol):
@@ -123,11 +125,16 @@ def explain(
     asked = list(source.atoms if only is None else only)
     seen: list[Seen] = []
     left_out: list[Atom] = []
+    idle: set[str] = set()  # wholes from which nothing follows
     for atom in asked:
-        if probe.readings * len(source.atoms) > work:
+        if atom.inside in idle:
+            seen.append(Seen(atom))
+        elif probe.readings * len(source.atoms) > work:
             left_out.append(atom)
         else:
             seen.append(probe.of(atom))
+        if atom.whole and seen and seen[-1].atom is atom and not seen[-1].is_used:
+            idle.add(atom.place)
     institution = probe.institution() if only is None else {}
     origins = _origins(resources, seen, institution, plain)
     return Explained(resources, origins, seen, left_out)
@@ -212,6 +219,10 @@ def _origins(
     for one in seen:
         for leaf in one.changed.keys() | one.removed.keys():
             by_leaf.setdefault(leaf, []).append(one)
+    said: dict[str, list[Atom]] = {}
+    for one in seen:
+        if len(one.atom.text) > 1:
+            said.setdefault(normal(one.atom.text), []).append(one.atom)
     origins = []
     for n, resource in enumerate(resources):
         name = f"{resource['resourceType']}/{resource.get('id', '')}"
@@ -219,6 +230,8 @@ def _origins(
             leaf = n, path
             ground = _Ground(leaf, shown(value), by_leaf.get(leaf, []), institution.get(leaf, ""))
             how, detail, sources = ground.judge(is_plain=leaf in plain)
+            if how == "rule" and len(alike := said.get(normal(ground.value), ())) > 1:
+                how, sources = "equal", tuple(alike)
             also = tuple(one.atom for one in ground.seen if one.atom not in sources)
             also = tuple(atom for atom in also if not atom.whole)
             origins.append(Origin(name, n, path, ground.value, how, detail, sources, also))

@@ -24,6 +24,7 @@ HOW = {
     "added": "added by the gateway: catalogue coding, flag of a code without meaning, door",
     "key": "made of the institution and these fields: what has them is the same resource",
     "computed": "follows from these fields",
+    "equal": "as these fields say; no single one of them changes it",
     "institution": "from the institution's entry in the registry",
     "rule": "always so where these fields are there",
 }
