@@ -1,4 +1,7 @@
-"""`fhir-gateway pools`: check the files of supply, and plan slots without writing anything."""
+"""`fhir-gateway pools`: check the files of supply, and plan slots without writing anything.
+
+What is stored is done by the commands of pools_store.py.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from fhir_gateway.cli.catalogue_frame import table
+from fhir_gateway.cli.pools_store import diff, generate, withdraw
 from fhir_gateway.cli.pools_told import buckets_told, plan_json, sessions_told, tell_findings
 from fhir_gateway.errors import GatewayError
 from fhir_gateway.scheduling.calendar import day_at
@@ -125,3 +129,7 @@ def _day(text: str | None, option: str) -> date | None:
         return date.fromisoformat(text) if text else None
     except ValueError:
         raise click.ClickException(f"{option} must be a day, as 2026-12-07") from None
+
+
+for one in (diff, generate, withdraw):
+    command.add_command(one)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -11,6 +12,8 @@ import click
 from fhir_gateway.scheduling.calendar import moment_at
 from fhir_gateway.scheduling.generate import Finding, Plan, PlannedSlot
 from fhir_gateway.scheduling.quota_plan import Bucket
+from fhir_gateway.scheduling.supply import Compared, affected_of
+from fhir_gateway.scheduling.supply_change import REASONS
 
 Rows = list[tuple[str, ...]]
 
@@ -50,6 +53,25 @@ def buckets_told(buckets: Sequence[Bucket], zone: ZoneInfo) -> Rows:
             for row in bucket.rows if row.cap
         ]  # fmt: skip
     return rows
+
+
+def compared_told(compared: Compared) -> None:
+    """What a plan changes: counts, and whose bookings have to be made anew, slot by slot."""
+    plan, change = compared.plan, compared.change
+    counts = Counter(one.action for one in change.writes)
+    parts = [f"{counts[action]} {word}" for action, word in (
+        ("create", "created"), ("change", "changed"), ("withdraw", "withdrawn"),
+        ("keep-back", "kept for those who have booked"),
+    )]  # fmt: skip
+    click.echo(
+        f"{plan.supply.site.id}, {plan.first} to {plan.last}: {', '.join(parts)}, "
+        f"{change.same} the same, {change.past} begun already; {len(compared.pieces)} commits"
+    )
+    for one in affected_of(compared):
+        chinese, english = REASONS[one.reason]
+        click.echo(f"re-book Slot/{one.slot}: {chinese} ({english})")
+        for appointment in one.appointments:
+            click.echo(f"  {appointment}")
 
 
 def plan_json(plan: Plan, buckets: Sequence[Bucket], zone: ZoneInfo) -> dict[str, Any]:
