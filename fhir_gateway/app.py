@@ -63,6 +63,7 @@ from fhir_gateway.rest.shedding import Gate, Shedding
 from fhir_gateway.rest.strangers import Strangers
 from fhir_gateway.rest.trace import Trace
 from fhir_gateway.scheduling import rows as slot_rows
+from fhir_gateway.scheduling.governor import govern_bookings
 from fhir_gateway.search.index import Extractor, IndexRows
 from fhir_gateway.search.recurring import Recurring
 from fhir_gateway.search.version import version_of
@@ -227,7 +228,7 @@ async def open_gateway(
 #: What is judged beside a write, in this order.
 _GOVERNORS: tuple[Governor, ...] = (
     govern, link_govern.govern, answer_govern.govern, govern_consents, govern_access, alarm,
-    watch,
+    watch, govern_bookings,
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from fhir_gateway.interactions.links import Link
 from fhir_gateway.interactions.prepare import Coding
 from fhir_gateway.interactions.references import Slot, expressions
 from fhir_gateway.store.changes import Guard, Put
+from fhir_gateway.store.claim_rows import Claim
 from fhir_gateway.store.store import Stored
 
 #: A patch: from the current version to the next, sound; None when it changes nothing.
@@ -101,6 +102,7 @@ class Guards:
     lines: dict[int, Hashable] = field(default_factory=dict)
     epoch: int = 0  # of the snapshot that the attempt was judged by
     puts: list[Put] = field(default_factory=list)  # what a governor stores with the write
+    claims: list[Claim] = field(default_factory=list)  # what it claims of bookable time
     judge: Callable[[], None] = lambda: None  # raises for what the caller's scopes do not let
 
     def add(self, guard: Guard, *, ours: bool = False, at: str = "", line: Hashable = None) -> None:

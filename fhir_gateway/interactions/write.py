@@ -181,6 +181,7 @@ async def plan_write(
         id=gateway.random(16),
         guards=guards.all,
         puts=[step.put for step in steps if step.put is not None] + records + guards.puts,
+        claims=guards.claims,
         once=extras.once,
         received=[extras.received] if extras.received else [],
         institution=actor.institution or "",
