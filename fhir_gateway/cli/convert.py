@@ -24,12 +24,15 @@ from fhir_gateway.interactions.conversion import (
     table_conversions,
     v2_conversion,
 )
-from fhir_gateway.mapping.origins import Finish, explain
+from fhir_gateway.mapping.origins import WORK, Finish, explain
 from fhir_gateway.mapping.origins_asked import fields_at, is_element
 from fhir_gateway.mapping.tables import table as rows_of
 from fhir_gateway.mapping.tabular_map import TableMap
 from fhir_gateway.mapping.v2 import split_messages
 from fhir_gateway.settings import Settings, load_settings
+
+#: No limit to the work.
+_EVER = 1 << 62
 
 
 class _Asked(NamedTuple):
@@ -40,6 +43,7 @@ class _Asked(NamedTuple):
     field: str
     element: str
     format: str
+    whole: bool
 
 
 class _CannotStart(click.ClickException):
@@ -63,6 +67,8 @@ class _CannotStart(click.ClickException):
               help="What becomes of a field: OBX-5, OBX[2]-3.1; a column.")  # fmt: skip
 @click.option("--element", default="", metavar="ELEMENT",
               help="Explain these values alone: Observation.value, Patient.")  # fmt: skip
+@click.option("--whole", is_flag=True,
+              help="Explain all of a large message, however long it takes.")  # fmt: skip
 @click.option("--format", type=click.Choice(["json", "xml", "text"]), default=None,
               help="json (text when explaining): for people text, for programs json.")  # fmt: skip
 @click.option("--charset", default="", help="Where MSH-18 names none: UTF-8, GB18030, …")
@@ -118,7 +124,7 @@ def _asked(number: int, format: str | None, given: dict[str, Any]) -> _Asked:
     if explaining and format == "xml":
         raise click.UsageError("An explanation is no FHIR: --format json or text")
     shape = format or ("text" if explaining else "json")
-    return _Asked(number, explaining, field, element, shape)
+    return _Asked(number, explaining, field, element, shape, given["whole"])
 
 
 def _read(file: Path) -> bytes:
@@ -194,7 +200,8 @@ def _print(
     if several and asked.format == "text":
         click.echo(f"-- {one.name}")
     only = fields_at(one.source.atoms, asked.field) if asked.field else None
-    found = explain(one.source, finish=finish, only=only)
+    work = _EVER if asked.whole else WORK
+    found = explain(one.source, finish=finish, only=only, work=work)
     if asked.field:
         print_fields(found, rows_of(f"{settings.mappings}/v2", "field-names"), asked.format)
         return

@@ -140,7 +140,8 @@ def _tell_left_out(found: Explained) -> None:
     if found.left_out:
         click.echo(
             f"The message is too large to be explained at once: {len(found.left_out)} fields from "
-            f"{found.left_out[0].place} on were not looked at. Name one with --explain-field.",
+            f"{found.left_out[0].place} on were not looked at. Name one with "
+            "--explain-field, or say --whole.",
             err=True,
         )
 

@@ -32,7 +32,7 @@ _ORIGIN = P("origin", "", "Where a value came from", 0, MANY, parts=(
     P("element", "string", "The element, such as Observation.valueQuantity.value", 1),
     P("value", "string", "Its value", 1),
     P("how", "code", "copied, table, time, number, unit, part, joined, added, key, computed, "
-      "equal, institution, rule", 1),
+      "equal, institution, rule, unseen", 1),
     P("detail", "string", "The table with its row, the part of the institution's entry"),
     P("from", "", "A field that says it", 0, MANY, parts=_FIELD),
     P("also", "string", "A field that has a say in it", 0, MANY),

@@ -137,6 +137,11 @@ def explain(
             idle.add(atom.place)
     institution = probe.institution() if only is None else {}
     origins = _origins(resources, seen, institution, plain)
+    if left_out:  # what nobody looked at is not said to be always so
+        origins = [
+            one._replace(how="unseen") if one.how == "rule" and not one.sources else one
+            for one in origins
+        ]
     return Explained(resources, origins, seen, left_out)
 
 

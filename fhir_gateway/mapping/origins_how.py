@@ -26,6 +26,7 @@ HOW = {
     "computed": "follows from these fields",
     "equal": "as these fields say; no single one of them changes it",
     "institution": "from the institution's entry in the registry",
+    "unseen": "not looked at: the message is too large to be explained at once",
     "rule": "always so where these fields are there",
 }
 

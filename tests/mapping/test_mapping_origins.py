@@ -158,6 +158,7 @@ def test_a_large_message_is_explained_as_far_as_it_goes_and_says_how_far() -> No
     found = explain(source_of(LIVER), work=3_000)
     assert 0 < len(found.fields) < len(source_of(LIVER).atoms)
     assert len(found.fields) + len(found.left_out) == len(source_of(LIVER).atoms)
+    assert the(found, "Observation.valueString").how == "unseen"
 
 
 def test_one_field_alone_is_explained_without_the_others() -> None:
