@@ -26,7 +26,13 @@ from fhir_gateway.interactions.institutions import institution
 from fhir_gateway.interactions.intake_tabular_load import Loaded, Order, Progress, load_table
 from fhir_gateway.interactions.intake_tabular_marks import last_load
 from fhir_gateway.interactions.intake_tabular_survey import Opener
-from fhir_gateway.interactions.intake_view_open import close, connect, engine_of, telling
+from fhir_gateway.interactions.intake_view_open import (
+    close,
+    connect,
+    engine_of,
+    interrupt,
+    telling,
+)
 from fhir_gateway.interactions.intake_view_read import Rows, Seen, rows_of_view, see
 from fhir_gateway.mapping.tabular_map import TableMap
 from fhir_gateway.mapping.tabular_view import View
@@ -122,6 +128,7 @@ class _Reading:
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="view")
         self._connection: sa.Connection | None = None
         self._rows: Rows | None = None
+        self._running = False
 
     async def connect(self, address: str, waiting: Waiting) -> None:
         """Gets the connection, after a while again where it cannot be had at once."""
@@ -153,7 +160,9 @@ class _Reading:
         return await self._run(lambda: rows.write(file, self._view.rows_at_once))
 
     def close(self) -> None:
-        """Lets go of the connection when what runs is done; waits for nothing."""
+        """Lets go of the connection, and ends what still runs on it; waits for nothing."""
+        if self._running and self._connection is not None:
+            interrupt(self._connection)
         self._threads.submit(self._close)
         self._threads.shutdown(wait=False)
 
@@ -168,8 +177,12 @@ class _Reading:
 
     async def _run(self, read: Callable[[], R]) -> R:
         def told() -> R:
-            with telling(self._view):
-                return read()
+            self._running = True
+            try:
+                with telling(self._view):
+                    return read()
+            finally:
+                self._running = False
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, told)
 

@@ -8,8 +8,9 @@ tells its password, and no error tells what stands in a row.
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote
@@ -33,7 +34,13 @@ class _Make(NamedTuple):
 
 def _postgres(view: View) -> tuple[str, ...]:
     return ("SET default_transaction_read_only = on",
-            f"SET statement_timeout = {view.query_seconds * 1_000}")  # fmt: skip
+            f"SET statement_timeout = {view.query_seconds * 1_000}",
+            "SET idle_in_transaction_session_timeout = 0")  # fmt: skip
+
+
+def _mysql_sessions(_: View) -> tuple[str, ...]:
+    """Read only; and the server waits while a part that was read is loaded."""
+    return ("SET SESSION TRANSACTION READ ONLY", "SET SESSION net_write_timeout = 3600")
 
 
 def _mysql(view: View) -> dict[str, Any]:
@@ -47,10 +54,9 @@ def _connect_timeout(view: View) -> dict[str, Any]:
 
 def _keepalive(view: View) -> dict[str, Any]:
     return {"connect_timeout": view.connect_seconds, "keepalives_idle": 30,
+            "keepalives_interval": 10, "keepalives_count": 3,
             "application_name": "fhir-gateway"}  # fmt: skip
 
-
-_READ_ONLY = ("SET SESSION TRANSACTION READ ONLY",)
 
 #: "dialect+driver" -> what it needs. Others are opened too: then SELECT alone keeps them read only.
 _MAKES: dict[str, _Make] = {
@@ -59,9 +65,9 @@ _MAKES: dict[str, _Make] = {
     "postgresql+pg8000": _Make(
         "pg8000", "pg8000", lambda view: {"timeout": view.query_seconds}, _postgres
     ),
-    "mysql+pymysql": _Make("pymysql", "pymysql", _mysql, lambda _: _READ_ONLY),
-    "mariadb+pymysql": _Make("pymysql", "pymysql", _mysql, lambda _: _READ_ONLY),
-    "mysql+mysqldb": _Make("MySQLdb", "mysqlclient", _connect_timeout, lambda _: _READ_ONLY),
+    "mysql+pymysql": _Make("pymysql", "pymysql", _mysql, _mysql_sessions),
+    "mariadb+pymysql": _Make("pymysql", "pymysql", _mysql, _mysql_sessions),
+    "mysql+mysqldb": _Make("MySQLdb", "mysqlclient", _connect_timeout, _mysql_sessions),
     "oracle+oracledb": _Make(
         "oracledb", "oracledb", lambda view: {"tcp_connect_timeout": view.connect_seconds}
     ),
@@ -83,6 +89,9 @@ _USUAL = {
     "postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql",
     "oracle": "oracle+oracledb", "mssql": "mssql+pymssql", "sqlite": "sqlite+pysqlite",
 }  # fmt: skip
+#: Parts of an address that are no less secret than its password.
+_SECRET = re.compile(r"pass|pwd|secret|token|key", re.IGNORECASE)
+
 #: What has to be the first statement of each transaction.
 _BEGIN = {"oracle": "SET TRANSACTION READ ONLY"}
 
@@ -168,7 +177,7 @@ def connect(engine: sa.Engine, view: View) -> sa.Connection:
     """A connection, in a transaction that can only read. Raises Unavailable when there is none."""
     try:
         connection = engine.connect()
-    except DBAPIError as error:
+    except (DBAPIError, engine.dialect.loaded_dbapi.Error) as error:
         raise Unavailable(
             f"The database of {view.name} cannot be reached: {_reason(error, engine.url)}",
             rule="view-connection",
@@ -205,13 +214,30 @@ def telling(view: View) -> Iterator[None]:
         raise _broken(error, view) from None
 
 
-def _reason(error: DBAPIError, url: sa.URL) -> str:
+def interrupt(connection: sa.Connection) -> None:
+    """Ends what runs on a connection, from another thread, where its driver can."""
+    driver = connection.connection.dbapi_connection
+    for name in ("cancel", "interrupt"):
+        stop = getattr(driver, name, None)
+        if stop is not None:
+            with suppress(connection.dialect.loaded_dbapi.Error):
+                stop()
+
+
+def _reason(error: Exception, url: sa.URL) -> str:
     """What the driver says of a connection that it did not get, without the password."""
-    text = " ".join(str(error.orig).split())[:300]
-    for secret in (str(url.password or ""), quote(str(url.password or ""), safe="")):
-        if secret:
-            text = text.replace(secret, "***")
+    text = " ".join(str(getattr(error, "orig", error)).split())[:300]
+    for secret in filter(None, _secrets(url)):
+        for spelled in (secret, quote(secret, safe="")):
+            text = text.replace(spelled, "***")
     return text
+
+
+def _secrets(url: sa.URL) -> list[str]:
+    """The password, and what else in an address is one."""
+    asked = url.normalized_query.items()
+    more = [value for name, values in asked if _SECRET.search(name) for value in values]
+    return [str(url.password or ""), *more]
 
 
 def _broken(error: DBAPIError, view: View) -> GatewayError:

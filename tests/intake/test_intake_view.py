@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any
 
 import pytest
 from intake_cases import Opened, opened
-from tabular_cases import Ward, bare, file, row
+from tabular_cases import RESULTS, Ward, bare, file, row
 from view_cases import Hospital, mapped, pulled
 
 from fhir_gateway.errors import GatewayError, Invalid, Unavailable, Unprocessable
@@ -105,20 +107,20 @@ def test_rows_that_are_written_meanwhile_come_with_the_next_pull(
 
 
 def test_parts_hold_whole_reports_and_what_is_refused_holds_the_watermark(
-    ward: Ward, hospital: Hospital
+    ward: Ward, small: Hospital
 ) -> None:
     table = mapped(ward, "rows_at_once = 2\n")
     moments = [f"2026-11-18 1{n}:00:00" for n in range(5)]
-    hospital.fill(*(row(n, person=n, marked=at, status="?" if n == 1 else "已审核")
+    small.fill(*(row(n, person=n, marked=at, status="?" if n == 1 else "已审核")
                     for n, at in enumerate(moments)), row(4, item="CREA", person=4))  # fmt: skip
-    parts = pulled(ward, hospital, table)
+    parts = pulled(ward, small, table)
     assert [part.loaded.survey.rows for part in parts] == [2, 2, 2]
     assert [part.name for part in parts] == [f"检验 结果 {n}" for n in (1, 2, 3)]
     assert figures(parts) == (4, 0, 1)
     known = ward.opened.runner.run(loads(ward.opened.gateway, ward.id, table.name, 10))
     assert {one.watermark for one in known} == {"2026-11-18T11:00:00"}
-    hospital.execute("UPDATE rows_of_lab SET 状态 = '已审核'")
-    assert figures(pulled(ward, hospital, table)) == (1, 3, 0)
+    small.execute("UPDATE rows_of_lab SET 状态 = '已审核'")
+    assert figures(pulled(ward, small, table)) == (1, 3, 0)
     (last, *_) = ward.opened.runner.run(loads(ward.opened.gateway, ward.id, table.name, 1))
     assert last.watermark == "2026-11-18T14:00:00"
 
@@ -179,6 +181,45 @@ def test_what_a_map_says_is_quoted_or_bound(ward: Ward, hospital: Hospital) -> N
                                        "view = 'x\"; DROP TABLE rows_of_lab; --'"))  # fmt: skip
     assert figures(pulled(ward, hospital, hostile)) == (1, 0, 0)
     assert figures(pulled(ward, hospital, mapped(ward))) == (0, 1, 0)
+
+
+def test_a_number_may_be_the_watermark_and_none_may_be(ward: Ward, small: Hospital) -> None:
+    small.fill(*(row(n, person=n) for n in range(3)))
+    text = RESULTS.replace(
+        'watermark = "更新时间"', 'watermark = "序号"\nwatermark_kind = "number"'
+    )
+    table = mapped(ward, results=text)
+    assert figures(pulled(ward, small, table)) == (3, 0, 0)
+    (part,) = pulled(ward, small, table)
+    assert (part.loaded.survey.rows, part.loaded.figures.unchanged) == (1, 1)
+    table = mapped(ward, results=RESULTS.replace('watermark = "更新时间"', ""))
+    assert figures(pulled(ward, small, table, again=True)) == (0, 3, 0)
+    assert pulled(ward, small, table)[0].loaded.figures.groups == 3
+    assert pulled(ward, small, table)[0].loaded.whole
+
+
+def test_a_pull_that_is_given_up_does_not_wait_for_the_database(
+    ward: Ward, small: Hospital
+) -> None:
+    """A view that would take an hour."""
+    small.fill(*BOTH)
+    small.execute('DROP VIEW "检验 结果"')
+    small.execute(
+        'CREATE VIEW "检验 结果" AS SELECT r.* FROM rows_of_lab r, (WITH RECURSIVE n(x) AS (SELECT '
+        "1 UNION ALL SELECT x + 1 FROM n WHERE x < 10000000000) SELECT max(x) m FROM n) WHERE m > 0"
+    )
+    table = mapped(ward)
+    pull = intake_view.Pull(table, small.url)
+
+    async def given_up() -> None:
+        pulling = intake_view.pull_view(ward.opened.gateway, pull, lambda *_: None, lambda *_: None)
+        await asyncio.wait_for(pulling, 0.5)
+
+    with pytest.raises(TimeoutError):
+        ward.opened.runner.run(given_up())
+    for thread in [one for one in threading.enumerate() if one.name.startswith("view")]:
+        thread.join(60)
+        assert not thread.is_alive()
 
 
 def test_where_takes_the_rows_of_one_branch(ward: Ward, small: Hospital) -> None:
