@@ -109,3 +109,30 @@ def test_a_wrong_word_is_answered_with_what_would_do(words, said):
     done = run(*words)
     assert done.exit_code == 1
     assert said in done.output
+
+
+def test_slots_are_stored_compared_and_withdrawn(tmp_path, monkeypatch):
+    monkeypatch.setenv("FHIR_GATEWAY_DATABASE", f"sqlite:///{tmp_path}/gateway.sqlite")
+    file = tmp_path / "h-1.toml"
+    text = (PROFILES / FOLDER / "templates" / "demo-first.toml").read_text("utf-8")
+    begin, end = text.index('[[templates]]\nid = "cardiology-expert"'), text.index("[[closures]]")
+    weekend = text.index('[[templates]]\nid = "cardiology-weekend"')
+    file.write_text(text[:begin] + text[weekend : text.index('[[templates]]\nid = "ct-day"')],
+                    encoding="utf-8")  # fmt: skip
+    assert begin < weekend < end
+    days = (str(file), "--from", "2031-06-07", "--to", "2031-06-08")
+
+    def told(*words):
+        done = run(*words)
+        assert done.exit_code == 0, done.output
+        return next(one for one in done.stdout.splitlines() if one.startswith("demo-first, "))
+
+    add = ["institution", "add", "demo-first", "h", "--level", "3A", "--area", "110105"]
+    assert CliRunner().invoke(main, add).exit_code == 0
+    assert "16 created" in told("diff", *days)
+    assert "16 created" in told("generate", *days)
+    assert "0 created" in told("generate", *days)
+    assert "16 the same, 0 begun already; 0 commits" in told("diff", *days)
+    assert "16 withdrawn" in told("withdraw", *days, "--yes")
+    assert run("diff", *days[:1], "--from", "soon").exit_code == 1
+    assert run("diff", *days[:3], "--to", "2031-01-01").exit_code == 1
