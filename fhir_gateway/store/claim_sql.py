@@ -28,7 +28,7 @@ COLUMNS = {
         2,
     ),
     "seat": ('home slot seat state "until" bucket kind channel person appointment', 3),
-    "quota": ("home bucket kind channel place cap used opens closes falls_to serial", 4),
+    "quota": ("home bucket kind channel place cap used opens closes falls_to serial pool", 4),
     "booking": (
         'home appointment id state "until" slot_home slot "start" "end" "day" department channel',
         2,
@@ -40,7 +40,9 @@ SET_SLOT = _set("slot_row", *COLUMNS["slot_row"])
 SET_SEAT = _set("seat", *COLUMNS["seat"])
 SET_QUOTA = _set("quota", *COLUMNS["quota"])
 SET_BOOKING = _set("booking", *COLUMNS["booking"])
-ADD_SLOT_ITEM = 'INSERT INTO slot_item (item, "start", home, slot) VALUES (?, ?, ?, ?)'
+ADD_SLOT_ITEM = """
+INSERT INTO slot_item (item, "start", home, slot, pool, kind, schedule, full_until)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
 
 DROP_SCHEDULE = "DELETE FROM schedule_row WHERE home = ? AND schedule = ?"
 DROP_SLOT = "DELETE FROM slot_row WHERE home = ? AND slot = ?"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from fhir_gateway.fhir.keys import key64
 from fhir_gateway.store.claim_rows import BOOKED, HELD
 
 #: A Slot that is full for good, as `SlotState.full_until`.
@@ -18,6 +19,12 @@ FOR_EVER = (1 << 63) - 1
 Group = tuple[int, str, str]
 #: (home, key64) of a Slot, a Schedule or an Appointment.
 Key = tuple[int, int]
+
+
+def pool_of(group: Group) -> int:
+    """The number by which Slots are grouped when they are looked for, 0 without a bucket."""
+    home, bucket, kind = group
+    return key64(f"{home}|{bucket}|{kind}") if bucket else 0
 
 
 class ScheduleState(NamedTuple):
@@ -99,6 +106,7 @@ class QuotaState(NamedTuple):
     closes: int
     falls_to: str
     serial: int
+    pool: int  # see pool_of
 
     def is_closed(self, now: int) -> bool:
         """Whether its cut-off has passed."""

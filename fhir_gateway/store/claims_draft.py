@@ -9,12 +9,13 @@ transaction: nothing waits for a job.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from fhir_gateway.store.claim_rows import BOOKED, CANCELLED, EXPIRED, SlotRow
 from fhir_gateway.store.claim_state import (
+    FOR_EVER,
     BookingState,
     Group,
     Key,
@@ -22,6 +23,7 @@ from fhir_gateway.store.claim_state import (
     SeatState,
     SlotState,
     full_until,
+    pool_of,
 )
 from fhir_gateway.store.rows import Rows
 
@@ -242,7 +244,7 @@ class Draft:
         if slot == before:
             return
         old, new = listed(before), listed(slot)
-        rows.slot_item_gone += sorted(old - new)
+        rows.slot_item_gone += sorted(row[:4] for row in old - new)
         rows.slot_item += sorted(new - old)
         if slot is not None:
             rows.slot_row.append(slot)
@@ -250,12 +252,14 @@ class Draft:
             rows.slot_row_gone.append(key)
 
 
-def listed(slot: SlotState | None) -> set[tuple[str, int, int, int]]:
-    """The rows of `slot_item` by which a Slot is found: those of open ones alone."""
-    if slot is None or not slot.open:
+def listed(slot: SlotState | None) -> set[tuple[Any, ...]]:
+    """The rows of `slot_item` by which a Slot is found: of open ones alone, that are not full for
+    good."""
+    if slot is None or not slot.open or slot.full_until == FOR_EVER:
         return set()
     items: list[str] = msgspec.json.decode(slot.items)
-    return {(item, slot.start, slot.home, slot.slot) for item in ("", *items)}
+    what = (pool_of(slot.group), slot.kind, slot.schedule, slot.full_until)
+    return {(item, slot.start, slot.home, slot.slot, *what) for item in ("", *items)}
 
 
 def slot_state(key: Key, id: str, schedule: int, row: SlotRow) -> SlotState:

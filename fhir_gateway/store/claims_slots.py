@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from fhir_gateway.store.claim_refusals import refused
 from fhir_gateway.store.claim_rows import BOOKED, QuotaRow, Settle
-from fhir_gateway.store.claim_state import Group, Key, QuotaState, SlotState
+from fhir_gateway.store.claim_state import Group, Key, QuotaState, SlotState, pool_of
 from fhir_gateway.store.claims_draft import NO_BUCKET, Draft
 
 #: What a Slot of which somebody has a seat must keep.
@@ -106,7 +106,7 @@ def _settle(draft: Draft, claim: Settle, group: Group, capacity: int) -> None:
 def _row(group: Group, place: int, row: QuotaRow, used: int, claim: Settle) -> QuotaState:
     return QuotaState(
         *group, row.channel, place, max(row.cap, used), used, row.opens, row.closes, row.falls_to,
-        claim.serial,
+        claim.serial, pool_of(group),
     )  # fmt: skip
 
 

@@ -115,9 +115,11 @@ _WRITTEN = {
     ),
     **{name: _kept(name, kinds) for name, kinds in (
         ("schedule_row", "iittttttttti"), ("slot_row", "iitiiiiiittti"),
-        ("seat", "iiititttii"), ("quota", "itttiiiiiti"), ("booking", "iittiiiiiitt"),
+        ("seat", "iiititttii"), ("quota", "itttiiiiitii"), ("booking", "iittiiiiiitt"),
     )},
-    "slot_item": _table('item "start" home slot', "tiii", key=4),
+    "slot_item": _table(
+        'item "start" home slot pool kind schedule full_until', "tiiiitii", key=4
+    ),
     "change_set": _table("t n id updated outcome", "iibib"),
     "journal": _table(
         "t n i type id home updated patient owner nonce leaf enc body", "iiiitiitibbib"

@@ -121,13 +121,14 @@ _QUESTIONS = {
         "an open Slot that no search finds, or a closed one that one finds",
         """SELECT s.home, s.slot, s.open FROM slot_row s
         LEFT JOIN slot_item i ON i.item = '' AND i."start" = s."start" AND i.home = s.home
-          AND i.slot = s.slot
-        WHERE (s.open = 1) <> (i.slot IS NOT NULL)""",
+          AND i.slot = s.slot AND i.full_until = s.full_until AND i.schedule = s.schedule
+        WHERE (s.open = 1 AND s.full_until < 9223372036854775807) <> (i.slot IS NOT NULL)""",
     ),
     "listed-alone": (
-        "a place in the list of Slots with no Slot behind it",
+        "a place in the list of Slots with no Slot behind it, or another one",
         """SELECT i.home, i.slot, i.item FROM slot_item i
         LEFT JOIN slot_row s ON s.home = i.home AND s.slot = i.slot AND s."start" = i."start"
+          AND s.full_until = i.full_until AND s.kind = i.kind AND s.open = 1
         WHERE s.slot IS NULL""",
     ),
 }  # fmt: skip

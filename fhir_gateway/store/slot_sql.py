@@ -10,7 +10,7 @@ channels are not open. `now` is in µs. docs/adr/0049-seats-and-quotas.md
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -75,35 +75,49 @@ _SCHEDULE = ", ".join(f"c.{name}" for name in COLUMNS["schedule_row"][0].split()
 def find_slots(
     dialect: Dialect, wish: Wish, *, now: int, limit: int, after: Place | None = None
 ) -> Steps[FreeSlots]:
-    """A page of free Slots behind a place, earliest first, with the exact total of all pages."""
+    """A page of free Slots behind a place, earliest first, with the exact total of all pages.
+
+    Slots are counted by pool, which the list by item holds itself; then the quotas of these few
+    pools say which of them are sold.
+    """
     chosen = yield from _schedules(dialect, wish)
-    if chosen is not None and not chosen[0]:
+    if chosen is not None and chosen[1] and not chosen[0]:
         return FreeSlots([], 0, False)
-    source, bound = _source(dialect, wish, now)
-    fits, values = _fits(dialect, wish, chosen, now)
-    rows = yield Query(f"SELECT count(*) FROM {source} WHERE {fits}", [*bound, *values])
-    total: int = rows[0][0]
+    source, bound = _listed(dialect, wish, chosen, now)
+    rows = yield Query(
+        f"SELECT i.pool, count(*) FROM {source.format(more='')} GROUP BY i.pool", bound
+    )
+    counts: dict[int, int] = {row[0]: row[1] for row in rows}
+    sold = yield from _sold(dialect, sorted(counts.keys() - {0}), now)
+    channels = {pool: _may(of, wish) for pool, of in sold.items()}
+    pools = [pool for pool in counts if not pool or channels.get(pool)]
+    total = sum(counts[pool] for pool in pools)
+    if not total:
+        return FreeSlots([], 0, False)
+    fits, values = dialect.any_of("i.pool"), [dialect.array(pools)]
     if after is not None:
         fits += ' AND (i."start", i.home, i.slot) > (?, ?, ?)'
-        values = [*values, *after]
+        values += after
+    joined = f" {dialect.then} slot_row s ON s.home = i.home AND s.slot = i.slot{_SCHEDULED}"
     rows = yield Query(
-        'SELECT i."start", i.home, i.slot, s.id, s."end", s.capacity, s.kind, s.bucket, s.items,'
-        " c.id, c.master, c.department, c.district, c.practitioner, c.location"
-        f" FROM {source} LEFT JOIN schedule_row c ON c.home = s.home AND c.schedule = s.schedule"
-        f' WHERE {fits} ORDER BY i."start", i.home, i.slot LIMIT ?',
+        'SELECT i."start", i.home, i.slot, i.pool, s.id, s."end", s.capacity, s.kind, s.bucket,'
+        " s.items, c.id, c.master, c.department, c.district, c.practitioner, c.location"
+        f' FROM {source.format(more=joined)} AND {fits} ORDER BY i."start", i.home, i.slot LIMIT ?',
         [*bound, *values, limit + 1],
     )
-    page = rows[:limit]
-    open_now = yield from _channels(dialect, {(row[1], row[7], row[6]) for row in page}, now)
-    slots = [_free(row, open_now.get((row[1], row[7], row[6]), ()), wish) for row in page]
-    return FreeSlots(slots, total, len(rows) > limit)
+    page = [_free(row, channels.get(row[3], ())) for row in rows[:limit]]
+    return FreeSlots(page, total, len(rows) > limit)
 
 
-def _free(row: Sequence[Any], channels: Iterable[str], wish: Wish) -> FreeSlot:
-    may = tuple(one for one in channels if not wish.channels or one in wish.channels)
-    items: list[str] = msgspec.json.decode(row[8])
-    told = (value or "" for value in row[9:])
-    return FreeSlot._make(((row[0], row[1], row[2]), *row[3:8], tuple(items), *told, may))
+def _may(channels: Sequence[str], wish: Wish) -> tuple[str, ...]:
+    """Those of the caller's channels that sell."""
+    return tuple(one for one in channels if not wish.channels or one in wish.channels)
+
+
+def _free(row: Sequence[Any], channels: tuple[str, ...]) -> FreeSlot:
+    items: list[str] = msgspec.json.decode(row[9])
+    told = (value or "" for value in row[10:])
+    return FreeSlot._make((tuple(row[:3]), *row[4:9], tuple(items), *told, channels))
 
 
 def _schedules(dialect: Dialect, wish: Wish) -> Steps[tuple[list[int], bool] | None]:
@@ -130,48 +144,46 @@ def _schedules(dialect: Dialect, wish: Wish) -> Steps[tuple[list[int], bool] | N
     return keys, True
 
 
-def _source(dialect: Dialect, wish: Wish, now: int) -> Part:
-    """Slots by item and start, each once, with their rows."""
-    low = max(wish.start, now + 1)
-    join = f"{dialect.then} slot_row s ON s.home = i.home AND s.slot = i.slot"
-    if len(wish.items) < 2:
-        item = wish.items[0] if wish.items else ""
-        listed = '(SELECT "start", home, slot FROM slot_item WHERE item = ? AND "start" >= ?'
-        return f'{listed} AND "start" < ?) i {join}', [item, low, wish.end]
-    listed = (
-        f'(SELECT DISTINCT "start", home, slot FROM slot_item WHERE {dialect.any_of("item")}'
-        ' AND "start" >= ? AND "start" < ?)'
-    )
-    return f"{listed} i {join}", [dialect.array(sorted(set(wish.items))), low, wish.end]
-
-
-def _fits(dialect: Dialect, wish: Wish, chosen: tuple[list[int], bool] | None, now: int) -> Part:
-    """A seat is free, and a channel of the caller's may sell it."""
-    sql, values = "s.full_until <= ?", [now]
+def _listed(dialect: Dialect, wish: Wish, chosen: tuple[list[int], bool] | None, now: int) -> Part:
+    """The list of Slots with a seat, each once: FROM item and WHERE."""
+    fits, values = 'i."start" >= ? AND i."start" < ?', [max(wish.start, now + 1), wish.end]
+    fits, values = f"{fits} AND i.full_until <= ?", [*values, now]
     if wish.kinds:
-        sql += f" AND {dialect.any_of('s.kind')}"
+        fits += f" AND {dialect.any_of('i.kind')}"
         values.append(dialect.array(sorted(set(wish.kinds))))
     if chosen is not None:
         keys, are_wanted = chosen
-        one = dialect.any_of("s.schedule")
-        sql += f" AND {one}" if are_wanted else f" AND NOT ({one})"
+        one = dialect.any_of("i.schedule")
+        fits += f" AND {one}" if are_wanted else f" AND NOT ({one})"
         values.append(dialect.array(keys))
-    may, more = _sold(dialect, wish.channels, now)
-    return f"{sql} AND (s.bucket = '' OR {may})", [*values, *more]
-
-
-def _sold(dialect: Dialect, channels: Sequence[str], now: int) -> Part:
-    """One of the channels may sell a seat of the Slot s."""
-    mine, bound = "", []
-    if channels:
-        mine = f" AND {dialect.any_of('q.channel')}"
-        bound = [dialect.array(sorted(set(channels)))]
-    left, values = _left(now)
-    sql = (
-        "EXISTS (SELECT 1 FROM quota q WHERE q.home = s.home AND q.bucket = s.bucket"
-        f" AND q.kind = s.kind{mine} AND {left})"
+    items = sorted(set(wish.items)) or [""]
+    if len(items) == 1:
+        return f"slot_item i{{more}} WHERE i.item = ? AND {fits}", [items[0], *values]
+    return (
+        f"(SELECT DISTINCT {_LISTED} FROM slot_item i WHERE {dialect.any_of('i.item')} AND {fits})"
+        " i{more} WHERE TRUE",
+        [dialect.array(items), *values],
     )
-    return sql, [*bound, *values]
+
+
+_SCHEDULED = " LEFT JOIN schedule_row c ON c.home = s.home AND c.schedule = s.schedule"
+_LISTED = 'i."start", i.home, i.slot, i.pool, i.kind, i.schedule, i.full_until'
+
+
+def _sold(dialect: Dialect, pools: Sequence[int], now: int) -> Steps[dict[int, list[str]]]:
+    """The channels that are open in these pools and have something left, in order of release."""
+    if not pools:
+        return {}
+    left, values = _left(now)
+    rows = yield Query(
+        f"SELECT q.pool, q.channel FROM quota q WHERE {dialect.any_of('q.pool')} AND {left}"
+        " ORDER BY q.pool, q.place, q.channel",
+        [dialect.array(pools), *values],
+    )
+    found: dict[int, list[str]] = {}
+    for pool, channel in rows:
+        found.setdefault(pool, []).append(channel)
+    return found
 
 
 def _left(now: int) -> Part:
@@ -184,27 +196,6 @@ def _left(now: int) -> Part:
       OR EXISTS (SELECT 1 FROM quota p WHERE {group.format("p")} AND p.falls_to = q.channel
         AND p.closes > 0 AND p.closes <= ? AND p.used < p.cap))"""
     return sql, [now, now, now, now]
-
-
-_Group = tuple[int, str, str]
-
-
-def _channels(dialect: Dialect, groups: set[_Group], now: int) -> Steps[dict[_Group, list[str]]]:
-    """The channels that are open in these buckets and have something left, in order of release."""
-    sold = sorted(group for group in groups if group[1])
-    if not sold:
-        return {}
-    left, values = _left(now)
-    rows = yield Query(
-        f"SELECT q.home, q.bucket, q.kind, q.channel FROM {dialect.listed('int text text')}"
-        f" {dialect.then} quota q ON q.home = k.k0 AND q.bucket = k.k1 AND q.kind = k.k2"
-        f" WHERE {left} ORDER BY q.place, q.channel",
-        [*dialect.columns("int text text", sold), *values],
-    )
-    found: dict[_Group, list[str]] = {}
-    for home, bucket, kind, channel in rows:
-        found.setdefault((home, bucket, kind), []).append(channel)
-    return found
 
 
 def schedule(dialect: Dialect, id: str) -> Steps[ScheduleState | None]:

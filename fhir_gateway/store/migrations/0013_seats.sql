@@ -17,8 +17,11 @@ CREATE TABLE slot_row (         -- what a Slot says, and until when all of its s
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX slot_row_bucket ON slot_row (home, bucket, kind, open, capacity);
 CREATE INDEX slot_row_schedule ON slot_row (home, schedule, "start");
-CREATE TABLE slot_item (        -- open Slots by catalogue item, "" for all of them
+CREATE TABLE slot_item (        -- Slots with a seat to sell by catalogue item, "" for all of them;
+    -- `pool` is a hash of home, bucket and kind, 0 without a bucket
     item TEXT NOT NULL, "start" INTEGER NOT NULL, home INTEGER NOT NULL, slot INTEGER NOT NULL,
+    pool INTEGER NOT NULL, kind TEXT NOT NULL, schedule INTEGER NOT NULL,
+    full_until INTEGER NOT NULL,
     PRIMARY KEY (item, "start", home, slot)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE seat (             -- who has which seat of a Slot; `until` ends a hold, 0 is for good
@@ -34,8 +37,10 @@ CREATE TABLE quota (            -- the part of one channel in a bucket
     home INTEGER NOT NULL, bucket TEXT NOT NULL, kind TEXT NOT NULL, channel TEXT NOT NULL,
     place INTEGER NOT NULL, cap INTEGER NOT NULL, used INTEGER NOT NULL, opens INTEGER NOT NULL,
     closes INTEGER NOT NULL, falls_to TEXT NOT NULL, serial INTEGER NOT NULL,
+    pool INTEGER NOT NULL,
     PRIMARY KEY (home, bucket, kind, channel), CHECK (used >= 0), CHECK (used <= cap)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX quota_pool ON quota (pool);
 CREATE INDEX quota_closing ON quota (closes) WHERE closes > 0;
 CREATE TABLE booking (          -- what a person has, had and missed
     home INTEGER NOT NULL, appointment INTEGER NOT NULL, id TEXT NOT NULL, state TEXT NOT NULL,

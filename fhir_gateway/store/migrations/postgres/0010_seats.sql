@@ -22,10 +22,12 @@ CREATE TABLE slot_row (         -- what a Slot says, and until when all of its s
 );
 CREATE INDEX slot_row_bucket ON slot_row (home, bucket, kind, open, capacity);
 CREATE INDEX slot_row_schedule ON slot_row (home, schedule, "start");
-CREATE TABLE slot_item (        -- open Slots by catalogue item, "" for all of them
+CREATE TABLE slot_item (        -- Slots with a seat to sell by catalogue item, "" for all of them;
+    -- `pool` is a hash of home, bucket and kind, 0 without a bucket
     item TEXT COLLATE "C" NOT NULL, "start" BIGINT NOT NULL, home BIGINT NOT NULL,
-    slot BIGINT NOT NULL,
-    PRIMARY KEY (item, "start", home, slot)
+    slot BIGINT NOT NULL, pool BIGINT NOT NULL, kind TEXT COLLATE "C" NOT NULL,
+    schedule BIGINT NOT NULL, full_until BIGINT NOT NULL,
+    PRIMARY KEY (item, "start", home, slot) INCLUDE (pool, kind, schedule, full_until)
 );
 CREATE TABLE seat (             -- who has which seat of a Slot; `until` ends a hold, 0 is for good
     home BIGINT NOT NULL, slot BIGINT NOT NULL, seat BIGINT NOT NULL,
@@ -43,8 +45,10 @@ CREATE TABLE quota (            -- the part of one channel in a bucket
     channel TEXT COLLATE "C" NOT NULL,
     place BIGINT NOT NULL, cap BIGINT NOT NULL, used BIGINT NOT NULL, opens BIGINT NOT NULL,
     closes BIGINT NOT NULL, falls_to TEXT COLLATE "C" NOT NULL, serial BIGINT NOT NULL,
+    pool BIGINT NOT NULL,
     PRIMARY KEY (home, bucket, kind, channel), CHECK (used >= 0), CHECK (used <= cap)
 );
+CREATE INDEX quota_pool ON quota (pool);
 CREATE INDEX quota_closing ON quota (closes) WHERE closes > 0;
 CREATE TABLE booking (          -- what a person has, had and missed
     home BIGINT NOT NULL, appointment BIGINT NOT NULL, id TEXT COLLATE "C" NOT NULL,
