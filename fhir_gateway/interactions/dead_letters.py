@@ -14,7 +14,15 @@ from typing import NamedTuple
 
 from fhir_gateway.audit.events import administration_event
 from fhir_gateway.context import Gateway
-from fhir_gateway.errors import Conflict, GatewayError, Invalid, Issue, NotFound, NotSupported
+from fhir_gateway.errors import (
+    Conflict,
+    Duplicate,
+    GatewayError,
+    Invalid,
+    Issue,
+    NotFound,
+    NotSupported,
+)
 from fhir_gateway.interactions.audit import call_of, entry
 from fhir_gateway.interactions.foresee import judge_v2
 from fhir_gateway.interactions.institutions import institution
@@ -167,11 +175,24 @@ def _retry_of(door: str) -> Retry:
 
 async def _retry_v2(gateway: Gateway, letter: Letter, who: str, dry_run: bool) -> Sequence[Issue]:
     if dry_run:
+        await _check_number(gateway, letter.message)
         return (await judge_v2(gateway, letter.sender, letter.raw)).warnings
     answer = await receive_v2(gateway, _actor(letter, who), letter.raw, who=who)
     if answer.error is not None:
         raise answer.error
     return answer.warnings
+
+
+async def _check_number(gateway: Gateway, found: Message) -> None:
+    """Raises Duplicate when its control id stands for other content by now."""
+    async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
+        stored = await reader.once("v2", found.key)
+    if stored is not None and not stored.startswith(found.hash):
+        raise Duplicate(
+            "This message control id was used before for a message with other content",
+            expression="MSH[1]-10",
+            rule="v2-control-id",
+        )
 
 
 async def _retry_table(
