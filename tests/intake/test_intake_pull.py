@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from intake_cases import opened
 from tabular_cases import Ward, row
 from view_cases import Hospital, mapped
 
+from fhir_gateway.cli import tabular_pull
 from fhir_gateway.cli.tabular import command
 
 BOTH = (row(), row(item="CREA", value="79.0"))
@@ -76,34 +76,42 @@ def test_the_address_comes_from_where_the_map_says_and_is_never_told(
     assert run(tmp_path, "pull", "--follow", "5", "--again").exit_code == 2
 
 
-def test_it_follows_a_view_until_a_signal(hospital: Hospital, tmp_path: Path) -> None:
+def test_it_follows_a_view_until_a_signal(
+    hospital: Hospital, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The hospital's database is away at first, and writes twice."""
     away, there = hospital.file.with_suffix(".away"), hospital.file
     hospital.fill(*BOTH)
     there.rename(away)
-    named = tmp_path / "results.toml"
+    named, report = tmp_path / "results.toml", tmp_path / "report.json"
     named.write_text(named.read_text("utf-8") + "connect_attempts = 1\n", "utf-8")
-    report = tmp_path / "report.json"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fhir_gateway", "tabular", "pull", str(named), "--follow", "0.1",
-         "--report", str(report), "--database", f"sqlite:///{tmp_path}/gateway.sqlite"],
-        env=os.environ | {"WARD_URL": hospital.url}, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        assert process.stderr is not None
-        assert "cannot be reached" in process.stderr.readline()
-        away.rename(there)
-        _await(lambda: _stored(report) == 1)
-        report.unlink()
-        hospital.fill(row(2, person=1, marked="2026-11-18 12:31:00"))
-        _await(lambda: _stored(report) == 1)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
-        assert "Traceback" not in process.stderr.read()
-    finally:
-        process.kill()
-        process.wait()
-        process.stderr.close()
+    seen, told, say = list[int](), threading.Event(), tabular_pull._say
+
+    def heard(text: str) -> None:
+        say(text)
+        told.set()
+
+    monkeypatch.setattr(tabular_pull, "_say", heard)
+
+    def writes() -> None:
+        """What the hospital does meanwhile; at its end, the signal."""
+        try:
+            told.wait(60)
+            away.rename(there)
+            seen.append(_await(report))
+            report.unlink()
+            hospital.fill(row(2, person=1, marked="2026-11-18 12:31:00"))
+            seen.append(_await(report))
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=writes)
+    thread.start()
+    found = run(tmp_path, "pull", "--follow", "0.1", "--report", str(report),
+                WARD_URL=hospital.url)  # fmt: skip
+    thread.join()
+    assert (found.exit_code, seen) == (0, [1, 1])
+    assert "cannot be reached" in found.stderr and "1 stored" in found.stderr
 
 
 def _stored(report: Path) -> int:
@@ -114,8 +122,9 @@ def _stored(report: Path) -> int:
     return sum(one["stored"] for one in files)
 
 
-def _await(done: Any) -> None:
+def _await(report: Path) -> int:
+    """How many reports a round stored, when one has."""
     until = time.monotonic() + 60
-    while not done():
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    while not (found := _stored(report)) and time.monotonic() < until:
+        time.sleep(0.02)
+    return found
