@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from fhir_gateway.store.blobs import IN_JOURNAL
 from fhir_gateway.store.message_rows import MESSAGE_COLUMNS
 from fhir_gateway.store.messages import Message, shown_id
 from fhir_gateway.store.query import Query, Steps
@@ -40,7 +41,7 @@ def written_steps(t: int, n: int) -> Steps[list[Wrote]]:
     rows = yield Query(
         "SELECT c.type, r.id, c.version, c.op, r.version, r.source, c.home, c.rid FROM change c"
         " JOIN resource r ON r.home = c.home AND r.type = c.type AND r.rid = c.rid"
-        " WHERE c.t = ? AND c.n = ? AND r.enc <> {IN_JOURNAL} ORDER BY c.i",
+        f" WHERE c.t = ? AND c.n = ? AND r.enc <> {IN_JOURNAL} ORDER BY c.i",
         (t, n),
     )
     found = []
