@@ -148,7 +148,9 @@ async def _read_again(
     await follow(gateway, own.id)
     try:
         others = assigned_by_others(own, await institutions(gateway))
-        conversions = await asyncio.to_thread(read_again, gateway, found, raw, own, others)
+        conversions = await asyncio.to_thread(
+            read_again, found, raw, own, others, mappings=gateway.settings.mappings
+        )
         done = [(one, _converted(gateway, one, own)) for one in conversions]
     except GatewayError as error:
         return [], error
@@ -160,13 +162,12 @@ def _converted(gateway: Gateway, one: Conversion, own: Institution) -> list[dict
 
 
 def read_again(
-    gateway: Gateway, found: Message, raw: bytes, own: Institution, others: frozenset[str]
+    found: Message, raw: bytes, own: Institution, others: frozenset[str], *, mappings: str
 ) -> list[Conversion]:
     """Kept bytes as messages; none for doors whose bytes are FHIR or an image.
 
     Raises GatewayError where they are refused.
     """
-    mappings = gateway.settings.mappings
     if found.door == "hl7v2":
         return [v2_conversion(raw, own, mappings=mappings, others=others)]
     if found.door == "cda":

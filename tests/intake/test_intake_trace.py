@@ -6,6 +6,7 @@ import asyncio
 import json
 from base64 import b64decode
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from intake_cases import opened, report
 from fhir_gateway.cli import main
 from fhir_gateway.cli.institution_common import gateway_of
 from fhir_gateway.security.actor import SYSTEM_ACCESS
-from fhir_gateway.settings import load_settings
+from fhir_gateway.settings import Settings, load_settings
 
 K = "OBX|1|NM|K^钾||5.6|mmol/L|3.5--5.3||||F"
 MESSAGE = report("M1", lines=(K,))
@@ -75,6 +76,21 @@ def test_what_is_not_there_is_said(database: str) -> None:
     assert "There is no message none" in run(database, "messages", "show", "none").stderr
     assert "There is no Observation/none" in run(database, "trace", "Observation/none").stderr
     assert "Name a resource as TYPE/ID" in run(database, "trace", "Observation").stderr
+
+
+def test_a_changed_table_tells_what_it_would_change(database: str, tmp_path: Path) -> None:
+    folder = tmp_path / "new-mappings"
+    copytree(Settings().mappings, folder)
+    table = folder / "v2" / "sex.csv"
+    text = table.read_text(encoding="utf-8")
+    table.write_text(text.replace("\nM,male,", "\nM,other,"), encoding="utf-8")
+    arguments = ["messages", "remap", "--institution", "second", "--with", str(folder)]
+    told = json.loads(run(database, *arguments, "--json").stdout)
+    assert (told["messages"], told["changed"]) == (2, 1)
+    assert [one["change"] for one in told["changes"]] == ["Patient.gender: male -> other"]
+    assert "Patient.gender: male -> other" in run(database, *arguments).stdout
+    same = run(database, *arguments[:-1], Settings().mappings).stdout
+    assert "2 messages, 0 would become something else" in same
 
 
 def test_each_look_is_on_record(database: str) -> None:
