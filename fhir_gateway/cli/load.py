@@ -71,16 +71,17 @@ def command(
     \b
     FHIR JSON   .json .ndjson: Bundles of any type, resources by themselves, files of an export
     HL7 v2      .hl7, or anything that begins with MSH; several messages in a file
+    CDA         .cda .xml: documents of WS/T 500 and others, one in a file
     DICOM       .dcm, or anything with DICM at byte 128; the headers only
     .gz and .bz2 of these are unpacked.
 
     Files that others refer to (hospitals, practitioners, patients) go first, and what refers to
     something that is not stored yet is tried again after the others.
 
-    v2 messages are the institution's that MSH-4 names, unless --institution says whose; DICOM
-    files need --institution. Loading a file again changes nothing: a resource keeps its id, or
-    gets one that is made of institution and content. A load that was interrupted is done again,
-    faster with --resume.
+    v2 messages are the institution's that MSH-4 names and CDA documents their custodian's, unless
+    --institution says whose; DICOM files need --institution. Loading a file again changes nothing:
+    a resource keeps its id, or gets one that is made of institution and content. A load that was
+    interrupted is done again, faster with --resume.
 
     Exit code: 0 everything is stored; 1 something was refused, and is listed; 2 the load could
     not start (an option, the store, the data folders).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import re
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import IO, Literal, NamedTuple, cast
 
 from fhir_gateway.errors import GatewayError, NotSupported, Structure, TooLong
 
-Kind = Literal["json", "ndjson", "v2", "dicom"]
+Kind = Literal["json", "ndjson", "v2", "dicom", "cda"]
 
 #: What one document may unpack to: a packed file of kilobytes can hold gigabytes.
 MAX_DOCUMENT = 256_000_000
@@ -22,9 +23,13 @@ MAX_DICOM = 8_000_000
 
 _SUFFIXES: dict[str, Kind] = {
     ".json": "json", ".ndjson": "ndjson", ".jsonl": "ndjson", ".hl7": "v2", ".er7": "v2",
-    ".dcm": "dicom",
+    ".dcm": "dicom", ".cda": "cda",
 }  # fmt: skip
 _PACKED = (".gz", ".bz2")
+
+#: Bytes in which a file shows what it is; before the root of XML may stand comments.
+_HEAD = 4_096
+_CDA = re.compile(rb"<(?:[A-Za-z_][\w.\-]*:)?ClinicalDocument[\s>]")
 
 #: Words in the name of a file whose resources others refer to.
 _FIRST = ("hospital", "organization", "organisation", "location", "practitioner", "institution")
@@ -73,10 +78,10 @@ def _is_ours(path: Path) -> bool:
         return True
     try:
         with _open(path) as file:
-            head = file.read(200)
+            head = file.read(_HEAD)
     except (OSError, EOFError, zlib.error):
         return False
-    return _sniff(head) in ("v2", "dicom")
+    return _sniff(head) in ("v2", "dicom", "cda")
 
 
 def _suffix(path: Path) -> str:
@@ -95,17 +100,19 @@ def kind_of(path: Path) -> Kind:
     """What a file holds, by its first bytes and then by its name. Raises Structure for neither."""
     try:
         with _open(path) as file:
-            head = file.read(200)
+            head = file.read(_HEAD)
     except (OSError, EOFError, zlib.error):
         raise _unreadable() from None
     named = _SUFFIXES.get(_suffix(path))
     kind = _sniff(head)
-    if kind in ("v2", "dicom"):
+    if kind in ("v2", "dicom", "cda"):
         return kind
     if named == "ndjson" or (kind is None and named):
         return named
     if kind is None:
-        raise Structure("The file is no FHIR JSON, HL7 v2 message or DICOM object", rule="file")
+        raise Structure(
+            "The file is no FHIR JSON, HL7 v2 message, CDA document or DICOM object", rule="file"
+        )
     return kind
 
 
@@ -115,6 +122,8 @@ def _sniff(head: bytes) -> Kind | None:
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip(b"\x0b\r\n\t ")
     if text.startswith((b"MSH", b"FHS", b"BHS")):
         return "v2"
+    if text.startswith(b"<") and _CDA.search(text):
+        return "cda"
     return "json" if text.startswith(b"{") else None
 
 

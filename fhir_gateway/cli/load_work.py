@@ -77,8 +77,13 @@ async def load_piece(task: Task, piece: Piece, *, last: bool) -> Result:
     if piece.is_lines:
         return await _load_lines(task, piece, tally, last=last)
     try:
-        if load_files.kind_of(piece.path) == "json":
+        kind = load_files.kind_of(piece.path)
+        if kind == "json":
             await _load_json(task, piece.path, tally)
+        elif kind == "cda":
+            from fhir_gateway.cli.load_cda import load_document  # noqa: PLC0415 - it needs a Task
+
+            await load_document(task, piece.path, tally)
         else:
             await _load_messages(task, piece.path, tally)
     except GatewayError as error:
