@@ -142,7 +142,7 @@ _BOOKING: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "department": ("booking-department", "id", "token", "The key of its department"),
     },
     "Slot": {
-        "bucket": ("slot-bucket", "string", "token", "What its quotas are counted in"),
+        "bucket": ("slot-bucket", "string", "string", "What its quotas are counted in"),
     },
 }
 

@@ -42,6 +42,7 @@ def _table(folder: Path, *rows: str) -> str:
     return str(path)
 
 
+@pytest.mark.drivers("sqlite")
 def test_a_table_is_imported_shown_exported_and_imported_again(
     desk: tuple[Run, Callable[..., str]], tmp_path: Path
 ) -> None:

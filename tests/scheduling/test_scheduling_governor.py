@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -152,6 +154,21 @@ def test_one_bundle_is_divided_at_once(site: Site) -> None:
     answer = site.running.post("/fhir", bundle, headers=site.hospital)
     assert answer.status_code == 200, answer.text
     assert sum(site.quotas("hospital|ct|2031-06-09").values()) == 20
+
+
+def test_submissions_at_once_lose_no_seat(site: Site) -> None:
+    http, headers = site.running.http, site.hospital | {"content-type": "application/fhir+json"}
+    slots = [slot(f"c-{n}", hours=24 * 28 + n, seats=2) for n in range(8)]
+
+    async def together() -> list[int]:
+        answers = await asyncio.gather(
+            *(http.put(f"/fhir/Slot/{one['id']}", content=json.dumps(one), headers=headers)
+              for one in slots)
+        )  # fmt: skip
+        return [answer.status_code for answer in answers]
+
+    assert site.running.run(together()) == [201] * 8
+    assert sum(site.quotas("hospital|ct|2031-06-30").values()) == 16
 
 
 def test_a_slot_moves_its_seats_from_week_to_week(site: Site) -> None:
@@ -347,6 +364,27 @@ def test_what_a_hospital_books_in_its_own_system_is_stored_as_it_says(
     assert site.put(appointment("a-5", patient))[0] == 201
     assert site.put(appointment("a-5", patient, status="cancelled"))[0] == 200
     assert site.delete("Appointment/a-5")[0] == 204
+
+
+def test_what_is_booked_is_found_by_what_r4_has_no_parameter_for(site: Site, patient: str) -> None:
+    channel = {"url": ext.CHANNEL, "valueCode": "green-channel"}
+    by = {"url": ext.BOOKED_BY, "valueReference": {"reference": "Organization/other"}}
+    site.planned(appointment("a-6", patient, extension=[channel, by]))
+    assert site.put(slot("found", hours=24 * 42))[0] == 201
+    assert site.put(schedule("found", "allotment"))[0] == 201
+    about = f"patient=Patient/{patient}"
+    for query, found in (
+        ("Slot?bucket=hospital%7Cct%7C2031-07-14", ["found"]),
+        (f"Slot?service-type={IMAGING_SYSTEM}%7CI001&start=gt2031-07-13", ["found"]),
+        ("Schedule?master=allotment&department=ct&_id=found", ["found"]),
+        ("Schedule?master=gateway&_id=found", []),
+        (f"Appointment?channel=green-channel&{about}", ["a-6"]),
+        (f"Appointment?booked-by=Organization/other&channel=green-channel&{about}", ["a-6"]),
+        (f"Appointment?booked-by=Organization/hospital&{about}", []),
+    ):
+        entries = site.get(query).get("entry", [])
+        ids = [one["resource"]["id"] for one in entries if one["search"]["mode"] == "match"]
+        assert ids == found, query
 
 
 # -- memberships -----------------------------------------------------------------------------------
