@@ -120,8 +120,8 @@ async def _existing(reader: Reader, plan: Plan, zone: ZoneInfo, now: int
     for row in rows:
         stored = await reader.read("Slot", row.id)
         if stored is not None and not stored.deleted:
-            slot = parse(stored.whole())
-            found.append(Existing(slot, stored.version, row.start, row.live, row.held))
+            live = tuple(f"Appointment/{id}" for id in row.live)
+            found.append(Existing(parse(stored.whole()), stored.version, row.start, live, row.held))
     return found, {row.id: row.bucket for row in rows}
 
 

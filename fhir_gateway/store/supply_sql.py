@@ -9,7 +9,7 @@ from fhir_gateway.store.query import Query, Steps
 
 
 class SlotSeats(NamedTuple):
-    """A Slot and its live seats: ids of Appointments by seat, `held` of them only held."""
+    """A Slot and its live seats: logical ids of Appointments by seat, `held` of them only held."""
 
     id: str
     start: int
@@ -34,6 +34,6 @@ def slots_between(home: int, since: int, until: int, now: int) -> Steps[list[Slo
         slot = found.setdefault(id, SlotSeats(id, start, bucket, (), 0))
         if appointment is not None:
             found[id] = slot._replace(
-                live=(*slot.live, f"Appointment/{appointment}"), held=slot.held + bool(held_until)
+                live=(*slot.live, appointment), held=slot.held + bool(held_until)
             )
     return list(found.values())
