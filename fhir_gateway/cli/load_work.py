@@ -12,7 +12,11 @@ from fhir_gateway.cli.load_pieces import Piece
 from fhir_gateway.cli.load_tally import Tally
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import GatewayError, Invalid, Structure
-from fhir_gateway.interactions.institutions import institution, institution_of_facility
+from fhir_gateway.interactions.institutions import (
+    institution,
+    institution_of_facility,
+    institutions,
+)
 from fhir_gateway.interactions.intake import receive_v2
 from fhir_gateway.interactions.intake_bundle import (
     Stored,
@@ -22,6 +26,7 @@ from fhir_gateway.interactions.intake_bundle import (
     receive_bundle,
     receive_resources,
 )
+from fhir_gateway.interactions.intake_merge import assigned_by_others
 from fhir_gateway.interactions.local_codes import follow
 from fhir_gateway.mapping.v2 import parse, split_messages
 from fhir_gateway.mapping.v2_ack import read_header
@@ -219,6 +224,7 @@ async def _check_message(task: Task, raw: bytes, tally: Tally) -> None:
     await follow(task.gateway, sender.id)
     folder = f"{task.gateway.settings.mappings}/v2"
     message = parse(raw, default_charset=sender.charset, folder=folder)
-    mapped = map_message(message, sender, folder=folder)
+    others = assigned_by_others(sender, await institutions(task.gateway))
+    mapped = map_message(message, sender, folder=folder, others=others)
     for resource in mapped.resources if isinstance(mapped, Mapped) else ():
         count_checked(task, resource, tally, sender.id)
