@@ -55,6 +55,7 @@ REASONS = {
     "interactions/reconcile.py": "what a newer message says of what an older one stored",
     "interactions/references.py": "the two types that stand in the journal",
     "interactions/relations.py": "the types that say who treats a person",
+    "interactions/replay_day.py": "two types tell when their commit was planned",
     "interactions/types.py": "the types that are governed, and those that raise the epoch",
     "interactions/wrong_patient.py": "an alarm is a Task; the three kinds of result",
     "search/chains.py": "_list is a search by way of a List",
