@@ -34,7 +34,8 @@ class SlotRow(msgspec.Struct, frozen=True, array_like=True):
     `open` is false when nothing may be sold of it (busy-unavailable, entered in error); a Slot that
     is `busy` because its seats are booked stays open. `busy` says that Slot.status is `busy`: the
     change set that books the last seat, or gives one of a full Slot back, has to put the Slot with
-    the status that it has then, else it is refused as `slot-changed`.
+    the status that it has then, else it is refused as `slot-changed`. One that its hospital calls
+    busy without a seat that is booked here is not sold.
 
     `bucket` is what its quotas are counted in ("h-1|radiology-ct|2026-12-07"), "" for none.
     """

@@ -117,8 +117,9 @@ def _slot_to_take(asked: Asked, claim: Take) -> SlotState:
         raise refused("slot-closed")
     if slot.start <= draft.now:
         raise refused("slot-past")
-    if len(draft.seats(slot.key)) >= slot.capacity:
-        raise refused("slot-full")
+    taken = len(draft.seats(slot.key))
+    if taken >= slot.capacity or (slot.busy and slot.key not in draft.booked):
+        raise refused("slot-full")  # a hospital may say that it is busy without telling of whom
     if claim.state != BOOKED and claim.until <= draft.now:
         raise refused("hold-expired")
     return draft.slot(slot.key) or slot

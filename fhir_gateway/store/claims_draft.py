@@ -253,9 +253,9 @@ class Draft:
 
 
 def listed(slot: SlotState | None) -> set[tuple[Any, ...]]:
-    """The rows of `slot_item` by which a Slot is found: of open ones alone, that are not full for
-    good."""
-    if slot is None or not slot.open or slot.full_until == FOR_EVER:
+    """The rows of `slot_item` by which a Slot is found: of open ones alone, that are neither full
+    for good nor busy."""
+    if slot is None or not slot.open or slot.busy or slot.full_until == FOR_EVER:
         return set()
     items: list[str] = msgspec.json.decode(slot.items)
     what = (pool_of(slot.group), slot.kind, slot.schedule, slot.full_until)

@@ -122,7 +122,8 @@ _QUESTIONS = {
         """SELECT s.home, s.slot, s.open FROM slot_row s
         LEFT JOIN slot_item i ON i.item = '' AND i."start" = s."start" AND i.home = s.home
           AND i.slot = s.slot AND i.full_until = s.full_until AND i.schedule = s.schedule
-        WHERE (s.open = 1 AND s.full_until < 9223372036854775807) <> (i.slot IS NOT NULL)""",
+        WHERE (s.open = 1 AND s.busy = 0 AND s.full_until < 9223372036854775807) <>
+          (i.slot IS NOT NULL)""",
     ),
     "listed-alone": (
         "a place in the list of Slots with no Slot behind it, or another one",

@@ -151,7 +151,7 @@ def why_not(
         reasons.append("slot-closed")
     if slot.start <= now:
         reasons.append("slot-past")
-    if slot.open and standing.free(now) <= 0:
+    if slot.open and (slot.busy or standing.free(now) <= 0):
         reasons.append("slot-full")
     if slot.bucket:
         reasons += yield from _of_channel(standing, channel, now)

@@ -160,14 +160,15 @@ def test_fault_79_a_seat_is_freed_once(play, clock, rows):
         await store.commit(take("a", "x", "p0", puts=[busy]))
         told = [await rule_of(store, give("x", free)), await rule_of(store, give("x", free))]
         told.append(await rule_of(store, take("a", "y", "p1", puts=[busy])))
-        told.append(await rule_of(store, give("x", free)))
+        told.append(await rule_of(store, give("x", free)))  # it would say that y's seat is free
+        told.append(await rule_of(store, give("x")))
         clock.time = NOW + 2 * DAY
         told.append(await rule_of(store, give("y", state="fulfilled")))
         told.append(await rule_of(store, give("y", free)))
         told.append(await rule_of(store, give("z")))
         return told
 
-    assert play(scenario) == ["", "", "", "", "", "booking-ended", "hold-unknown"]
+    assert play(scenario) == ["", "", "", "slot-changed", "", "", "booking-ended", "hold-unknown"]
     assert rows("SELECT count(*) FROM seat") == [(1,)]
 
 
@@ -425,3 +426,17 @@ def test_claims_of_one_change_set_see_each_other(play):
         return await rule_of(store, both)
 
     assert play(scenario) == "slot-full"
+
+
+def test_a_slot_that_its_hospital_calls_busy_is_not_sold(play):
+    async def scenario(store):
+        await begin(store, slot("a", busy=True), slot("b"))
+        told = [await rule_of(store, take("a", "x", "p0", puts=[slot("a", busy=True)]))]
+        await store.commit(take("b", "y", "p1", puts=[slot("b", busy=True)]))
+        claims = [
+            Give("Appointment/y"), Take("Slot/b", "Appointment/z", "p2", "ordinary"),
+        ]  # fmt: skip
+        swap = change(appointment("z", "p2"), slot("b", busy=True), claims=claims)
+        return [*told, await rule_of(store, swap)]
+
+    assert play(scenario) == ["slot-full", ""]
