@@ -82,14 +82,14 @@ def at(node: Node | None, *path: str) -> Node | None:
     for name in path:
         if node is None:
             return None
-        node = node.find(V3 + name)
+        node = next(node.iterchildren(V3 + name), None)  # find() is written in Python
     return node
 
 
 def every(node: Node | None, *path: str) -> list[Node]:
     """All elements at a path: the first of each name but the last."""
     parent = at(node, *path[:-1])
-    return [] if parent is None else parent.findall(V3 + path[-1])
+    return [] if parent is None else list(parent.iterchildren(V3 + path[-1]))
 
 
 def attribute(node: Node | None, name: str) -> str:
