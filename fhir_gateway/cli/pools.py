@@ -1,6 +1,6 @@
 """`fhir-gateway pools`: check the files of supply, and plan slots without writing anything.
 
-What is stored is done by the commands of pools_store.py.
+Files are edited by pools_close.py, what is stored is done by pools_store.py.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from fhir_gateway.cli.catalogue_frame import table
+from fhir_gateway.cli.pools_close import close
 from fhir_gateway.cli.pools_store import diff, generate, withdraw
 from fhir_gateway.cli.pools_told import buckets_told, plan_json, sessions_told, tell_findings
 from fhir_gateway.errors import GatewayError
@@ -131,5 +132,5 @@ def _day(text: str | None, option: str) -> date | None:
         raise click.ClickException(f"{option} must be a day, as 2026-12-07") from None
 
 
-for one in (diff, generate, withdraw):
+for one in (close, diff, generate, withdraw):
     command.add_command(one)

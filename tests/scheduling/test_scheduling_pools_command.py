@@ -136,3 +136,20 @@ def test_slots_are_stored_compared_and_withdrawn(tmp_path, monkeypatch):
     assert "16 withdrawn" in told("withdraw", *days, "--yes")
     assert run("diff", *days[:1], "--from", "soon").exit_code == 1
     assert run("diff", *days[:3], "--to", "2031-01-01").exit_code == 1
+
+
+def test_a_closure_is_written_only_when_the_file_stays_sound(site, monkeypatch):
+    monkeypatch.setenv("FHIR_GATEWAY_PROFILES", str(site))
+    file = site / FOLDER / "templates" / "demo-first.toml"
+    before = file.read_text("utf-8")
+    words = ("close", "demo-first", "--first", "2026-12-07", "--reason", '设备"检修"')
+    for wrong in (("--department", "nobody"), ("--last", "2026-12-01"), ("--to", "25:00")):
+        done = run(*words, *wrong)
+        assert (done.exit_code, file.read_text("utf-8")) == (1, before), done.output
+        assert "demo-first.toml, line 1" in done.output
+    done = run(*words, "--department", "radiology-ct")
+    assert done.output == "demo-first.toml: radiology-ct closed from 2026-12-07 to 2026-12-07\n"
+    assert file.read_text("utf-8").startswith(before)
+    plan = run("plan", "demo-first", "--from", "2026-12-07", "--to", "2026-12-07", "--json")
+    assert '设备"检修"' in {one["reason"] for one in json.loads(plan.stdout)["closed"]}
+    assert sorted(one.name for one in file.parent.iterdir()) == ["demo-first.toml"]

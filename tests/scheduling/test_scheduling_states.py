@@ -54,17 +54,17 @@ def test_every_status_of_r4_is_reached_and_no_other():
     assert all(parties <= set(PARTIES) and parties for parties in WHO.values())
 
 
-@pytest.mark.parametrize(("status", "verb"), sorted(product(["", *STATUSES], VERBS)))
-def test_a_step_is_in_the_table_or_refused_with_what_can_be_done(status, verb):
-    wanted = APPOINTMENT.get((status, verb))
-    if wanted is not None:
-        assert step(status, verb, party(verb)) == wanted
-        return
-    with pytest.raises(Conflict) as caught:
-        step(status, verb, party(verb))
-    issue = caught.value.issues[0]
-    assert issue.rule == "appointment-state"
-    assert "what can be done is" in issue.diagnostics or "it is over" in issue.diagnostics
+def test_a_step_is_in_the_table_or_refused_with_what_can_be_done():
+    for status, verb in product(["", *STATUSES], VERBS):
+        wanted = APPOINTMENT.get((status, verb))
+        if wanted is not None:
+            assert step(status, verb, party(verb)) == wanted
+            continue
+        with pytest.raises(Conflict) as caught:
+            step(status, verb, party(verb))
+        issue = caught.value.issues[0]
+        assert issue.rule == "appointment-state"
+        assert "what can be done is" in issue.diagnostics or "it is over" in issue.diagnostics
 
 
 @pytest.mark.parametrize("path", [
@@ -114,17 +114,20 @@ def test_a_patient_may_cancel_and_not_confirm():
     assert verbs("fulfilled", "patient") == []
 
 
-@pytest.mark.parametrize(("state", "verb"), sorted(product(
-    ["", "waiting", "offered", "accepted", "ended"],
-    ["wait", "offer", "accept", "decline", "expire", "cancel", "end"],
-)))  # fmt: skip
-def test_an_entry_of_the_waiting_list(state, verb):
-    wanted = ENTRY.get((state, verb))
-    if wanted is None:
-        with pytest.raises(Conflict):
-            entry_step(state, verb, party(verb))
-    else:
-        assert entry_step(state, verb, party(verb)) == wanted
+def test_an_entry_of_the_waiting_list():
+    taken = 0
+    for state, verb in product(
+        ["", "waiting", "offered", "accepted", "ended"],
+        ["wait", "offer", "accept", "decline", "expire", "cancel", "end"],
+    ):
+        wanted = ENTRY.get((state, verb))
+        if wanted is None:
+            with pytest.raises(Conflict):
+                entry_step(state, verb, party(verb))
+        else:
+            taken += 1
+            assert entry_step(state, verb, party(verb)) == wanted
+    assert taken == len(ENTRY)
 
 
 def at(text, minutes=480):
