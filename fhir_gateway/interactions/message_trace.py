@@ -31,7 +31,7 @@ from fhir_gateway.interactions.conversion import (
 from fhir_gateway.interactions.institutions import institution, institutions, institutions_at
 from fhir_gateway.interactions.intake_merge import assigned_by_others
 from fhir_gateway.interactions.local_codes import follow
-from fhir_gateway.mapping.origins import Explained, explain
+from fhir_gateway.mapping.origins import Explained, explaining
 from fhir_gateway.mapping.tabular_map import TableMap, read_map
 from fhir_gateway.security.actor import SYSTEM_ACCESS
 from fhir_gateway.security.institution import Institution
@@ -189,9 +189,16 @@ def _rows(raw: bytes, table: TableMap, own: Institution, mappings: str) -> Itera
 
 
 async def explained(gateway: Gateway, one: Conversion, own: str) -> Explained:
-    """The origins of all values of a conversion. Raises GatewayError as the mapping does."""
-    finish = finisher(one.door, own, gateway.coders)
-    return await asyncio.to_thread(explain, one.source, finish=finish)
+    """The origins of all values of a conversion, with a turn for other requests after each field:
+    a thread would hold them up. Raises GatewayError as the mapping does."""
+    steps = explaining(one.source, finish=finisher(one.door, own, gateway.coders))
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found: Explained = end.value
+            return found
+        await asyncio.sleep(0)
 
 
 # -- from a version back to its message -----------------------------------------------------------

@@ -11,7 +11,7 @@ Pure, and the same each time. The work is bounded: beyond it fields are left out
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any, NamedTuple, Protocol
@@ -117,6 +117,20 @@ def explain(
 
     Raises GatewayError where the message as it came is refused.
     """
+    steps = explaining(source, finish=finish, only=only, work=work)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found: Explained = end.value
+            return found
+
+
+def explaining(
+    source: Source, *, finish: Finish | None = None, only: Iterable[Atom] | None = None,
+    work: int = WORK,
+) -> Generator[None, None, Explained]:  # fmt: skip
+    """The same in steps of a few readings, for whoever has other work to do in between."""
     resources, lookups = _read(source, None, "")
     plain = {(n, path) for n, one in enumerate(resources) for path, _ in leaves(one)}
     if finish is not None:
@@ -135,8 +149,9 @@ def explain(
             seen.append(probe.of(atom))
         if atom.whole and seen and seen[-1].atom is atom and not seen[-1].is_used:
             idle.add(atom.place)
+        yield
     institution = probe.institution() if only is None else {}
-    origins = _origins(resources, seen, institution, plain)
+    origins = yield from _origins(resources, seen, institution, plain)
     if left_out:  # what nobody looked at is not said to be always so
         origins = [
             one._replace(how="unseen") if one.how == "rule" and not one.sources else one
@@ -219,7 +234,7 @@ class _Probe:
 def _origins(
     resources: list[dict[str, Any]], seen: Sequence[Seen], institution: Mapping[Leaf, str],
     plain: set[Leaf],
-) -> list[Origin]:  # fmt: skip
+) -> Generator[None, None, list[Origin]]:  # fmt: skip
     by_leaf: dict[Leaf, list[Seen]] = {}
     for one in seen:
         for leaf in one.changed.keys() | one.removed.keys():
@@ -240,6 +255,7 @@ def _origins(
             also = tuple(one.atom for one in ground.seen if one.atom not in sources)
             also = tuple(atom for atom in also if not atom.whole)
             origins.append(Origin(name, n, path, ground.value, how, detail, sources, also))
+        yield
     return origins
 
 
