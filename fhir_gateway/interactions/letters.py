@@ -27,7 +27,7 @@ from fhir_gateway.security.actor import SYSTEM_ACCESS
 from fhir_gateway.store.blobs import pack
 from fhir_gateway.store.changes import ChangeSet
 from fhir_gateway.store.message_changes import MessageRow, RefusedBody
-from fhir_gateway.store.messages import kept_steps, oldest_steps
+from fhir_gateway.store.messages import expired_steps, kept_steps, oldest_steps
 from fhir_gateway.store.store import Store
 
 STORED, FLAGGED, REFUSED, REPEATED = "stored", "flagged", "refused", "repeated"
@@ -237,12 +237,13 @@ async def _room(gateway: Gateway, institution: str, size: int) -> tuple[list[byt
     async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
         total = await reader.steps(lambda _: kept_steps(institution))
         oldest = await reader.steps(lambda _: oldest_steps(institution, _PIECE))
-    gone = []
+        expired = await reader.steps(lambda _: expired_steps(since, _PIECE))
+    gone = dict.fromkeys(expired)
     for one in oldest:
         if one.at >= since and total + size <= limit:
             break
-        gone.append(one.hash)
+        gone[one.hash] = None
         total -= one.size
     fits = total + size <= limit
     purses[institution] = _Purse(total + size * fits, now)
-    return gone, fits
+    return list(gone), fits

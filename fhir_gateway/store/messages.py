@@ -215,3 +215,18 @@ def oldest_steps(institution: str, limit: int) -> Steps[list[Kept]]:
         (institution, limit),
     )
     return [Kept(row[0], row[1], bytes(row[2])) for row in rows]
+
+
+def expired_steps(before: int, limit: int) -> Steps[list[bytes]]:
+    """Hashes of bytes that came before a time, of every institution; so many at most."""
+    institutions = yield Query("SELECT DISTINCT institution FROM message_count")
+    gone: list[bytes] = []
+    for (institution,) in institutions:
+        if len(gone) >= limit:
+            break
+        rows = yield Query(
+            "SELECT hash FROM refused WHERE institution = ? AND at < ? ORDER BY at LIMIT ?",
+            (institution, before, limit - len(gone)),
+        )
+        gone += [bytes(row[0]) for row in rows]
+    return gone

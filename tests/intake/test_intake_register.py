@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from click.testing import CliRunner
-from intake_cases import ACTOR, ALT, CREA, SECOND, Opened, opened, report
+from intake_cases import ACTOR, ALT, CREA, OTHER, SECOND, Opened, opened, report
 
 from fhir_gateway.cli import main
 from fhir_gateway.errors import Conflict, Invalid, NotFound
@@ -196,6 +196,29 @@ def test_old_bytes_go_when_there_is_no_room_and_rows_stay(tmp_path: Path) -> Non
         mend(hospital, tmp_path)
         attempt = hospital.runner.run(retry(hospital.gateway, found[0], who="Operator"))
         assert [issue.rule for issue in attempt.issues] == ["bytes-gone"]
+
+
+def test_bytes_go_when_their_days_are_over_also_of_who_is_silent(tmp_path: Path) -> None:
+    with opened(tmp_path) as hospital:
+        hospital.send(strange("1"))
+        (row,) = rows(hospital)
+        days = hospital.settings.refused_days + 1
+        moved = hospital.gateway.clock.now() + days * 86_400_000_000
+        hospital.gateway = replace(hospital.gateway, clock=Still(moved))
+        other = Actor("institution", OTHER.name, institution=OTHER.id)
+        hospital.send(strange("1").replace(b"|S2|", b"|S3|"), other)
+        assert hospital.runner.run(bytes_of(hospital.gateway, row)) is None
+        assert rows(hospital) == [row]
+
+
+class Still:
+    """A clock that stands still."""
+
+    def __init__(self, time: int) -> None:
+        self.time = time
+
+    def now(self) -> int:
+        return self.time
 
 
 def test_a_flood_of_the_same_message_is_one_row(hospital: Opened) -> None:
