@@ -60,7 +60,7 @@ DEPARTMENT = "SELECT department FROM schedule_row WHERE home = ? AND schedule = 
 SEATS = _select("seat", "home = ? AND slot = ?")
 QUOTAS = _select("quota", "home = ? AND bucket = ? AND kind = ?")
 #: Holds that are swept at once where a quota is full.
-MOST_LAPSED = 64
+MOST_LAPSED = 1_000
 LAPSED = _select(
     "seat",
     f'home = ? AND bucket = ? AND kind = ? AND "until" > 0 AND "until" <= ? LIMIT {MOST_LAPSED}',

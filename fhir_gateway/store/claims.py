@@ -135,7 +135,7 @@ def _check_channel(draft: Draft, slot: SlotState, channel: str) -> None:
         raise refused("channel-not-open")
     if row.left > 0:
         return
-    draft.sweep_group(slot.group, channel)
+    draft.sweep_group(slot.group)
     if draft.group(slot.group)[channel].left <= 0:
         raise refused("quota-full")
 
@@ -226,7 +226,7 @@ def _fall(asked: Asked, claim: Fall) -> None:
     if row is None:
         raise refused("channel-closed")
     if row.is_closed(asked.draft.now):
-        asked.draft.sweep_group(group, claim.channel)
+        asked.draft.sweep_group(group)
 
 
 _JUDGES: dict[type[Any], Callable[[Asked, Any], None]] = {

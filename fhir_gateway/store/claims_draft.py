@@ -186,11 +186,10 @@ class Draft:
         row = self.group(group)[channel]
         self._groups[group][channel] = row._replace(used=row.used + 1)
 
-    def sweep_group(self, group: Group, channel: str) -> None:
-        """All holds of a channel that are over, on whichever Slot."""
+    def sweep_group(self, group: Group) -> None:
+        """All holds of a bucket and kind that are over, on whichever Slot."""
         for seat in self.stored.lapsed(group, self.now):
-            if seat.channel == channel:
-                self.seats((seat.home, seat.slot))  # loading them sweeps
+            self.seats((seat.home, seat.slot))  # loading them sweeps
 
     def fall(self, group: Group, channel: str) -> None:
         """What a channel has not used goes to the next one once its cut-off has passed."""

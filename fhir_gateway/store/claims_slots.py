@@ -83,8 +83,7 @@ def check_busy(draft: Draft) -> None:
 
 def _settle(draft: Draft, claim: Settle, group: Group, capacity: int) -> None:
     _check_rows(claim.rows)
-    for channel in list(draft.group(group)):
-        draft.sweep_group(group, channel)
+    draft.sweep_group(group)
     stored = draft.group(group)
     if any(row.serial > claim.serial for row in stored.values()):
         raise refused("quota-stale")

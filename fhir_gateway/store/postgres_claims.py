@@ -40,15 +40,6 @@ class AskedClaims(NamedTuple):
     groups: list[Group]
 
 
-class _Sold(NamedTuple):
-    """What a Slot that is put, or derived again, says of its quotas."""
-
-    slot: str
-    follow: str | None
-    home: int
-    row: SlotRow
-
-
 class WantedClaims:
     """What the claims, Slots and Schedules of a batch may ask."""
 
@@ -57,8 +48,8 @@ class WantedClaims:
         self._slots: dict[str, None] = {}
         self._appointments: dict[str, None] = {}
         self._groups: dict[Group, None] = {}
-        self._sold: list[_Sold] = []
-        self._schedules: dict[str, int] = {}  # those that are put, with their homes
+        self._sold: list[tuple[str, SlotRow]] = []
+        self._put: dict[str, tuple[int, str | None]] = {}  # home and what is followed
 
     def __bool__(self) -> bool:
         return bool(self._slots or self._appointments or self._groups)
@@ -66,11 +57,11 @@ class WantedClaims:
     def add(self, change_set: ChangeSet) -> Iterator[tuple[str, str]]:
         """What this change set may ask; the resources whose homes judging asks for."""
         for put in change_set.puts:
-            if put.type == "Schedule":
-                self._schedules[f"Schedule/{put.id}"] = put.home
-            self._add_slot(put.type, put.id, put.home, put.follow, put.derived)
+            if put.patient is None:
+                self._put[f"{put.type}/{put.id}"] = (put.home, put.follow)
+            self._add_slot(put.type, put.id, put.derived)
         for item in change_set.reindex:
-            self._add_slot(item.type, item.id, 0, None, item.derived)
+            self._add_slot(item.type, item.id, item.derived)
         for claim in change_set.claims:
             if isinstance(claim, Settle | Fall):
                 self._groups[claim.home, claim.bucket, claim.kind] = None
@@ -83,12 +74,10 @@ class WantedClaims:
                 yield _split(claim.slot)
                 yield "Patient", claim.patient
 
-    def _add_slot(
-        self, type: str, id: str, home: int, follow: str | None, derived: Derived
-    ) -> None:
+    def _add_slot(self, type: str, id: str, derived: Derived) -> None:
         if type == "Slot":
             self._slots[f"Slot/{id}"] = None
-            self._sold += [_Sold(f"Slot/{id}", follow, home, row) for row in derived.slots]
+            self._sold += [(f"Slot/{id}", row) for row in derived.slots]
 
     def asked(self, home: Callable[[int, str], int | None], others: set[int]) -> AskedClaims:
         """The same by homes and keys; `others` are homes of persons besides."""
@@ -98,27 +87,32 @@ class WantedClaims:
             found = home(type_key(type), id)
             return None if found is None else (found, key64(reference))
 
-        slots = {reference: key(reference) for reference in self._slots}
         groups = dict(self._groups)
-        for sold in self._sold:
-            homes = {sold.home, self._schedules.get(sold.follow or "")}
-            homes |= {of[0] for of in (slots[sold.slot], self._followed(sold, home)) if of}
-            bucket, kind = sold.row.bucket, sold.row.kind
-            groups |= {(of, bucket, kind): None for of in homes if of is not None}
+        for slot, row in self._sold:
+            groups |= {(of, row.bucket, row.kind): None for of in self._homes(slot, home)}
         takers = (home(_PATIENT, patient) for patient in self.patients)
         return AskedClaims(
-            [one for one in slots.values() if one is not None],
+            [one for one in map(key, self._slots) if one is not None],
             [one for one in map(key, self._appointments) if one is not None],
             sorted({*(one for one in takers if one is not None), *others}),
             list(groups),
         )
 
-    def _followed(self, sold: _Sold, home: Callable[[int, str], int | None]) -> tuple[int] | None:
-        if sold.follow is None:
-            return None
-        type, id = _split(sold.follow)
-        found = home(type_key(type), id)
-        return None if found is None else (found,)
+    def _homes(self, reference: str, home: Callable[[int, str], int | None]) -> set[int]:
+        """Where a Slot may come to lie: its home, or that of what it follows, through to the end,
+        as it is stored or put by this batch."""
+        found: set[int] = set()
+        passed: set[str] = set()
+        next: str | None = reference
+        while next is not None and next not in passed:
+            passed.add(next)
+            type, id = _split(next)
+            stored = home(type_key(type), id)
+            if stored is not None:
+                found.add(stored)
+            put, next = self._put.get(next, (0, None))
+            found.add(put)
+        return found
 
 
 def _split(reference: str) -> tuple[str, str]:

@@ -440,3 +440,18 @@ def test_a_slot_that_its_hospital_calls_busy_is_not_sold(play):
         return [*told, await rule_of(store, swap)]
 
     assert play(scenario) == ["slot-full", ""]
+
+
+def test_a_plan_is_stored_at_once_with_all_that_it_follows(play, rows):
+    async def scenario(store):
+        service = Put("HealthcareService", "ct", "update", 0, b"}", home=HOME)
+        plan, one = schedule(), slot("a", bucket=BUCKET)
+        plan.home, plan.follow = 0, "HealthcareService/ct"
+        one.home, one.follow = 0, "Schedule/s"
+        await store.commit(change(service, plan, one, claims=[settle(QuotaRow("ordinary", 1))]))
+        other = slot("b", NOW + 2 * DAY, bucket=BUCKET)
+        other.home, other.follow = 0, "Schedule/s"
+        return await rule_of(store, change(other))
+
+    assert play(scenario) == ""
+    assert rows("SELECT home, cap FROM quota") == [(HOME, 2)]
