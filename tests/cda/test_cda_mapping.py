@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -376,3 +377,22 @@ def test_gb_18030_is_read_where_it_is_declared_and_a_stylesheet_is_passed_over()
     raw = lab(prolog=prolog).decode().replace('encoding="UTF-8"', 'encoding="GB2312"', 1)
     (patient,) = of(taken(raw.encode("gb18030")), "Patient")
     assert patient["name"] == [{"text": "示例甲"}]
+
+
+DEMO = Path(__file__).parents[2] / "demo/city/documents"
+
+
+@pytest.mark.parametrize(
+    ("name", "items", "conclusion"),
+    [
+        ("01-second-laboratory-report.xml", 4, "肝肾功能未见异常"),
+        ("02-second-chest-ct-report.xml", 2, "未见异常。"),
+    ],
+)
+def test_the_documents_of_the_demonstration_are_read_whole(
+    name: str, items: int, conclusion: str
+) -> None:
+    found = taken((DEMO / name).read_bytes())
+    assert rules(found) == []
+    assert len(of(found, "Observation")) == items
+    assert of(found, "DiagnosticReport")[0]["conclusion"] == conclusion
