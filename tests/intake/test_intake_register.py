@@ -6,12 +6,14 @@ import asyncio
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import msgspec
 import pytest
 from click.testing import CliRunner
 from intake_cases import ACTOR, ALT, CREA, OTHER, SECOND, Opened, opened, report
+from tabular_cases import RESULTS, file, row, table
 
 from fhir_gateway.cli import main
 from fhir_gateway.errors import Conflict, Invalid, NotFound
@@ -24,6 +26,7 @@ from fhir_gateway.interactions.dead_letters import (
     set_aside,
 )
 from fhir_gateway.interactions.intake import receive_v2
+from fhir_gateway.interactions.intake_tabular_load import Order, load_table
 from fhir_gateway.security.actor import GATEWAY, SYSTEM_ACCESS, Actor
 from fhir_gateway.store.messages import Asked, Message, count_steps, messages
 
@@ -257,3 +260,33 @@ def test_the_commands_list_show_retry_and_set_aside(tmp_path: Path) -> None:
     assert run("list", "--json") == ""
     assert run("list", "--state", "aside", "--json").count("a trial") == 1
     run("retry", "--by", "Operator", code=1)
+
+
+def test_rows_of_a_table_that_were_refused_are_tried_again(
+    hospital: Opened, tmp_path: Path
+) -> None:
+    run = hospital.runner.run
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    raw = file(row(1, status="已复核"), row(2))
+
+    async def load() -> None:
+        order = Order("lis.csv", table(maps), dry_run=False, again=False)
+        await load_table(hospital.gateway, lambda: BytesIO(raw), order, lambda *_: None)
+
+    run(load())
+    (letter,) = run(dead(hospital.gateway, SECOND.id))
+    assert (letter.door, letter.kind) == ("table", "results")
+    assert letter.name == "results:R1 SHQT 生化全套"
+    kept = run(bytes_of(hospital.gateway, letter))
+    assert kept == ("text/csv", file(row(1, status="已复核")))
+    assert sorted(one.outcome for one in rows(hospital)) == ["flagged", "refused"]
+    mend(hospital, tmp_path)
+    text = RESULTS.replace('"已审核" = "F"', '"已审核" = "F"\n"已复核" = "F"')
+    mended = Path(hospital.gateway.settings.mappings) / "tabular" / "results.toml"
+    mended.write_text(text, encoding="utf-8")
+    dry = run(retry(hospital.gateway, letter, who="Operator", dry_run=True))
+    assert dry.outcome == "stored" and hospital.stored("DiagnosticReport")["DiagnosticReport"] == 1
+    assert run(retry(hospital.gateway, letter, who="Operator")).outcome == "stored"
+    assert hospital.stored("DiagnosticReport")["DiagnosticReport"] == 2
+    assert run(one(hospital.gateway, letter.id)).state == "retried"
