@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 from fhir_gateway.scheduling import extensions as ext
 from fhir_gateway.scheduling.generate_fhir import ORIGIN, with_capacity
-from fhir_gateway.scheduling.rows import capacity_of
+from fhir_gateway.scheduling.rows import capacity_of, class_of
+from fhir_gateway.terminology.mapped_by import MAPPED_BY
 
 Slot = Mapping[str, Any]
 
@@ -117,6 +118,8 @@ def _step(wanted: Slot | None, one: Existing) -> tuple[Write | None, Affected | 
     reason = _moved(wanted, slot) if live else ""
     if reason:
         return _kept_back(one), Affected(id, reason, one.live)
+    if live:  # seats stay counted where they were taken
+        wanted = _with_bucket(wanted, ext.value_of(slot, ext.BUCKET))
     capacity = capacity_of(wanted)
     told = Affected(id, FEWER, one.live[capacity:]) if live > capacity else None
     after = _with_status(with_capacity(wanted, max(capacity, live)), one)
@@ -129,6 +132,11 @@ def _kept_back(one: Existing) -> Write | None:
     return None if _alike(after, one.slot) else Write(after, one.version, "keep-back")
 
 
+def _with_bucket(slot: Slot, bucket: Any) -> Slot:
+    others = [one for one in slot["extension"] if one.get("url") != ext.BUCKET]
+    return {**slot, "extension": [*others, {"url": ext.BUCKET, "valueString": bucket}]}
+
+
 def _with_status(slot: dict[str, Any], one: Existing) -> dict[str, Any]:
     """The slot, busy when all of its seats are booked; a hold alone fills none for good."""
     booked = len(one.live) - one.held
@@ -139,10 +147,19 @@ def _moved(wanted: Slot, slot: Slot) -> str:
     """Why those who have booked have to know; "" when nothing that they booked is other."""
     if (wanted["start"], wanted["end"]) != (slot["start"], slot["end"]):
         return MOVED
-    for key in ("serviceType", "appointmentType", "schedule"):
-        if wanted.get(key) != slot.get(key):
-            return OTHER
-    return ""
+    return "" if _offered(wanted) == _offered(slot) else OTHER
+
+
+def _offered(slot: Slot) -> tuple[frozenset[tuple[Any, Any]], str, Any]:
+    """What is done, in which class, by whom. Codings that the gateway added beside the hospital's
+    own come and go with its maps, and are no other service."""
+    own = frozenset(
+        (coding.get("system"), coding.get("code"))
+        for concept in slot.get("serviceType") or ()
+        for coding in concept.get("coding") or ()
+        if not any(True for _ in ext.extensions(coding, MAPPED_BY))
+    )
+    return own, class_of(slot), slot.get("schedule")
 
 
 def _ours(slot: Slot) -> bool:

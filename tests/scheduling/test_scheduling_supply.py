@@ -261,6 +261,25 @@ def test_a_new_table_of_quotas_is_settled_without_touching_a_slot(pool):
     assert caps == {"in-consultation": 5, "green-channel": 8, "ordinary": 3}
 
 
+def test_another_release_period_leaves_booked_slots_in_their_bucket(pool):
+    daily = next(one for one in SITE.tables if one.table == "exams-green-channel")
+    monthly = SITE._replace(tables=tuple(
+        one._replace(period="month") if one is daily else one for one in SITE.tables
+    ))  # fmt: skip
+
+    async def scenario():
+        await pool.store(pool.plan())
+        await pool.book(pool.plan().slots[0].id)
+        plan = planned(monthly, pool.supply, ONE_DAY, NEXT_DAY, ZONE)
+        await pool.store(plan, monthly)
+        return await pool.difference(plan, monthly), await pool.sums()
+
+    left, sums = pool.client.run(scenario())
+    assert (left.pieces, left.change.affected) == ((), ())
+    seats, caps = sums[str(ONE_DAY)]  # of the booked slot alone, but on the first of a month
+    assert seats == caps and seats["ordinary"] >= 4
+
+
 def test_withdrawing_leaves_nothing_to_be_booked(pool):
     async def scenario():
         plan = pool.plan()

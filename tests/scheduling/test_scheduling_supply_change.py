@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fhir_gateway.scheduling.calendar import load_calendar
+from fhir_gateway.scheduling.extensions import BUCKET, value_of
 from fhir_gateway.scheduling.generate import plan_supply
 from fhir_gateway.scheduling.generate_fhir import slots_of, with_capacity
 from fhir_gateway.scheduling.rows import capacity_of
@@ -27,6 +28,7 @@ from fhir_gateway.scheduling.supply_change import (
 from fhir_gateway.scheduling.template import Closure
 from fhir_gateway.scheduling.template_file import load_supply
 from fhir_gateway.terminology.catalogue import IMAGING_SYSTEM
+from fhir_gateway.terminology.mapped_by import MAPPED_BY
 
 FOLDER = Path(__file__).resolve().parents[2] / "profiles" / "scheduling"
 ZONE = ZoneInfo("Asia/Shanghai")
@@ -151,6 +153,28 @@ def test_another_edition_of_the_calendar_alone_rewrites_nothing():
     before = stored({FIRST: json.loads(text)}, STARTS)
     assert before[0].slot != SLOTS[FIRST]
     assert changes_to({FIRST: SLOTS[FIRST]}, before, 0, STARTS).writes == ()
+
+
+def test_a_coding_that_the_gateway_adds_is_no_other_service():
+    added = {"system": "s", "code": "c", "extension": [{"url": MAPPED_BY, "valueString": "m"}]}
+    concept = SLOTS[FIRST]["serviceType"][0]
+    mapped = {**SLOTS[FIRST], "serviceType": [
+        {**concept, "coding": [*concept["coding"], added]}, *SLOTS[FIRST]["serviceType"][1:],
+    ]}  # fmt: skip
+    before = stored({FIRST: SLOTS[FIRST]}, STARTS, {FIRST: ["a1"]})
+    change = changes_to({FIRST: mapped}, before, 0, STARTS)
+    assert (actions(change), change.affected) == ({FIRST: "change"}, ())
+
+
+def test_a_slot_with_bookings_stays_in_the_bucket_in_which_they_are_counted():
+    supply = DEMO._replace(templates=(CT,))
+    plan = plan_supply(supply, CALENDAR, lambda *_: "month", DAY, DAY, ZONE)
+    monthly = slots_of(plan, ZONE)
+    change = changes_to(monthly, stored(SLOTS, STARTS, {FIRST: ["a1"]}), 0, STARTS)
+    assert FIRST not in actions(change) and len(change.writes) == 17
+    buckets = {value_of(slot, BUCKET) for slot in change.stands.values()}
+    assert buckets == {"demo-first|radiology-ct|2026-12-01", "demo-first|radiology-ct|2026-12-07"}
+    assert change.affected == ()
 
 
 @settings(max_examples=examples(40))
