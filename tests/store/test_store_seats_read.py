@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
+from click.testing import CliRunner
+from databases import Databases, need_postgres
 from seat_world import (
     BUCKET,
     DAY,
@@ -22,6 +24,7 @@ from seat_world import (
 )  # fmt: skip
 from store_builders import change
 
+from fhir_gateway.cli.copy import command
 from fhir_gateway.security.actor import SYSTEM_ACCESS
 from fhir_gateway.store import seat_sql, slot_sql
 from fhir_gateway.store.changes import Derived, Put, Reindex
@@ -266,3 +269,30 @@ def test_what_is_derived_again_is_found_by_what_it_is_now(play, clock, rows):
 
     assert play(scenario) == ([], NOW + DAY, "other")  # no quota yet; what is taken stays
     assert rows("SELECT bucket FROM slot_row ORDER BY bucket") == [("",), (BUCKET,)]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_copy_of_a_store_has_its_seats_and_quotas(play, database, tmp_path, kind):
+    if kind == "postgresql":
+        need_postgres()
+
+    async def scenario(store):
+        await store.commit(persons(2))
+        a = slot("a", bucket=BUCKET, capacity=2)
+        await store.commit(change(schedule(), a, claims=[settle(QuotaRow("ordinary", 2))]))
+        await store.commit(take("a", "x", "p0"))
+        await store.commit(take("a", "y", "p1", hold=NOW + HOUR))
+
+    play(scenario)
+    (tmp_path / "target").mkdir()
+    target = Databases(kind, tmp_path / "target")
+    try:
+        words = ["--from", database.url(), "--to", target.url(), "--json"]
+        done = CliRunner().invoke(command, words)
+        assert done.exit_code == 0, done.output
+        for table in ("schedule_row", "slot_row", "slot_item", "seat", "quota", "booking"):
+            there = target.rows(f"SELECT * FROM {table}")
+            assert sorted(there) == sorted(database.rows(f"SELECT * FROM {table}"))
+            assert there
+    finally:
+        target.close()
