@@ -8,6 +8,7 @@ from typing import Any
 
 from store_builders import body, change, patient
 
+from fhir_gateway.errors import GatewayError
 from fhir_gateway.fhir.home import institution_home
 from fhir_gateway.store.changes import ChangeSet, Derived, Put
 from fhir_gateway.store.claim_rows import (
@@ -95,3 +96,18 @@ def again(change_set: ChangeSet) -> ChangeSet:
     made = ChangeSet(**{name: getattr(change_set, name) for name in change_set.__struct_fields__})
     made.id = os.urandom(16)
     return made
+
+
+async def rule_of(store: Any, change_set: ChangeSet) -> str:
+    """The rule by which it is refused, "" when it is stored."""
+    try:
+        await store.commit(change_set)
+    except GatewayError as error:
+        return error.issues[0].rule or "?"
+    return ""
+
+
+async def begin(store: Any, *slots: Put, people: int = 4) -> None:
+    """Stores persons, the Schedule and these Slots."""
+    await store.commit(persons(people))
+    await store.commit(change(schedule(), *slots))

@@ -21,7 +21,7 @@ from seat_world import (
     settle,
     slot,
     take,
-)  # fmt: skip
+)
 from store_builders import change
 
 from fhir_gateway.cli.copy import command
