@@ -27,6 +27,7 @@ from fhir_gateway.mapping.cda_document import (
     version_of,
 )
 from fhir_gateway.mapping.cda_header import REPLACES, Header, Id
+from fhir_gateway.mapping.merge import voided
 from fhir_gateway.mapping.v2_time import read_time
 from fhir_gateway.security.institution import Institution
 from fhir_gateway.store.store import Reader
@@ -157,5 +158,5 @@ async def _withdrawn(reader: Reader, stored: Resource, reports: Any) -> list[Pla
         for withdrawn in (name, *results):
             resource, version = await current(reader, withdrawn)
             if resource is not None and resource.get("status") != "entered-in-error":
-                plan[withdrawn] = ({**resource, "status": "entered-in-error"}, version)
+                plan[withdrawn] = (voided(resource), version)
     return list(plan.values())

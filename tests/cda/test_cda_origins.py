@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from pathlib import Path
 
 import pytest
 from cda_cases import MAPPINGS, SECOND, item, lab
 from click.testing import CliRunner
 
+from fhir_gateway.app import open_gateway
 from fhir_gateway.cli import main
 from fhir_gateway.interactions.conversion import cda_conversion
+from fhir_gateway.interactions.institutions import register
+from fhir_gateway.interactions.intake_cda import receive_cda
 from fhir_gateway.mapping.cda import map_cda, read_cda
 from fhir_gateway.mapping.cda_parse import parse_document
 from fhir_gateway.mapping.origins import Explained, Origin, explain
 from fhir_gateway.mapping.origins_diff import leaves
+from fhir_gateway.security.actor import Actor
+from fhir_gateway.settings import Settings
 
 RAW = lab(item(), item("CREA", "肌酐", unit="μmol/L", flag="↑"))
 
@@ -64,3 +71,24 @@ def test_a_document_is_converted_at_the_command_line() -> None:
     wrong = CliRunner().invoke(main, ["convert", "-"], input=b"<a/>")
     assert wrong.exit_code == 2
     assert "ClinicalDocument" in wrong.stderr
+
+
+def test_a_document_that_came_in_is_traced_and_replayed(tmp_path: Path) -> None:
+    database = f"sqlite:///{tmp_path}/gateway.sqlite"
+
+    async def receive() -> str:
+        gateway = await open_gateway(Settings(database=database))
+        try:
+            await register(gateway, SECOND)
+            actor = Actor("institution", "feed", institution=SECOND.id)
+            return (await receive_cda(gateway, actor, lab(item()))).reports[0]
+        finally:
+            await gateway.store.close()
+
+    report = asyncio.run(receive())
+    arguments = ["trace", report, "--element", "DiagnosticReport.issued", "--database", database]
+    told = CliRunner().invoke(main, arguments).stdout
+    assert "author/time@value 202611181130" in told
+    again = ["messages", "replay", "--from", database, "--to", f"sqlite:///{tmp_path}/again.sqlite"]
+    result = CliRunner().invoke(main, again)
+    assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "identical")
