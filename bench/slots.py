@@ -1,10 +1,10 @@
 """What booking costs at the store: seats taken by many clients at once, and free Slots found.
 
-`python -m bench.slots [--slots N] [--clients N] [--find N] [--stores sqlite postgresql]`. A booking
-is what a server commits for one: an Appointment, its Slot with its new status, the claim on the
-seat, its quota and its person, and an audit entry, durable when it is acknowledged. Every Slot is
-wanted by four clients at the same time. Finding asks for an item within two weeks, in one channel,
-with the exact total and a page of twenty.
+`python -m bench.slots [--slots N] [--clients N] [--wanting N] [--find N] [--stores NAME ...]`. A
+booking is what a server commits for one: an Appointment, its Slot with its new status, the claim on
+the seat, its quota and its person, and an audit entry, durable when it is acknowledged. Every Slot
+is wanted by two clients at the same time, or as many as `--wanting` says. Finding asks for an item
+within two weeks, in two channels, with the exact total and a page of twenty.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from fhir_gateway.store.slot_sql import Wish, find_slots
 
 HOUR = 3_600_000_000
 DAY = 24 * HOUR
-HOSPITALS, PEOPLE, WANTING = 20, 5_000, 4
+HOSPITALS, PEOPLE = 20, 5_000
 #: Catalogue items; each Slot offers one.
 ITEMS = [f"I{number:03}" for number in range(120)]
 KIND = "ordinary"
@@ -110,7 +110,7 @@ async def people(store: Any) -> None:
 
 def booking(number: int, start: int, client: int) -> ChangeSet:
     """The booking of one Slot, through the channel that has most of its seats."""
-    person = (number * WANTING + client) * 7 % PEOPLE
+    person = (number * 4 + client) * 7 % PEOPLE
     name = f"a{number}-{client}"
     channel = "grassroots-referral" if number // HOSPITALS % 10 < 3 else "ordinary"
     event = Entry("AuditEvent", f"e-{name}", 0, 0, b"}", nonce=os.urandom(16), leaf=os.urandom(32))
@@ -122,11 +122,11 @@ def booking(number: int, start: int, client: int) -> ChangeSet:
     )
 
 
-async def book(store: Any, times: Sequence[int], clients: int) -> None:
-    """Lets clients book all Slots, four of them after the same one; prints bookings a second."""
+async def book(store: Any, times: Sequence[int], clients: int, wanting: int) -> None:
+    """Lets clients book all Slots, some after the same one; prints bookings a second."""
     told: dict[str, int] = {}
     waits: list[float] = []
-    queues = clients // WANTING
+    queues = max(1, clients // wanting)
     order = random.Random(1).sample(range(len(times)), len(times))
 
     async def client(number: int) -> None:
@@ -198,7 +198,7 @@ async def _measured(place: Place, arguments: argparse.Namespace) -> None:
             print(f"  {count:,} Slots stored in {time.perf_counter() - began:.1f} s", flush=True)
             if what == "book":
                 await people(store)
-                await book(store, times, arguments.clients)
+                await book(store, times, arguments.clients, arguments.wanting)
             else:
                 await find(store, times, arguments.asked)
         finally:
@@ -219,6 +219,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m bench.slots")
     parser.add_argument("--slots", type=int, default=10_000, help="Slots that are booked")
     parser.add_argument("--clients", type=int, default=64, help="clients that book at once")
+    parser.add_argument("--wanting", type=int, default=2, help="clients that want the same Slot")
     parser.add_argument("--find", type=int, default=1_000_000, help="Slots among which is searched")
     parser.add_argument("--asked", type=int, default=1_000, help="searches")
     parser.add_argument(
