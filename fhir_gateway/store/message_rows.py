@@ -20,7 +20,6 @@ from fhir_gateway.store.rows import Row, Rows
 
 if TYPE_CHECKING:
     import apsw
-    import asyncpg
 
 #: Outcome -> which of the counters it raises, by their place in a row of `message_count`.
 _COUNTED = {"stored": 4, "flagged": 5, "refused": 6, "repeated": 7}
@@ -219,8 +218,8 @@ def _sqlite_change(change: Change) -> str:
 _KINDS = {"b": "bytea", "t": "text", "i": "bigint"}
 
 
-async def write_postgres(connection: asyncpg.Connection, rows: Rows) -> None:
-    """Writes what a batch has gathered of messages."""
+async def write_postgres(connection: Any, rows: Rows) -> None:
+    """Writes what a batch has gathered of messages; the connection is asyncpg's."""
     for insert in INSERTS:
         if gathered := getattr(rows, insert.gathered):
             values = zip(*insert.join(gathered), strict=True)
