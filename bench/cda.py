@@ -58,7 +58,8 @@ class Measured(NamedTuple):
 
 def document(size: int) -> bytes:
     """A document of about this many bytes."""
-    items, total = [], len(_HEAD) + len(_TAIL)
+    items: list[str] = []
+    total = len(_HEAD) + len(_TAIL)
     while total < size:
         items.append(_ITEM.replace("{n}", str(len(items) + 1)))
         total += len(items[-1].encode())

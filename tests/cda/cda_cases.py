@@ -5,6 +5,7 @@ Persons are made up: names 示例…, numbers without meaning.
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import Any
 
 from fhir_gateway.mapping.cda import Taken, map_cda, read_cda
@@ -234,3 +235,39 @@ def of(found: Taken, type: str) -> list[dict[str, Any]]:
 def rules(found: Taken) -> list[str]:
     """The rules of all warnings."""
     return [one.rule or "" for one in found.mapped.warnings]
+
+
+def soap(inner: str, *, version: str = "http://schemas.xmlsoap.org/soap/envelope/",
+         operation: str = "DocumentSubmit", action: str = "IST-DS1") -> bytes:  # fmt: skip
+    """An envelope around a document."""
+    return (
+        f'<s:Envelope xmlns:s="{version}"><s:Body><{operation} xmlns="urn:x"><action>{action}'
+        f"</action><document>{inner}</document></{operation}></s:Body></s:Envelope>"
+    ).encode()
+
+
+def form(kind: str) -> str:
+    """A document as it may stand in an envelope."""
+    raw = lab(custodian="", custodian_name="").decode()
+    if kind == "element":
+        return raw.partition("?>")[2]
+    if kind == "text":
+        return f"<![CDATA[{raw}]]>"
+    return b64encode(raw.encode()).decode()
+
+
+#: Envelopes that are refused: status and rule.
+FAULTS = {
+    "operation": (soap("", operation="Delete"), 400, "soap-operation"),
+    "action": (soap("", action="IST-DS5"), 400, "soap-action"),
+    "empty": (soap(""), 422, "soap-document"),
+    "no document": (soap("abc!"), 422, "soap-document"),
+    "other": (soap("<x/>"), 400, "cda-root"),
+    "refused": (
+        soap(b64encode(exam(custodian="", custodian_name="", report="")).decode()),
+        422,
+        "cda-report-number",
+    ),
+    "no envelope": (b"<x/>", 400, "soap-envelope"),
+    "entities": (b'<!DOCTYPE x [<!ENTITY a "b">]><x/>', 400, "dtd"),
+}

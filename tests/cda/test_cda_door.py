@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from hashlib import sha1
 from itertools import count
@@ -11,14 +11,17 @@ from typing import Any
 
 import pytest
 from cda_cases import (
+    FAULTS,
     document,
     exam,
+    form,
     item,
     lab,
     panel,
     replaces,
     results_document,
     section,
+    soap,
 )
 
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Access
@@ -358,23 +361,6 @@ def test_results_of_c_cda_come_in_as_well(hospital: Hospital) -> None:
     assert hospital.values() == {"K": ("final", 4.2)}
 
 
-def soap(inner: str, *, version: str = "http://schemas.xmlsoap.org/soap/envelope/",
-         operation: str = "DocumentSubmit", action: str = "IST-DS1") -> bytes:  # fmt: skip
-    return (
-        f'<s:Envelope xmlns:s="{version}"><s:Body><{operation} xmlns="urn:x"><action>{action}'
-        f"</action><document>{inner}</document></{operation}></s:Body></s:Envelope>"
-    ).encode()
-
-
-def form(kind: str) -> str:
-    raw = own(lab).decode()
-    if kind == "element":
-        return raw.partition("?>")[2]
-    if kind == "text":
-        return f"<![CDATA[{raw}]]>"
-    return b64encode(raw.encode()).decode()
-
-
 @pytest.mark.drivers("sqlite")
 @pytest.mark.parametrize("kind", ["element", "text", "base64"])
 def test_a_document_in_an_envelope_is_stored(hospital: Hospital, kind: str) -> None:
@@ -390,18 +376,6 @@ def test_a_document_in_an_envelope_is_stored(hospital: Hospital, kind: str) -> N
         f"/fhir/DocumentReference/{reference['id']}/$render", headers=hospital.headers
     )
     assert "示例甲" in page.text
-
-
-FAULTS = {
-    "operation": (soap("", operation="Delete"), 400, "soap-operation"),
-    "action": (soap("", action="IST-DS5"), 400, "soap-action"),
-    "empty": (soap(""), 422, "soap-document"),
-    "no document": (soap("abc!"), 422, "soap-document"),
-    "other": (soap("<x/>"), 400, "cda-root"),
-    "refused": (soap(b64encode(own(exam, report="")).decode()), 422, "cda-report-number"),
-    "no envelope": (b"<x/>", 400, "soap-envelope"),
-    "entities": (b'<!DOCTYPE x [<!ENTITY a "b">]><x/>', 400, "dtd"),
-}
 
 
 @pytest.mark.drivers("sqlite")
