@@ -66,11 +66,16 @@ REASONS = {
     "search/meaning.py": "AuditEvents are searched by the record that they name, not by the person",
     "search/recurring.py": "what every AuditEvent has in common is worked out once",
     "search/registry.py": "codes of the global index, and what the gateway writes once per home",
+    "store/claim_person.py": "a booking is counted by its Appointment",
+    "store/claims.py": "a claim is for a Patient, on an Appointment",
     "store/draining.py": "the two types that stand in the journal",
     "store/history_sql.py": "the two types that stand in the journal",
     "store/linking.py": "the types that say who is who",
+    "store/postgres_claims.py": "which Slots and Patients claims will ask for",
     "store/purge_sql.py": "AuditEvents alone are removed when their time is over",
     "store/search_sql.py": "AuditEvents of others are closed, and asked for apart",
+    "store/seat_sql.py": "seats are those of a Slot or a Schedule",
+    "store/seating.py": "the two types that give rows of supply",
     "store/sight_sql.py": "what lives with a person though it names none, and AuditEvents",
 }
 
