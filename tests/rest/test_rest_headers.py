@@ -28,8 +28,8 @@ ROUTES = sorted(
     | {(method, path)
        for method in ("GET", "POST", "OPTIONS", "DELETE")
        for path in ("/", "/fhir", "/fhir/nonsense/1/2/3/4", "/cds-services", "/cds-services/none",
-                    "/hl7v2", "/cda", "/cda/soap", "/healthz", "/readyz", "/metrics", "/none", "/docs",
-                    "/openapi.json", "/.well-known/none", "/favicon.ico")}
+                    "/hl7v2", "/cda", "/cda/soap", "/healthz", "/readyz", "/metrics", "/none",
+                    "/docs", "/openapi.json", "/.well-known/none", "/favicon.ico")}
 )  # fmt: skip
 
 
