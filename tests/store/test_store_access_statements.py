@@ -56,6 +56,17 @@ PLACES = {
     ("visible", "JOURNAL_BODY"): "the body of an entry that is judged",
 }
 
+#: Texts about commits and whole stores: which rows may be told is decided before they are asked.
+ASKED = {
+    ("origin_sql", "made_steps"): "the hash of a version that was read under the rule, and that"
+    " the institution owns (message_trace.origin)",
+    ("origin_sql", "_superseded"): "the same, of a version that was superseded",
+    ("origin_sql", "written_steps"): "names of what the commit of the institution's own message"
+    " stored (message_trace.trace)",
+    ("replay_sql", "version_steps"): "the operator's, who holds both stores of a replay",
+    ("replay_sql", "fact_steps"): "the operator's, who holds both stores of a replay",
+}
+
 
 def texts_of(node):
     """The texts in a piece of code; of one that is put together, its parts in their places."""
@@ -102,9 +113,9 @@ def without_rule():
 
 def test_every_statement_that_reads_rows_has_the_rule_or_a_reason():
     found = set(without_rule())
-    unexplained = {one for one in found if one[0] not in WRITING and one not in PLACES}
+    unexplained = {one for one in found if one[0] not in WRITING} - {*PLACES, *ASKED}
     assert unexplained == set()
-    assert set(PLACES) <= found, "the list names what is there no more"
+    assert {*PLACES, *ASKED} <= found, "the list names what is there no more"
     assert set(WRITING) <= {module for module, _ in found}
 
 
