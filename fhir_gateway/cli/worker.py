@@ -25,7 +25,7 @@ from fhir_gateway.interactions.endpoints_job import Timer, both
 from fhir_gateway.interactions.jobs import work
 from fhir_gateway.interactions.reindex import run
 from fhir_gateway.interactions.remap_plan import Watch
-from fhir_gateway.recognition import relied_job
+from fhir_gateway.recognition import booked_job, relied_job
 from fhir_gateway.rest.later import WORKS
 from fhir_gateway.settings import Settings, load_settings
 from fhir_gateway.transparency.sequencer import Sequencer
@@ -90,6 +90,7 @@ async def _work(settings: Settings, *, with_server: bool, delay: float) -> None:
             Timer(gateway).look,
             review_job.Watch(gateway).look,
             relied_job.Watch(gateway).look,
+            booked_job.Watch(gateway).look,
         )
         await work(gateway, WORKS, stop, look=both(*looks))
     finally:

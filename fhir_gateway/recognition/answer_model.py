@@ -23,6 +23,8 @@ TASK_SYSTEM = f"{CANONICAL}/CodeSystem/recognition-task"
 LINE_SYSTEM = f"{CANONICAL}/NamingSystem/decision-line"
 
 ANSWER, ALERT = "recognition-answer", "recognition-alert"
+#: A result was found for an examination that is booked (booked_task.py).
+NOTICE = "booked-result"
 REASON_MISSING, TEXT_MISSING = "reason-missing", "text-missing"
 
 #: Which kind a verb belongs to; the others are about a kind that is there already.

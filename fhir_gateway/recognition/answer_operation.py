@@ -15,6 +15,7 @@ from fhir_gateway.recognition.answer_fetch import fetch_document
 from fhir_gateway.recognition.answer_model import Verb
 from fhir_gateway.recognition.answer_model import unversioned as bare
 from fhir_gateway.recognition.answer_rows import AHEAD, is_ahead
+from fhir_gateway.recognition.booked_job import acknowledge_notice
 from fhir_gateway.recognition.relied import acknowledge_alert
 from fhir_gateway.security.actor import Actor
 
@@ -102,8 +103,8 @@ async def fetch(gateway: Gateway, actor: Actor, call: Call) -> bytes:
 
 
 async def acknowledge(gateway: Gateway, actor: Actor, call: Call) -> dict[str, Any]:
-    """Task/[id]/$acknowledge: an alert, or the alarm about a result of a wrong patient, is closed
-    in the name of a person.
+    """Task/[id]/$acknowledge: an alert, the alarm about a result of a wrong patient, or the notice
+    of a result for a booked examination, is closed in the name of a person.
 
     Raises Invalid without a name, NotFound, Unprocessable for what is no alert.
     """
@@ -114,6 +115,8 @@ async def acknowledge(gateway: Gateway, actor: Actor, call: Call) -> dict[str, A
         raise Invalid(text, expression=at, rule="person")
     text = (call.value("text") or "").strip()
     reference = await acknowledge_alarm(gateway, actor, call.id, by=person, text=text)
+    if reference is None:
+        reference = await acknowledge_notice(gateway, actor, call.id, by=person, text=text)
     if reference is None:
         alert = await acknowledge_alert(gateway, actor, call.id, by=person, text=text)
         reference = f"Task/{alert.id}/_history/{alert.version}"

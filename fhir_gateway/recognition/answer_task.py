@@ -16,6 +16,7 @@ from fhir_gateway.recognition.answer_model import (
     ANSWER,
     ANSWER_SYSTEM,
     LINE_SYSTEM,
+    NOTICE,
     REASON_MISSING,
     RELYING,
     TASK_SYSTEM,
@@ -49,11 +50,12 @@ def user_system(institution: str) -> str:
 
 
 def task_code(resource: Json) -> str:
-    """`recognition-answer` or `recognition-alert`; "" for a Task of anybody else's."""
+    """`recognition-answer`, `recognition-alert` or `booked-result`; "" for a Task of anybody
+    else's."""
     if resource.get("resourceType") != "Task":
         return ""
     codes = {one.get("code") for one in _codings(resource.get("code"), TASK_SYSTEM)}
-    return next((code for code in (ANSWER, ALERT) if code in codes), "")
+    return next((code for code in (ANSWER, ALERT, NOTICE) if code in codes), "")
 
 
 # -- from the value to the Task ---------------------------------------------------------------

@@ -21,7 +21,7 @@ from fhir_gateway.interactions.asynchronous import EXPORT, REQUEST, acting, aske
 from fhir_gateway.interactions.export_files import File, Writer, keep_only, make_folder
 from fhir_gateway.interactions.export_job import OUTPUT, State
 from fhir_gateway.interactions.jobs import Done, Held, Work
-from fhir_gateway.recognition import relied_job
+from fhir_gateway.recognition import booked_job, relied_job
 from fhir_gateway.rest.exchange import Answer, Exchange
 from fhir_gateway.rest.handlers_async import Wanted, below
 from fhir_gateway.rest.routes import check_rights, route
@@ -79,4 +79,5 @@ WORKS: Mapping[str, Work] = {
     endpoints_job.KIND: endpoints_job.work,
     review_job.KIND: review_job.work,
     relied_job.KIND: relied_job.work,
+    booked_job.KIND: booked_job.work,
 }

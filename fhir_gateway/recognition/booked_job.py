@@ -1,0 +1,333 @@
+"""Behind the change log: a result has come for an examination that is booked.
+
+A job of the worker looks at each result, report, study, order and booking that has changed since
+the last one, and at the bookings of those persons that are still to come. When an evaluation or a
+rule set has changed it looks at all bookings that are to come. What can be recognised now, and
+could not when the booking was made, gives one Task for each Appointment and result
+(booked_task.py): a job that was killed goes on at its checkpoint and tells nothing twice. A notice
+whose result can be recognised no more is withdrawn. docs/adr/0054
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import msgspec
+
+from fhir_gateway.audit.events import update_event
+from fhir_gateway.context import Gateway
+from fhir_gateway.errors import (
+    Conflict,
+    GatewayError,
+    Internal,
+    NotFound,
+    PreconditionFailed,
+    TooCostly,
+    Unavailable,
+)
+from fhir_gateway.fhir.wire import instant, parse
+from fhir_gateway.interactions.audit import call_of, entry
+from fhir_gateway.interactions.jobs import Done, Held
+from fhir_gateway.interactions.prepare import prepare
+from fhir_gateway.recognition.booked_look import Booked, booked, look
+from fhir_gateway.recognition.booked_task import (
+    closed_notice,
+    is_notice,
+    notice_id,
+    task_of_notice,
+    withdrawn_notice,
+)
+from fhir_gateway.recognition.vocabulary import catalogue_of
+from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
+from fhir_gateway.store import jobs
+from fhir_gateway.store.booked_sql import Coming, coming_after, coming_of
+from fhir_gateway.store.changes import ChangeSet, Guard, Put, VersionIs
+from fhir_gateway.store.jobs import OPEN_STATES, Job
+from fhir_gateway.store.person_sql import homes_of
+from fhir_gateway.store.store import Change, Reader
+
+KIND = "booked-result"
+
+#: Changes or bookings of a page; µs between two jobs.
+PAGE, EVERY = 200, 60_000_000
+
+#: What is about one person: only that person's bookings are looked at.
+_PERSONAL = ("Observation", "DiagnosticReport", "ImagingStudy", "Appointment")
+#: What is about everybody's results: all bookings that are to come are looked at.
+_GENERAL = ("VerificationResult", "PlanDefinition")
+_RESULTS = frozenset(_PERSONAL) - {"Appointment"}
+
+#: A booking that others change meanwhile is looked at again so often.
+_ATTEMPTS = 16
+
+
+class Order(msgspec.Struct, frozen=True):
+    """What a job looks at: persons of whom something changed behind the commit `low`, up to and
+    with `high`; all bookings that are to come when `whole`."""
+
+    low: int
+    high: int
+    whole: bool
+
+
+class State(msgspec.Struct):
+    """How far a job is: the type and the place in the change log, newest first, or the place of
+    the last booking; how many bookings were looked at, and how many notices given."""
+
+    type: int = 0
+    place: tuple[int, int, int] | None = None
+    after: tuple[int, int] = (-(1 << 63), -(1 << 63))
+    looked: int = 0
+    told: int = 0
+
+
+class Look(NamedTuple):
+    """A booking to look at, and the results ("Type/id") of its person that have changed."""
+
+    coming: Coming
+    results: tuple[str, ...] = ()
+
+
+async def plan(gateway: Gateway) -> Job | None:
+    """Makes the job for what has changed since the last one; None when there is nothing, or one
+    is at work. The first looks at all bookings that are to come."""
+    known = await jobs.find_all(gateway.store, kind=KIND, limit=1)
+    if known and known[0].state in OPEN_STATES:
+        return None
+    usable = bool(known) and known[0].state not in ("failed", "cancelled")
+    low = _high(known[0]) if usable else 0
+    async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
+        high = reader.t
+        newest = {}
+        for type in (*_PERSONAL, *_GENERAL):
+            found = await reader.changes(type=type, limit=1)
+            newest[type] = found[0].t if found else 0
+    if low and all(t <= low for t in newest.values()):
+        return None
+    whole = not low or any(newest[type] > low for type in _GENERAL)
+    number = int(known[0].id.split("_")[1]) + 1 if known else 1
+    return await jobs.enqueue(
+        gateway.store,
+        id=f"{KIND}_{number:09}_{high}",
+        kind=KIND,
+        payload=msgspec.json.encode(Order(low, high, whole)).decode(),
+    )
+
+
+def _high(job: Job) -> int:
+    return int(job.id.split("_")[2])
+
+
+class Watch:
+    """Sees that results or bookings have changed, and plans. A worker has one."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._next = 0
+        self._t = -1
+
+    async def look(self) -> None:
+        """Makes the job that is wanted, at most every EVERY microseconds."""
+        now = self._gateway.clock.now()
+        if now < self._next:
+            return
+        async with self._gateway.store.snapshot(SYSTEM_ACCESS) as reader:
+            t = reader.t
+        if t != self._t:
+            await plan(self._gateway)
+            self._next, self._t = now + EVERY, t
+
+
+async def work(held: Held) -> Done:
+    """Does a job. Raises Lost and Stopped as `Held.step` does."""
+    order, state = _order(held.job), State()
+    if held.job.checkpoint:
+        state = msgspec.json.decode(held.job.checkpoint, type=State)
+    pages = _all(held.gateway, state) if order.whole else _changed(held.gateway, order, state)
+    async for page in pages:
+        for one in page:
+            state.looked += 1
+            state.told += await tell(held.gateway, one)
+            await asyncio.sleep(0)
+        await held.step(_told(state), msgspec.json.encode(state).decode())
+    return Done(_told(state), msgspec.json.encode(state).decode())
+
+
+def _told(state: State) -> str:
+    return f"{state.looked} bookings looked at, {state.told} notices"
+
+
+def _order(job: Job) -> Order:
+    with suppress(msgspec.DecodeError):
+        return msgspec.json.decode(job.payload, type=Order)
+    raise Internal("It is not known what this job was to do", rule="booked-job")
+
+
+async def _all(gateway: Gateway, state: State) -> AsyncIterator[Sequence[Look]]:
+    """Every booking that is to come, in pages."""
+    while True:
+        now = gateway.clock.now()
+        async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
+            page = await _page(reader, state.after, now)
+        if not page:
+            return
+        state.after = page[-1].place
+        yield [Look(one) for one in page]
+
+
+async def _changed(gateway: Gateway, order: Order, state: State) -> AsyncIterator[Sequence[Look]]:
+    """The bookings of persons of whom something changed, a page of the change log at a time."""
+    while state.type < len(_PERSONAL):
+        try:
+            async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
+                found = await reader.changes(
+                    type=_PERSONAL[state.type],
+                    until_t=order.high,
+                    before=state.place,
+                    limit=PAGE,
+                )
+                new = [one for one in found if one.t > order.low]
+                homes = await _homes(reader, new)
+                now = gateway.clock.now()
+                coming = await _coming(reader, sorted(homes), now)
+        except TooCostly:
+            raise Unavailable("The database is too slow to read", rule="deadline") from None
+        if len(new) < PAGE:
+            state.type, state.place = state.type + 1, None
+        else:
+            state.place = (new[-1].t, new[-1].n, new[-1].i)
+        yield [Look(one, tuple(homes.get(one.home, ()))) for one in coming]
+
+
+async def _homes(reader: Reader, changes: Iterable[Change]) -> dict[int, list[str]]:
+    """The homes of the persons of whom something changed, with the results that did."""
+    mine: dict[int, list[str]] = {}
+    for change in changes:
+        names = mine.setdefault(change.stored.home, [])
+        if change.stored.type in _RESULTS:
+            names.append(f"{change.stored.type}/{change.stored.id}")
+    every: dict[int, list[str]] = {}
+    for home, names in mine.items():
+        if not home:  # a result about nobody
+            continue
+        for one in await _of_person(reader, home):
+            every.setdefault(one, []).extend(names)
+    return every
+
+
+async def _page(reader: Reader, after: tuple[int, int], now: int) -> list[Coming]:
+    return await reader.steps(lambda _: coming_after(after, now, PAGE))
+
+
+async def _coming(reader: Reader, homes: Sequence[int], now: int) -> list[Coming]:
+    return await reader.steps(lambda seen: coming_of(seen.dialect, homes, now))
+
+
+async def _of_person(reader: Reader, home: int) -> tuple[int, ...]:
+    return await reader.steps(lambda seen: homes_of(seen.dialect, home, reader.t)) or (home,)
+
+
+# -- one booking -------------------------------------------------------------------------------
+
+
+async def tell(gateway: Gateway, one: Look) -> int:
+    """Gives the notices that a booking calls for, and takes back those that hold no more; how many
+    were given."""
+    for _ in range(_ATTEMPTS):
+        booking = await booked(gateway, one.coming)
+        if booking is None:
+            return 0
+        wanted = await _wanted(gateway, booking, one.results)
+        if not wanted.puts:
+            return 0
+        change_set = ChangeSet(id=gateway.random(16), guards=wanted.guards, puts=wanted.puts)
+        try:
+            await gateway.store.commit(change_set)
+        except GatewayError as error:
+            if getattr(error, "guard", -1) < 0:
+                raise
+            continue
+        if wanted.given:
+            gateway.count("booked_results", wanted.given)
+        return wanted.given
+    raise Unavailable("Others write the same notice; it is tried again", rule="overtaken")
+
+
+class _Wanted(NamedTuple):
+    """Tasks as puts, the guards under which they are true, and how many of them are new."""
+
+    puts: list[Put]
+    guards: list[Guard]
+    given: int
+
+
+async def _wanted(gateway: Gateway, booking: Booked, changed: Sequence[str]) -> _Wanted:
+    """What is to be told of a booking that was not told before."""
+    seen = await look(gateway, booking)
+    puts: list[Put] = []
+    guards: list[Guard] = [VersionIs("Appointment", booking.stored.id, booking.stored.version)]
+    at, given = instant(gateway.clock.now()), 0
+    names = {one.result.partition("/_history/")[0]: one for one in seen.new}
+    async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
+        for name in dict.fromkeys((*names, *changed)):
+            id = notice_id(booking.stored.id, name)
+            stored = await reader.read("Task", id)
+            if stored is None and name in names:
+                task = task_of_notice(names[name], id, at, catalogue_of(gateway))
+                guards.append(VersionIs("Task", id, 0))
+                given += 1
+            elif stored is not None and not stored.deleted and name not in seen.standing:
+                task = parse(stored.whole())
+                if task["status"] != "requested":
+                    continue
+                task = withdrawn_notice(task)
+                guards.append(VersionIs("Task", id, stored.version))
+            else:
+                continue
+            puts.append(put_of_notice(gateway, task))
+    return _Wanted(puts, guards, given)
+
+
+def put_of_notice(gateway: Gateway, task: dict[str, Any]) -> Put:
+    """A notice in the home of its patient, owned by the institution that is told."""
+    owner = task.get("owner", {}).get("reference", "").partition("/")[2]
+    return prepare(gateway, task, op="create", institution=owner or None)
+
+
+async def acknowledge_notice(
+    gateway: Gateway, actor: Actor, id: str, *, by: str, text: str = ""
+) -> str | None:
+    """Closes a notice in the name of a person; the reference to the version that says so, None
+    when the Task is none of these notices.
+
+    Raises NotFound for another institution's, Conflict when it changes again and again.
+    """
+    for _ in range(_ATTEMPTS):
+        async with gateway.store.snapshot(actor.access) as reader:
+            stored = await reader.read("Task", id)
+        if stored is None or stored.deleted or not is_notice(before := parse(stored.whole())):
+            return None
+        owner = before.get("owner", {}).get("reference", "").partition("/")[2]
+        if actor.bound and owner != actor.institution:
+            raise NotFound("There is no such alert", rule="alert")
+        if before["status"] != "requested":
+            return f"Task/{id}/_history/{stored.version}"
+        after = closed_notice(before, by=by, at=instant(gateway.clock.now()), text=text)
+        patient = after["for"]["reference"].partition("/")[2]
+        call = call_of(gateway, actor)._replace(user=by)
+        event = update_event(call, type="Task", id=id, version=stored.version + 1, patient=patient)
+        change_set = ChangeSet(
+            id=gateway.random(16),
+            guards=[VersionIs("Task", id, stored.version)],
+            puts=[put_of_notice(gateway, after)],
+            journal=[entry(gateway, event, patient=patient)] if gateway.audit else [],
+        )
+        try:
+            await gateway.store.commit(change_set)
+        except PreconditionFailed:
+            continue
+        return f"Task/{id}/_history/{stored.version + 1}"
+    raise Conflict("The notice changes again and again; send it again", rule="overtaken")
