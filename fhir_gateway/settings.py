@@ -175,6 +175,11 @@ class Settings:
     page_link_minutes: int = _setting(
         60, "Minutes for which the link to a next page is good; 0: without end.", least=0
     )
+    booking_if_match: bool = _setting(
+        False,
+        "Steps with a booking ($cancel, $rebook, $arrive …) need If-Match; without, it is heeded "
+        "where it is sent.",
+    )
     search_budget: int = _setting(
         20_000,
         "Rows that a search across patients may visit; above it is refused as too-costly.",

@@ -192,6 +192,18 @@ def answer_event(
     return event(operation_head(operation), call, "0", "write", entities, summary)
 
 
+def booking_event(
+    call: Call, *, id: str, version: int, patient: str | None, operation: str, summary: str
+) -> Event:
+    """An appointment was held, booked, moved or ended; `id` and `version` are the Appointment's.
+
+    `operation` is what was called, `summary` codes only: status, channel, Slot (IHE ITI-116, 117).
+    """
+    appointment = f"Appointment/{id}/_history/{version}" if version else f"Appointment/{id}"
+    entities = (patient_entity(patient), resource_entity(appointment))
+    return event(operation_head(operation), call, "0", "write", entities, summary)
+
+
 def document_event(
     call: Call, *, id: str, patient: str | None, operation: str, resources: Sequence[str]
 ) -> Event:

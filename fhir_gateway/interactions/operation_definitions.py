@@ -191,7 +191,7 @@ class Call(NamedTuple):
     `type` and `id` are "" above the level of a resource. `parameters` has every name of the
     definition. `pairs` are the search parameters of an operation that takes them. `base` is the
     FHIR base as the client called it, `prefer` its Prefer header as it came, `if_match` the version
-    that its If-Match insists on.
+    that its If-Match insists on, `key` its Idempotency-Key.
     """
 
     name: str
@@ -203,6 +203,7 @@ class Call(NamedTuple):
     lenient: bool = False
     prefer: str = ""
     if_match: int | None = None
+    key: str = ""
 
     def one(self, name: str) -> Taken | None:
         """The one parameter of a name that may stand once."""

@@ -41,6 +41,7 @@ async def operate(gateway: Gateway, exchange: Exchange) -> Answer:
         lenient=prefer(header).lenient,
         prefer=header or "",
         if_match=version_in(exchange.headers.get("if-match")),
+        key=exchange.headers.get("idempotency-key", ""),
     )
     result = await _carry_out(
         gateway,

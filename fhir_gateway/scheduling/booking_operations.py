@@ -1,0 +1,232 @@
+"""The handlers of the operations of booking: parameters in, a verb of book.py or visit.py, FHIR
+out. booking_definitions.py says what each takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from hashlib import sha256
+from typing import Any
+
+from fhir_gateway.context import Gateway
+from fhir_gateway.errors import GatewayError, Invalid, Issue
+from fhir_gateway.fhir import bundle
+from fhir_gateway.fhir.outcome import operation_outcome
+from fhir_gateway.fhir.wire import render
+from fhir_gateway.interactions.operation_definitions import Call, Taken
+from fhir_gateway.scheduling.alternatives import with_alternatives
+from fhir_gateway.scheduling.book import BookRequest, HoldRequest, book, cancel, hold, rebook, renew
+from fhir_gateway.scheduling.find import slot_of_offer
+from fhir_gateway.scheduling.seat_commit import Asked, Done
+from fhir_gateway.scheduling.visit import check_if_match, excuse, take_step
+from fhir_gateway.security.actor import Actor
+
+_LONGEST_KEY = 255
+_KEY = "idempotency-key"
+
+
+async def hold_operation(gateway: Gateway, actor: Actor, call: Call) -> bytes:
+    """Appointment/$hold: the pending Appointment (ITI-116). Raises as book.hold, and where another
+    one was faster says which seats come next."""
+    request, asked = _seat(actor, call), asked_of(call)
+    try:
+        done = await hold(gateway, actor, request, asked)
+    except GatewayError as error:
+        raise await with_alternatives(gateway, actor, request, error) from None
+    return done.body
+
+
+async def book_operation(gateway: Gateway, actor: Actor, call: Call) -> bytes:
+    """Appointment/$book: a Bundle with the Appointment (ITI-117). Raises as book.book."""
+    asked, held = asked_of(call), _held(call)
+    if held:
+        _no_slot(call)
+        request = BookRequest(held, None, _orders(call), _text(call, "comment"),
+                              _id(call.one("patient-reference"), "Patient"))  # fmt: skip
+        return _bundle(call, await book(gateway, actor, request, asked))
+    take = _seat(actor, call)
+    try:
+        done = await book(gateway, actor, BookRequest(take=take), asked)
+    except GatewayError as error:
+        raise await with_alternatives(gateway, actor, take, error) from None
+    return _bundle(call, done)
+
+
+async def renew_operation(gateway: Gateway, actor: Actor, call: Call) -> bytes:
+    """Appointment/[id]/$renew: the Appointment with its later hold-until."""
+    return (await renew(gateway, actor, call.id, asked_of(call))).body
+
+
+async def rebook_operation(gateway: Gateway, actor: Actor, call: Call) -> bytes:
+    """Appointment/[id]/$rebook: a Bundle with the Appointment at its new time."""
+    asked, slot = asked_of(call), _slot(call)
+    check_if_match(gateway, asked)
+    try:
+        done = await rebook(gateway, actor, call.id, slot, asked)
+    except GatewayError as error:
+        raise await with_alternatives(gateway, actor, HoldRequest(slot, ""), error) from None
+    return _bundle(call, done)
+
+
+async def cancel_operation(gateway: Gateway, actor: Actor, call: Call) -> bytes:
+    """Appointment/[id]/$cancel: the cancelled Appointment."""
+    asked = asked_of(call)
+    check_if_match(gateway, asked)
+    done = await cancel(
+        gateway, actor, call.id, asked, reason=_code(call), text=_text(call, "text")
+    )
+    return done.body
+
+
+def step_operation(verb: str) -> Callable[[Gateway, Actor, Call], Awaitable[bytes]]:
+    """The handler of one step of a visit (visit.STEPS)."""
+
+    async def operate(gateway: Gateway, actor: Actor, call: Call) -> bytes:
+        asked = asked_of(call)
+        check_if_match(gateway, asked)
+        reason = _code(call) if "reason" in call.parameters else ""
+        text = _text(call, "text") if "text" in call.parameters else ""
+        done = await take_step(gateway, actor, call.id, verb, asked, reason=reason, text=text)
+        return done.body
+
+    return operate
+
+
+async def excuse_operation(gateway: Gateway, actor: Actor, call: Call) -> bytes:
+    """Appointment/[id]/$excuse: the Appointment, missed for a good reason."""
+    asked = asked_of(call)
+    check_if_match(gateway, asked)
+    return (await excuse(gateway, actor, call.id, asked, said=_text(call, "text"))).body
+
+
+# -- what is asked for ----------------------------------------------------------------------------
+
+
+def asked_of(call: Call) -> Asked:
+    """The operation with its key and the digest of all that it says. Raises Invalid for a key that
+    is none."""
+    given = call.value(_KEY) if _KEY in call.parameters else None
+    key = str(given or call.key)
+    if given and call.key and given != call.key:
+        raise Invalid("The header and the parameter name different keys; send one of them",
+                      expression=_KEY, rule=_KEY)  # fmt: skip
+    if len(key) > _LONGEST_KEY or not key.isprintable():
+        raise Invalid(f"A key has {_LONGEST_KEY} printable characters at most",
+                      expression=_KEY, rule=_KEY)  # fmt: skip
+    said = {
+        name: [one.value for one in taken]
+        for name, taken in sorted(call.parameters.items())
+        if name != _KEY and taken
+    }
+    whole = render([call.name, call.id, said])
+    return Asked(call.name, key, sha256(whole).digest(), call.if_match)
+
+
+def _seat(actor: Actor, call: Call) -> HoldRequest:
+    patient = _id(call.one("patient-reference"), "Patient")
+    if not patient and actor.role == "patient":
+        patient = actor.patient
+    if not patient:
+        raise Invalid(
+            "patient-reference is required: the Patient who is to come",
+            expression="patient-reference",
+            rule="required",
+        )
+    return HoldRequest(
+        _slot(call), patient, _orders(call), reason_of(call.one("reason")), _text(call, "comment")
+    )
+
+
+def _slot(call: Call) -> str:
+    """The Slot that is named, by itself or by a proposal."""
+    named, proposal = _id(call.one("slot"), "Slot"), call.one("appointment-reference")
+    offered = slot_of_offer(_id(proposal, "Appointment"))
+    if proposal is not None and not offered:
+        raise Invalid(
+            "appointment-reference names no proposal of $find (Appointment/offer-…); name one, or "
+            "a Slot by slot",
+            expression=proposal.expression,
+            rule="proposal",
+        )
+    if named and offered and named != offered:
+        raise Invalid("slot and appointment-reference name different Slots; send one of them",
+                      expression="slot", rule="proposal")  # fmt: skip
+    if not named and not offered:
+        raise Invalid("slot or appointment-reference is required: what is to be booked",
+                      expression="slot", rule="required")  # fmt: skip
+    return named or offered
+
+
+def _held(call: Call) -> str:
+    """The held Appointment that is named, "" for a proposal or none."""
+    id = _id(call.one("appointment-reference"), "Appointment")
+    return "" if slot_of_offer(id) else id
+
+
+def _no_slot(call: Call) -> None:
+    if call.one("slot") is not None:
+        raise Invalid(
+            "A held Appointment has its Slot: name it alone, or use $rebook to move it",
+            expression="slot",
+            rule="proposal",
+        )
+
+
+def _orders(call: Call) -> tuple[str, ...]:
+    found = [_id(one, "ServiceRequest") for one in call.parameters["based-on"]]
+    return tuple(f"ServiceRequest/{id}" for id in dict.fromkeys(found))
+
+
+def _id(taken: Taken | None, type: str) -> str:
+    """The logical id of a reference, whole or as "Type/id"; "" for none. Raises Invalid."""
+    if taken is None:
+        return ""
+    value = taken.value
+    text = str(value.get("reference", "")) if isinstance(value, Mapping) else str(value)
+    found = text.split("/")
+    if len(found) < 2 or found[-2] != type or not found[-1]:
+        raise Invalid(f"This must name a {type} of this server, as {type}/[id]",
+                      expression=taken.expression, rule="reference")  # fmt: skip
+    return found[-1]
+
+
+def reason_of(taken: Taken | None) -> dict[str, Any] | None:
+    """A reason as a CodeableConcept."""
+    if taken is None:
+        return None
+    value = taken.value
+    if taken.element == "valueCodeableConcept":
+        return dict(value)
+    if isinstance(value, Mapping):
+        return {"coding": [dict(value)]}
+    system, bar, code = str(value).rpartition("|")
+    return {"coding": [{"system": system, "code": code}]} if bar else {"text": str(value)}
+
+
+def _code(call: Call) -> str:
+    value = call.value("reason")
+    return str(value.get("code", "")) if isinstance(value, Mapping) else str(value or "")
+
+
+def _text(call: Call, name: str) -> str:
+    return str(call.value(name) or "").strip()
+
+
+# -- what is answered -----------------------------------------------------------------------------
+
+
+def _bundle(call: Call, done: Done) -> bytes:
+    """One Appointment, and what is told of it; the same bytes for the same request again."""
+    hits = [bundle.Hit(f"{call.base}/Appointment/{done.id}", done.body)]
+    issues = [*_of_channel(done), *done.told.issues]
+    if issues:
+        hits.append(bundle.Hit("", operation_outcome(issues), "outcome"))
+    return bundle.searchset(hits, links=[], total=1)
+
+
+def _of_channel(done: Done) -> Sequence[Issue]:
+    told = done.told
+    if not told.channel:
+        return ()
+    why = f": {told.because}" if told.because else ""
+    return (Issue("informational", f"Through {told.channel}{why}", None, "channel", "information"),)

@@ -1,0 +1,105 @@
+"""Who takes a step with an appointment, and whether it is one that he may take.
+
+The table is in states.py; here a caller is matched with the patient, the institution that booked
+and the hospital of an Appointment. docs/booking.md
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from fhir_gateway.errors import Forbidden, NotFound, PreconditionFailed, Unprocessable
+from fhir_gateway.fhir.home import institution_home
+from fhir_gateway.fhir.keys import key64
+from fhir_gateway.fhir.wire import parse
+from fhir_gateway.scheduling import states
+from fhir_gateway.scheduling.appointment import Standing, standing_of
+from fhir_gateway.security.actor import Actor
+from fhir_gateway.store.claim_state import BookingState
+from fhir_gateway.store.slot_view_sql import SlotView, booking_of, slot_view
+from fhir_gateway.store.store import Reader, Stored
+
+
+class Stands(NamedTuple):
+    """An Appointment that a caller sees, with its Slot and its booking where it has a seat."""
+
+    stored: Stored
+    resource: dict[str, Any]
+    said: Standing
+    view: SlotView | None
+    booking: BookingState | None
+
+    @property
+    def master(self) -> str:
+        """Who sells the Slot."""
+        return self.view.schedule.master if self.view is not None else "gateway"
+
+
+async def stands(
+    own: Reader, whole: Reader, id: str, *, zone: str, if_match: int | None = None
+) -> Stands:
+    """The Appointment of an id. Raises NotFound, PreconditionFailed by If-Match, Unprocessable for
+    one that is not booked here."""
+    stored = await own.read("Appointment", id)
+    if stored is None or stored.deleted:
+        raise NotFound(
+            "There is no such Appointment that you may see; search Appointment?patient=… for it",
+            rule="appointment-unknown",
+        )
+    if if_match is not None and stored.version != if_match:
+        raise PreconditionFailed(
+            "If-Match names a version that is not the current one; read the Appointment again",
+            rule="if-match",
+        )
+    resource = parse(stored.whole())
+    said = standing_of(resource, zone)
+    if not said.marks.channel and said.status not in ("waitlist", "proposed"):
+        raise Unprocessable(
+            "This Appointment was not booked here and has no seat: its hospital changes it by a "
+            "plain write",
+            rule="booking-not-ours",
+        )
+    view = await view_of(whole, said.slot) if said.slot else None
+    key = (stored.home, key64(f"Appointment/{id}"))
+    booking = await whole.steps(lambda _: booking_of(key))
+    return Stands(stored, resource, said, view, booking)
+
+
+async def view_of(whole: Reader, slot: str) -> SlotView | None:
+    """A Slot with what stands around it, None for one that is not sold here."""
+    home = await whole.home("Slot", slot)
+    if home is None:
+        return None
+    key = (home, key64(f"Slot/{slot}"))
+    return await whole.steps(lambda _: slot_view(key))
+
+
+def parties_of(actor: Actor, one: Stands) -> tuple[str, ...]:
+    """Which parties of an appointment a caller is."""
+    if not actor.bound:
+        return states.PARTIES
+    if actor.role == "patient":
+        return (states.PATIENT,)  # it would not be seen otherwise
+    institution = actor.institution or ""
+    found = []
+    if one.stored.owner == key64(f"Organization/{institution}") or (
+        one.view is not None and one.view.slot.home == institution_home(institution)
+    ):
+        found.append(states.HOSPITAL)
+    if one.said.marks.booked_by == institution:
+        found.append(states.BOOKER)
+    return tuple(found)
+
+
+def step(actor: Actor, one: Stands, verb: str) -> str:
+    """The status after a step of the caller. Raises Forbidden and Conflict by the table."""
+    parties = parties_of(actor, one)
+    if not parties:
+        raise Forbidden(
+            "Only the patient, the institution that booked and the hospital take steps with this "
+            "appointment",
+            rule="appointment-party",
+        )
+    able = states.WHO.get(verb, frozenset())
+    party = next((party for party in parties if party in able), parties[0])
+    return states.step(one.said.status, verb, party, master=one.master)

@@ -1,0 +1,216 @@
+"""Who is booked for: the Patient as the caller sees it, its age and sex, orders and visits.
+
+Nothing is read here that the caller may not see, but whether the patient has an encounter in
+progress at the caller's own hospital. docs/booking.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
+from typing import Any, NamedTuple
+
+from fhir_gateway.context import Gateway
+from fhir_gateway.errors import Issue, NotFound, Unprocessable
+from fhir_gateway.fhir.datatypes import Reference, date_range, local_day, parse_reference
+from fhir_gateway.fhir.keys import key64
+from fhir_gateway.fhir.wire import parse
+from fhir_gateway.interactions.institutions import institutions_at
+from fhir_gateway.scheduling import extensions as ext
+from fhir_gateway.scheduling.channel import Referral
+from fhir_gateway.security.age import ages_on
+from fhir_gateway.store.store import Reader, Stored
+from fhir_gateway.terminology.catalogue import SYSTEMS
+
+Json = Mapping[str, Any]
+
+_MOST_ORDERS = 50
+
+
+class Person(NamedTuple):
+    """A Patient, and all homes of the person."""
+
+    id: str
+    resource: Json
+    homes: tuple[int, ...]
+
+    @property
+    def residence(self) -> str:
+        """The area in which the person lives, "" where it is not registered."""
+        return residence_of(self.resource)
+
+
+class Order(NamedTuple):
+    """A ServiceRequest: who made it, for whom it is meant, and what it asks for."""
+
+    reference: str
+    resource: Json
+    owner: int
+    home: int
+
+    @property
+    def items(self) -> tuple[str, ...]:
+        """Catalogue codes."""
+        return tuple(_items(self.resource))
+
+    @property
+    def performer(self) -> str:
+        """The hospital that it refers to, "" for any."""
+        for one in self.resource.get("performer") or ():
+            found = parse_reference(str(one.get("reference", "")))
+            if isinstance(found, Reference) and found.type == "Organization":
+                return found.id
+        return ""
+
+
+async def person_of(own: Reader, patient: str) -> Person:
+    """The person of a Patient that the caller sees. Raises NotFound."""
+    stored = await own.read("Patient", patient)
+    known = await own.person(patient) if stored is not None and not stored.deleted else None
+    if stored is None or known is None:
+        raise NotFound(
+            "There is no such Patient that you may see; register the person first, or book with "
+            "the Patient of your own institution",
+            expression="patient-reference",
+            rule="patient-unknown",
+        )
+    return Person(patient, parse(stored.whole()), known.homes or (known.home,))
+
+
+async def orders_named(own: Reader, references: Sequence[str]) -> list[Order]:
+    """The ServiceRequests that a request names. Raises Unprocessable for one that is not seen."""
+    found = []
+    for reference in references:
+        type, _, id = reference.partition("/")
+        stored = await own.read(type, id) if type == "ServiceRequest" else None
+        if stored is None or stored.deleted:
+            raise Unprocessable(
+                f"{reference[:80]} is no ServiceRequest that you may see; name the order or "
+                "referral that the booking is for",
+                expression="based-on",
+                rule="order-unknown",
+            )
+        found.append(_order(stored))
+    return found
+
+
+async def orders_seen(own: Reader, person: Person) -> list[Order]:
+    """The active ServiceRequests of a Patient that the caller sees, a limited number."""
+    found = await own.record(
+        person.homes[0], person.id, limit=_MOST_ORDERS, types=["ServiceRequest"]
+    )
+    orders = [_order(one) for one in found if not one.deleted]
+    return [one for one in orders if one.resource.get("status") == "active"]
+
+
+def check_orders(orders: Sequence[Order], person: Person, items: Sequence[str]) -> None:
+    """Raises Unprocessable, with every fault, for orders that a booking cannot rest on."""
+    issues = [issue for one in orders for issue in _faults(one, person, items)]
+    if issues:
+        raise Unprocessable(issues=tuple(issues))
+
+
+def _faults(order: Order, person: Person, items: Sequence[str]) -> Iterator[Issue]:
+    def fault(rule: str, text: str) -> Issue:
+        return Issue("business-rule", f"{order.reference} {text}", "based-on", rule)
+
+    status = order.resource.get("status")
+    if order.home not in person.homes:
+        yield fault("order-other-person", "is for another person; name an order of this patient")
+    if status != "active":
+        yield fault("order-not-active", f"is {status} and not active; write a new order")
+    if items and order.items and not set(items) & set(order.items):
+        yield fault(
+            "order-other-item",
+            f"asks for {', '.join(order.items)} and the slot is for {', '.join(items)}; search for "
+            "a slot of the ordered item",
+        )
+
+
+async def referrals_of(gateway: Gateway, whole: Reader, orders: Sequence[Order]) -> list[Referral]:
+    """Orders as referrals: by which institution, to which hospital, since when."""
+    known = {key64(f"Organization/{id}"): id for id in await institutions_at(gateway, whole)}
+    zone = gateway.settings.zone
+    return [
+        Referral(
+            one.reference,
+            known.get(one.owner, ""),
+            one.performer,
+            one.resource.get("status") == "active",
+            _authored(one.resource, zone),
+            one.items,
+        )
+        for one in orders
+    ]
+
+
+async def is_in_consultation(whole: Reader, person: Person, institution: str) -> bool:
+    """Whether the person has an encounter in progress at an institution."""
+    owner = key64(f"Organization/{institution}")
+    for home in person.homes:
+        for id in await whole.person_records([home]):
+            found = await whole.record(home, id, limit=_MOST_ORDERS, types=["Encounter"])
+            if any(one.owner == owner and b'"in-progress"' in one.tail for one in found):
+                return True
+    return False
+
+
+def residence_of(patient: Json) -> str:
+    """The area code of the first address that has one, "" for none."""
+    for place in (*(patient.get("address") or ()), patient):
+        area = ext.value_of(place, ext.AREA)
+        if isinstance(area, Mapping) and area.get("code"):
+            return str(area["code"])
+    return ""
+
+
+def unfit(patient: Json, day: date, *resources: Json) -> list[Issue]:
+    """Why what is asked of a patient does not fit this one: errors, and warnings for what is not
+    known. `resources` are Slot and Schedule; the first that says something counts."""
+    asked = next((found for one in resources for found in ext.extensions(one, ext.REQUIREMENT)), {})
+    issues: list[Issue] = []
+    sex, gender = ext.value_of(asked, "sex"), patient.get("gender")
+    if sex and gender in ("male", "female") and gender != sex:
+        issues.append(_misfit("patient-sex", f"This examination is for {sex} persons; choose "
+                              "another item, or correct the Patient"))  # fmt: skip
+    elif sex and gender != sex:
+        issues.append(_unknown("patient-sex", f"This examination is for {sex} persons, and the "
+                               "Patient does not say its sex"))  # fmt: skip
+    low, high = ext.value_of(asked, "minAge"), ext.value_of(asked, "maxAge")
+    if low is None and high is None:
+        return issues
+    ages = ages_on(str(patient.get("birthDate") or ""), day)
+    limits = f"from {low or 0} years" + (f" to {high} years" if high is not None else "")
+    if ages is None:
+        issues.append(_unknown("patient-age", f"This examination is for persons {limits}, and the "
+                               "Patient does not say its age"))  # fmt: skip
+    elif ages[1] < (low or 0) or (high is not None and ages[0] > high):
+        issues.append(_misfit("patient-age", f"This examination is for persons {limits}; choose "
+                              "another item, or a later date"))  # fmt: skip
+    return issues
+
+
+def _misfit(rule: str, text: str) -> Issue:
+    return Issue("business-rule", text, "patient-reference", rule)
+
+
+def _unknown(rule: str, text: str) -> Issue:
+    return Issue("business-rule", text, "patient-reference", rule, "warning")
+
+
+def _order(stored: Stored) -> Order:
+    return Order(f"ServiceRequest/{stored.id}", parse(stored.whole()), stored.owner, stored.home)
+
+
+def _items(request: Json) -> Iterator[str]:
+    for concept in (request.get("code") or {}, *(request.get("orderDetail") or ())):
+        for coding in concept.get("coding") or ():
+            if coding.get("system") in SYSTEMS and coding.get("code"):
+                yield str(coding["code"])
+
+
+def _authored(request: Json, zone: str) -> date:
+    for name in ("authoredOn", "occurrenceDateTime"):
+        if isinstance(text := request.get(name), str):
+            return local_day(date_range(text, zone)[0], zone)
+    return date.min

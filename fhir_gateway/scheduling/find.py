@@ -1,0 +1,311 @@
+"""Free seats for a caller: what his channels sell now, with the exact total (ITI-115).
+
+Hospitals are divided by the channels that are open to the caller there; of each group the store is
+asked once (store/slot_sql.py), and pages are merged in one order. Held and full Slots are never
+found. Where nothing is found, what would be is told: another channel, a later day.
+IHE Scheduling 1.0; docs/booking.md, docs/adr/0052
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from heapq import merge
+from typing import Any, NamedTuple
+
+from fhir_gateway.context import Gateway
+from fhir_gateway.errors import Issue
+from fhir_gateway.fhir.home import institution_home
+from fhir_gateway.fhir.wire import parse
+from fhir_gateway.interactions.institutions import institutions_at
+from fhir_gateway.scheduling import extensions as ext
+from fhir_gateway.scheduling.appointment import Marks, Offer, appointment_of
+from fhir_gateway.scheduling.booking_person import (
+    Order,
+    Person,
+    orders_named,
+    person_of,
+    residence_of,
+    unfit,
+)
+from fhir_gateway.scheduling.booking_rules import BookingRules, booking_rules
+from fhir_gateway.scheduling.calendar import day_at
+from fhir_gateway.scheduling.channel import PREFERENCE, Verdict, open_channels
+from fhir_gateway.scheduling.find_hints import HintsFor, hints
+from fhir_gateway.scheduling.seat_channels import Asker, Site, because
+from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
+from fhir_gateway.store.slot_sql import FreeSlot, FreeSlots, Place, Wish, find_slots
+from fhir_gateway.store.slot_view_sql import seats_taken, selling_homes
+from fhir_gateway.store.store import Reader
+
+Json = Mapping[str, Any]
+
+#: Ids of proposals: a proposal is not stored, its id names its Slot.
+OFFER = "offer-"
+_LONGEST = 64
+
+#: (rank of preference, begin, home, key of the Slot): where a page ended.
+After = tuple[int, int, int, int]
+
+
+class FindRequest(NamedTuple):
+    """What is looked for. Lists are alternatives in order of preference, () for any; different
+    lists must all be met. Times are µs, `end` not included. Orders are references of
+    ServiceRequests; without items theirs are looked for. `hospitals`, `services` and `schedules`
+    are logical ids, `practitioners` references. `prefer` names the list by whose order offers are
+    sorted before time: hospitals, practitioners or districts; "" for the earliest first."""
+
+    start: int
+    end: int
+    items: tuple[str, ...] = ()
+    patient: str = ""
+    patient_resource: Json | None = None
+    based_on: tuple[str, ...] = ()
+    hospitals: tuple[str, ...] = ()
+    practitioners: tuple[str, ...] = ()
+    districts: tuple[str, ...] = ()
+    services: tuple[str, ...] = ()
+    schedules: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()  # expert, ordinary
+    departments: tuple[str, ...] = ()
+    reason: Json | None = None
+    prefer: str = ""
+    limit: int = 20
+    after: After | None = None
+    leave: str = ""  # a Slot that is not offered
+    institution: str = ""  # for whom the gateway itself looks
+
+
+class Offered(NamedTuple):
+    """A seat that the caller may take now. `slot` is the resource with the seats left in it,
+    `proposal` the Appointment that would be made."""
+
+    free: FreeSlot
+    hospital: str
+    channel: str
+    because: str
+    left: int
+    slot: dict[str, Any]
+    proposal: dict[str, Any]
+    issues: tuple[Issue, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The logical id of the Slot."""
+        return self.free.id
+
+
+class Found(NamedTuple):
+    """A page of offers, how many seats there are to offer in all (Slots), and where it ended."""
+
+    total: int
+    offers: tuple[Offered, ...]
+    next: After | None = None
+    hints: tuple[Issue, ...] = ()
+
+
+class Group(NamedTuple):
+    """Hospitals at which the same channels are open to the caller."""
+
+    channels: tuple[str, ...]
+    homes: tuple[int, ...]
+
+
+class Search(NamedTuple):
+    """A search under way."""
+
+    gateway: Gateway
+    rules: BookingRules
+    now: int
+    own: Reader
+    whole: Reader
+    request: FindRequest
+    person: Person | None
+    orders: Sequence[Order]
+    items: tuple[str, ...]
+    hospitals: Mapping[int, str]  # home -> institution
+    verdicts: Mapping[int, Sequence[Verdict]]
+    groups: tuple[Group, ...]
+
+
+async def find(gateway: Gateway, actor: Actor, request: FindRequest) -> Found:
+    """A page of what the caller may book now. Raises NotFound and Unprocessable for a Patient or
+    an order that he does not see."""
+    async with (
+        gateway.store.snapshot(actor.access) as own,
+        gateway.store.snapshot(SYSTEM_ACCESS) as whole,
+    ):
+        search = await _search(gateway, actor, own, whole, request)
+        total, free, following = await _page(search)
+        offers = await _offers(search, free)
+        told = [] if total else await _hints(search)
+    return Found(total, tuple(offers), following, tuple(told))
+
+
+async def _search(
+    gateway: Gateway, actor: Actor, own: Reader, whole: Reader, request: FindRequest
+) -> Search:
+    person = await person_of(own, request.patient) if request.patient else None
+    orders = await orders_named(own, request.based_on)
+    items = request.items or tuple(dict.fromkeys(item for one in orders for item in one.items))
+    residence = residence_of(request.patient_resource or {})
+    asker = Asker(gateway, actor, own, whole, person=person, orders=orders, residence=residence,
+                  institution="" if actor.bound else request.institution)  # fmt: skip
+    hospitals = await _hospitals(gateway, whole, request)
+    kind = "exam" if items else "visit"
+    verdicts = {home: await asker.verdicts(Site(id, kind, items)) for home, id in hospitals.items()}
+    open_to: dict[tuple[str, ...], list[int]] = {}
+    for home, several in verdicts.items():
+        open_to.setdefault(tuple(open_channels(several)), []).append(home)
+    groups = tuple(Group(channels, tuple(homes)) for channels, homes in open_to.items() if channels)
+    return Search(gateway, booking_rules(gateway), gateway.clock.now(), own, whole, request, person,
+                  orders, items, hospitals, verdicts, groups)  # fmt: skip
+
+
+async def _hospitals(gateway: Gateway, whole: Reader, request: FindRequest) -> dict[int, str]:
+    """The institutions that sell and are asked for, by home."""
+    homes = await whole.steps(lambda _: selling_homes())
+    known = {institution_home(id): id for id in await institutions_at(gateway, whole)}
+    return {
+        home: known[home]
+        for home in homes
+        if home in known and (not request.hospitals or known[home] in request.hospitals)
+    }
+
+
+# -- pages ----------------------------------------------------------------------------------------
+
+
+async def _page(search: Search) -> tuple[int, list[FreeSlot], After | None]:
+    """The exact total of all ranks, and the page behind the place where the last one ended."""
+    request, total = search.request, 0
+    found: list[tuple[int, FreeSlot]] = []
+    begin = request.after or (0, 0, 0, 0)
+    for rank, narrower in enumerate(_ranks(request)):
+        is_over = rank < begin[0]
+        room = request.limit + 1 - len(found)
+        after = (begin[1], begin[2], begin[3]) if rank == begin[0] and request.after else None
+        pages = [
+            await _group(search, group, narrower, 0 if is_over else max(room, 0), after)
+            for group in search.groups
+        ]
+        total += sum(one.total for one in pages)
+        if not is_over:
+            ordered = merge(*(one.slots for one in pages), key=lambda slot: slot.place)
+            found += [(rank, slot) for slot in [*ordered][: max(room, 0)]]
+    page = found[: request.limit]
+    following = None
+    if len(found) > request.limit and page:
+        rank, last = page[-1]
+        following = (rank, *last.place)
+    return total, [slot for _, slot in page], following
+
+
+async def _group(
+    search: Search, group: Group, narrower: Mapping[str, Any], limit: int, after: Place | None
+) -> FreeSlots:
+    homes = group.homes
+    if len(search.groups) == 1 and not search.request.hospitals:
+        homes = ()  # all of them: no list to compare with
+    if "homes" in narrower:
+        homes = tuple(home for home in group.homes if home in narrower["homes"])
+        if not homes:
+            return FreeSlots([], 0, False)
+    wish = _wish(search, {**narrower, "homes": homes, "channels": group.channels})
+    return await search.whole.steps(
+        lambda seen: find_slots(seen.dialect, wish, now=search.now, limit=limit, after=after)
+    )
+
+
+def _ranks(request: FindRequest) -> Iterator[dict[str, Any]]:
+    """The conditions of each rank of preference, disjoint; one without any where time decides."""
+    if request.prefer == "hospitals" and request.hospitals:
+        yield from ({"homes": {institution_home(one)}} for one in dict.fromkeys(request.hospitals))
+    elif request.prefer == "practitioners" and request.practitioners:
+        yield from ({"practitioners": (one,)} for one in dict.fromkeys(request.practitioners))
+    elif request.prefer == "districts" and request.districts:
+        yield from ({"districts": (one,)} for one in dict.fromkeys(request.districts))
+    else:
+        yield {}
+
+
+def _wish(search: Search, narrower: Mapping[str, Any]) -> Wish:
+    request = search.request
+    wish = Wish(
+        request.start, request.end, items=search.items, kinds=request.kinds,
+        districts=request.districts, schedules=request.schedules, services=request.services,
+        departments=request.departments, practitioners=request.practitioners,
+        homes=tuple(search.hospitals) if request.hospitals else (),
+    )  # fmt: skip
+    return wish._replace(**narrower)
+
+
+async def _hints(search: Search) -> list[Issue]:
+    asked = HintsFor(
+        search.gateway, _wish(search, {}), search.now, search.rules.zone, search.hospitals,
+        search.verdicts,
+    )  # fmt: skip
+    return await hints(search.whole, asked)
+
+
+# -- offers ---------------------------------------------------------------------------------------
+
+
+async def _offers(search: Search, free: Sequence[FreeSlot]) -> list[Offered]:
+    names = [("Slot", one.id) for one in free]
+    names += [("Schedule", one.schedule) for one in free]
+    stored = await search.whole.shared(sorted(set(names))) if names else []
+    resources = {(one.type, one.id): parse(one.whole()) for one in stored}
+    several = [(one.place[1], one.place[2]) for one in free if one.capacity > 1]
+    taken: Mapping[Any, int] = {}
+    if several:
+        taken = await search.whole.steps(
+            lambda seen: seats_taken(seen.dialect, several, search.now)
+        )
+    offers = []
+    for one in free:
+        slot, schedule = resources.get(("Slot", one.id)), resources.get(("Schedule", one.schedule))
+        if slot is not None and schedule is not None and one.id != search.request.leave:
+            left = one.capacity - taken.get((one.place[1], one.place[2]), 0)
+            offers.append(_offered(search, one, slot, schedule, left))
+    return offers
+
+
+def _offered(
+    search: Search, free: FreeSlot, slot: dict[str, Any], schedule: Json, left: int
+) -> Offered:
+    home, request, rules = free.place[1], search.request, search.rules
+    verdicts = search.verdicts.get(home, ())
+    able = open_channels(verdicts)
+    channel = next((one for one in PREFERENCE if one in free.channels and one in able), "")
+    based_on = tuple(one.reference for one in search.orders)
+    offer = Offer(slot, schedule, request.patient, based_on, request.reason)
+    id = OFFER + free.id
+    proposal = appointment_of(
+        offer, id=id, status="proposed", marks=Marks(channel), created=search.now, zone=rules.zone
+    )
+    if len(id) > _LONGEST:
+        del proposal["id"]
+    if not request.patient:
+        del proposal["meta"]  # the profile is that of a booking: for one patient
+    patient = search.person.resource if search.person else request.patient_resource
+    misfits = unfit(patient, day_at(free.place[0], rules.zone), slot, schedule) if patient else []
+    return Offered(
+        free, search.hospitals.get(home, ""), channel, because(verdicts, channel), left,
+        _with_left(slot, free.capacity, left), proposal, tuple(misfits),
+    )  # fmt: skip
+
+
+def _with_left(slot: dict[str, Any], capacity: int, left: int) -> dict[str, Any]:
+    """The Slot as it is, with the seats that are left now."""
+    parts = [
+        {"url": "total", "valuePositiveInt": capacity},
+        {"url": "free", "valueUnsignedInt": left},
+    ]
+    others = [one for one in slot.get("extension") or () if one.get("url") != ext.CAPACITY]
+    return {**slot, "extension": [{"url": ext.CAPACITY, "extension": parts}, *others]}
+
+
+def slot_of_offer(appointment: str) -> str:
+    """The Slot that a proposal's id names, "" for what is no proposal."""
+    id = appointment.removeprefix("Appointment/")
+    return id.removeprefix(OFFER) if id.startswith(OFFER) else ""

@@ -1,0 +1,61 @@
+"""Warnings for what else a person has booked, at whichever hospital: the same item again, or two
+places at nearly one time.
+
+A warning never stops a booking. What the caller may not see is not told: neither where nor what,
+only that the patient should be asked. docs/booking.md
+"""
+
+from __future__ import annotations
+
+from fhir_gateway.errors import Issue
+from fhir_gateway.scheduling.booking_person import Person
+from fhir_gateway.scheduling.seat_commit import Sources
+from fhir_gateway.store.slot_view_sql import Other, SlotView, bookings_of
+
+_MINUTE = 60_000_000
+_DAY = 24 * 60 * _MINUTE
+
+#: Within so many days the same item is wanted once; between two hospitals one needs so long.
+SAME_ITEM_DAYS, WAY_MINUTES = 30, 120
+
+
+async def warnings_of(
+    sources: Sources, person: Person, view: SlotView, now: int, *, leave: str = ""
+) -> list[Issue]:
+    """Warnings on other live bookings of the person; `leave` is the one that is being changed."""
+    others = await sources.whole.steps(lambda seen: bookings_of(seen.dialect, person.homes))
+    left = leave.removeprefix("Appointment/")
+    issues = []
+    for one in others:
+        if one.booking.id == left or not one.booking.is_live(now):
+            continue
+        rule, text = _warning(one, view)
+        if rule:
+            seen = await sources.own.read("Appointment", one.booking.id)
+            issues.append(_said(one, rule, text, is_seen=seen is not None))
+    return issues
+
+
+def _warning(one: Other, view: SlotView) -> tuple[str, str]:
+    slot, other = view.slot, one.booking
+    same = set(one.items) & set(view.items)
+    if same and abs(other.start - slot.start) <= SAME_ITEM_DAYS * _DAY:
+        return "booking-same-item", (
+            f"The patient has another booking of this item within {SAME_ITEM_DAYS} days"
+        )
+    gap = max(other.start - slot.end, slot.start - other.end)
+    if other.slot_home != slot.home and gap < WAY_MINUTES * _MINUTE:
+        return "booking-near", (
+            f"The patient has a booking at another hospital less than {WAY_MINUTES} minutes away "
+            "in time"
+        )
+    return "", ""
+
+
+def _said(one: Other, rule: str, text: str, *, is_seen: bool) -> Issue:
+    """Where the caller sees the other booking it is named, else the patient knows of it."""
+    if is_seen:
+        text = f"{text}: Appointment/{one.booking.id}; cancel or rebook one of them"
+    else:
+        text = f"{text}; ask the patient whether both are needed"
+    return Issue("business-rule", text, "slot", rule, "warning")

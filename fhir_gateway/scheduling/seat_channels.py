@@ -1,0 +1,209 @@
+"""Through which channel a caller takes a seat: what is known of both, and what stands in the way.
+
+The rules are in channel.py and the sentences in channel_reasons.py; here they are asked about a
+Slot as a snapshot shows it. Under the write lock the store judges anew (store/claims.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from fhir_gateway.context import Gateway
+from fhir_gateway.errors import Conflict, Issue
+from fhir_gateway.interactions.institutions import institutions_at
+from fhir_gateway.scheduling import channel_reasons as reasons
+from fhir_gateway.scheduling.booking_person import (
+    Order,
+    Person,
+    is_in_consultation,
+    orders_seen,
+    referrals_of,
+)
+from fhir_gateway.scheduling.booking_rules import booking_rules
+from fhir_gateway.scheduling.calendar import day_at
+from fhir_gateway.scheduling.channel import (
+    Caller,
+    Referral,
+    Verdict,
+    Wanted,
+    channels_of,
+    open_channels,
+)
+from fhir_gateway.scheduling.membership import memberships_at
+from fhir_gateway.scheduling.quota_plan import Row
+from fhir_gateway.security.actor import Actor
+from fhir_gateway.security.institution import level_of
+from fhir_gateway.store.claim_person import barred_until, day_of, reasons_of_person
+from fhir_gateway.store.claim_rows import NOSHOW
+from fhir_gateway.store.claim_state import BookingState
+from fhir_gateway.store.slot_view_sql import Other, SlotView
+from fhir_gateway.store.store import Reader
+
+ORDINARY, GREEN, CONSULTATION = "ordinary", "green-channel", "in-consultation"
+_NO_AREA = "110000"
+
+
+class NoChannel(Conflict):
+    """Nothing of this Slot is to be had by this caller now; each reason is an issue."""
+
+
+class Site(NamedTuple):
+    """What is asked for of one hospital."""
+
+    hospital: str
+    kind: str  # visit or exam
+    items: tuple[str, ...]
+    channels: frozenset[str] = frozenset()  # those that have a part; empty: not known
+
+
+def site_of(view: SlotView) -> Site:
+    """What a Slot is for."""
+    parts = frozenset(row.channel for row in view.quotas)
+    return Site(view.hospital, view.schedule.kind, view.items, parts)
+
+
+def modality_of(gateway: Gateway, items: Sequence[str]) -> str:
+    """The modality of the first item of the catalogue that has one."""
+    codes = gateway.local_codes
+    known = codes.catalogue.items if codes is not None else {}
+    return next((known[one].modality for one in items if one in known and known[one].modality), "")
+
+
+class Asker:
+    """A caller with what is known of the patient; what costs a look-up is looked up once."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        actor: Actor,
+        own: Reader,
+        whole: Reader,
+        *,
+        person: Person | None = None,
+        orders: Sequence[Order] = (),
+        institution: str = "",
+        residence: str = "",
+    ) -> None:
+        self.gateway, self._own, self._whole = gateway, own, whole
+        self.institution = institution or actor.institution or ""
+        self.role = "patient" if actor.role == "patient" else "institution"
+        self.person, self.residence = person, residence or (person.residence if person else "")
+        self._orders, self._seen = orders, bool(orders)
+        self._encounter: bool | None = None
+        self._referrals: tuple[Referral, ...] | None = None
+
+    async def verdicts(self, site: Site) -> list[Verdict]:
+        """Every channel in order of preference, open to this caller or not."""
+        gateway, rules = self.gateway, booking_rules(self.gateway)
+        known = await institutions_at(gateway, self._whole)
+        level = level_of(known[self.institution].level) if self.institution in known else None
+        wanted = Wanted(
+            site.hospital,
+            site.kind,
+            day_at(gateway.clock.now(), rules.zone),
+            modality_of(gateway, site.items),
+            site.items,
+            (known[site.hospital].area if site.hospital in known else "") or _NO_AREA,
+        )
+        caller = Caller(
+            "patient" if self.role == "patient" else "institution",
+            self.institution,
+            level.rank if level is not None else None,
+            await self._in_consultation(site),
+            self.residence,
+            await self._referring(site),
+        )
+        memberships = await memberships_at(gateway, self._whole)
+        return channels_of(wanted, caller, memberships, rules.channels)
+
+    async def _in_consultation(self, site: Site) -> bool:
+        if self.role == "patient" or self.person is None or site.hospital != self.institution:
+            return False
+        if site.channels and CONSULTATION not in site.channels:
+            return False
+        if self._encounter is None:
+            self._encounter = await is_in_consultation(
+                self._whole, self.person, self.institution
+            )  # fmt: skip
+        return self._encounter
+
+    async def _referring(self, site: Site) -> tuple[Referral, ...]:
+        """What may open the green channel: the orders that are named, else those seen."""
+        if site.kind != "exam" or (site.channels and GREEN not in site.channels):
+            return ()
+        if not self._seen and self.person is not None:
+            self._orders, self._seen = await orders_seen(self._own, self.person), True
+        if self._referrals is None:
+            found = await referrals_of(self.gateway, self._whole, self._orders)
+            self._referrals = tuple(found)
+        return self._referrals
+
+
+def candidates(view: SlotView, verdicts: Sequence[Verdict], now: int) -> list[str]:
+    """The channels to try, in order: those with a part left before those that may get one."""
+    rows = {row.channel: row for row in view.quotas}
+    if not rows:
+        return open_channels(verdicts) or [ORDINARY]
+    due = [
+        rows[one]
+        for one in open_channels(verdicts)
+        if one in rows and rows[one].opens <= now and not rows[one].is_closed(now)
+    ]
+    return [row.channel for row in sorted(due, key=lambda row: row.left <= 0)]
+
+
+def because(verdicts: Sequence[Verdict], channel: str) -> str:
+    """Why a channel is open to the caller, in both languages."""
+    for one in verdicts:
+        if one.channel == channel and one.open:
+            found = reasons.reason(one.rule, one.channel, dict(one.facts))
+            return f"{found.zh} ({found.en})"
+    return ""
+
+
+def explained(
+    gateway: Gateway,
+    view: SlotView,
+    verdicts: Sequence[Verdict],
+    bookings: Sequence[BookingState] = (),
+    *,
+    person: int = 0,
+) -> reasons.Answer:
+    """What stands between a caller and a Slot, all of it; `person` is the person's home."""
+    rules, now = booking_rules(gateway), gateway.clock.now()
+    slot, taken = view.slot, view.taken(now)
+    free = 0 if slot.busy else max(slot.capacity - len(taken), 0)
+    held = min((seat.until for seat in taken if seat.until), default=0)
+    state = reasons.SlotState(slot.start, bool(slot.open), free, held)
+    rows = {
+        row.channel: (Row(row.kind, row.channel, row.cap, row.opens, row.closes, row.falls_to),
+                      row.used)
+        for row in view.quotas
+    }  # fmt: skip
+    against = reasons.PersonState()
+    if person:
+        wanted = BookingState(
+            person, 0, "", "booked", 0, *slot.key, slot.start, slot.end,
+            day_of(slot.start, rules.claims.zone), view.schedule.department, "",
+        )  # fmt: skip
+        missed = (one.start for one in bookings if one.state == NOSHOW)
+        against = reasons.PersonState(
+            tuple(reasons_of_person(bookings, wanted, rules.claims, now)),
+            barred_until(missed, rules.claims),
+        )
+    return reasons.why(state, rows, verdicts, against, now, rules.zone)
+
+
+def no_channel(answer: reasons.Answer) -> NoChannel:
+    """The refusal that names every reason."""
+    issues = tuple(
+        Issue("conflict", f"{one.en} / {one.zh}", "slot", one.rule) for one in answer.reasons
+    )
+    return NoChannel(issues=issues or (Issue("conflict", "Nothing is sold here now", "slot",
+                                             "channel-closed"),))  # fmt: skip
+
+
+def bookings_in(others: Sequence[Other]) -> list[BookingState]:
+    """The bookings alone."""
+    return [one.booking for one in others]

@@ -1,0 +1,254 @@
+"""One booking operation as one commit: planned on a snapshot, and again when others were faster.
+
+The Appointment, its Slot where its status turns, the claims, the AuditEvent and the answer to a
+repeat go into one change set (docs/adr/0049, 0052). Whoever is overtaken waits for his turn, so
+that a Slot that many want serves all of them as long as it has seats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from hashlib import blake2b, sha256
+from typing import Any, NamedTuple
+
+import msgspec
+
+from fhir_gateway.audit.events import booking_event
+from fhir_gateway.context import Gateway
+from fhir_gateway.errors import Conflict, GatewayError, Issue, NotFound, Unprocessable
+from fhir_gateway.fhir.wire import parse, splice, tail
+from fhir_gateway.interactions.audit import call_of, entry
+from fhir_gateway.interactions.prepare import put_of
+from fhir_gateway.interactions.turns import Turn
+from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
+from fhir_gateway.store.changes import ChangeSet, Committed, Entry, Guard, Once, Put, VersionIs
+from fhir_gateway.store.claim_refusals import ClaimLost, ClaimRefused
+from fhir_gateway.store.claim_rows import Claim
+from fhir_gateway.store.store import Reader, Stored
+
+#: A request overtaken so often by others is answered 409 and may be sent again.
+ATTEMPTS = 16
+
+_KIND = "booking"
+_NOTHING = sha256(b"").digest()
+_DIGEST = len(_NOTHING)
+_NEXT_CHANNEL = frozenset({"quota-full", "channel-closed", "channel-not-open"})
+
+
+class Asked(NamedTuple):
+    """How an operation was asked for: its name, the key of a request that may come again, the
+    digest of what it says, and the version that its If-Match insists on."""
+
+    operation: str
+    key: str = ""
+    digest: bytes = _NOTHING
+    if_match: int | None = None
+
+
+class Told(NamedTuple):
+    """What is told of a booking beside the Appointment: its channel, why this one, warnings."""
+
+    channel: str = ""
+    because: str = ""
+    issues: tuple[Issue, ...] = ()
+
+
+class Turned(NamedTuple):
+    """A Slot whose status turns with the commit."""
+
+    stored: Stored
+    busy: bool
+
+
+class Planned(NamedTuple):
+    """What one attempt would store. `version` is what is stored of the Appointment, 0 for none;
+    `resource` None leaves it as it is."""
+
+    id: str
+    resource: dict[str, Any] | None
+    version: int
+    owner: int
+    patient: str
+    claims: Sequence[Claim]
+    told: Told = Told()
+    slots: Sequence[Turned] = ()
+    puts: Sequence[Put] = ()
+    summary: str = ""
+    counts: str = ""
+    others: bool = False  # other channels may be tried
+
+
+class Done(NamedTuple):
+    """An Appointment as an operation left it. `body` is the whole resource."""
+
+    id: str
+    version: int
+    body: bytes
+    told: Told = Told()
+    repeated: bool = False
+
+    @property
+    def resource(self) -> dict[str, Any]:
+        """The Appointment."""
+        return parse(self.body)
+
+    @property
+    def status(self) -> str:
+        """Its status."""
+        return str(self.resource.get("status", ""))
+
+
+class Sources(NamedTuple):
+    """What an attempt reads: what the caller sees, what there is, and the channels that were
+    tried in vain."""
+
+    own: Reader
+    whole: Reader
+    tried: frozenset[str]
+
+
+Plan = Callable[[Sources], Awaitable[Planned]]
+
+
+async def carry_out(
+    gateway: Gateway, actor: Actor, asked: Asked, line: str, plan: Plan
+) -> Done:  # fmt: skip
+    """Stores what `plan` makes of a fresh snapshot. Returns when durable. `line` names what many
+    may want at once.
+
+    Raises what the plan and the claims say, Unprocessable for another request under the same key,
+    Conflict (overtaken again and again).
+    """
+    once = _once(actor, asked)
+    tried: set[str] = set()
+    async with Turn() as turn:
+        await turn.join([(id(gateway), line)])
+        for _ in range(ATTEMPTS):
+            async with (
+                gateway.store.snapshot(actor.access) as own,
+                gateway.store.snapshot(SYSTEM_ACCESS) as whole,
+            ):
+                if once and (kept := await whole.once(_KIND, once)) is not None:
+                    return await _again(whole, asked, kept)
+                planned = await plan(Sources(own, whole, frozenset(tried)))
+            change_set = _change_set(gateway, actor, asked, planned, once)
+            try:
+                committed = await gateway.store.commit(change_set)
+            except GatewayError as error:
+                if _is_of_channel(error, planned):
+                    tried.add(planned.told.channel)
+                    continue
+                if not _is_overtaken(error):
+                    raise
+                await turn.take((id(gateway), line))
+                continue
+            return await _done(gateway, asked, planned, committed)
+    raise Conflict("Others book here at the same moment; send it again", rule="overtaken")
+
+
+def _is_of_channel(error: GatewayError, planned: Planned) -> bool:
+    return planned.others and isinstance(error, ClaimLost) and error.issues[0].rule in _NEXT_CHANNEL
+
+
+def _is_overtaken(error: GatewayError) -> bool:
+    """Whether a new snapshot may lead further."""
+    if isinstance(error, ClaimLost | ClaimRefused):
+        return error.issues[0].rule == "slot-changed"
+    return getattr(error, "guard", -1) >= 0
+
+
+def _once(actor: Actor, asked: Asked) -> bytes:
+    """The key under which an answer is kept: each caller has keys of its own."""
+    if not asked.key:
+        return b""
+    who = "\n".join((actor.role, actor.institution or "", actor.client, actor.patient, asked.key))
+    return blake2b(who.encode(), digest_size=32, person=b"booking-once").digest()
+
+
+def _change_set(
+    gateway: Gateway, actor: Actor, asked: Asked, planned: Planned, once: bytes
+) -> ChangeSet:
+    puts, guards = list(planned.puts), list[Guard]()
+    version = planned.version
+    if planned.resource is not None:
+        op = "update" if version else "create"
+        puts.append(put_of(gateway, planned.resource, op=op, owner=planned.owner))
+        version += 1
+    if planned.version:
+        guards.append(VersionIs("Appointment", planned.id, planned.version))
+    for stored, busy in planned.slots:
+        slot = parse(stored.whole()) | {"status": "busy" if busy else "free"}
+        puts.append(put_of(gateway, slot, op="update", owner=stored.owner))
+        guards.append(VersionIs("Slot", stored.id, stored.version))
+    kept = Once(_KIND, once, asked.digest + _kept(planned, version)) if once else None
+    return ChangeSet(
+        id=gateway.random(16),
+        guards=guards,
+        puts=puts,
+        claims=list(planned.claims),
+        journal=_journal(gateway, actor, asked, planned, version) if gateway.audit else [],
+        once=kept,
+        institution=actor.institution or "",
+    )
+
+
+def _journal(
+    gateway: Gateway, actor: Actor, asked: Asked, planned: Planned, version: int
+) -> list[Entry]:
+    event = booking_event(
+        call_of(gateway, actor),
+        id=planned.id,
+        version=version,
+        patient=planned.patient,
+        operation=asked.operation,
+        summary=planned.summary,
+    )
+    return [entry(gateway, event, patient=planned.patient)]
+
+
+async def _done(gateway: Gateway, asked: Asked, planned: Planned, committed: Committed) -> Done:
+    if committed.repeated and committed.response:
+        async with gateway.store.snapshot(SYSTEM_ACCESS) as whole:
+            return await _again(whole, asked, committed.response)
+    if planned.counts:
+        gateway.count(planned.counts, 1)
+    if planned.resource is None:
+        async with gateway.store.snapshot(SYSTEM_ACCESS) as whole:
+            return await _read(whole, planned.id, planned.version, planned.told)
+    version = planned.version + 1
+    body = splice(
+        "Appointment", planned.id, version, committed.updated, tail(planned.resource)
+    )  # fmt: skip
+    return Done(planned.id, version, body, planned.told)
+
+
+# -- the same request again -----------------------------------------------------------------------
+
+
+def _kept(planned: Planned, version: int) -> bytes:
+    told = planned.told
+    issues = [
+        (one.code, one.diagnostics, one.expression, one.rule, one.severity) for one in told.issues
+    ]
+    return msgspec.json.encode((planned.id, version, told.channel, told.because, issues))
+
+
+async def _again(whole: Reader, asked: Asked, kept: bytes) -> Done:
+    """The answer of the first time, from the very version that it told."""
+    if kept[:_DIGEST] != asked.digest:
+        raise Unprocessable(
+            "This Idempotency-Key was used for another request; take a new key for a new request, "
+            "and the same body for one that is sent again",
+            expression="idempotency-key",
+            rule="idempotency-key",
+        )
+    id, version, channel, because, issues = msgspec.json.decode(kept[_DIGEST:])
+    told = Told(channel, because, tuple(Issue(*one) for one in issues))
+    return (await _read(whole, id, version, told))._replace(repeated=True)
+
+
+async def _read(whole: Reader, id: str, version: int, told: Told) -> Done:
+    stored = await whole.vread("Appointment", id, version)
+    if stored is None or stored.deleted:
+        raise NotFound("This appointment is not kept any more", rule="unknown-id")
+    return Done(id, version, stored.whole(), told)

@@ -1,0 +1,153 @@
+"""What becomes of a booking: confirmed, refused, arrived, checked in, fulfilled, missed, excused.
+
+Each is one step of the table in states.py, with the claim that goes with it: a seat that is given
+back or kept, a missed appointment that counts, or does not any more. docs/booking.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from fhir_gateway.context import Gateway
+from fhir_gateway.errors import Forbidden, PreconditionFailed
+from fhir_gateway.scheduling import states
+from fhir_gateway.scheduling.appointment import Marks, with_step
+from fhir_gateway.scheduling.booking_parties import Stands, parties_of, stands, step
+from fhir_gateway.scheduling.booking_rules import booking_rules
+from fhir_gateway.scheduling.seat_choice import given_back, turned
+from fhir_gateway.scheduling.seat_commit import (
+    Asked,
+    Done,
+    Planned,
+    Sources,
+    Told,
+    Turned,
+    carry_out,
+)
+from fhir_gateway.security.actor import Actor
+from fhir_gateway.store.claim_refusals import refused
+from fhir_gateway.store.claim_rows import (
+    BOOKED,
+    CANCELLED,
+    FULFILLED,
+    NOSHOW,
+    Claim,
+    Excuse,
+    Give,
+    Keep,
+)
+
+
+class Step(NamedTuple):
+    """What a verb claims, given the name of an Appointment; None claims nothing."""
+
+    claim: Callable[[str], Claim] | None
+    counts: str
+    frees: bool = False  # the seat is given back
+    takes: bool = False  # a held seat is booked
+
+
+def _cancelled(name: str) -> Claim:
+    return Give(name, CANCELLED)
+
+
+STEPS: Mapping[str, Step] = MappingProxyType(
+    {
+        "confirm": Step(lambda name: Keep(name, BOOKED), "bookings_confirmed", takes=True),
+        "refuse": Step(_cancelled, "bookings_refused", frees=True),
+        "arrive": Step(None, "bookings_arrived"),
+        "check-in": Step(None, "bookings_checked_in"),
+        "fulfil": Step(lambda name: Give(name, FULFILLED), "bookings_fulfilled"),
+        "no-show": Step(lambda name: Give(name, NOSHOW), "bookings_missed"),
+        "void": Step(_cancelled, "bookings_void", frees=True),
+    }
+)
+
+
+async def take_step(
+    gateway: Gateway, actor: Actor, id: str, verb: str, asked: Asked, *, reason: str = "",
+    text: str = "",
+) -> Done:  # fmt: skip
+    """One of the STEPS of an Appointment. Raises NotFound, Forbidden, PreconditionFailed, Conflict
+    by the table and by the claim."""
+    rules, row = booking_rules(gateway), STEPS[verb]
+
+    async def plan(sources: Sources) -> Planned:
+        one = await stands(sources.own, sources.whole, id, zone=gateway.settings.zone,
+                           if_match=asked.if_match)  # fmt: skip
+        status = step(actor, one, verb)
+        if row.takes:
+            _check_waits(one, gateway.clock.now())
+        marks = one.said.marks._replace(hold_until=0, renewals=0, confirm_by=0)
+        code = (reason or "prov") if status == "cancelled" else ""
+        resource = with_step(
+            one.resource, status=status, marks=marks, zone=rules.zone, reason=code, text=text
+        )
+        has_seat = one.booking is not None and not (row.frees and one.booking.state not in _LIVE)
+        claims = [row.claim(f"Appointment/{id}")] if row.claim and has_seat else []
+        return Planned(
+            id, resource, one.stored.version, one.stored.owner, one.said.patient, claims,
+            Told(marks.channel), await _turned(sources, one, row),
+            summary=f"{verb} Slot/{one.said.slot}", counts=row.counts,
+        )  # fmt: skip
+
+    return await carry_out(gateway, actor, asked, f"Appointment/{id}", plan)
+
+
+_LIVE = frozenset({BOOKED, "held", "expired"})
+
+
+def _check_waits(one: Stands, now: int) -> None:
+    """A hospital confirms what it was asked for, in time."""
+    marks: Marks = one.said.marks
+    if not marks.confirm_by:
+        raise refused("hold-unconfirmed")
+    if one.booking is None or not one.booking.is_live(now):
+        raise refused("hold-expired")
+
+
+async def _turned(sources: Sources, one: Stands, row: Step) -> list[Turned]:
+    if row.frees:
+        return await given_back(sources.whole, one)
+    if not row.takes or one.view is None:
+        return []
+    slot = await sources.whole.read("Slot", one.said.slot)
+    return turned(one.view, slot, 0, 1) if slot is not None else []
+
+
+async def excuse(gateway: Gateway, actor: Actor, id: str, asked: Asked, *, said: str = "") -> Done:
+    """A missed appointment counts no more: the appeal was accepted. The Appointment stays as it
+    is, with what was said of it. Raises Unprocessable for what was not missed."""
+    rules = booking_rules(gateway)
+
+    async def plan(sources: Sources) -> Planned:
+        one = await stands(sources.own, sources.whole, id, zone=gateway.settings.zone,
+                           if_match=asked.if_match)  # fmt: skip
+        if states.HOSPITAL not in parties_of(actor, one):
+            raise Forbidden(
+                "excuse is for the hospital whose slot it was", rule="appointment-party"
+            )
+        if one.said.status != "noshow":
+            raise refused("no-show-unknown")
+        resource = with_step(one.resource, status="noshow", marks=one.said.marks, zone=rules.zone)
+        if said:
+            resource["comment"] = said
+        return Planned(
+            id, resource, one.stored.version, one.stored.owner, one.said.patient,
+            [Excuse(f"Appointment/{id}")], Told(one.said.marks.channel),
+            summary=f"excused Slot/{one.said.slot}", counts="bookings_excused",
+        )  # fmt: skip
+
+    return await carry_out(gateway, actor, asked, f"Appointment/{id}", plan)
+
+
+def check_if_match(gateway: Gateway, asked: Asked) -> None:
+    """Raises PreconditionFailed where the site insists on If-Match and there is none."""
+    if gateway.settings.booking_if_match and asked.if_match is None:
+        raise PreconditionFailed(
+            "This site asks for If-Match with the version that you have read; read the Appointment "
+            "and send its ETag",
+            rule="if-match-required",
+        )
