@@ -32,12 +32,15 @@ _PATIENT = type_key("Patient")
 
 
 class AskedClaims(NamedTuple):
-    """What is fetched: Slots and appointments by (home, key64), persons' homes, and groups."""
+    """What is fetched: Slots and appointments by (home, key64), persons' homes, groups, and those
+    of them that are settled: only there the capacity of all Slots is asked, and a bucket may have
+    thousands."""
 
     slots: list[Key]
     appointments: list[Key]
     homes: list[int]
     groups: list[Group]
+    settled: list[Group]
 
 
 class WantedClaims:
@@ -48,6 +51,7 @@ class WantedClaims:
         self._slots: dict[str, None] = {}
         self._appointments: dict[str, None] = {}
         self._groups: dict[Group, None] = {}
+        self._settled: dict[Group, None] = {}
         self._sold: list[tuple[str, SlotRow]] = []
         self._put: dict[str, tuple[int, str | None]] = {}  # home and what is followed
 
@@ -64,7 +68,10 @@ class WantedClaims:
             self._add_slot(item.type, item.id, item.derived)
         for claim in change_set.claims:
             if isinstance(claim, Settle | Fall):
-                self._groups[claim.home, claim.bucket, claim.kind] = None
+                group = (claim.home, claim.bucket, claim.kind)
+                self._groups[group] = None
+                if isinstance(claim, Settle):
+                    self._settled[group] = None
                 continue
             self._appointments[claim.appointment] = None
             yield _split(claim.appointment)
@@ -96,6 +103,7 @@ class WantedClaims:
             [one for one in map(key, self._appointments) if one is not None],
             sorted({*(one for one in takers if one is not None), *others}),
             list(groups),
+            list(self._settled),
         )
 
     def _homes(self, reference: str, home: Callable[[int, str], int | None]) -> set[int]:
@@ -136,9 +144,11 @@ class FoundClaims(NamedTuple):
 async def fetch_claims(connection: asyncpg.Connection, asked: AskedClaims, now: int) -> FoundClaims:
     """The answers to what claims may ask; the clock row must be locked."""
     values: list[Any] = []
-    for rows, width in ((asked.slots, 2), (asked.appointments, 2), (asked.groups, 3)):
+    for rows, width in (
+        (asked.slots, 2), (asked.appointments, 2), (asked.groups, 3), (asked.settled, 3),
+    ):  # fmt: skip
         values += zip(*rows, strict=True) if rows else [()] * width
-    row = await connection.fetchrow(_CLAIMS, *values, asked.homes, now)
+    row = await connection.fetchrow(CLAIMS, *values, asked.homes, now)
     return FoundClaims(asked, *row)
 
 
@@ -168,7 +178,7 @@ class PostgresSeating:
             self._seats[seat.home, seat.slot][seat.seat] = seat
         groups = {*asked.groups, *(slot.group for slot in slots)}
         self._quotas |= {group: {} for group in groups}
-        self._capacities |= dict.fromkeys(groups, 0)
+        self._capacities |= dict.fromkeys(asked.settled, 0)
         for quota in map(QuotaState._make, found.quotas):
             self._quotas[quota[:3]][quota.channel] = quota
         self._capacities |= {(row[0], row[1], row[2]): row[3] for row in found.capacities}
@@ -255,9 +265,8 @@ class PostgresSeating:
     def _turn(self, key: Key, slot: SlotState | None) -> None:
         before = self._slots.get(key)
         for one, sign in ((before, -1), (slot, 1)):
-            if one is not None and one.open:
-                known = self._capacities.get(one.group, 0)
-                self._capacities[one.group] = known + sign * one.capacity
+            if one is not None and one.open and one.group in self._capacities:
+                self._capacities[one.group] += sign * one.capacity
         self._slots[key] = slot
 
 
@@ -289,9 +298,10 @@ _SLOT, _SEAT = _columns("slot_row", "s"), _columns("seat", "e")
 _QUOTA, _BOOKING = _columns("quota", "q"), _columns("booking", "b")
 
 #: Of the Slots that are named, and of those of the appointments that are named: their quotas, the
-#: holds that are over there, and all Slots, seats and bookings that those touch. OFFSET keeps each
-#: lookup by its key, however small a table was when the plan was made.
-_CLAIMS = f"""
+#: holds that are over there, the Slots that those touch with all their seats, and the bookings of
+#: those holds. OFFSET keeps each lookup by its key, however small a table was when the plan was
+#: made.
+CLAIMS = f"""
 WITH named AS (
   SELECT home, slot FROM unnest($1::bigint[], $2::bigint[]) k (home, slot)
   UNION
@@ -308,7 +318,7 @@ WITH named AS (
 ), over AS MATERIALIZED (
   SELECT e.* FROM counted c CROSS JOIN LATERAL (
     SELECT home, slot FROM seat WHERE home = c.home AND bucket = c.bucket AND kind = c.kind
-      AND "until" > 0 AND "until" <= $9 LIMIT {MOST_LAPSED}) e
+      AND "until" > 0 AND "until" <= $12 LIMIT {MOST_LAPSED}) e
 ), slots AS MATERIALIZED (
   SELECT s.* FROM (SELECT home, slot FROM named UNION SELECT home, slot FROM over) k
   CROSS JOIN LATERAL (
@@ -325,18 +335,20 @@ SELECT
   ARRAY(SELECT ROW({_SEAT}) FROM seats e),
   ARRAY(SELECT ROW({_QUOTA}) FROM counted c CROSS JOIN LATERAL (
     SELECT * FROM quota WHERE home = c.home AND bucket = c.bucket AND kind = c.kind OFFSET 0) q),
-  ARRAY(SELECT ROW(c.home, c.bucket, c.kind, s.capacity) FROM counted c CROSS JOIN LATERAL (
+  ARRAY(SELECT ROW(c.home, c.bucket, c.kind, s.capacity)
+    FROM unnest($8::bigint[], $9::text[], $10::text[]) c (home, bucket, kind) CROSS JOIN LATERAL (
     SELECT coalesce(sum(capacity), 0)::bigint AS capacity FROM slot_row
     WHERE home = c.home AND bucket = c.bucket AND kind = c.kind AND open = 1) s),
   ARRAY(
     SELECT ROW({_BOOKING}) FROM (
       SELECT home, appointment FROM unnest($3::bigint[], $4::bigint[]) k (home, appointment)
-      UNION SELECT person, appointment FROM seats) k
+      UNION SELECT person, appointment FROM seats WHERE "until" > 0 AND "until" <= $12) k
     CROSS JOIN LATERAL (
       SELECT * FROM booking WHERE home = k.home AND appointment = k.appointment OFFSET 0) b
     UNION ALL
-    SELECT ROW({_BOOKING}) FROM unnest($8::bigint[]) k (home) CROSS JOIN LATERAL (
+    SELECT ROW({_BOOKING}) FROM unnest($11::bigint[]) k (home) CROSS JOIN LATERAL (
       SELECT * FROM booking WHERE home = k.home OFFSET 0) b),
-  ARRAY(SELECT k.home FROM unnest($8::bigint[]) k (home) WHERE EXISTS (
-    SELECT 1 FROM resource r JOIN identity i ON i.rid = r.rid AND i.kind = 1
-    WHERE r.home = k.home AND r.type = {_PATIENT}))"""
+  ARRAY(SELECT k.home FROM unnest($11::bigint[]) k (home) WHERE EXISTS (
+    SELECT 1 FROM (
+      SELECT rid FROM resource WHERE home = k.home AND type = {_PATIENT} OFFSET 0) r
+    CROSS JOIN LATERAL (SELECT 1 FROM identity WHERE rid = r.rid AND kind = 1 OFFSET 0) i))"""

@@ -15,6 +15,8 @@ from fhir_gateway.security.actor import Access
 from fhir_gateway.store import postgres_pool
 from fhir_gateway.store.changes import Derived, Put
 from fhir_gateway.store.postgres import open_postgres
+from fhir_gateway.store.postgres_claims import CLAIMS
+from fhir_gateway.store.postgres_durable import address_of, connect_to_write
 from fhir_gateway.store.postgres_pool import MOST_OPEN, PostgresPool, connect
 from fhir_gateway.store.postgres_reader import PostgresReader
 from fhir_gateway.store.postgres_sql import SEE_ALL, numbered
@@ -325,6 +327,24 @@ def test_hot_rows_are_read_from_one_part_and_its_index_alone(
     assert "Subplans Removed: 7" in plan
     assert [line.split()[1:4] for line in scans] == [["Index", "Only", "Scan"]]
     assert f"using {index}" in scans[0]
+
+
+def test_what_claims_ask_is_looked_up_by_keys_when_no_table_was_ever_looked_at(play, database):
+    async def scenario(store):
+        connection = await connect_to_write(address_of(database.url()))
+        try:
+            await connection.execute(f"PREPARE asked AS {CLAIMS}")
+            empty = ", ".join(["'{}'"] * 11)
+            return [row[0].strip() for row in await connection.fetch(f"{PLAN}({empty}, 1)")]
+        finally:
+            await connection.close()
+
+    plan = play(scenario)
+    scans = [at for at, line in enumerate(plan) if " Scan using " in line]
+    assert len(scans) > 20
+    assert [plan[at] for at in scans if not plan[at + 1].startswith("Index Cond:")] == []
+    turned = ("Seq Scan", "Semi Join", "Join Filter:", "Materialize")  # an order that was chosen
+    assert not [line for line in plan if any(word in line for word in turned)]
 
 
 def test_a_long_text_is_found_by_its_index(play, database):
