@@ -82,6 +82,18 @@ from fhir_gateway.recognition.rules_in_force import IN_FORCE, LINT, in_force, li
 from fhir_gateway.rest.exchange import Answer
 from fhir_gateway.rest.handlers_async import export
 from fhir_gateway.rest.handlers_render import render_page
+from fhir_gateway.scheduling import booking_definitions as booking
+from fhir_gateway.scheduling.booking_operations import (
+    book_operation,
+    cancel_operation,
+    excuse_operation,
+    hold_operation,
+    rebook_operation,
+    renew_operation,
+    step_operation,
+)
+from fhir_gateway.scheduling.find_operation import find_operation
+from fhir_gateway.scheduling.why_not import why_not
 
 #: What a handler may return: a resource as a dict or as JSON, or a whole answer.
 Answerable = dict[str, Any] | bytes | Answer
@@ -154,6 +166,21 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation(MESSAGES, list_messages),
     Operation(TRACE, trace_message),
     Operation(ORIGIN, origin_of),
+    Operation(booking.FIND, find_operation),
+    Operation(booking.HOLD, hold_operation),
+    Operation(booking.BOOK, book_operation),
+    Operation(booking.RENEW, renew_operation),
+    Operation(booking.REBOOK, rebook_operation),
+    Operation(booking.CANCEL, cancel_operation),
+    Operation(booking.CONFIRM_BOOKING, step_operation("confirm")),
+    Operation(booking.REFUSE, step_operation("refuse")),
+    Operation(booking.ARRIVE, step_operation("arrive")),
+    Operation(booking.CHECK_IN, step_operation("check-in")),
+    Operation(booking.FULFIL, step_operation("fulfil")),
+    Operation(booking.NO_SHOW, step_operation("no-show")),
+    Operation(booking.EXCUSE, excuse_operation),
+    Operation(booking.VOID, step_operation("void")),
+    Operation(booking.WHY_NOT, why_not),
 )
 
 #: Methods by which an operation may be called at all.

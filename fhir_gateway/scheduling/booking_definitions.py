@@ -21,8 +21,8 @@ _ORDERS = P(
 )  # fmt: skip
 _RETURN = P("return", "Appointment", "The Appointment as it stands now", 1)
 _BUNDLE = P(
-    "return", "Bundle", "One Appointment, and an OperationOutcome: the channel and why, warnings for "
-    "other bookings of the patient", 1,
+    "return", "Bundle", "One Appointment, and an OperationOutcome: the channel and why, warnings "
+    "for other bookings of the patient", 1,
 )  # fmt: skip
 
 FIND = Definition(

@@ -41,8 +41,8 @@ async def book_operation(gateway: Gateway, actor: Actor, call: Call) -> bytes:
     asked, held = asked_of(call), _held(call)
     if held:
         _no_slot(call)
-        request = BookRequest(held, None, _orders(call), _text(call, "comment"),
-                              _id(call.one("patient-reference"), "Patient"))  # fmt: skip
+        request = BookRequest(held, None, orders_of(call), _text(call, "comment"),
+                              id_of(call.one("patient-reference"), "Patient"))  # fmt: skip
         return _bundle(call, await book(gateway, actor, request, asked))
     take = _seat(actor, call)
     try:
@@ -123,7 +123,7 @@ def asked_of(call: Call) -> Asked:
 
 
 def _seat(actor: Actor, call: Call) -> HoldRequest:
-    patient = _id(call.one("patient-reference"), "Patient")
+    patient = id_of(call.one("patient-reference"), "Patient")
     if not patient and actor.role == "patient":
         patient = actor.patient
     if not patient:
@@ -133,14 +133,14 @@ def _seat(actor: Actor, call: Call) -> HoldRequest:
             rule="required",
         )
     return HoldRequest(
-        _slot(call), patient, _orders(call), reason_of(call.one("reason")), _text(call, "comment")
+        _slot(call), patient, orders_of(call), reason_of(call.one("reason")), _text(call, "comment")
     )
 
 
 def _slot(call: Call) -> str:
     """The Slot that is named, by itself or by a proposal."""
-    named, proposal = _id(call.one("slot"), "Slot"), call.one("appointment-reference")
-    offered = slot_of_offer(_id(proposal, "Appointment"))
+    named, proposal = id_of(call.one("slot"), "Slot"), call.one("appointment-reference")
+    offered = slot_of_offer(id_of(proposal, "Appointment"))
     if proposal is not None and not offered:
         raise Invalid(
             "appointment-reference names no proposal of $find (Appointment/offer-…); name one, or "
@@ -159,7 +159,7 @@ def _slot(call: Call) -> str:
 
 def _held(call: Call) -> str:
     """The held Appointment that is named, "" for a proposal or none."""
-    id = _id(call.one("appointment-reference"), "Appointment")
+    id = id_of(call.one("appointment-reference"), "Appointment")
     return "" if slot_of_offer(id) else id
 
 
@@ -172,12 +172,13 @@ def _no_slot(call: Call) -> None:
         )
 
 
-def _orders(call: Call) -> tuple[str, ...]:
-    found = [_id(one, "ServiceRequest") for one in call.parameters["based-on"]]
+def orders_of(call: Call) -> tuple[str, ...]:
+    """The references of the orders that are named."""
+    found = [id_of(one, "ServiceRequest") for one in call.parameters["based-on"]]
     return tuple(f"ServiceRequest/{id}" for id in dict.fromkeys(found))
 
 
-def _id(taken: Taken | None, type: str) -> str:
+def id_of(taken: Taken | None, type: str) -> str:
     """The logical id of a reference, whole or as "Type/id"; "" for none. Raises Invalid."""
     if taken is None:
         return ""
