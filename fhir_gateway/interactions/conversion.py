@@ -63,8 +63,8 @@ def v2_conversion(
 def cda_conversion(
     raw: bytes, institution: Institution, *, mappings: str, others: frozenset[str] = frozenset()
 ) -> Conversion:
-    """A CDA document: what its report becomes; the document itself is kept beside it as a
-    DocumentReference and a Binary (docs/cda.md). Raises GatewayError with line and element."""
+    """A CDA document: what its report becomes, and the DocumentReference of its first version. Its
+    bytes are kept beside it as a Binary (docs/cda.md). Raises GatewayError with its element."""
     document = parse_document(raw)
     taken = map_cda(
         read_cda(document, mappings=mappings), institution, mappings=mappings, others=others

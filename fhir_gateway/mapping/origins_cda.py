@@ -13,6 +13,7 @@ from typing import Any
 
 from fhir_gateway.errors import GatewayError
 from fhir_gateway.mapping.cda import map_cda, read_cda
+from fhir_gateway.mapping.cda_document import document_reference, series_id
 from fhir_gateway.mapping.cda_parse import Document, Node
 from fhir_gateway.mapping.origins import Atom
 from fhir_gateway.mapping.origins_v2 import tables_of, varied
@@ -72,7 +73,15 @@ class CdaSource:
     def _mapped(self, institution: Institution) -> list[dict[str, Any]]:
         read = read_cda(self.document, mappings=self.mappings)
         taken = map_cda(read, institution, mappings=self.mappings, others=self.others)
-        return [*taken.mapped.resources, *taken.studies]
+        document = document_reference(
+            institution,
+            read.header,
+            self.document.raw,
+            taken.told,
+            head=series_id(institution, read.header),
+            structured=taken.structured,
+        )
+        return [*taken.mapped.resources, *taken.studies, document]
 
     def elsewhere(self) -> list[tuple[str, list[dict[str, Any]]]]:
         """The resources for another entry of the institution, as far as it stays the custodian."""

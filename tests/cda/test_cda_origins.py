@@ -12,12 +12,14 @@ from click.testing import CliRunner
 
 from fhir_gateway.app import open_gateway
 from fhir_gateway.cli import main
+from fhir_gateway.errors import Invalid
 from fhir_gateway.interactions.conversion import cda_conversion
 from fhir_gateway.interactions.institutions import register
 from fhir_gateway.interactions.intake_cda import receive_cda
 from fhir_gateway.mapping.cda import map_cda, read_cda
 from fhir_gateway.mapping.cda_parse import parse_document
-from fhir_gateway.mapping.origins import Explained, Origin, explain
+from fhir_gateway.mapping.origins import Atom, Explained, Origin, explain
+from fhir_gateway.mapping.origins_asked import fields_at
 from fhir_gateway.mapping.origins_diff import leaves
 from fhir_gateway.security.actor import Actor
 from fhir_gateway.settings import Settings
@@ -43,7 +45,9 @@ def paths(origin: Origin) -> list[str]:
 
 def test_every_value_of_a_document_has_an_origin(found: Explained) -> None:
     mapped = map_cda(read_cda(parse_document(RAW), mappings=MAPPINGS), SECOND, mappings=MAPPINGS)
-    assert found.resources == [*mapped.mapped.resources, *mapped.studies]
+    *stated, document = found.resources
+    assert stated == [*mapped.mapped.resources, *mapped.studies]
+    assert document["resourceType"] == "DocumentReference"
     expected = [(n, path) for n, one in enumerate(found.resources) for path, _ in leaves(one)]
     assert [(one.number, one.path) for one in found.origins] == expected
 
@@ -92,3 +96,13 @@ def test_a_document_that_came_in_is_traced_and_replayed(tmp_path: Path) -> None:
     again = ["messages", "replay", "--from", database, "--to", f"sqlite:///{tmp_path}/again.sqlite"]
     result = CliRunner().invoke(main, again)
     assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "identical")
+
+
+def test_fields_of_a_document_are_asked_for_by_the_names_of_elements():
+    source = Atom("line 3: a/effectiveTime/low@value", "", ())
+    atoms = [source, Atom("line 9: a/b[2]/setId@root", "", ())]
+    assert fields_at(atoms, "effectiveTime") == [source]
+    assert fields_at(atoms, "line 3") == [source]
+    assert fields_at(atoms, "b/setId@root") == atoms[1:]
+    with pytest.raises(Invalid, match="no efectiveTime; it has low, setId"):
+        fields_at(atoms, "efectiveTime")
