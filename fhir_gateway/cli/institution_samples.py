@@ -46,7 +46,7 @@ async def _judged(
 ) -> Finding:
     try:
         if is_cda:
-            warnings = judge_cda(gateway, one, raw)
+            warnings = await judge_cda(gateway, one, raw)
             return Finding(f"sample {name}", PASS, "can be read" + _doubts(warnings))
         judged = await judge_v2(gateway, one, raw)
     except GatewayError as error:

@@ -25,9 +25,10 @@ from fhir_gateway.errors import (
 )
 from fhir_gateway.interactions.audit import call_of, entry
 from fhir_gateway.interactions.foresee import judge_v2
-from fhir_gateway.interactions.institutions import institution
+from fhir_gateway.interactions.institutions import institution, institutions
 from fhir_gateway.interactions.intake import receive_v2
 from fhir_gateway.interactions.intake_cda import receive_cda
+from fhir_gateway.interactions.intake_merge import assigned_by_others
 from fhir_gateway.interactions.intake_tabular import Source, receive_group
 from fhir_gateway.interactions.intake_tabular_survey import groups_of, survey
 from fhir_gateway.interactions.letters import RETRIED_BY
@@ -218,7 +219,7 @@ async def _retry_table(
 
 async def _retry_cda(gateway: Gateway, letter: Letter, who: str, dry_run: bool) -> Sequence[Issue]:
     if dry_run:
-        return judge_cda(gateway, letter.sender, letter.raw)
+        return await judge_cda(gateway, letter.sender, letter.raw)
     token = RETRIED_BY.set(who)
     try:
         return (await receive_cda(gateway, _actor(letter, who), letter.raw)).issues
@@ -226,12 +227,13 @@ async def _retry_cda(gateway: Gateway, letter: Letter, who: str, dry_run: bool) 
         RETRIED_BY.reset(token)
 
 
-def judge_cda(gateway: Gateway, sender: Institution, raw: bytes) -> Sequence[Issue]:
+async def judge_cda(gateway: Gateway, sender: Institution, raw: bytes) -> Sequence[Issue]:
     """What is doubtful of a document, as it is mapped; what is stored is not looked at. Raises
     what is wrong with it."""
     mappings = gateway.settings.mappings
     read = read_cda(parse_document(raw), mappings=mappings)
-    return map_cda(read, sender, mappings=mappings).mapped.warnings
+    others = assigned_by_others(sender, await institutions(gateway))
+    return map_cda(read, sender, mappings=mappings, others=others).mapped.warnings
 
 
 def _actor(letter: Letter, who: str) -> Actor:

@@ -14,10 +14,9 @@ from typing import Any, NamedTuple
 from fhir_gateway.errors import Conflict, Forbidden, Issue, NotFound
 from fhir_gateway.interactions.reconcile import Planned, current, documents
 from fhir_gateway.mapping.merge import contradictions
-from fhir_gateway.mapping.tables import normal
 from fhir_gateway.mapping.v2 import flaw
 from fhir_gateway.mapping.v2_adt import Pair, Statement
-from fhir_gateway.mapping.v2_person import Named
+from fhir_gateway.mapping.v2_person import Named, authority
 from fhir_gateway.security.institution import Institution
 from fhir_gateway.store.store import Reader
 from fhir_gateway.terminology.naming import Naming
@@ -100,8 +99,8 @@ def assigned_by_others(
     known = _OTHERS.get(sender.id)
     if known is None or known[0] is not registered or known[1] != sender:
         others = (one for one in registered.values() if one.id != sender.id)
-        names = {normal(name) for one in others for name in _called(one)}
-        known = registered, sender, frozenset(names - {normal(name) for name in _called(sender)})
+        names = {name for one in others for name in _called(one)}
+        known = registered, sender, frozenset(names - _called(sender))
         if len(_OTHERS) >= _MOST_SENDERS:
             _OTHERS.clear()
         _OTHERS[sender.id] = known
@@ -117,7 +116,8 @@ def _called(institution: Institution) -> frozenset[str]:
     and the OID of its patient numbers."""
     oid = institution.system("patient").removeprefix("urn:oid:")
     codes = (institution.credit_code, institution.institution_code)
-    return frozenset({institution.id, *institution.facilities, *codes, oid} - {""})
+    names = (institution.id, *institution.facilities, *codes, oid)
+    return frozenset(authority(name) for name in names if name)
 
 
 def _merged(patient: Resource, pair: Pair) -> Resource:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fhir_gateway.mapping.cda_header import Header, check_subject, oid_uri
 from fhir_gateway.mapping.cda_parse import Node, at, attribute, every, fault, is_null, text_of
 from fhir_gateway.mapping.cda_segments import Value, Writer, repeated
+from fhir_gateway.mapping.v2_person import authority
 from fhir_gateway.security.institution import Institution
 
 _PERSON = ("patient", "document", "health-card")
@@ -47,10 +48,11 @@ def _numbers(
     """PID-3, the person's own number first, and whether one was left out. An OID of no table is the
     institution's own where it is the only number, or the registered one."""
     own = institution.system("patient")
-    pairs = [pair for kind in _PERSON for pair in header.numbers.get(kind, ())]
+    theirs = _of_others(header, others)
+    found = [(kind, pair) for kind in _PERSON for pair in header.numbers.get(kind, ())]
+    pairs = [pair for kind, pair in found if kind != "patient" or pair[1] not in theirs]
     known = [pair for pair in pairs if not pair[0].startswith(_UNKNOWN)]
-    all_strange = [pair for pair in pairs if pair[0].startswith(_UNKNOWN)]
-    strange = [pair for pair in all_strange if pair[0][len(_UNKNOWN) :] not in others]
+    strange = [pair for pair in pairs if pair[0].startswith(_UNKNOWN)]
     registered = [pair for pair in strange if oid_uri(pair[0][len(_UNKNOWN) :]) == own]
     first = registered or ([] if known else strange[:1])
     rest = [(type.removeprefix(_UNKNOWN), number) for type, number in strange
@@ -58,7 +60,19 @@ def _numbers(
     # a number without type is the institution's own; the table's types say what the others are
     values: list[Value] = [[number] for _, number in first]
     values += [[number, "", "", "", type] for type, number in (*known, *rest)]
-    return values, len(strange) < len(all_strange)
+    return values, len(pairs) < len(found)
+
+
+def _of_others(header: Header, others: frozenset[str]) -> set[str]:
+    """Numbers that other institutions assigned, by OID or assigningAuthorityName; what an id says
+    of a number without either may be the person's here."""
+    role = at(header.root, "recordTarget", "patientRole")
+    theirs, ours = set[str](), set[str]()
+    for node in (*every(role, "id"), *every(role, "patient", "id")):
+        names = (attribute(node, "root"), attribute(node, "assigningAuthorityName"))
+        strange = any(authority(name) in others for name in names)
+        (theirs if strange else ours).add(attribute(node, "extension"))
+    return theirs - ours
 
 
 def _name(node: Node | None) -> Value:

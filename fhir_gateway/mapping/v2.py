@@ -67,6 +67,15 @@ class Segment:
         """The components of one repetition, unescaped; subcomponents stay together."""
         return [self.unescape(part) for part in raw.split(self.delimiters.component)]
 
+    def pieces(self, raw: str) -> list[list[str]]:
+        """The components of one repetition in their subcomponents, unescaped: an `&` that was
+        escaped is text and parts nothing."""
+        sign = self.delimiters.subcomponent
+        return [
+            [self.unescape(piece).strip() for piece in part.split(sign)]
+            for part in raw.split(self.delimiters.component)
+        ]
+
     def text(self, n: int, component: int = 1, subcomponent: int = 1) -> str:
         """One subcomponent of the first repetition of field n, unescaped and stripped."""
         raw = self.field(n)

@@ -159,11 +159,11 @@ def notes_of(notes: list[Segment]) -> list[dict[str, str]]:
 
 def named(segment: Segment, n: int) -> dict[str, str]:
     """A person in an XCN or CN field as a Reference that only displays the name."""
-    parts = segment.parts(segment.repetitions(n)[0]) if segment.repetitions(n) else []
-    family, given = (part.strip() for part in (*parts[1:3], "", "")[:2])
-    sign = segment.delimiters.subcomponent
-    family = family.split(sign)[0]
-    name = join_name(family, given) or (parts[0].strip() if parts else "")
+    raw = segment.repetitions(n)[0] if segment.repetitions(n) else ""
+    parts, pieces = segment.parts(raw), segment.pieces(raw)
+    family = pieces[1][0] if len(pieces) > 1 else ""
+    given = parts[2].strip() if len(parts) > 2 else ""
+    name = join_name(family, given) or parts[0].strip()
     return {"display": name} if name else {}
 
 

@@ -73,13 +73,12 @@ def named(draft: Draft, segment: Segment, *, number: int, name: int, born: int =
 
 
 def _assigned_by(segment: Segment, n: int, number: str) -> tuple[tuple[str, ...], ...]:
-    """Who assigned a number (CX.4): namespace and universal id, () where neither is said."""
+    """Who assigned a number, () where that is not said."""
     found: list[tuple[str, ...]] = []
     for raw in segment.repetitions(n):
-        parts = segment.parts(raw)
-        if parts[0].strip() == number:
-            pieces = parts[3].split(segment.delimiters.subcomponent) if len(parts) > 3 else []
-            found.append(tuple(piece.strip() for piece in pieces[:2] if piece.strip()))
+        if segment.parts(raw)[0].strip() == number:
+            pieces = segment.pieces(raw)
+            found.append(tuple(name for name in _assigners(pieces) if name))
     return tuple(found)
 
 
@@ -101,11 +100,12 @@ def _numbers(draft: Draft, pid: Segment, fields: tuple[int, ...] = (3, 2)) -> li
     for raw in [raw for n in fields for raw in pid.repetitions(n)]:
         parts = pid.parts(raw)
         value, name = parts[0].strip(), (parts[4].strip() if len(parts) > 4 else "")
-        authority = _authority(pid, parts)
-        row = look_up(types, authority) if authority else None
+        pieces = pid.pieces(raw)
+        oid = _authority(pieces)
+        row = look_up(types, oid) if oid else None
         row = row or (look_up(types, name) if name else None)
         kind = row.code if row else "patient" if not name else "other"
-        if kind == "patient" and draft.others and _is_anothers(draft, pid, parts):
+        if kind == "patient" and draft.others and _is_anothers(draft, pieces):
             draft.warn(pid, fields[0], "another institution assigned this number; it was left out",
                        "v2-other-authority")  # fmt: skip
             continue
@@ -118,27 +118,32 @@ def _numbers(draft: Draft, pid: Segment, fields: tuple[int, ...] = (3, 2)) -> li
     return [(kind, value, identifier) for (kind, value), identifier in found.items()]
 
 
-def _is_anothers(draft: Draft, pid: Segment, parts: list[str]) -> bool:
+def _is_anothers(draft: Draft, pieces: list[list[str]]) -> bool:
     """Whether CX.4 or CX.6 says that another registered institution assigned a number.
 
     Names that nobody is registered by are the sender's own systems.
     """
-    said = {
-        normal(piece)
-        for part in (*parts[3:4], *parts[5:6])
-        for piece in part.split(pid.delimiters.subcomponent)[:2]
-    }
-    return not said.isdisjoint(draft.others)
+    return not draft.others.isdisjoint(_assigners(pieces))
 
 
-def _authority(pid: Segment, parts: list[str]) -> str:
+def _assigners(pieces: list[list[str]]) -> list[str]:
+    """Namespace and universal id of CX.4 and CX.6, as names are compared."""
+    return [authority(name) for part in (*pieces[3:4], *pieces[5:6]) for name in part[:2]]
+
+
+def authority(name: str) -> str:
+    """The name of who assigns numbers, as names are compared: nobody tells two by their case."""
+    return normal(name).casefold()
+
+
+def _authority(pieces: list[list[str]]) -> str:
     """The OID of who assigns the number (CX.4, universal id), "" when the message names none.
 
     Where it is a national one it says more than the code of the type does.
     """
-    pieces = parts[3].split(pid.delimiters.subcomponent) if len(parts) > 3 else []
-    is_oid = len(pieces) > 2 and pieces[2].strip().upper() == "ISO"
-    return pieces[1].strip() if is_oid else ""
+    assigned = pieces[3] if len(pieces) > 3 else []
+    is_oid = len(assigned) > 2 and assigned[2].upper() == "ISO"
+    return assigned[1] if is_oid else ""
 
 
 def _own_system(draft: Draft, kind: str, name: str) -> str:
@@ -166,7 +171,7 @@ def _names(pid: Segment, n: int = 5) -> list[dict[str, Any]]:
     names: list[dict[str, Any]] = []
     for raw in pid.repetitions(n):
         parts = [part.strip() for part in (*pid.parts(raw), *[""] * 7)[:7]]
-        family = parts[0].split(pid.delimiters.subcomponent)[0]
+        family = pid.pieces(raw)[0][0]
         given = [name for name in parts[1:3] if name]
         if not family and not given:
             continue

@@ -320,9 +320,11 @@ def _section(draft: Draft, obr: Segment) -> Row | None:
 
 
 def _interpreter(obr: Segment) -> list[dict[str, str]]:
-    person = named(obr, 32)
-    first = person.get("display", "").split(obr.delimiters.subcomponent)
+    raw = obr.repetitions(32)
+    first = obr.pieces(raw[0])[0] if raw else []
     name = next((part for part in reversed(first[:2]) if part), "")
+    if raw and obr.delimiters.component in raw[0]:  # as a person's field, not as NDL has it
+        name = named(obr, 32).get("display", "") or name
     return [{"display": name}] if name else []
 
 

@@ -24,7 +24,7 @@ FOLDER = Path(__file__).parent / "golden"
 CASES = sorted(FOLDER.glob("*.hl7"))
 
 #: What another registered institution calls itself.
-OTHERS = frozenset({"S9", "2.999.9"})
+OTHERS = frozenset({"s9", "2.999.9"})
 
 
 def facts_of(raw: bytes) -> str:

@@ -19,7 +19,7 @@ from fhir_gateway.mapping.v2_messages import map_message
 
 BATCHES, EACH = (200, 5_000) if TORTURE else (10, 1_000)
 GOLDENS = seeds()
-OTHERS = frozenset({"S9", "2.999.9"})
+OTHERS = frozenset({"s9", "2.999.9"})
 
 #: Of so many mapped messages one is judged by the definitions of FHIR.
 JUDGED = 25
