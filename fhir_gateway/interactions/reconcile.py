@@ -138,22 +138,47 @@ async def _replace(
             expression="OBR[1]-3",
             rule="report-patient",
         )
-    if merge.is_older(stored, report.status, _us(report.issued, zone), _us(_issued(stored), zone)):
+    times = _us(report.issued, zone), _us(_issued(stored), zone)
+    if merge.is_older(stored, report.status, *times):
         _leave_out(plan, report, mapped)
         warnings.append(_older("report"))
         return
+    gone = set(report.removed)
+    if not merge.are_told_apart(*times):
+        gone |= await _stand(reader, plan, report, warnings)
     await _settle(reader, plan, report)
     results, withdrawn = merge.results(stored, resource)
-    resource["result"] = [one for one in results if one["reference"] not in report.removed]
+    resource["result"] = [one for one in results if one["reference"] not in gone]
     if not resource["result"]:
         del resource["result"]
         _void_emptied(plan, report)
     for reference in withdrawn:
         observation, observed = await current(reader, reference)
-        if observation is None or reference in report.removed:
+        if observation is None or reference in gone:
             continue
         if observation.get("status") != "entered-in-error":
             plan[reference] = (merge.voided(observation, intake_tags(resource)), observed)
+
+
+async def _stand(
+    reader: Reader,
+    plan: dict[str, tuple[dict[str, Any], int | None]],
+    report: Report,
+    warnings: list[Issue],
+) -> set[str]:
+    """Leaves results out of the plan that were corrected or taken back before, where no time says
+    that the message is the later one; the references of those that were taken back."""
+    gone, settled = set[str](), {*report.removed, *(name for name, _ in report.finalised)}
+    for reference in report.results:
+        stored, _ = await current(reader, reference)
+        if reference in settled or stored is None:
+            continue
+        if merge.is_before(plan[reference][0]["status"], stored):
+            del plan[reference]
+            gone |= {reference} if stored["status"] in _VOID else set()
+    if any(reference not in plan for reference in report.results):
+        warnings.append(_older("result"))
+    return gone
 
 
 async def _settle(

@@ -136,15 +136,32 @@ _SETTLED = frozenset({"final", "corrected", "amended"})
 #: A report with one of these no longer stands by results that it does not name.
 _REPLACING = frozenset({"corrected", "amended"})
 _VOID = frozenset({"cancelled", "entered-in-error"})
-_EARLY = frozenset({"registered", "partial", "preliminary"})
+
+#: How far a report or a result has come; what is not named stands beside final.
+_STAGES = {
+    **dict.fromkeys(("registered", "partial", "preliminary"), 0),
+    **dict.fromkeys(("amended", "corrected", "appended"), 2),
+    "entered-in-error": 3,
+}
 
 
 def is_older(stored: Resource, status: str, issued_us: int | None, stored_us: int | None) -> bool:
-    """Whether a message about a report says less than what is stored: it was issued earlier, or
-    is a preliminary one that was overtaken by the final one."""
-    if issued_us is not None and stored_us is not None and issued_us != stored_us:
-        return issued_us < stored_us
-    return status in _EARLY and stored.get("status") not in _EARLY
+    """Whether a message about a report says less than what is stored: it was issued earlier, or,
+    where the times do not tell the two apart, its status comes before the one that is stored."""
+    if are_told_apart(issued_us, stored_us):
+        return issued_us < stored_us  # type: ignore[operator] # both are there
+    return is_before(status, stored)
+
+
+def are_told_apart(issued_us: int | None, stored_us: int | None) -> bool:
+    """Whether two times say which of two reports is the later one."""
+    return issued_us is not None and stored_us is not None and issued_us != stored_us
+
+
+def is_before(status: str, stored: Resource) -> bool:
+    """Whether a status is one that comes before that of what is stored: preliminary, final,
+    corrected, taken back."""
+    return _STAGES.get(status, 1) < _STAGES.get(stored.get("status", ""), 1)
 
 
 def results(stored: Resource, new: Resource) -> tuple[list[Resource], list[str]]:

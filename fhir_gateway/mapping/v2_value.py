@@ -37,10 +37,21 @@ COMPARATORS = {
 }  # fmt: skip
 
 
+#: Digits, full-width ones, and raised ones, which `normal` spells as powers.
+_DIGITS_READ = frozenset("0123456789０１２３４５６７８９⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def _plain(text: str) -> str:
+    """The text for comparing; as it came where it has digits that are no plain ones, such as ① or
+    the 2 of CO₂: NFKC would put those into the number."""
+    strange = not text.isascii() and any(c.isdigit() and c not in _DIGITS_READ for c in text)
+    return text if strange else normal(text)
+
+
 @lru_cache(maxsize=16_384)
 def read_number(text: str) -> Decimal | None:
     """The number of a text, spelled as JSON wants it: `+5.10` is 5.10, `.5` is 0.5, `5.` is 5."""
-    text = normal(text)
+    text = _plain(text)
     if _GROUPED.fullmatch(text):
         text = text.replace(",", "")
     if not _NUMBER.fullmatch(text):
@@ -57,7 +68,7 @@ def read_number(text: str) -> Decimal | None:
 
 def quantity(text: str, unit: dict[str, str]) -> dict[str, Any] | None:
     """The Quantity of `5.10`, `<0.05`, `＞1000`, `小于0.05`; None when it is another thing."""
-    plain = normal(text)
+    plain = _plain(text)
     compared = _COMPARED.fullmatch(plain)
     value = read_number(compared["rest"] if compared else plain)
     if value is None:
@@ -70,7 +81,7 @@ def quantity(text: str, unit: dict[str, str]) -> dict[str, Any] | None:
 
 def split_flag(text: str) -> tuple[str, str]:
     """`5.6↑` -> `5.6` and `↑`; a text without flag comes back with an empty one."""
-    found = _FLAGGED.fullmatch(normal(text))
+    found = _FLAGGED.fullmatch(_plain(text))
     if found is None or read_number(found["number"]) is None:
         return text, ""
     return found["number"], found["flag"]
@@ -103,7 +114,7 @@ def read_range(text: str, unit: dict[str, str]) -> list[dict[str, Any]]:
     if not text:
         return []
     result: dict[str, Any] = {}
-    limits = _limits(normal(text).strip("[]()"), unit)
+    limits = _limits(_plain(text).strip("[]()"), unit)
     if limits is not None:
         low, high = limits
         if low is not None:
@@ -144,7 +155,7 @@ def _pair(text: str) -> tuple[Decimal, Decimal] | None:
 
 def structured(components: list[str], unit: dict[str, str]) -> dict[str, Any] | None:
     """The value[x] of an SN: comparator^number^separator^number; None when it is none."""
-    sign, first, separator, second = (normal(part) for part in (*components, *[""] * 4)[:4])
+    sign, first, separator, second = (_plain(part) for part in (*components, *[""] * 4)[:4])
     low, high = read_number(first), read_number(second)
     if low is None:
         return None
