@@ -64,6 +64,8 @@ from fhir_gateway.rest.strangers import Strangers
 from fhir_gateway.rest.trace import Trace
 from fhir_gateway.scheduling import rows as slot_rows
 from fhir_gateway.scheduling.governor import govern_bookings
+from fhir_gateway.scheduling.notice import derive_notices
+from fhir_gateway.scheduling.waitlist_entry import derive_waiting
 from fhir_gateway.search.index import Extractor, IndexRows
 from fhir_gateway.search.recurring import Recurring
 from fhir_gateway.search.version import version_of
@@ -267,6 +269,8 @@ def _derivers(
         partial(derive_consents, policy=policy, zone=settings.zone),
         derive_access,
         partial(slot_rows.derive, zone=settings.zone, catalogue=catalogue),
+        partial(derive_waiting, zone=settings.zone),
+        derive_notices,
     )
 
 

@@ -175,6 +175,12 @@ class Settings:
     page_link_minutes: int = _setting(
         60, "Minutes for which the link to a next page is good; 0: without end.", least=0
     )
+    pool_seconds: int = _setting(
+        30,
+        "Seconds between two looks of the worker at the pools: cut-offs, holds that are over, "
+        "offers of waiting lists; 0 for none. Nothing that was promised waits for it.",
+        least=0,
+    )
     booking_if_match: bool = _setting(
         False,
         "Steps with a booking ($cancel, $rebook, $arrive …) need If-Match; without, it is heeded "

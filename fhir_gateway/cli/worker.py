@@ -27,6 +27,7 @@ from fhir_gateway.interactions.reindex import run
 from fhir_gateway.interactions.remap_plan import Watch
 from fhir_gateway.recognition import booked_job, relied_job
 from fhir_gateway.rest.later import WORKS
+from fhir_gateway.scheduling import pool_job
 from fhir_gateway.settings import Settings, load_settings
 from fhir_gateway.transparency.sequencer import Sequencer
 
@@ -50,6 +51,7 @@ _NICENESS = 10
 def command(with_server: bool, delay: float, **chosen: Any) -> None:  # fmt: skip
     """Do long work until a signal: number and sign the audit log (fhir-gateway audit), exports and
     other answers that come later, comparing Patients that may be one person's (fhir-gateway links),
+    cut-offs, holds that are over and offers of waiting lists (fhir-gateway pools cut-off, tidy),
     and following maps of local codes that have changed (fhir-gateway remap). After an upgrade it
     first brings search rows up to date, where that is needed (fhir-gateway reindex).
 
@@ -91,6 +93,7 @@ async def _work(settings: Settings, *, with_server: bool, delay: float) -> None:
             review_job.Watch(gateway).look,
             relied_job.Watch(gateway).look,
             booked_job.Watch(gateway).look,
+            pool_job.Timer(gateway).look,
         )
         await work(gateway, WORKS, stop, look=both(*looks))
     finally:

@@ -25,6 +25,7 @@ from fhir_gateway.recognition import booked_job, relied_job
 from fhir_gateway.rest.exchange import Answer, Exchange
 from fhir_gateway.rest.handlers_async import Wanted, below
 from fhir_gateway.rest.routes import check_rights, route
+from fhir_gateway.scheduling import pool_job
 from fhir_gateway.security.origin import FHIR_PATH
 
 
@@ -80,4 +81,5 @@ WORKS: Mapping[str, Work] = {
     review_job.KIND: review_job.work,
     relied_job.KIND: relied_job.work,
     booked_job.KIND: booked_job.work,
+    pool_job.KIND: pool_job.work,
 }

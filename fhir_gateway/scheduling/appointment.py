@@ -22,8 +22,10 @@ Resource = dict[str, Any]
 PROFILE = f"{CANONICAL}/StructureDefinition/appointment"
 CANCEL_REASONS = "http://terminology.hl7.org/CodeSystem/appointment-cancellation-reason"
 
-#: What the gateway says of a booking; written anew with every step.
-_MARKS = (ext.CHANNEL, ext.HOLD_UNTIL, ext.HOLD_RENEWALS, ext.CONFIRM_BY, ext.BOOKED_BY)
+#: What the gateway says of a booking; written anew with every step. No step leaves an offer.
+_MARKS = (
+    ext.CHANNEL, ext.HOLD_UNTIL, ext.HOLD_RENEWALS, ext.CONFIRM_BY, ext.BOOKED_BY, ext.OFFER,
+)  # fmt: skip
 
 
 class Marks(NamedTuple):

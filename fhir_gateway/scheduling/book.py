@@ -33,6 +33,7 @@ from fhir_gateway.scheduling.seat_choice import (
     turned,
 )
 from fhir_gateway.scheduling.seat_commit import Asked, Done, Planned, Sources, Told, carry_out
+from fhir_gateway.scheduling.waitlist import accept, is_waiting
 from fhir_gateway.security.actor import Actor
 from fhir_gateway.store.claim_refusals import refused
 from fhir_gateway.store.claim_rows import BOOKED, CANCELLED, HELD, Give, Keep
@@ -50,7 +51,8 @@ _REBOOK, _CANCEL = Asked("$rebook"), Asked("$cancel")
 
 
 class BookRequest(NamedTuple):
-    """A hold that is booked (`hold`, a logical id), or a seat that is taken straight (`take`)."""
+    """A hold, or an entry of the waiting list with an offer, that is booked (`hold`, a logical
+    id), or a seat that is taken straight (`take`)."""
 
     hold: str = ""
     take: HoldRequest | None = None
@@ -77,6 +79,8 @@ async def book(
     """Books a hold, or a seat straight (ITI-117). Where the hospital is master of its Slots it is
     pending until `$confirm`. Raises as `hold`."""
     if request.take is None:
+        if await is_waiting(gateway, actor, request.hold):
+            return await accept(gateway, actor, request.hold, asked)
         return await _book_hold(gateway, actor, request, asked)
     take = request.take
 

@@ -76,6 +76,7 @@ class Planned(NamedTuple):
     summary: str = ""
     counts: str = ""
     others: bool = False  # other channels may be tried
+    guards: Sequence[Guard] = ()
 
 
 class Done(NamedTuple):
@@ -168,7 +169,7 @@ def _once(actor: Actor, asked: Asked) -> bytes:
 def _change_set(
     gateway: Gateway, actor: Actor, asked: Asked, planned: Planned, once: bytes
 ) -> ChangeSet:
-    puts, guards = list(planned.puts), list[Guard]()
+    puts, guards = list(planned.puts), list[Guard](planned.guards)
     version = planned.version
     if planned.resource is not None:
         op = "update" if version else "create"

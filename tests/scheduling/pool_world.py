@@ -31,8 +31,8 @@ _T = TypeVar("_T")
 
 MINUTE = 60_000_000
 HOUR, DAY = 60 * MINUTE, 24 * 60 * MINUTE
-#: 2031-06-02 08:00 in Shanghai, a Monday.
-START = 1_938_124_800_000_000
+#: 2031-05-26 08:00 in Shanghai, a Monday; slots of a world begin seven days later.
+BEGIN = 1_937_520_000_000_000
 ZONE = ZoneInfo("Asia/Shanghai")
 ITEM = "I001"
 ID_CARD = "urn:oid:2.16.156.10011.1.3"
@@ -44,7 +44,7 @@ _NUMBERS = count(1)
 class Clock:
     """A clock that stands still until it is moved."""
 
-    def __init__(self, time: int = START - 7 * DAY) -> None:
+    def __init__(self, time: int = BEGIN) -> None:
         self.time = time
 
     def now(self) -> int:
@@ -68,7 +68,7 @@ class Pool:
     def __init__(self, running: PoolRunning, name: str) -> None:
         self.running, self.gateway, self.name = running, running.gateway, name
         self.clock = running.clock
-        self.clock.time = START - 7 * DAY
+        self.start = self.clock.time + 7 * DAY  # a store's time never goes back
         self.hospital, self.clinic = f"{name}-hospital", f"{name}-clinic"
         self.home = institution_home(self.hospital)
         self.tokens = {
@@ -95,7 +95,7 @@ class Pool:
         service = self.service
         resources = [service, self.schedule("ct", master)]
         for number, slot in enumerate(slots):
-            resources.append(self.slot(slot, START + number * HOUR, capacity=capacity))
+            resources.append(self.slot(slot, self.start + number * HOUR, capacity=capacity))
         parts = caps or {"grassroots-referral": 0, "ordinary": len(slots) * capacity}
         falls = {"grassroots-referral": (closes, "ordinary" if closes else "")}
         rows = [
@@ -145,7 +145,7 @@ class Pool:
         id = f"{self.name}-p{self._count}"
         number = id_number(next(_NUMBERS))
         self.store({
-            "resourceType": "Patient", "id": id, "gender": "female", "birthDate": "1980-01-01",
+            "resourceType": "Patient", "id": id,
             "name": [{"text": f"示例{number[-4:-1]}"}],
             "identifier": [
                 {"system": ID_CARD, "value": number},

@@ -7,11 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 from databases import Databases
-from pool_world import DAY, START, Pool, PoolRunning
+from pool_world import DAY, Pool, PoolRunning
 
 from fhir_gateway.scheduling.cut_off import cut_off, is_due
-
-CLOSES = START - 5 * DAY
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +21,8 @@ def running(shared_database: Databases) -> Iterator[PoolRunning]:
 
 def supplied(running: PoolRunning, name: str) -> Pool:
     pool = Pool(running, name)
-    pool.supply("a", "b", "c", caps={"grassroots-referral": 2, "ordinary": 1}, closes=CLOSES)
+    closes = pool.start - 5 * DAY
+    pool.supply("a", "b", "c", caps={"grassroots-referral": 2, "ordinary": 1}, closes=closes)
     return pool
 
 
@@ -39,7 +38,7 @@ def told(pool: Pool) -> list[str]:
 def test_an_unused_reserve_falls_once_however_often_it_is_run(running: PoolRunning) -> None:
     pool = supplied(running, "once")
     assert pool.all(cut_off(pool.gateway)) == []
-    pool.clock.time = CLOSES
+    pool.clock.time = pool.start - 5 * DAY
     assert pool.run(is_due(pool.gateway))
     dry = pool.all(cut_off(pool.gateway, dry_run=True))
     assert ([one.outcome for one in dry], pool.quotas()["ordinary"]) == (["would-fall"], (1, 0))
@@ -55,7 +54,7 @@ def test_an_unused_reserve_falls_once_however_often_it_is_run(running: PoolRunni
 
 def test_two_runs_at_a_time_write_it_down_once(running: PoolRunning) -> None:
     pool = supplied(running, "two")
-    pool.clock.time = CLOSES
+    pool.clock.time = pool.start - 5 * DAY
 
     async def run() -> list[str]:
         return [one.outcome async for one in cut_off(pool.gateway)]
@@ -71,7 +70,7 @@ def test_two_runs_at_a_time_write_it_down_once(running: PoolRunning) -> None:
 def test_a_run_that_was_killed_goes_on(running: PoolRunning) -> None:
     pools = [supplied(running, name) for name in ("left", "right")]
     for pool in pools:
-        pool.clock.time = CLOSES
+        pool.clock.time = pool.start - 5 * DAY
     assert pools[0].first(cut_off(running.gateway)).outcome == "fell"
     assert sorted(pool.quotas()["ordinary"][0] for pool in pools) == [1, 3]
     assert [one.outcome for one in pools[0].all(cut_off(running.gateway))] == ["fell"]
