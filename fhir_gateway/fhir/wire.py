@@ -235,10 +235,26 @@ def tail(resource: Mapping[str, Any]) -> bytes:
 
     Begins with the rest of meta (or its closing brace) and ends with the resource's own brace.
     """
-    meta = resource.get("meta")
-    rest_of_meta = {k: v for k, v in meta.items() if k not in _VERSION} if meta else None
     others = {k: v for k, v in resource.items() if k not in _IDENTITY}
-    return _continue(rest_of_meta) + _continue(others)
+    return _rest_of_meta(resource) + _continue(others)
+
+
+def tail_and_members(resource: Mapping[str, Any]) -> tuple[bytes, dict[str, bytes]]:
+    """The tail, and each member but type and id as JSON of its own."""
+    others = {k: v for k, v in resource.items() if k not in _IDENTITY}
+    body = render(others)
+    members = {name: bytes(value) for name, value in _members.decode(body).items()}
+    if "meta" in resource:
+        members["meta"] = render(resource["meta"])
+    return _rest_of_meta(resource) + (b"," + body[1:] if others else b"}"), members
+
+
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def _rest_of_meta(resource: Mapping[str, Any]) -> bytes:
+    meta = resource.get("meta")
+    return _continue({k: v for k, v in meta.items() if k not in _VERSION} if meta else None)
 
 
 def _continue(members: dict[str, Any] | None) -> bytes:

@@ -6,12 +6,13 @@ Runs for every resource that comes in, so every step is a pure function of the r
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from fhir_gateway.context import Coder, Gateway
 from fhir_gateway.fhir.home import home_of, institution_home
 from fhir_gateway.fhir.keys import key64
-from fhir_gateway.fhir.wire import tail
+from fhir_gateway.fhir.wire import tail_and_members
 from fhir_gateway.interactions.relations import derive_relations
 from fhir_gateway.interactions.types import EPOCH_TYPES
 from fhir_gateway.store.blobs import pack
@@ -52,9 +53,17 @@ def _drop_our_tags(resource: dict[str, Any]) -> None:
         del meta["tag"]
 
 
-def derived_of(gateway: Gateway, resource: dict[str, Any], owner: int) -> Derived:
-    """Everything that a resource gives rise to beside itself; `owner` is its institution's key."""
-    rows = gateway.extractor.rows(resource["resourceType"], resource)
+def derived_of(
+    gateway: Gateway,
+    resource: dict[str, Any],
+    owner: int,
+    spelled: Mapping[str, bytes] | None = None,
+) -> Derived:
+    """Everything that a resource gives rise to beside itself; `owner` is its institution's key.
+
+    `spelled` are its members as JSON, where they are at hand.
+    """
+    rows = gateway.extractor.rows(resource["resourceType"], resource, spelled)
     derived = Derived(rows.ints, rows.texts, rows.global_ints, rows.global_texts, [], [], [], [])
     for derive in gateway.derivers:
         derive(resource, derived)
@@ -76,7 +85,8 @@ def put_of(
     """The Put of a resource whose id and references are final."""
     type = resource["resourceType"]
     place = home_of(resource)
-    enc, body = pack(tail(resource))
+    tail, spelled = tail_and_members(resource)
+    enc, body = pack(tail)
     return Put(
         type=type,
         id=resource["id"],
@@ -87,8 +97,8 @@ def put_of(
         follow=place.follow if place.patient is None else None,
         home=institution_home(place.institution) if place.institution else 0,
         owner=owner,
-        sensitivity=gateway.policy.classes.of(resource),
-        derived=derived_of(gateway, resource, owner),
+        sensitivity=gateway.policy.classes.of(resource, spelled),
+        derived=derived_of(gateway, resource, owner, spelled),
         source=source,
         only_if_changed=only_if_changed,
         raises_epoch=type in EPOCH_TYPES,

@@ -4,12 +4,15 @@ For every search parameter of R4 that a type has (hl7.org/fhir/R4/searchparamete
 closure: the path of `fhir.path` and the converter of the FHIR datatype that comes out of it, from
 the tables in `search.types`. Which rows stand in the global index too is said in
 `search.registry`. The closures of a type are made when its first resource comes.
+
+A member of a resource that was met before, byte for byte, gives the rows that it gave then: the
+results of a report say the same of patient, time, performer and category.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from fhir_gateway.errors import Internal
@@ -53,11 +56,24 @@ class _Step(NamedTuple):
     converts: tuple[_Convert, ...]
 
 
-class _Type(NamedTuple):
-    """The steps of a type by the JSON member they read; one that reads several is met twice."""
+class _Group(NamedTuple):
+    """The steps that read the same members. What they make of a resource that has only one of
+    these is remembered by its bytes; `others` is None where they look beyond what they read."""
 
-    steps: dict[str, list[_Step]]
+    steps: list[_Step]
+    others: frozenset[str] | None
+    kept: dict[bytes, tuple[list[IntRow], list[TextRow]]]
+
+
+class _Type(NamedTuple):
+    """The groups of a type by the JSON member they read; one that reads several is met twice."""
+
+    groups: dict[str, list[_Group]]
     global_numbers: frozenset[int]
+
+
+#: Longest bytes of a member that are remembered, and how many for each group.
+_LONGEST, _MOST = 320, 1_024
 
 
 class Extractor:
@@ -78,21 +94,59 @@ class Extractor:
         """What the meaning of a search value depends on, as of these rows."""
         return self._context
 
-    def rows(self, type: str, resource: dict[str, Any]) -> IndexRows:
-        """All rows of a valid resource. Raises KeyError for a type that R4 does not have."""
+    def rows(
+        self, type: str, resource: dict[str, Any], spelled: Mapping[str, bytes] | None = None
+    ) -> IndexRows:
+        """All rows of a valid resource. Raises KeyError for a type that R4 does not have.
+
+        `spelled` are the members as JSON, where they are at hand: it makes the same rows faster.
+        """
         known = self._types.get(type)
         if known is None:
             known = self._types[type] = _compile_type(type, self._context)
         ints: list[IntRow] = []
         texts: list[TextRow] = []
-        steps = known.steps
+        groups = known.groups
         for member in resource:
-            for path, converts in steps.get(member, ()):
-                items = path(resource)
-                if items:
-                    for convert in converts:
-                        convert(items, ints, texts)
+            for group in groups.get(member, ()):
+                said = spelled.get(member) if spelled is not None else None
+                if said is None or len(said) > _LONGEST or not _is_alone(group, resource):
+                    _add(group.steps, resource, ints, texts)
+                    continue
+                kept = group.kept.get(said)
+                if kept is None:
+                    kept = _keep(group, said, resource)
+                ints += kept[0]
+                texts += kept[1]
         return _finished(ints, texts, known.global_numbers)
+
+
+def _is_alone(group: _Group, resource: dict[str, Any]) -> bool:
+    """Whether a group reads nothing of the resource but one member."""
+    others = group.others
+    return others is not None and (not others or others.isdisjoint(resource))
+
+
+def _keep(
+    group: _Group, said: bytes, resource: dict[str, Any]
+) -> tuple[list[IntRow], list[TextRow]]:
+    if len(group.kept) >= _MOST:
+        group.kept.clear()
+    ints: list[IntRow] = []
+    texts: list[TextRow] = []
+    _add(group.steps, resource, ints, texts)
+    group.kept[said] = found = (ints, texts)
+    return found
+
+
+def _add(
+    steps: list[_Step], resource: dict[str, Any], ints: list[IntRow], texts: list[TextRow]
+) -> None:
+    for path, converts in steps:
+        items = path(resource)
+        if items:
+            for convert in converts:
+                convert(items, ints, texts)
 
 
 def _finished(
@@ -124,14 +178,20 @@ def _compile_type(type: str, context: Context) -> _Type:
             continue
         convert = _CONVERTERS[searchable.kind](searchable, context)
         by_expression.setdefault(searchable.expression, []).append(convert)
-    steps: dict[str, list[_Step]] = {}
+    groups: dict[str, dict[tuple[str, ...], _Group]] = {}
     for expression, converts in by_expression.items():
         path = compile_path(expression, type)
         says_something_of_nothing = path({"resourceType": type})  # such as deceased.exists()
         members = ("resourceType",) if says_something_of_nothing else _roots(type, expression)
+        beyond = bool(says_something_of_nothing) or " and " in expression
         for member in members:
-            steps.setdefault(member, []).append(_Step(path, tuple(converts)))
-    return _Type(steps, global_numbers(type))
+            others = None if beyond else frozenset(members) - {member}
+            key = ("",) if beyond else members
+            group = groups.setdefault(member, {}).setdefault(key, _Group([], others, {}))
+            group.steps.append(_Step(path, tuple(converts)))
+    return _Type(
+        {member: list(found.values()) for member, found in groups.items()}, global_numbers(type)
+    )
 
 
 _BRANCH = re.compile(r"\(?(?:[A-Z]\w*\.)?(?P<name>[a-z]\w*)(?:(?: as |\.as\()(?P<cast>\w+)\))?")

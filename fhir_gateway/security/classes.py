@@ -24,6 +24,9 @@ CLASS_SYSTEM = f"{CANONICAL}/CodeSystem/sensitive-class"
 #: The catalogue's own code systems (terminology/): items of both kinds, and panels.
 _CATALOGUE = frozenset(f"{CANONICAL}/CodeSystem/catalogue-{n}" for n in ("lab", "imaging", "panel"))
 
+#: Longest bytes of a member whose class is remembered, and how many.
+_LONGEST, _MOST = 320, 8_192
+
 _COLUMNS = (
     "number",
     "code",
@@ -62,14 +65,34 @@ class Classes:
     icd10: tuple[tuple[str, int], ...] = ()  # (beginning of a code, number)
     types: Mapping[str, int] = field(default_factory=dict)
     labels: Mapping[str, int] = field(default_factory=dict)  # code of v3 ActCode -> number
+    kept: dict[bytes, int] = field(default_factory=dict, compare=False, repr=False)
 
-    def of(self, resource: Mapping[str, Any]) -> int:
-        """The number of the strictest class that a resource belongs to, 0 when it is ordinary."""
+    def of(self, resource: Mapping[str, Any], spelled: Mapping[str, bytes] | None = None) -> int:
+        """The number of the strictest class that a resource belongs to, 0 when it is ordinary.
+
+        `spelled` are its members as JSON, where they are at hand: what a member says is remembered.
+        """
         if not self.rows:
             return 0
         number = self.types.get(str(resource.get("resourceType", "")), 0)
-        for coding in _codings(resource):
-            number = max(number, self.of_coding(coding))
+        if spelled is None or ("code" in resource and "system" in resource):
+            for coding in _codings(resource):
+                number = max(number, self.of_coding(coding))
+            return number
+        for name, said in spelled.items():
+            if b'"system"' in said:
+                number = max(number, self._of_member(said, resource[name]))
+        return number
+
+    def _of_member(self, said: bytes, value: Any) -> int:
+        """The same for one member."""
+        number = self.kept.get(said)
+        if number is None:
+            number = max((self.of_coding(coding) for coding in _codings(value)), default=0)
+            if len(said) <= _LONGEST:
+                if len(self.kept) >= _MOST:
+                    self.kept.clear()
+                self.kept[said] = number
         return number
 
     def of_coding(self, coding: Mapping[str, Any]) -> int:

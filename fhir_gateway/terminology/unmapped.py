@@ -58,7 +58,9 @@ def unmapped_rows(resource: Mapping[str, Any], owner: int) -> list[tuple[int, in
         tag.get("system") == DATA_QUALITY and tag.get("code") in _FLAGS for tag in meta["tag"]
     ):
         return []
-    number = parameter_of(resource["resourceType"])
+    number, use = parameter_of(resource["resourceType"]), USE_OF[resource["resourceType"]]
+    if resource["resourceType"] in ("Observation", "DiagnosticReport"):  # one code, of which a
+        return [(number, owner, local_code(use, resource.get("code")).key)]  # key says no more
     return list(dict.fromkeys((number, owner, one.key) for one in unmapped_codes(resource)))
 
 
