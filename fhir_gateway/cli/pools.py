@@ -16,6 +16,7 @@ import click
 
 from fhir_gateway.cli.catalogue_frame import table
 from fhir_gateway.cli.pools_close import close
+from fhir_gateway.cli.pools_notify import notify
 from fhir_gateway.cli.pools_store import diff, generate, withdraw
 from fhir_gateway.cli.pools_told import buckets_told, plan_json, sessions_told, tell_findings
 from fhir_gateway.errors import GatewayError
@@ -132,5 +133,5 @@ def _day(text: str | None, option: str) -> date | None:
         raise click.ClickException(f"{option} must be a day, as 2026-12-07") from None
 
 
-for one in (close, diff, generate, withdraw):
+for one in (close, diff, generate, notify, withdraw):
     command.add_command(one)

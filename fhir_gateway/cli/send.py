@@ -54,8 +54,8 @@ def command(
     wrong options.
     """
     try:
-        host, port = _address(to)
-        target = _Target(host, port, _context(tls, ca, certificate, key), seconds)
+        host, port = address_of(to)
+        target = _Target(host, port, tls_of(tls, ca, certificate, key), seconds)
         refused = asyncio.run(_send(list(_messages(files)), target, show=show))
     except Invalid as error:
         raise click.UsageError(str(error)) from None
@@ -65,16 +65,18 @@ def command(
     sys.exit(1 if refused else 0)
 
 
-def _address(to: str) -> tuple[str, int]:
+def address_of(to: str) -> tuple[str, int]:
+    """Host and port of HOST:PORT. Raises Invalid."""
     host, _, port = to.rpartition(":")
     if not host or not port.isdigit() or int(port) > 65_535:
         raise Invalid("--to must be HOST:PORT, such as 127.0.0.1:2575")
     return host.strip("[]"), int(port)
 
 
-def _context(
+def tls_of(
     tls: bool, ca: str | None, certificate: str | None, key: str | None
 ) -> ssl.SSLContext | None:
+    """What the options about TLS ask for, None for none. Raises Invalid."""
     if not tls:
         if ca or certificate or key:
             raise Invalid("--ca, --certificate and --key go with --tls")
