@@ -130,10 +130,8 @@ class Search(NamedTuple):
 async def find(gateway: Gateway, actor: Actor, request: FindRequest) -> Found:
     """A page of what the caller may book now. Raises NotFound and Unprocessable for a Patient or
     an order that he does not see."""
-    async with (
-        gateway.store.snapshot(actor.access) as own,
-        gateway.store.snapshot(SYSTEM_ACCESS) as whole,
-    ):
+    async with gateway.store.snapshot(SYSTEM_ACCESS) as whole:
+        own = whole.under(actor.access)
         search = await _search(gateway, actor, own, whole, request)
         total, free, following = await _page(search)
         offers = await _offers(search, free)

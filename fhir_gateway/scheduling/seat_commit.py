@@ -125,10 +125,8 @@ async def carry_out(
     async with Turn() as turn:
         await turn.join([(id(gateway), line)])
         for _ in range(ATTEMPTS):
-            async with (
-                gateway.store.snapshot(actor.access) as own,
-                gateway.store.snapshot(SYSTEM_ACCESS) as whole,
-            ):
+            async with gateway.store.snapshot(SYSTEM_ACCESS) as whole:
+                own = whole.under(actor.access)
                 if once and (kept := await whole.once(_KIND, once)) is not None:
                     return await _again(whole, asked, kept)
                 planned = await plan(Sources(own, whole, frozenset(tried)))

@@ -33,10 +33,8 @@ async def why_not(gateway: Gateway, actor: Actor, call: Call) -> dict[str, Any]:
     """
     patient = id_of(call.one("patient-reference") or call.one("patient"), "Patient")
     patient = patient or (actor.patient if actor.role == "patient" else "")
-    async with (
-        gateway.store.snapshot(actor.access) as own,
-        gateway.store.snapshot(SYSTEM_ACCESS) as whole,
-    ):
+    async with gateway.store.snapshot(SYSTEM_ACCESS) as whole:
+        own = whole.under(actor.access)
         view = await view_of(whole, call.id)
         if view is None:
             raise NotFound("This Slot is not sold here; search with Appointment/$find",

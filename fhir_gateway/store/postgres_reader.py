@@ -2,8 +2,7 @@
 
 A snapshot is a read-only transaction of isolation level REPEATABLE READ; `(t, epoch)` is its first
 statement, so that everything is read as of that commit. Searches and histories are the generators
-that SQLite's Reader runs too (see query.py), driven with awaits. The server cuts off a statement
-that takes too long. A Reader is used by one task at a time.
+that SQLite's Reader runs too (see query.py). The server cuts off what takes too long.
 """
 
 from __future__ import annotations
@@ -47,6 +46,7 @@ from fhir_gateway.store.reader import COUNT_SECONDS, SCAN_SECONDS
 from fhir_gateway.store.scan_sql import scan
 from fhir_gateway.store.search_record import PLACE
 from fhir_gateway.store.search_sql import search
+from fhir_gateway.store.second_sight import SecondSight
 from fhir_gateway.store.sight_sql import Statement, moment_of, shape_of, values_of
 from fhir_gateway.store.statements import IS_UNDRAINED
 from fhir_gateway.store.store import Change, Dates, Listed, Page, Person, Stored, StoredFact
@@ -57,7 +57,7 @@ _FAILED = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 Late = Callable[[], TooCostly | Unavailable]
 
 
-class PostgresReader:
+class PostgresReader(SecondSight):
     """A snapshot; entered and left with `async with`."""
 
     t: int

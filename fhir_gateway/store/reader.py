@@ -35,6 +35,7 @@ from fhir_gateway.store.pool import Pool
 from fhir_gateway.store.query import Steps, run
 from fhir_gateway.store.scan_sql import scan
 from fhir_gateway.store.search_sql import search
+from fhir_gateway.store.second_sight import SecondSight
 from fhir_gateway.store.sight_sql import Moment, Statement, moment_of, shape_of, values_of
 from fhir_gateway.store.sqlite_person import facts
 from fhir_gateway.store.statements import IS_UNDRAINED
@@ -51,7 +52,7 @@ COUNT_SECONDS = 30.0
 SCAN_SECONDS = 10.0
 
 
-class SqliteReader:
+class SqliteReader(SecondSight):
     """A snapshot; entered and left with `async with`."""
 
     t: int
@@ -99,10 +100,13 @@ class SqliteReader:
     def _begin(self) -> None:
         try:
             self._connection.execute("BEGIN")
-            self.t, self.epoch, *index, updated = self._connection.execute(visible.CLOCK).get
-            self.index = index_of(index, self._pool.index)
+            self._begun()
         except apsw.BusyError:
             raise Unavailable("The database is being recovered", rule="database-locked") from None
+
+    def _begun(self) -> None:
+        self.t, self.epoch, *index, updated = self._connection.execute(visible.CLOCK).get
+        self.index = index_of(index, self._pool.index)
         self._moment = moment_of(self._access, self.index, self.t, updated, self._now)
         self.at = self._moment.at
         self._values = values_of(self._access, SQLITE, self._moment)

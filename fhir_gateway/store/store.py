@@ -130,6 +130,9 @@ class Reader(Protocol):
     at: int  # the moment (µs) by which openings and consents hold, 0 without a sight
     index: Index  # of which version the derived rows are
 
+    def under(self, access: Access) -> Reader:
+        """This very snapshot under another Access; it ends with this one. Not for the journal."""
+
     async def read(self, type: str, id: str) -> Stored | None:
         """The current version, also a deletion; None when never stored or not visible."""
 

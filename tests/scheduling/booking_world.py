@@ -196,7 +196,7 @@ def body_of(parameters: Mapping[str, Any]) -> Json:
     for name, value in parameters.items():
         for one in value if isinstance(value, list) else [value]:
             said = one if isinstance(one, dict) else {"valueString": one}
-            members.append({"name": name.replace("_", "-"), **said})
+            members.append({"name": name[0] + name[1:].replace("_", "-"), **said})
     return {"resourceType": "Parameters", **({"parameter": members} if members else {})}
 
 
