@@ -151,12 +151,23 @@ def parse_reference(text: str, base_url: str = "") -> Reference | str:
 
     Everything else (absolute url, urn:uuid, #contained, condition) comes back as it is.
     """
+    if len(text) > _LONGEST_KEPT:
+        return _read_reference(text, base_url)
+    return _kept_reference(text, base_url)
+
+
+def _read_reference(text: str, base_url: str) -> Reference | str:
     base = base_url.rstrip("/") + "/"
     relative = text[len(base) :] if base_url and text.startswith(base) else text
     match = _LOCAL.fullmatch(relative)
     if match is None:
         return text
     return Reference(match["type"], match["id"], match["version"])
+
+
+#: The references of one record are few, and each is read at every step of its way.
+_kept_reference = lru_cache(maxsize=16_384)(_read_reference)
+_LONGEST_KEPT = 256
 
 
 def parse_canonical(text: str) -> tuple[str, str | None]:

@@ -212,13 +212,19 @@ def _complex(element: Element, kind: str, path: str, definition: TypeDefinition)
     extension = kind == "Extension"
 
     def entry(run: Run, child: Any, place: Place, parent: Mapping[str, Any]) -> None:
+        own, _, names = _compiled(kind)
+        looked_at = judges or own or extension
         if child.__class__ is not list:
+            if not looked_at and names.isdisjoint(child):
+                return
             one = Place(place, name, -1, kind)
             for step in judges:
                 step(run, child, None, one)
             judge_value(run, child, one)
             return
         for number, value in enumerate(child):
+            if not looked_at and names.isdisjoint(value):
+                continue
             here = Place(place, name, number, kind)
             for step in judges:
                 step(run, value, None, here)

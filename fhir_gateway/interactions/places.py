@@ -43,7 +43,8 @@ def check_subject(step: Step) -> None:
             expression=step.place_of(inside),
             rule="subject-contained",
         )
-    foreign = [slot for slot in step.slots if _ELSEWHERE.fullmatch(slot.holder["reference"])]
+    texts = [(slot, slot.holder["reference"]) for slot in step.slots]
+    foreign = [slot for slot, text in texts if "://" in text and _ELSEWHERE.fullmatch(text)]
     if foreign and home_of(resource) == (None, None, None):
         raise Unprocessable(
             "This names a patient of another server and none of this one; send the Patient too "
