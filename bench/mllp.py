@@ -1,8 +1,8 @@
 """What an HL7 v2 report costs over MLLP: `python -m bench.mllp`, part of `make bench`.
 
-N connections send ORU^R01 of 20 OBX to a process of `fhir-gateway mllp`, each waits for its AA.
-Two tables: on a file that holds a day's reports already, and the floor (frames and fdatasync
-alone). Every second message is a new report of a known person, every fiftieth a correction.
+N connections send ORU^R01 of 20 OBX to `fhir-gateway mllp`, each waits for its AA: to one process
+and to two on the same store, on SQLite and on PostgreSQL, and to the floor (frames and fdatasync
+alone). Nearly every message is a new report of a known person, every fiftieth a correction.
 Only loopback is loaded; what was started here is stopped here.
 """
 
@@ -14,12 +14,15 @@ import cProfile
 import random
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from itertools import cycle
 from pathlib import Path
 
 from bench.load import Load
 from bench.machine import cpu_seconds, describe, measure_fdatasync
 from bench.measure import OUT, Served, served
+from bench.places import Place, empty_database, places
 from fhir_gateway.app import open_gateway
 from fhir_gateway.hl7v2.mllp_client import MllpClient
 from fhir_gateway.interactions.institutions import register
@@ -33,7 +36,7 @@ SENDER = "bench"
 SENDERS = f"[[sender]]\ninstitution = '{SENDER}'\nnetworks = ['127.0.0.0/8']\n"
 CODES = ("ALT", "AST", "TP", "ALB", "GLU", "UREA", "CREA", "UA", "K", "NA", "CL", "CA", "TG",
          "CHOL", "HDL", "LDL", "GGT", "ALP", "TBIL", "DBIL")  # fmt: skip
-HEAD = f"{'':<34}{'per s':>8}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'CPU ms':>9}"
+HEAD = f"{'':<40}{'per s':>8}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'CPU ms':>9}"
 
 
 class Messages:
@@ -76,23 +79,32 @@ async def one_client(port: int, make: Callable[[], bytes], load: Load, deadline:
                 load.failures[code] = load.failures.get(code, 0) + 1
 
 
-async def run(port: int, make: Callable[[], bytes], clients: int, seconds: float) -> Load:
-    """The load of so many connections."""
+async def run(
+    ports: Sequence[int], make: Callable[[], bytes], clients: int, seconds: float
+) -> Load:
+    """The load of so many connections, in turn to each of the ports."""
     load = Load()
     began = time.perf_counter()
     deadline = began + seconds
-    await asyncio.gather(*(one_client(port, make, load, deadline) for _ in range(clients)))
+    turns = cycle(ports)
+    await asyncio.gather(*(one_client(next(turns), make, load, deadline) for _ in range(clients)))
     load.seconds = time.perf_counter() - began
     return load
 
 
-def measured(server: Served, name: str, messages: Messages, clients: int, seconds: float) -> Load:
-    """Loads a door after a short warm-up and prints its line."""
-    asyncio.run(run(server.port, messages.next, clients, min(1.0, seconds)))
-    before = cpu_seconds(server.pid)
-    load = asyncio.run(run(server.port, messages.next, clients, seconds))
-    cpu = (cpu_seconds(server.pid) - before) / max(1, len(load.latencies)) * 1000
-    row = f"{name:<34}{load.rate:8,.0f}"
+def measured(
+    servers: Sequence[Served], name: str, messages: Messages, clients: int, seconds: float,
+    also: int | None = None,
+) -> Load:  # fmt: skip
+    """Loads a door after a short warm-up and prints its line. The processor time is that of the
+    door's processes, and of the database server `also`."""
+    ports, pids = [one.port for one in servers], [one.pid for one in servers]
+    pids += [also] if also else []
+    asyncio.run(run(ports, messages.next, clients, min(1.0, seconds)))
+    before = sum(map(cpu_seconds, pids))
+    load = asyncio.run(run(ports, messages.next, clients, seconds))
+    cpu = (sum(map(cpu_seconds, pids)) - before) / max(1, len(load.latencies)) * 1000
+    row = f"{name:<40}{load.rate:8,.0f}"
     for share in (0.5, 0.95, 0.99):
         row += f"{load.percentile(share):9.2f}"
     print("  " + row + f"{cpu:9.2f}", flush=True)
@@ -124,46 +136,70 @@ async def profiled(database: str, count: int, path: str) -> None:
 
 def main() -> int:
     """Prints the table; returns 1 when a message was refused."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
-    parser.add_argument(
-        "--profile", default="", help="write a profile of 400 messages here instead"
-    )
-    arguments = parser.parse_args()
+    arguments = _arguments()
     OUT.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=OUT) as name:
+    failed = False
+    with tempfile.TemporaryDirectory(dir=OUT) as name, ExitStack() as stack:
         folder = Path(name)
-        database = f"sqlite:///{folder / 'mllp.sqlite'}"
-        asyncio.run(prepare(database))
         if arguments.profile:
+            database = f"sqlite:///{folder / 'mllp.sqlite'}"
+            asyncio.run(prepare(database))
             asyncio.run(profiled(database, 400, arguments.profile))
             return 0
         print(f"machine    {describe()}")
         sync = measure_fdatasync(folder)
         print(f"fdatasync of 4 KiB: p50 {sync.p50:.2f} ms, p99 {sync.p99:.2f} ms")
-        print(f"\nORU of {RESULTS} OBX over MLLP, SQLite, {arguments.seconds:.0f} s each\n  {HEAD}")
-        failed = _doors(folder, database, arguments)
+        print(f"\nORU of {RESULTS} OBX over MLLP, {arguments.seconds:.0f} s each\n  {HEAD}")
+        for place in places(arguments.stores, stack):
+            for processes in arguments.processes:
+                failed = _doors(folder, place, processes, arguments) or failed
+        _floor(folder, arguments)
     return int(failed)
 
 
-def _doors(folder: Path, database: str, arguments: argparse.Namespace) -> bool:
-    failed = False
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument(
+        "--processes", type=int, nargs="+", default=[1, 2], help="of `fhir-gateway mllp`"
+    )
+    parser.add_argument("--stores", nargs="+", default=["sqlite", "postgresql"],
+                        choices=["sqlite", "postgresql"])  # fmt: skip
+    parser.add_argument(
+        "--profile", default="", help="write a profile of 400 messages here instead"
+    )
+    return parser.parse_args()
+
+
+def _doors(folder: Path, place: Place, processes: int, arguments: argparse.Namespace) -> bool:
+    """Loads so many processes on an empty store; whether a message was refused."""
+    database = f"sqlite:///{folder / f'mllp-{processes}.sqlite'}"
+    if place.name == "postgresql":
+        database = empty_database(f"bench_mllp_{processes}")
+    asyncio.run(prepare(database))
     senders = folder / "senders.toml"
     senders.write_text(SENDERS, encoding="utf-8")
     words = ("fhir_gateway", "mllp", "--port", "0", "--database", database,
              "--senders", str(senders))  # fmt: skip
-    with served(*words) as door:
-        for n, clients in enumerate(arguments.clients):
-            messages = Messages(n, f"b{n}")
-            load = measured(door, f"gateway, {clients} connections", messages, clients,
-                            arguments.seconds)  # fmt: skip
+    failed = False
+    with ExitStack() as stack:
+        doors = [stack.enter_context(served(*words)) for _ in range(processes)]
+        for clients in arguments.clients:
+            if clients < processes:
+                continue
+            name = f"{place.name}, {processes} of mllp, {clients} connections"
+            messages = Messages(clients, f"b{processes}.{clients}")
+            load = measured(doors, name, messages, clients, arguments.seconds, place.pid)
             failed = failed or bool(load.failures)
-    with served("bench.mllp_floor", str(folder / "floor.log")) as floor:
-        for n, clients in enumerate(arguments.clients):
-            measured(floor, f"floor, {clients} connections", Messages(n, f"f{n}"), clients,
-                     min(arguments.seconds, 3.0))  # fmt: skip
     return failed
+
+
+def _floor(folder: Path, arguments: argparse.Namespace) -> None:
+    with served("bench.mllp_floor", str(folder / "floor.log")) as floor:
+        for clients in arguments.clients:
+            name, messages = f"floor, {clients} connections", Messages(clients, f"f{clients}")
+            measured([floor], name, messages, clients, min(arguments.seconds, 3.0))
 
 
 if __name__ == "__main__":
