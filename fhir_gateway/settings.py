@@ -100,6 +100,23 @@ class Settings:
         "Milliseconds after which a hook call is answered with a card that nothing was decided.",
         least=10,
     )
+    hook_slots: int = _setting(
+        3,
+        "Slots that a card offers for an order that has to be carried out; 0 for none.",
+        least=0,
+    )
+    hook_slot_days: int = _setting(30, "Days ahead in which cards look for slots.", least=1)
+    booking_page: str = _setting(
+        "",
+        "Address of the booking page that cards link to, with a sealed reference to the order; "
+        "empty: cards have no such link; docs/cds-hooks.md.",
+    )
+    booking_page_smart: bool = _setting(
+        False, "The booking page is a SMART app: the reference goes into its appContext."
+    )
+    booking_link_minutes: int = _setting(
+        15, "Minutes for which a card's reference to an order can be opened.", least=1
+    )
     mllp_host: str = _setting(
         "127.0.0.1", "Address that `fhir-gateway mllp` listens on for HL7 v2 messages."
     )

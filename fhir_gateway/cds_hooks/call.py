@@ -6,6 +6,7 @@ The patient is known here or not at all: by a logical id of ours, or by an ident
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ from fhir_gateway.cds_hooks.cards import Card, Said, cards
 from fhir_gateway.cds_hooks.prefetch import Had, complete
 from fhir_gateway.cds_hooks.request import HookCall, read_call
 from fhir_gateway.cds_hooks.services import SITUATION, Service
+from fhir_gateway.cds_hooks.slots import Lookup, with_slots
+from fhir_gateway.cds_hooks.trust import may_propose
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Invalid, PreconditionFailed
 from fhir_gateway.recognition.answered import answered_lines
@@ -45,6 +48,7 @@ async def answer_call(
     Raises Structure, Invalid and TooLong for the call, PreconditionFailed when it does not say who
     the patient is and that cannot be had either.
     """
+    until = asyncio.get_running_loop().time() + gateway.settings.hook_deadline_ms / 1000
     call = read_call(service, body)
     ours = not call.fhir_server or call.fhir_server.rstrip("/") == base
     if service.decides == "patient":
@@ -74,6 +78,8 @@ async def answer_call(
     if shown and answer.tasks and service.hook == "order-sign":
         answered = await _answered(gateway, actor, call, answer, orders)
         shown = {key: card for key, card in shown.items() if key not in answered}
+    look = Lookup(gateway, actor, answer, orders, base, until, may_propose(gateway, actor))
+    shown = await with_slots(look, shown)
     return orjson.dumps({"cards": [*found, *shown.values()]})
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 from starlette.routing import BaseRoute, Route
 
+from fhir_gateway.cds_hooks.booking_link import opened
 from fhir_gateway.cds_hooks.call import answer_call
 from fhir_gateway.cds_hooks.cards import undecided_card
 from fhir_gateway.cds_hooks.feedback import take_feedback
@@ -35,6 +36,7 @@ from fhir_gateway.errors import (
 )
 from fhir_gateway.fhir.outcome import operation_outcome
 from fhir_gateway.interactions.audit import ORIGIN, refused
+from fhir_gateway.interactions.authenticate import authenticate
 from fhir_gateway.interactions.narrowing import scoped
 from fhir_gateway.interactions.permits import Asked, permit_door
 from fhir_gateway.interactions.quota import spend
@@ -84,6 +86,7 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
     feedback = _Endpoint(gateway, "/feedback", _feedback, _stored)
     return [
         Route("/cds-services", _Discovery()),
+        Route("/cds-services/booking/{sealed}", _Booking(gateway)),
         Route("/cds-services/{id}", call),
         Route("/cds-services/{id}/feedback", feedback),
     ]
@@ -151,6 +154,46 @@ class _Endpoint:
         try:
             _check_media(headers)
             return await self._handler(gateway, actor, service, base, await _body(receive))
+        except GatewayError as error:
+            if error.status < 500:
+                await refused(gateway, actor, error, interaction="operation")
+            raise
+
+
+class _Booking:
+    """GET of the reference in a card's link: what was ordered, for a booking page."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers, gateway = _headers(scope), self._gateway
+        shared: Pairs = ()
+        if "origin" in headers:
+            shared = shared_with(headers["origin"], gateway.settings.allowed_origins)
+        if scope["method"] == "OPTIONS":
+            allow = (b"allow", b"GET, OPTIONS")
+            await _send(send, 204, b"", (*shared, *preflight("GET, OPTIONS"), allow))
+            return
+        try:
+            answer = await self._run(scope, headers)
+        except GatewayError as error:
+            await _refuse(send, error, shared)
+            return
+        await _send(send, 200, answer, (_FHIR_JSON, _NO_STORE, *shared))
+
+    async def _run(self, scope: Scope, headers: Headers) -> bytes:
+        """What the reference names, to a caller who is known; refusals of it are on record."""
+        if scope["method"] != "GET":
+            raise MethodNotAllowed("A reference to an order is read with GET", rule="method")
+        gateway = self._gateway
+        actor = await authenticate(gateway, headers)
+        scope["actor"] = actor.name
+        await permit_door(gateway, actor, "hooks")
+        actor = await scoped(gateway, actor, _HOOK)
+        spend(gateway, actor, "hook")
+        try:
+            return await opened(gateway, actor, scope["path_params"]["sealed"])
         except GatewayError as error:
             if error.status < 500:
                 await refused(gateway, actor, error, interaction="operation")

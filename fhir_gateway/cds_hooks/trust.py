@@ -49,6 +49,12 @@ def clients_of(file: str) -> Clients:
         ) from None
 
 
+def may_propose(gateway: Gateway, actor: Actor) -> bool:
+    """Whether it is agreed with the caller's institution that cards suggest to create proposed
+    Appointments (`proposes` in the file of CDS clients)."""
+    return actor.institution in clients_of(gateway.settings.cds_clients).proposing
+
+
 def check_trust(settings: Settings) -> None:
     """Raises Invalid for settings by which nobody could be trusted, or anybody.
 

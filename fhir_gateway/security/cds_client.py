@@ -23,6 +23,7 @@ _KINDS: dict[str, type] = {
     "keys": list,
     "tenants": dict,
     "fhir_servers": list,
+    "proposes": bool,
 }
 
 
@@ -30,6 +31,7 @@ class Client(NamedTuple):
     """One client. `institution` is a logical id; `tenants` names others by the claim `tenant`.
 
     `keys` are public JWKs; `jwks_urls` are where keys may be fetched, the first by default.
+    `proposes`: its cards may suggest to create a proposed Appointment.
     """
 
     institution: str
@@ -38,13 +40,16 @@ class Client(NamedTuple):
     keys: tuple[Mapping[str, Any], ...] = ()
     tenants: Mapping[str, str] = {}
     fhir_servers: tuple[str, ...] = ()
+    proposes: bool = False
 
 
 class Clients(NamedTuple):
-    """All clients: those that sign by their issuer, and the FHIR servers of each institution."""
+    """All clients: those that sign by their issuer, the FHIR servers of each institution, and the
+    institutions whose cards may suggest proposed Appointments."""
 
     by_issuer: Mapping[str, Client] = {}
     servers: Mapping[str, frozenset[str]] = {}
+    proposing: frozenset[str] = frozenset()
 
     def may_ask(self, institution: str | None, server: str) -> bool:
         """Whether this FHIR base may be asked for what a call of the institution did not send."""
@@ -70,10 +75,13 @@ def read_clients(text: str) -> Clients:
     if issues:
         raise Invalid(issues=tuple(issues))
     servers: dict[str, frozenset[str]] = {}
+    proposing: set[str] = set()
     for client in clients:
         for institution in {client.institution, *client.tenants.values()} - {""}:
+            proposing |= {institution} if client.proposes else set()
             servers[institution] = servers.get(institution, frozenset()).union(client.fhir_servers)
-    return Clients({one.issuer: one for one in clients if one.issuer}, servers)
+    by_issuer = {one.issuer: one for one in clients if one.issuer}
+    return Clients(by_issuer, servers, frozenset(proposing))
 
 
 def _client(entry: Any, at: str, issues: list[Issue]) -> Client:
@@ -98,6 +106,7 @@ def _client(entry: Any, at: str, issues: list[Issue]) -> Client:
             one.rstrip("/")
             for one in _addresses(given["fhir_servers"], f"{at}.fhir_servers", issues)
         ),
+        given["proposes"],
     )
 
 
