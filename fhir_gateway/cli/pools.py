@@ -16,9 +16,17 @@ import click
 
 from fhir_gateway.cli.catalogue_frame import table
 from fhir_gateway.cli.pools_close import close
+from fhir_gateway.cli.pools_no_shows import no_shows
 from fhir_gateway.cli.pools_notify import notify
+from fhir_gateway.cli.pools_reconcile import reconcile_command
 from fhir_gateway.cli.pools_store import diff, generate, withdraw
 from fhir_gateway.cli.pools_told import buckets_told, plan_json, sessions_told, tell_findings
+from fhir_gateway.cli.pools_upkeep import (
+    audit_command,
+    cut_off_command,
+    offer_command,
+    tidy_command,
+)
 from fhir_gateway.errors import GatewayError
 from fhir_gateway.scheduling.calendar import day_at
 from fhir_gateway.scheduling.generate import plan_supply
@@ -133,5 +141,8 @@ def _day(text: str | None, option: str) -> date | None:
         raise click.ClickException(f"{option} must be a day, as 2026-12-07") from None
 
 
-for one in (close, diff, generate, notify, withdraw):
+for one in (
+    audit_command, close, cut_off_command, diff, generate, no_shows, notify, offer_command,
+    reconcile_command, tidy_command, withdraw,
+):  # fmt: skip
     command.add_command(one)

@@ -83,6 +83,7 @@ from fhir_gateway.rest.exchange import Answer
 from fhir_gateway.rest.handlers_async import export
 from fhir_gateway.rest.handlers_render import render_page
 from fhir_gateway.scheduling import booking_definitions as booking
+from fhir_gateway.scheduling import pool_operations as pools
 from fhir_gateway.scheduling.booking_operations import (
     book_operation,
     cancel_operation,
@@ -181,6 +182,12 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation(booking.EXCUSE, excuse_operation),
     Operation(booking.VOID, step_operation("void")),
     Operation(booking.WHY_NOT, why_not),
+    Operation(pools.WAITLIST, pools.waitlist_operation),
+    Operation(pools.DECLINE, pools.decline_operation),
+    Operation(pools.APPEAL, pools.appeal_operation),
+    Operation(pools.DECIDE, pools.decide_operation),
+    Operation(pools.MISSED, pools.missed_operation),
+    Operation(pools.RECONCILE, pools.reconcile_operation),
 )
 
 #: Methods by which an operation may be called at all.

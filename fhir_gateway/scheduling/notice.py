@@ -41,13 +41,17 @@ DISPLAYS: Mapping[str, str] = {
 #: decided and when.
 SLOT, UNTIL, KIND, BY, AT = "slot", "until", "difference", "decided-by", "decided-at"
 
+#: What Tasks of a comparison belong to: "schedule|day".
+GROUP = f"{CANONICAL}/pool-comparison"
+
 #: The global row of an open difference, then the key of its institution.
 OPEN_DIFFERENCE = parameter_key("Task", "open-pool-difference")
 
 
 class Notice(NamedTuple):
     """One Task. `about` is "Type/id"; `key` makes it the same one when it is told again. `slots`
-    are Slots that are proposed or offered, `until` the moment (µs) by which to answer, 0 for none.
+    are Slots that are proposed or offered, `until` the moment (µs) by which to answer, 0 for none;
+    `group` keeps Tasks together.
     Without an institution ("") the patient alone is told.
     """
 
@@ -64,6 +68,7 @@ class Notice(NamedTuple):
     priority: str = "routine"
     status: str = "requested"
     by: str = ""
+    group: str = ""
 
     @property
     def id(self) -> str:
@@ -84,6 +89,7 @@ def task_of(notice: Notice) -> dict[str, Any]:
     resource: dict[str, Any] = {
         "resourceType": "Task",
         "id": notice.id,
+        "groupIdentifier": {"system": GROUP, "value": notice.group} if notice.group else None,
         "status": notice.status,
         "intent": "order",
         "priority": notice.priority,
@@ -135,4 +141,5 @@ def derive_notices(resource: dict[str, Any], derived: Derived) -> None:
         return
     if resource.get("status") in ("requested", "in-progress"):
         owner = str((resource.get("owner") or {}).get("reference", ""))
-        derived.global_ints.append((OPEN_DIFFERENCE, key64(owner), 0))
+        place = key64(str(resource.get("id", "")))
+        derived.global_ints.append((OPEN_DIFFERENCE, key64(owner), place))
