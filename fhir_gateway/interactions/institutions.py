@@ -78,11 +78,12 @@ async def institution(gateway: Gateway, id: str) -> Institution | None:
 
 async def institution_of_facility(gateway: Gateway, facility: str) -> Institution | None:
     """The institution whose v2 messages name this sending facility (MSH-4), if it is one."""
-    found = [
-        one
-        for one in (await institutions(gateway)).values()
-        if facility in (one.id, *one.facilities)
-    ]
+    return at_facility(await institutions(gateway), facility)
+
+
+def at_facility(known: Mapping[str, Institution], facility: str) -> Institution | None:
+    """The same of those that are known."""
+    found = [one for one in known.values() if facility in (one.id, *one.facilities)]
     return found[0] if len(found) == 1 else None
 
 

@@ -29,12 +29,7 @@ from fhir_gateway.errors import (
 from fhir_gateway.fhir.validate import BundleEntry
 from fhir_gateway.fhir.wire import render
 from fhir_gateway.interactions.audit import refused
-from fhir_gateway.interactions.institutions import (
-    institution,
-    institution_of_facility,
-    institutions,
-    institutions_at,
-)
+from fhir_gateway.interactions.institutions import at_facility, institutions, institutions_at
 from fhir_gateway.interactions.intake_merge import (
     Sender,
     assigned_by_others,
@@ -161,9 +156,10 @@ async def _sender(gateway: Gateway, actor: Actor, header: Header) -> Institution
 
     Raises Forbidden for a credential whose message says that another institution sends it.
     """
-    found = named = await institution_of_facility(gateway, header.facility)
+    known = await institutions(gateway)
+    found = named = at_facility(known, header.facility)
     if actor.institution is not None:
-        found = await institution(gateway, actor.institution)
+        found = known.get(actor.institution)
         if found is not None and named not in (None, found):
             raise Forbidden(
                 "MSH-4 names another institution than the credential: each sends its own results",
@@ -201,10 +197,14 @@ async def _receive(
     header = read_header(raw, message.decoded.codec)
     key = once_key(sender, header)
     _attribute(sender, header, key)
-    if earlier := await _earlier(gateway, actor, key, digest):
+    async with gateway.store.snapshot(actor.access) as reader:
+        stored = await reader.once(_ONCE_KIND, key)
+        known = await institutions_at(gateway, reader)
+    if stored is not None:
+        earlier = _repeat(stored, digest)
         await _count(gateway)
         return earlier
-    others = assigned_by_others(sender, await institutions(gateway))
+    others = assigned_by_others(sender, known)
     mapped = map_message(message, sender, folder=folder, others=others)
     orders = mapped.orders if isinstance(mapped, Mapped) else ()
     for _ in range(ATTEMPTS):
@@ -257,14 +257,6 @@ def once_key(sender: Institution, header: Header) -> bytes:
     """What makes a message the same one: institution, sending application, control id."""
     parts = ("v2", sender.id, header.sending[0], header.control_id)
     return sha256("\x1f".join(parts).encode("utf-8", "surrogatepass")).digest()
-
-
-async def _earlier(
-    gateway: Gateway, actor: Actor, key: bytes, digest: bytes
-) -> Acknowledged | None:
-    async with gateway.store.snapshot(actor.access) as reader:
-        stored = await reader.once(_ONCE_KIND, key)
-    return None if stored is None else _repeat(stored, digest)
 
 
 def _repeat(stored: bytes, digest: bytes) -> Acknowledged:

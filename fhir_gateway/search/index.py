@@ -108,9 +108,14 @@ class Extractor:
         texts: list[TextRow] = []
         groups = known.groups
         for member in resource:
-            for group in groups.get(member, ()):
-                said = spelled.get(member) if spelled is not None else None
-                if said is None or len(said) > _LONGEST or not _is_alone(group, resource):
+            here = groups.get(member)
+            if here is None:
+                continue
+            said = spelled.get(member) if spelled is not None else None
+            if said is not None and len(said) > _LONGEST:
+                said = None
+            for group in here:
+                if said is None or not _is_alone(group, resource):
                     _add(group.steps, resource, ints, texts)
                     continue
                 kept = group.kept.get(said)
