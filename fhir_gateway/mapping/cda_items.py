@@ -16,9 +16,11 @@ from fhir_gateway.mapping.cda_parse import (
     Node,
     at,
     attribute,
+    check_stated,
     every,
     fault,
     is_null,
+    is_stated,
     long_text,
     sections,
     text_of,
@@ -51,6 +53,7 @@ from fhir_gateway.mapping.cda_value import (
     reference_range,
     role_of,
     said,
+    value_of,
 )
 from fhir_gateway.mapping.tables import look_up
 
@@ -112,11 +115,15 @@ def _found(root: Node, tables: Tables) -> tuple[list[_Item], Parts]:
             if node in inside:
                 continue
             role = role_of(node, tables)
+            if role:
+                check_stated(node)
             if role != "item":
                 around.setdefault(role, []).append(node)
                 continue
             parts: Parts = {}
             for name, inner in parts_of(node, tables):
+                if name:
+                    check_stated(inner)
                 parts.setdefault(name, []).append(inner)
                 inside.add(inner)
             items.append(_Item(node, parts, enclosing(node, "organizer")))
@@ -245,14 +252,14 @@ def _outcome(report: _Report, item: _Item) -> tuple[Said, list[str], Node | None
     """The value of an item, flags that stand for it, and where it stands: the quantity, else the
     code or text of the result."""
     quantity = first_of(item.parts, "quantity")
-    amount = said(at(quantity, "value"), report.tables, report.names)
+    amount = said(value_of(quantity), report.tables, report.names)
     if not amount.is_empty:
         amount = _with_unit(item, quantity, amount)
     marks: list[str] = []
     other = NOTHING
     place = quantity
     for node in item.parts.get("result-code", ()):
-        value = at(node, "value")
+        value = value_of(node)
         if value is None or is_null(value):
             continue
         if is_result_code(value):
@@ -270,7 +277,7 @@ def _outcome(report: _Report, item: _Item) -> tuple[Said, list[str], Node | None
 def _with_unit(item: _Item, quantity: Node | None, amount: Said) -> Said:
     """The unit of the value itself, else DE04.30.016.00."""
     unit = amount.unit or _text(item.parts, "unit")
-    kind = "NM" if is_number(at(quantity, "value")) else amount.kind
+    kind = "NM" if is_number(value_of(quantity)) else amount.kind
     return amount._replace(kind=kind, unit=unit)
 
 
@@ -317,7 +324,7 @@ def _targets(report: _Report) -> list[Result]:
     for section in sections(report.header.root):
         for name in ("procedure", "observation"):
             for node in section.iter(V3 + name):
-                for site in every(node, "targetSiteCode"):
+                for site in every(node, "targetSiteCode") if is_stated(node) else ():
                     if value := concept(site, report.tables, report.names):
                         status = result_status(report.header, report.tables, node)
                         return [Result(node, _TEXTS["body-part"], Said("CE", value), status=status)]

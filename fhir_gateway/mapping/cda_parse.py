@@ -141,6 +141,30 @@ def fault(node: Node, sentence: str, rule: str) -> GatewayError:
     return Unprocessable(f"{where(node)}: {sentence}", expression=path_of(node), rule=rule)
 
 
+def is_stated(node: Node) -> bool:
+    """Whether an act, and each that it stands in, is said to have happened: in the mood of an event
+    and not negated (CDA R2 3.1.1.5, HL7 RIM Act.moodCode, Act.negationInd)."""
+    return _unstated(node) is None
+
+
+def check_stated(node: Node) -> None:
+    """Raises Unprocessable for an act that is negated, ordered, planned or hoped for: read as a
+    result it would say the contrary."""
+    found = _unstated(node)
+    if found is not None:
+        raise fault(found, "this says what is not so, or not yet (negationInd true, or a moodCode "
+                    "other than EVN); a result is what was found", "cda-not-stated")  # fmt: skip
+
+
+def _unstated(node: Node) -> Node | None:
+    for one in (node, *node.iterancestors()):
+        if local(one) == "section":
+            return None
+        if one.get("negationInd") in ("true", "1") or one.get("moodCode", "EVN") != "EVN":
+            return one
+    return None
+
+
 def sections(root: Node) -> Iterator[Node]:
     """All sections of the body, in their order, also those inside others."""
     body = at(root, "component", "structuredBody")

@@ -12,9 +12,9 @@ from fhir_gateway.mapping.cda_parse import (
     Node,
     at,
     attribute,
+    check_stated,
     every,
     fault,
-    is_null,
     long_text,
     sections,
     text_of,
@@ -31,7 +31,13 @@ from fhir_gateway.mapping.cda_report import (
 )
 from fhir_gateway.mapping.cda_segments import Writer
 from fhir_gateway.mapping.cda_tables import Tables
-from fhir_gateway.mapping.cda_value import concept, flags, reference_range, said
+from fhir_gateway.mapping.cda_value import (
+    concept,
+    flags,
+    reference_range,
+    said,
+    value_of,
+)
 
 _SECTIONS = frozenset({
     "2.16.840.1.113883.10.20.22.2.3.1", "2.16.840.1.113883.10.20.22.2.3",
@@ -65,6 +71,7 @@ def _panel(header: Header, tables: Tables, names: dict[str, Node], organizer: No
     number = attribute(own, "extension") or attribute(own, "root")
     if not number:
         raise fault(organizer, "a Result Organizer has an id", "cda-report-number")
+    check_stated(organizer)
     code = concept(at(organizer, "code"), tables, names)
     if not code:
         raise fault(organizer, "a Result Organizer has a code", "cda-item")
@@ -103,8 +110,8 @@ def _result(
     code = concept(at(node, "code"), tables, names)
     if not code:
         raise fault(node, "the observation has no code", "cda-item")
-    values = every(node, "value")
-    value = next((one for one in values if not is_null(one)), values[0] if values else None)
+    check_stated(node)
+    value = value_of(node)
     time = times(node)[0][0]
     return Result(
         node=node,

@@ -6,7 +6,7 @@ them, or none that can be read, stays the text that was sent; mapping.v2_value j
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from fhir_gateway.mapping.cda_parse import (
@@ -15,6 +15,7 @@ from fhir_gateway.mapping.cda_parse import (
     at,
     attribute,
     every,
+    fault,
     is_null,
     long_text,
     text_of,
@@ -90,16 +91,25 @@ def coded_or_named(node: Node, tables: Tables) -> Value:
     return [text, name, "L"] if is_code and text else ["", text] if text else ""
 
 
+def value_of(node: Node | None) -> Node | None:
+    """The value of an observation, one that is known before one that is not. Raises Unprocessable
+    for several: a result has one, and which of them it is nobody says."""
+    values = every(node, "value") if node is not None else []
+    found = [one for one in values if not is_null(one)]
+    if len(found) > 1:
+        raise fault(found[1], "this is a second value of one observation; send each as an "
+                    "observation of its own", "cda-values")  # fmt: skip
+    return next(iter((*found, *values)), None)
+
+
 def said(node: Node | None, tables: Tables, names: dict[str, Node]) -> Said:
     """What a value element says."""
     kind = type_of(node)
     if node is None or (is_null(node) and not (kind in _NUMBERS and _amount(node)[0])):
         text = text_of(node)
         return Said("ST", text) if text else NOTHING
-    if kind in _NUMBERS:
-        return _number(node)
-    if kind in ("IVL_PQ", "IVL_REAL", "IVL_INT"):
-        return _interval(node)
+    if kind in _READERS:
+        return _READERS[kind](node)
     if kind in _CODES or node.get("code"):
         value = concept(node, tables, names)
         return Said("CE", value) if value else NOTHING
@@ -109,7 +119,10 @@ def said(node: Node | None, tables: Tables, names: dict[str, Node]) -> Said:
 
 
 def _words(node: Node, names: dict[str, Node]) -> Said:
-    """A text, also one that stands in the narrative and is pointed to."""
+    """A text, also one that stands in the narrative and is pointed to; a file as it came."""
+    if type_of(node) == "ED" and attribute(node, "representation") == "B64":
+        media, _, subtype = attribute(node, "mediaType").partition("/")
+        return Said("ED", ["", media, subtype, "Base64", text_of(node)])
     target = attribute(at(node, "reference"), "value").removeprefix("#")
     text = long_text(names[target]) if target in names else long_text(node)
     text = text or attribute(node, "value")
@@ -121,13 +134,29 @@ def _number(node: Node) -> Said:
     text = text or text_of(node)
     if not text:
         return NOTHING
+    if attribute(node, "nullFlavor") not in ("", "OTH"):  # says in one breath that there is none
+        text = f"{text} ({attribute(node, 'nullFlavor')})"
     return Said("NM", text, "" if unit == "1" else unit)
+
+
+def _ratio(node: Node) -> Said:
+    """A titre or ratio; with units of its own it is a text."""
+    (first, unit), (second, other) = (
+        _amount(at(node, side)) for side in ("numerator", "denominator")
+    )
+    if not (first and second):
+        return NOTHING
+    if {unit, other} - {"", "1"}:
+        return Said("TX", f"{first} {unit} : {second} {other}")
+    return Said("SN", ["", first, ":", second])
 
 
 def _interval(node: Node) -> Said:
     """One limit as a comparison, two as a range; a limit that is not inclusive says so."""
     low, high = at(node, "low"), at(node, "high")
     (least, unit), (most, other) = _amount(low), _amount(high)
+    if least and most and unit != other and unit and other:
+        return Said("TX", f"{least} {unit} - {most} {other}")
     unit = unit or other
     if least and most:
         return Said("SN", ["", least, "-", most], unit)
@@ -136,6 +165,14 @@ def _interval(node: Node) -> Said:
     if most:
         return Said("SN", ["<" if _is_open(high) else "<=", most], unit)
     return NOTHING
+
+
+#: Data type -> what reads it.
+_READERS: Mapping[str, Callable[[Node], Said]] = {
+    **dict.fromkeys(_NUMBERS, _number),
+    **dict.fromkeys(("IVL_PQ", "IVL_REAL", "IVL_INT"), _interval),
+    "RTO": _ratio,
+}
 
 
 def _is_open(node: Node | None) -> bool:
