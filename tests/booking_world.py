@@ -26,7 +26,7 @@ from fhir_gateway.store.claim_rows import QuotaRow, Settle
 from fhir_gateway.terminology.catalogue import IMAGING_SYSTEM
 
 Json = dict[str, Any]
-SHIPPED = str(Path(__file__).resolve().parents[2] / "profiles" / "access" / "policy.toml")
+SHIPPED = str(Path(__file__).resolve().parents[1] / "profiles" / "access" / "policy.toml")
 HOUR = 3_600_000_000
 DAY = 24 * HOUR
 CT, CT_CHEST = "I001", "I003"
