@@ -62,11 +62,20 @@ def heard() -> Iterator[list[Lookup]]:
 
 def normal(text: str) -> str:
     """Half-width, composed, single spaces, raised digits as `^9`: for comparing."""
+    return _kept_normal(text) if len(text) <= _LONGEST_KEPT else _normal(text)
+
+
+def _normal(text: str) -> str:
     if text.isascii():
         return " ".join(text.split())
     if not _RAISED_SIGNS.isdisjoint(text):
         text = _spell_powers(text)
     return " ".join(unicodedata.normalize("NFKC", text).split())
+
+
+#: Codes, units and names come again with every message; findings in words do not.
+_kept_normal = lru_cache(maxsize=16_384)(_normal)
+_LONGEST_KEPT = 64
 
 
 def _spell_powers(text: str) -> str:
