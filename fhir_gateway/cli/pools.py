@@ -16,6 +16,7 @@ import click
 
 from fhir_gateway.cli.catalogue_frame import table
 from fhir_gateway.cli.pools_close import close
+from fhir_gateway.cli.pools_move import move_command
 from fhir_gateway.cli.pools_no_shows import no_shows
 from fhir_gateway.cli.pools_notify import notify
 from fhir_gateway.cli.pools_reconcile import reconcile_command
@@ -142,7 +143,7 @@ def _day(text: str | None, option: str) -> date | None:
 
 
 for one in (
-    audit_command, close, cut_off_command, diff, generate, no_shows, notify, offer_command,
-    reconcile_command, tidy_command, withdraw,
+    audit_command, close, cut_off_command, diff, generate, move_command, no_shows, notify,
+    offer_command, reconcile_command, tidy_command, withdraw,
 ):  # fmt: skip
     command.add_command(one)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from fhir_gateway.scheduling import supply
 from fhir_gateway.scheduling.calendar import day_at
 from fhir_gateway.scheduling.generate import Plan
 from fhir_gateway.scheduling.site_files import SiteFiles, load_named, load_site
+from fhir_gateway.scheduling.withdrawal import tell_affected
 from fhir_gateway.terminology.catalogue import load_catalogue
 
 _LONGEST = 400
@@ -84,6 +86,17 @@ async def _store(gateway: Gateway, site: SiteFiles, plan: Plan) -> None:
     click.echo("", err=True)
     compared_told(compared)
     tell_findings(compared.findings)
+    await _tell_affected(gateway, compared)
+
+
+async def _tell_affected(gateway: Gateway, compared: supply.Compared) -> None:
+    """Tells whoever booked a slot that is not offered so any more, with proposals."""
+    told: Counter[str] = Counter()
+    async for one in tell_affected(gateway, supply.affected_of(compared)):
+        told[one.outcome] += 1
+    if told:
+        counts = ", ".join(f"{count} {name}" for name, count in told.items())
+        click.echo(f"tasks for re-booking: {counts}; `pools move` moves them at once")
 
 
 def _planned(gateway: Gateway, template: str, first: str | None, last: str | None

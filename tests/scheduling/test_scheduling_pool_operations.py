@@ -17,9 +17,12 @@ from fhir_gateway.scheduling.book import BookRequest, HoldRequest, book, cancel
 from fhir_gateway.scheduling.pool_list import OurBooking, OurSlot, compare, read_list
 from fhir_gateway.scheduling.reconcile_pool import reconcile
 from fhir_gateway.scheduling.seat_commit import Asked
+from fhir_gateway.scheduling.supply_change import WITHDRAWN, Affected
 from fhir_gateway.scheduling.visit import take_step
 from fhir_gateway.scheduling.waitlist_offers import offer
+from fhir_gateway.scheduling.withdrawal import bookings_on, move, tell_affected
 from fhir_gateway.security.actor import GATEWAY
+from fhir_gateway.store.claim_rows import QuotaRow, Settle
 
 
 @pytest.fixture(scope="module")
@@ -250,3 +253,46 @@ def test_the_commands_do_by_hand_what_the_worker_does(running: PoolRunning, tmp_
     assert "slot-missing-here" in done.output
     assert "2 differences" in done.output
     assert run("reconcile", "nobody", str(file)).exit_code == 1
+
+
+def test_who_booked_a_withdrawn_slot_is_told_once_and_moved_by_the_hospital(
+    running: PoolRunning,
+) -> None:
+    pool = Pool(running, "gone")
+    pool.supply("a", "b", "c")
+    people = [pool.person() for _ in range(2)]
+    first, second = booked(pool, "a", people[0]), booked(pool, "b", people[1])
+    pool.store(pool.schedule("other"))
+    bucket = pool.bucket
+    pool.bucket = f"{pool.hospital}|ct|other"
+    rows = [QuotaRow("ordinary", 1)]
+    pool.store(
+        pool.slot("x", pool.start + 5 * HOUR, schedule="other"),
+        claims=(Settle(pool.home, pool.bucket, "ordinary", rows, 1),),
+    )
+    pool.bucket = bucket
+    affected = [
+        Affected(f"{pool.name}-{slot}", WITHDRAWN, (f"Appointment/{id}",))
+        for slot, id in (("a", first), ("b", second), ("c", first))
+    ]
+    told = pool.all(tell_affected(pool.gateway, affected))
+    assert [one.outcome for one in told] == ["told", "told", "gone"]
+    assert told[0].slots == (f"{pool.name}-c", f"{pool.name}-x")
+    again = pool.all(tell_affected(pool.gateway, affected))
+    assert [one.outcome for one in again] == ["told-already", "told-already", "gone"]
+    tasks = pool.found(f"Task?focus=Appointment/{first}")
+    assert [one["code"]["coding"][0]["code"] for one in tasks] == ["booking-rebook"]
+
+    days = (pool.start - DAY, pool.start + DAY)
+    taken = pool.run(bookings_on(pool.gateway, pool.hospital, f"{pool.name}-ct", *days))
+    dry = pool.all(move(pool.gateway, taken, f"{pool.name}-other", dry_run=True))
+    assert [one.outcome for one in dry] == ["would-move", "would-move"]
+    moved = pool.all(move(pool.gateway, taken, f"{pool.name}-other"))
+    assert [(one.outcome, one.slot, one.rule) for one in moved] == [
+        ("moved", f"{pool.name}-x", ""), ("left", "", "slot-full"),
+    ]  # fmt: skip
+    assert pool.read("Appointment", first)["slot"] == [{"reference": f"Slot/{pool.name}-x"}]
+    assert pool.read("Appointment", second)["slot"] == [{"reference": f"Slot/{pool.name}-b"}]
+    statuses = [pool.found(f"Task?focus=Appointment/{id}")[0]["status"] for id in (first, second)]
+    assert statuses == ["completed", "requested"]
+    assert pool.faults() == []
