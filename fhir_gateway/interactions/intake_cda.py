@@ -31,7 +31,13 @@ from fhir_gateway.errors import (
 from fhir_gateway.interactions.audit import refused
 from fhir_gateway.interactions.institutions import institutions
 from fhir_gateway.interactions.intake import ATTEMPTS, entries_of
-from fhir_gateway.interactions.intake_cda_versions import Place, place_of, plan_document
+from fhir_gateway.interactions.intake_cda_versions import (
+    Answers,
+    Place,
+    place_of,
+    plan_document,
+    plan_late,
+)
 from fhir_gateway.interactions.intake_merge import assigned_by_others
 from fhir_gateway.interactions.letters import Letter, received, repeated, under_way
 from fhir_gateway.interactions.outcome import TransactionOutcome
@@ -205,8 +211,12 @@ async def _store(
     kept = Received(once.response, CDA_MEDIA, enc, body)
     for _ in range(ATTEMPTS):
         async with gateway.store.snapshot(actor.access) as reader:
-            place = await _placed(reader, taken, sender)
+            answered = _answers(reader, sender)
+            place = await place_of(reader, taken.read.header, sender, answered)
             plan = await _planned(gateway, reader, taken, sender, place)
+            if place.older:
+                late = await plan_late(reader, taken.read.header, place, answered)
+                plan = plan._replace(resources=late)
         answer = _answered(taken, place, plan.warnings)
         if (letter := under_way()) is not None:
             letter.warnings = answer.issues
@@ -227,16 +237,16 @@ async def _store(
     raise Conflict("Other documents change the same report; send it again", rule="overtaken")
 
 
-async def _placed(reader: Reader, taken: Taken, sender: Institution) -> Place:
-    """Where the document stands among its versions. A document that is replaced and names no set
-    is looked for by the answer that its sender was given."""
+def _answers(reader: Reader, sender: Institution) -> Answers:
+    """The answers that this sender was given: a document that is replaced and names no set is
+    looked for by them."""
 
     async def answered(root: str, extension: str, version: int) -> str:
         stored = await reader.once(ONCE_KIND, key_of(sender, root, extension, version))
         found = read_answer(stored[_DIGEST:]).document if stored is not None else ""
         return found.partition("/")[2]
 
-    return await place_of(reader, taken.read.header, sender, answered)
+    return answered
 
 
 async def _planned(

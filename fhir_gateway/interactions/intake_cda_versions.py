@@ -16,6 +16,7 @@ from fhir_gateway.fhir.wire import instant
 from fhir_gateway.interactions.reconcile import current
 from fhir_gateway.mapping.cda import Taken
 from fhir_gateway.mapping.cda_document import (
+    SUPERSEDED,
     binary,
     document_reference,
     own_series_id,
@@ -73,6 +74,29 @@ async def _heads(header: Header, sender: Institution, answered: Answers) -> list
         told = await answered(replaced.id.root, replaced.id.extension, replaced.version)
         heads += [told] if told else []
     return heads
+
+
+async def plan_late(
+    reader: Reader, header: Header, place: Place, answered: Answers
+) -> list[Planned]:
+    """What a version that comes after a newer one still tells: the one that it replaces, where
+    that stands by itself because nobody had said so, is current no more."""
+    replaced = header.relation(REPLACES)
+    if replaced is None or place.stored is None:
+        return []
+    head = await answered(replaced.id.root, replaced.id.extension, replaced.version)
+    stored, version = await current(reader, f"DocumentReference/{head}") if head else (None, 0)
+    if stored is None or head == place.head or stored.get("subject") != place.stored.get("subject"):
+        return []
+    master = stored.get("masterIdentifier", {})
+    if (master.get("system"), master.get("value")) != _pair(replaced.id):
+        return []
+    ended = {name: value for name, value in stored.items() if name != "meta"}
+    if tags := stored["meta"].get("tag"):
+        ended["meta"] = {"tag": tags}
+    kept = place.stored.get("context", {}).get("related", [])
+    own: Planned = ({**ended, "status": SUPERSEDED}, version)
+    return [own, *await _withdrawn(reader, stored, kept)]
 
 
 def _is_older(header: Header, stored: Resource, zone: str) -> bool:

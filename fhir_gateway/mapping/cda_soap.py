@@ -21,6 +21,7 @@ from fhir_gateway.mapping.cda_parse import Node, local
 
 SOAP_11 = "http://schemas.xmlsoap.org/soap/envelope/"
 SOAP_12 = "http://www.w3.org/2003/05/soap-envelope"
+_XOP = "http://www.w3.org/2004/08/xop/include"
 MEDIA = {SOAP_11: "text/xml", SOAP_12: "application/soap+xml"}
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,79}")
@@ -135,12 +136,14 @@ def read_request(raw: bytes, envelopes: Sequence[Envelope]) -> Submission:
             expression="Envelope",
             rule="soap-envelope",
         )
-    body = root.find(f"{{{soap}}}Body")
-    operation = next(iter(body), None) if body is not None else None
-    if operation is None:
+    operations = [one for body in root.findall(f"{{{soap}}}Body") for one in body]
+    if len(operations) != 1:
         raise Structure(
-            "The SOAP Body holds no operation", expression="Envelope/Body", rule="soap-envelope"
+            f"The SOAP Body holds one operation, not {len(operations)}",
+            expression="Envelope/Body",
+            rule="soap-envelope",
         )
+    operation = operations[0]
     name = local(operation)
     envelope = next((one for one in envelopes if name in one.operations), None)
     if envelope is None:
@@ -179,9 +182,19 @@ def _check_action(operation: Node, envelope: Envelope) -> None:
 def _document(operation: Node, envelope: Envelope) -> bytes:
     place = "/".join(("Envelope/Body", local(operation), *envelope.document))
     node = _below(operation, envelope.document)
-    inner = next(iter(node), None) if node is not None else None
-    if inner is not None:
-        return xml_bytes(inner)
+    beside = (
+        [one for one in node.getparent() if local(one) == local(node)] if node is not None else []
+    )
+    held = list(node) if node is not None else []
+    if len(beside) > 1 or len(held) > 1:
+        raise Unprocessable(
+            "An envelope holds one document; send each in an envelope of its own",
+            expression=place,
+            rule="soap-document",
+        )
+    if held:
+        _check_attached(held[0], place)
+        return xml_bytes(held[0])
     text = "" if node is None else (node.text or "").strip().removeprefix("\ufeff").lstrip()
     if text.startswith("<"):
         return _DECLARED.sub(r"\1UTF-8\2", text, count=1).encode()
@@ -196,6 +209,16 @@ def _document(operation: Node, envelope: Envelope) -> bytes:
             rule="soap-document",
         )
     return found
+
+
+def _check_attached(node: Node, place: str) -> None:
+    """Raises NotSupported where the document is an attachment (W3C XOP, MTOM)."""
+    if node.tag == f"{{{_XOP}}}Include":
+        raise NotSupported(
+            "The document is an attachment (MTOM), which is not read here; send it in the envelope",
+            expression=place,
+            rule="soap-document",
+        )
 
 
 # -- the answer ------------------------------------------------------------------------------------
