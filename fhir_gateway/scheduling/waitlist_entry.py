@@ -42,6 +42,9 @@ WAITING = (parameter_key("Appointment", "waiting"), 0)
 URGENCY = ("stat", "asap", "urgent", "routine")
 _RANK_BITS = 52  # µs of a moment fit below until the year 2112
 
+#: What became of earlier offers; the same Slot is not offered to the same entry again.
+UNANSWERED, DECLINED = "unanswered", "declined"
+
 #: After the last day, and after so many offers without answer, an entry ends.
 _UNANSWERED = (
     "多次候补通知未应答，候补已结束 (several offers were not answered; the entry has ended)"
@@ -51,7 +54,7 @@ _OVER = "候补日期已过 (the days that were asked for are over)"
 
 class Waiting(NamedTuple):
     """One entry. Times are µs; `offered` is a Slot and `until` the end of the offer, "" and 0 for
-    none; `unanswered` are Slots whose offer nobody answered."""
+    none; `past` are Slots that were offered before: each with what became of it."""
 
     id: str
     patient: str
@@ -64,7 +67,7 @@ class Waiting(NamedTuple):
     marks: Marks
     offered: str = ""
     until: int = 0
-    unanswered: tuple[str, ...] = ()
+    past: tuple[tuple[str, str], ...] = ()
 
     @property
     def state(self) -> str:
@@ -131,7 +134,7 @@ def waiting_of(appointment: Json, zone: str, catalogue: Catalogue | None = None)
         _moment(appointment.get("created"), zone), standing.marks,
         offered.id if isinstance(offered, Reference) else "",
         _moment(ext.part_of(appointment, ext.OFFER, "until"), zone),
-        tuple(str(one.get("reference", ""))
+        tuple((str(one.get("reference", "")).removeprefix("Slot/"), str(one.get("display", "")))
               for one in appointment.get("supportingInformation") or ()),
     )  # fmt: skip
 
@@ -167,11 +170,13 @@ def after_offer(gateway: Gateway, appointment: Json, verb: str) -> tuple[dict[st
     resource = {**_bare(appointment), "extension": _others(appointment)}
     status = "failed" if verb == "expire" else "rejected"
     told = notice_of(entry, entry.offered, entry.until, gateway.clock.now(), status)
-    if verb == "expire":
-        asked = (*entry.unanswered, f"Slot/{entry.offered}")
-        resource["supportingInformation"] = [{"reference": one} for one in asked]
-        if len(asked) >= booking_rules(gateway).limits.offers:
-            resource = ended(resource, _UNANSWERED)
+    past = (*entry.past, (entry.offered, UNANSWERED if verb == "expire" else DECLINED))
+    resource["supportingInformation"] = [
+        {"reference": f"Slot/{slot}", "display": became} for slot, became in past
+    ]
+    unanswered = sum(became == UNANSWERED for _, became in past)
+    if verb == "expire" and unanswered >= booking_rules(gateway).limits.offers:
+        resource = ended(resource, _UNANSWERED)
     return resource, told
 
 

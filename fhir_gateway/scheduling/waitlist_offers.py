@@ -43,6 +43,8 @@ PAGE, TRIED = 100, 5
 
 ORDINARY = "ordinary"
 
+_MILLISECOND = 1_000
+
 #: What became of one entry.
 OFFERED, NOTHING_FREE, OVER, NOT_NOW, OVERTAKEN = (
     "offered", "nothing-free", "days-over", "not-now", "overtaken"
@@ -96,16 +98,19 @@ async def _look(
             await _store(gateway, stored, waiting, [_put(gateway, stored, resource)], [], OVER)
         return Looked(waiting.id, OVER)
     wish = (waiting.service, waiting.items, waiting.start, waiting.end, waiting.marks.channel)
-    slots = [] if wish in nothing else await _free(gateway, waiting)
-    if not slots:
+    past = {slot for slot, _ in waiting.past}
+    found = [] if wish in nothing else await _free(gateway, waiting, TRIED + len(past))
+    if not found:
         nothing.add(wish)
+    slots = [one for one in found if one.id not in past]
+    if not slots:
         return Looked(waiting.id, NOTHING_FREE)
     if dry_run:
         return Looked(waiting.id, OFFERED, slots[0].id)
     return await _offer(gateway, stored, waiting, slots)
 
 
-async def _free(gateway: Gateway, waiting: Waiting) -> Sequence[FreeSlot]:
+async def _free(gateway: Gateway, waiting: Waiting, limit: int) -> Sequence[FreeSlot]:
     now = gateway.clock.now()
     wish = Wish(
         max(waiting.start, now + 1), waiting.end, _channels(waiting), waiting.items,
@@ -113,7 +118,7 @@ async def _free(gateway: Gateway, waiting: Waiting) -> Sequence[FreeSlot]:
     )  # fmt: skip
     async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
         found = await reader.steps(
-            lambda seen: find_slots(seen.dialect, wish, now=now, limit=TRIED)
+            lambda seen: find_slots(seen.dialect, wish, now=now, limit=limit)
         )
     return found.slots
 
@@ -132,6 +137,7 @@ async def _offer(
     for slot in slots:
         now = gateway.clock.now()
         until = offer_until(rules.limits, now, slot.place[0])
+        until -= until % _MILLISECOND  # as the entry says it
         channel = next((one for one in _channels(waiting) if one in slot.channels), ORDINARY)
         claim = Take(
             f"Slot/{slot.id}", f"Appointment/{waiting.id}", waiting.patient, channel, HELD, until,

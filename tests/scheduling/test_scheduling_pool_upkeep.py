@@ -154,13 +154,15 @@ def test_who_waits_is_served_by_urgency_then_age_and_takes_it_by_booking(
 
     pool.run(decline(pool.gateway, GATEWAY, entries[2]))
     assert pool.read("Appointment", entries[2])["status"] == "waitlist"
-    pool.run(cancel(pool.gateway, GATEWAY, entries[2]))
-    assert outcomes(pool.all(offer(pool.gateway)))[0] == (entries[0], "offered")
+    assert outcomes(pool.all(offer(pool.gateway)))[:2] == [
+        (entries[2], "nothing-free"), (entries[0], "offered"),  # not the same one again
+    ]  # fmt: skip
     pool.clock.time += 31 * MINUTE  # nobody answers
     assert outcomes(pool.all(tidy(pool.gateway))) == [(entries[0], "offer-over")]
-    pool.run(cancel(pool.gateway, GATEWAY, entries[0]))
-    assert outcomes(pool.all(offer(pool.gateway))) == [(entries[1], "offered")]
+    assert outcomes(pool.all(offer(pool.gateway)))[-1] == (entries[1], "offered")
 
+    for entry in (entries[0], entries[2]):
+        pool.run(cancel(pool.gateway, GATEWAY, entry))
     done = pool.run(book(pool.gateway, GATEWAY, BookRequest(hold=entries[1])))
     assert (done.id, done.status) == (entries[1], "booked")
     after = pool.read("Appointment", entries[1])
@@ -182,10 +184,6 @@ def test_offers_stay_within_the_quota_and_end_with_the_days_that_were_asked_for(
         "nothing-free", "offered"
     ]  # fmt: skip
     assert pool.quotas() == {"grassroots-referral": (1, 0), "ordinary": (1, 1)}
-    for _ in range(2):  # three offers without answer end an entry
-        pool.clock.time += 31 * MINUTE
-        pool.all(tidy(pool.gateway))
-        pool.all(offer(pool.gateway))
     pool.clock.time = pool.start + DAY
     pool.all(tidy(pool.gateway))
     assert "days-over" in {one.outcome for one in pool.all(offer(pool.gateway))}
@@ -214,4 +212,21 @@ def test_the_worker_does_all_of_it_and_makes_no_job_when_nothing_is_due(
     assert {"1 hold-over", "1 fell", "1 offered"} <= set(found[0].progress.split(", "))
     assert pool.read("Appointment", first)["status"] == "cancelled"
     assert pool.read("Appointment", entry)["status"] == "waitlist"
+    assert pool.faults() == []
+
+
+def test_offers_that_nobody_answers_end_an_entry(running: PoolRunning) -> None:
+    pool = Pool(running, "silent")
+    pool.supply("a", "b", "c", "d")
+    entry = waits(pool, pool.person())
+    slots = []
+    for _ in range(3):
+        slots += [one.slot for one in pool.all(offer(pool.gateway)) if one.appointment == entry]
+        pool.clock.time += 31 * MINUTE
+        pool.all(tidy(pool.gateway))
+    assert slots == [f"{pool.name}-{one}" for one in "abc"]
+    ended = pool.read("Appointment", entry)
+    assert (ended["status"], len(ended["supportingInformation"])) == ("cancelled", 3)
+    assert [one for one in pool.all(offer(pool.gateway)) if one.appointment == entry] == []
+    assert {status for _, status in tasks(pool, entry)} == {"failed"}
     assert pool.faults() == []
