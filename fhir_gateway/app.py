@@ -65,6 +65,7 @@ from fhir_gateway.rest.trace import Trace
 from fhir_gateway.scheduling import rows as slot_rows
 from fhir_gateway.scheduling.governor import govern_bookings
 from fhir_gateway.scheduling.notice import derive_notices
+from fhir_gateway.scheduling.srm import carry_out_request
 from fhir_gateway.scheduling.waitlist_entry import derive_waiting
 from fhir_gateway.search.index import Extractor, IndexRows
 from fhir_gateway.search.recurring import Recurring
@@ -209,6 +210,7 @@ async def open_gateway(
         clock=clock,
         derivers=_derivers(settings, naming, vocabulary.catalogue, policy),
         governors=_GOVERNORS,
+        requests=carry_out_request,
         local_codes=LocalCodes(vocabulary.catalogue, maps),
         random=PooledRandom(),
         policy=policy,

@@ -30,6 +30,9 @@ Coder = Callable[[dict[str, Any], str], tuple[list[str], list[str]]]
 #: (gateway, reader, actor, steps, guards). Raises what refuses it, adds guards that keep it true.
 Governor = Callable[..., Awaitable[None]]
 
+#: Takes (gateway, actor, sent) and does what a message asks for; gives the bytes of its answer.
+Requests = Callable[..., Awaitable[bytes]]
+
 #: Counts events by name (unmapped, commits …) for the operator's metrics.
 Counter = Callable[[str, int], None]
 
@@ -100,6 +103,7 @@ class Gateway:
     clock: Clock
     derivers: tuple[Deriver, ...] = ()
     governors: tuple[Governor, ...] = ()
+    requests: Requests | None = None
     local_codes: LocalCodes | None = None
     random: Callable[[int], bytes] = os.urandom
     policy: Policy = field(default_factory=lambda: policy_of(""))

@@ -41,10 +41,10 @@ from fhir_gateway.interactions.permits import permit_door
 from fhir_gateway.interactions.reconcile import Planned, reconcile
 from fhir_gateway.interactions.transaction import transaction
 from fhir_gateway.mapping.doors import through
-from fhir_gateway.mapping.v2 import parse
+from fhir_gateway.mapping.v2 import Message, parse
 from fhir_gateway.mapping.v2_ack import Header, acknowledge, read_header, refuse
 from fhir_gateway.mapping.v2_adt import Statement
-from fhir_gateway.mapping.v2_messages import MESSAGES, map_message
+from fhir_gateway.mapping.v2_messages import REQUESTS, is_taken, map_message
 from fhir_gateway.mapping.v2_oru import Mapped
 from fhir_gateway.mapping.v2_time import micros_of
 from fhir_gateway.security.actor import Actor
@@ -60,7 +60,8 @@ V2_MEDIA = "x-application/hl7-v2+er7"
 #: How often a message whose patient or report is changed meanwhile is planned anew.
 ATTEMPTS = 6
 
-_ONCE_KIND = "v2"
+#: Under which the answer to a message is kept, behind the digest of its bytes.
+ONCE_KIND = "v2"
 _DIGEST = 32
 
 
@@ -82,6 +83,22 @@ class Acknowledged(NamedTuple):
     def code(self) -> str:
         """The code of table 0008 in original mode."""
         return self.error.acknowledgement if self.error else "AA"
+
+
+class Sent(NamedTuple):
+    """A message that asks for something to be done, for who does it (Gateway.requests): whose it
+    is, what was read of it, and the key by which it is known."""
+
+    sender: Institution
+    message: Message
+    header: Header
+    raw: bytes
+    key: bytes
+
+    @property
+    def digest(self) -> bytes:
+        """What tells another message under the same control id."""
+        return sha256(self.raw).digest()
 
 
 async def receive_v2(
@@ -109,7 +126,7 @@ async def receive_v2(
 
 def _letter(gateway: Gateway, actor: Actor, header: Header, raw: bytes) -> Letter:
     """What the register is told of the message, whatever becomes of it."""
-    known = header.event in MESSAGES.get(header.kind, ())  # else the sender could name any number
+    known = is_taken(header.kind, header.event)  # else the sender could name any number
     kind = f"{header.kind}^{header.event or 'R01'}" if known else "other"
     return Letter(
         "hl7v2", raw, V2_MEDIA, name=header.control_id, kind=kind, code="AA",
@@ -198,12 +215,15 @@ async def _receive(
     key = once_key(sender, header)
     _attribute(sender, header, key)
     async with gateway.store.snapshot(actor.access) as reader:
-        stored = await reader.once(_ONCE_KIND, key)
+        stored = await reader.once(ONCE_KIND, key)
         known = await institutions_at(gateway, reader)
     if stored is not None:
         earlier = _repeat(stored, digest)
         await _count(gateway)
         return earlier
+    if header.kind in REQUESTS and gateway.requests is not None:
+        sent = Sent(sender, message, header, raw, key)
+        return Acknowledged(await gateway.requests(gateway, actor, sent), None)
     others = assigned_by_others(sender, known)
     mapped = map_message(message, sender, folder=folder, others=others)
     orders = mapped.orders if isinstance(mapped, Mapped) else ()
@@ -218,7 +238,7 @@ async def _receive(
                 actor,
                 entries_of(plan, "v2"),
                 received=_kept(raw, digest),
-                once=Once(_ONCE_KIND, key, digest + answer),
+                once=Once(ONCE_KIND, key, digest + answer),
                 only_if_changed=True,
             )
         except PreconditionFailed:

@@ -12,6 +12,7 @@ from fhir_gateway.mapping.v2_order import ORDER_EVENTS, map_order
 from fhir_gateway.mapping.v2_oru import Mapped, check_header, map_oru
 from fhir_gateway.mapping.v2_oul import map_oul
 from fhir_gateway.mapping.v2_schedule import SCHEDULE_EVENTS, map_schedule
+from fhir_gateway.mapping.v2_srm import REQUEST_EVENTS
 from fhir_gateway.mapping.v2_visit import PERSON_EVENTS, VISIT_EVENTS, map_visit
 from fhir_gateway.security.institution import Institution
 
@@ -28,6 +29,15 @@ MESSAGES: dict[str, dict[str, Mapper]] = {
     **{kind: dict.fromkeys(events, map_order) for kind, events in ORDER_EVENTS.items()},
     "SIU": dict.fromkeys(SCHEDULE_EVENTS, map_schedule),
 }
+
+#: type -> events of messages that ask for something to be done, and are answered with what was
+#: (scheduling/srm.py).
+REQUESTS: dict[str, tuple[str, ...]] = {"SRM": REQUEST_EVENTS}
+
+
+def is_taken(kind: str, event: str) -> bool:
+    """Whether messages of this type and event are taken in."""
+    return event in MESSAGES.get(kind, ()) or event in REQUESTS.get(kind, ())
 
 
 def map_message(

@@ -41,7 +41,7 @@ _SEXES = {"male": "M", "female": "F", "other": "O", "unknown": "U"}
 _ENDED = frozenset({"cancelled", "noshow", "entered-in-error"})
 
 #: What the gateway calls codes that are neither the hospital's nor of a system that HL7 names.
-_OUR_SYSTEM = "99GW"
+OUR_SYSTEM = "99GW"
 
 
 class Notice(NamedTuple):
@@ -296,7 +296,7 @@ class _Out:
         if system.startswith(TABLE_SYSTEM):
             return f"HL7{system.removeprefix(TABLE_SYSTEM)}"
         rows = table(self.folder, "coding-systems").items()
-        return next((name for name, row in rows if row.code == system), _OUR_SYSTEM)
+        return next((name for name, row in rows if row.code == system), OUR_SYSTEM)
 
 
 _SEGMENTS = {"Device": "AIG", "HealthcareService": "AIG", "Location": "AIL",
