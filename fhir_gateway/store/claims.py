@@ -87,10 +87,9 @@ def _take(asked: Asked, claim: Take) -> None:
     booking = _booking_to_be(draft, slot, claim, person)
     _check_instead(asked, claim)
     check_person(draft, claim, booking)
+    old = _seat_before(draft, claim, booking)
     seats = draft.seats(slot.key)
     number = next(number for number in range(1, slot.capacity + 1) if number not in seats)
-    before = draft.booking((person, booking.appointment))
-    old = before and before.is_live(draft.now) and draft.seat_of(before)
     if slot.bucket != NO_BUCKET:
         draft.use(slot.group, claim.channel)
     if old:
@@ -101,6 +100,19 @@ def _take(asked: Asked, claim: Take) -> None:
     draft.put_booking(booking)
     if claim.state == BOOKED:
         draft.booked.add(slot.key)
+
+
+def _seat_before(draft: Draft, claim: Take, booking: BookingState) -> SeatState | None:
+    """The seat that this very appointment has; a hold that is over is swept, wherever it was."""
+    before = draft.booking((booking.home, booking.appointment))
+    if before is None:
+        return None
+    if before.state in (FULFILLED, NOSHOW, EXCUSED):
+        raise refused("booking-ended")
+    moves = claim.instead_of == claim.appointment
+    if moves and before.state in (HELD, EXPIRED) and not before.is_live(draft.now):
+        raise refused("hold-expired")
+    return draft.seat_of(before) if before.state in (HELD, BOOKED) else None
 
 
 def _slot_to_take(asked: Asked, claim: Take) -> SlotState:

@@ -195,6 +195,23 @@ def test_an_appointment_moves_to_another_slot(play, rows):
     assert rows("SELECT count(*) FROM seat") == [(1,)]
 
 
+def test_an_appointment_whose_hold_is_over_moves_no_more_and_leaves_no_seat(play, clock, rows):
+    async def scenario(store):
+        await begin(store, slot("a"), slot("b"))
+        await store.commit(take("a", "x", "p0", hold=NOW + HOUR))
+        clock.time = NOW + HOUR
+        puts = [slot("b", busy=True)]
+        told = [await rule_of(store, take("b", "x", "p0", instead_of="Appointment/x", puts=puts))]
+        told.append(await rule_of(store, take("b", "x", "p0", puts=puts)))  # anew, as who waits
+        clock.time = NOW + 2 * DAY
+        told.append(await rule_of(store, give("x", state="noshow")))
+        await store.commit(change(slot("c", NOW + 3 * DAY)))
+        return [*told, await rule_of(store, take("c", "x", "p0"))]
+
+    assert play(scenario) == ["hold-expired", "", "", "booking-ended"]
+    assert rows("SELECT count(*) FROM seat") == [(1,)]
+
+
 def test_a_slot_that_is_taken_cannot_be_closed_moved_or_made_smaller(play, rows):
     async def scenario(store):
         await begin(store, slot("a", capacity=3))
