@@ -132,8 +132,8 @@ class Model:
         return self.midnight + SLOTS[slot][0] * MINUTE
 
     def seated(self, slot: int | None = None) -> list[Booking]:
-        return [one for one in self.bookings.values()
-                if (one.is_live(self.now) or one.state in USED) and slot in (None, one.slot)]  # fmt: skip
+        all = [one for one in self.bookings.values() if slot in (None, one.slot)]
+        return [one for one in all if one.is_live(self.now) or one.state in USED]
 
     def booked(self, slot: int) -> int:
         return sum(one.state in USED for one in self.seated(slot))
