@@ -21,12 +21,14 @@ from fhir_gateway.interactions.steps import Guards, Step
 from fhir_gateway.scheduling import extensions as ext
 from fhir_gateway.scheduling.membership import TYPE as AFFILIATION
 from fhir_gateway.scheduling.membership import is_membership
+from fhir_gateway.scheduling.notice import APPEAL, kind_of
 from fhir_gateway.scheduling.slots_taken_in import Intake, Written
 from fhir_gateway.security.actor import Actor
 from fhir_gateway.store.store import Reader
 
 Json = Mapping[str, Any]
 
+_APPEAL_MARK = APPEAL.encode()
 _GOVERNED = frozenset({"Schedule", "Slot", "Appointment", AFFILIATION})
 
 #: What an Appointment says that holds a seat or waits for one: the gateway alone says it.
@@ -52,7 +54,10 @@ async def govern_bookings(
     the element and what to do instead.
     """
     mine = [step for step in steps if step.type in _GOVERNED and not step.matched]
-    if not mine or actor.role == "system":
+    if actor.role == "system":
+        return
+    _check_appeals(steps)
+    if not mine:
         return
     async with shared_reader(gateway, reader) as whole:
         written = Written(whole, {step.name: step for step in steps})
@@ -63,6 +68,22 @@ async def govern_bookings(
             except GatewayError as error:
                 raise step.placed(error) from None
         await intake.settle(guards)
+
+
+def _check_appeals(steps: Sequence[Step]) -> None:
+    """An appeal is made and decided by its operations, which name the person and excuse."""
+    for step in steps:
+        if step.type != "Task" or step.matched:
+            continue
+        stored = step.current is not None and _APPEAL_MARK in step.current.tail
+        before = _before(step) if stored else None
+        if any(kind_of(one) == APPEAL for one in (step.resource, before) if one is not None):
+            raise Forbidden(
+                "An appeal is made by Appointment/[id]/$appeal and decided by "
+                "Task/[id]/$decide-appeal, in the name of a person",
+                expression=step.root,
+                rule="booking-governed",
+            )
 
 
 async def _judge(intake: Intake, written: Written, actor: Actor, step: Step) -> None:
