@@ -25,11 +25,16 @@ class SqliteLookups(SqliteSeating):
     def __init__(self, connection: apsw.Connection) -> None:
         super().__init__(connection)
         self._connection = connection
+        self._current: dict[tuple[int, str], Current | None] = {}  # guards and places ask the same
 
     def current(self, type: int, id: str) -> Current | None:
         """The current version, also a deletion; None when never stored."""
-        row = self._execute(sql.CURRENT, (type, id)).get
-        return Current(*row) if row else None
+        key = (type, id)
+        if key in self._current:
+            return self._current[key]
+        row = self._execute(sql.CURRENT, key).get
+        found = self._current[key] = Current(*row) if row else None
+        return found
 
     def home(self, type: int, id: str) -> int | None:
         """The home of a resource that was ever stored."""
@@ -140,6 +145,7 @@ class SqliteLookups(SqliteSeating):
 
     def take(self, rows: Rows) -> None:
         """Writes what was gathered, and empties it."""
+        self._current.clear()
         write(self._connection, rows)
 
 
