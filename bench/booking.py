@@ -232,7 +232,7 @@ async def _measured(url: str, arguments: argparse.Namespace) -> None:
             await find(product, arguments.asked)
         if arguments.profile:
             profile.disable()
-            pstats.Stats(profile).sort_stats("tottime").print_stats(30)
+            pstats.Stats(profile).sort_stats("cumtime").print_stats("fhir_gateway|apsw", 45)
     finally:
         await application.close()
 

@@ -157,7 +157,7 @@ async def is_in_consultation(whole: Reader, person: Person, institution: str) ->
 
 def residence_of(patient: Json) -> str:
     """The area code of the first address that has one, "" for none."""
-    for place in (*(patient.get("address") or ()), patient):
+    for place in patient.get("address") or ():
         area = ext.value_of(place, ext.AREA)
         if isinstance(area, Mapping) and area.get("code"):
             return str(area["code"])

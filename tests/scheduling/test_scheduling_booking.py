@@ -12,6 +12,8 @@ from databases import Databases
 from fhir_gateway.app import profile_resources
 from fhir_gateway.cli.profiles_check import context_of, judged
 from fhir_gateway.fhir.profile_known import Known
+from fhir_gateway.scheduling import extensions as ext
+from fhir_gateway.scheduling.generate_fhir import AREA_SYSTEM
 from fhir_gateway.settings import load_settings
 
 
@@ -202,6 +204,17 @@ def test_the_green_channel_comes_first_for_who_was_referred(world):
     assert "green-channel" in told(answer)["channel"]
     answer = world.book(slot, world.patient())
     assert marks(booked(answer))["booking-channel"] == "ordinary"
+
+
+def test_who_lives_elsewhere_comes_through_the_channel_for_that(world):
+    (slot,) = world.slots(capacity=2, quotas={"out-of-town": 1, "ordinary": 1})
+    code = {"system": AREA_SYSTEM, "code": "130000"}
+    home = {"text": "外地", "extension": [{"url": ext.AREA, "valueCoding": code}]}
+    patient = world.patient(address=[home])
+    assert faults(world.read(f"Patient/{patient}").json()) == []
+    answer = world.book(slot, patient)
+    assert marks(booked(answer))["booking-channel"] == "out-of-town"
+    assert marks(booked(world.book(slot, world.patient())))["booking-channel"] == "ordinary"
 
 
 def test_other_bookings_of_the_patient_are_warned_of(world):
