@@ -40,6 +40,8 @@ KINDS = {
 }
 _numbers = count(1)
 
+pytestmark = pytest.mark.drivers("sqlite")  # what a number is, is decided before the store
+
 
 class Sender:
     """A hospital that sends messages and documents."""
