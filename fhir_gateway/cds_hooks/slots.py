@@ -22,6 +22,7 @@ from fhir_gateway.cds_hooks.cards import SOURCE, Card
 from fhir_gateway.cds_hooks.markdown import escape, shorten
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import GatewayError, NotFound
+from fhir_gateway.fhir.home import institution_home
 from fhir_gateway.recognition.ask import Answer
 from fhir_gateway.recognition.order import Order
 from fhir_gateway.recognition.vocabulary import catalogue_of
@@ -29,6 +30,7 @@ from fhir_gateway.scheduling.find import FindRequest, Offered, find
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
 from fhir_gateway.security.institution import Institution
 from fhir_gateway.store.booked_sql import sold_of
+from fhir_gateway.store.slot_view_sql import selling_homes
 
 _log = logging.getLogger("fhir_gateway.cds_hooks")
 
@@ -61,11 +63,13 @@ class Lookup(NamedTuple):
 
 
 class Line(NamedTuple):
-    """An order line that can only be carried out by a new examination."""
+    """An order line that can only be carried out by a new examination; `own` when the caller's own
+    institution sells anything."""
 
     number: int
     order: Order
     items: tuple[str, ...]
+    own: bool = False
 
 
 async def with_slots(look: Lookup, cards: Mapping[str, Card]) -> dict[str, Card]:
@@ -124,7 +128,9 @@ async def _sold(look: Lookup, lines: Sequence[Line]) -> list[Line]:
     end = now + gateway.settings.hook_slot_days * _DAY
     async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
         sold = await reader.steps(lambda _: sold_of(items, now, end))
-    return [line for line in lines if set(line.items) & sold]
+        homes = await reader.steps(lambda _: selling_homes()) if sold else []
+    own = institution_home(look.actor.institution or "") in homes
+    return [line._replace(own=own) for line in lines if set(line.items) & sold]
 
 
 async def _offers(look: Lookup, line: Line) -> list[Offered]:
@@ -132,7 +138,7 @@ async def _offers(look: Lookup, line: Line) -> list[Offered]:
     most = look.gateway.settings.hook_slots
     mine = look.answer.institutions.get(look.actor.institution or "")
     found: dict[str, Offered] = {}
-    for narrower in _reach(mine):
+    for narrower in _reach(mine, own=line.own):
         if len(found) >= most:
             break
         for offer in await _find(look, line, narrower, most):
@@ -140,12 +146,12 @@ async def _offers(look: Lookup, line: Line) -> list[Offered]:
     return list(found.values())[:most]
 
 
-def _reach(mine: Institution | None) -> list[dict[str, Any]]:
+def _reach(mine: Institution | None, *, own: bool) -> list[dict[str, Any]]:
     """What is asked for one after the other, the nearest first."""
-    if mine is None:
-        return [{}]
-    near: list[dict[str, Any]] = [{"hospitals": (mine.id,)}]
-    if mine.area:
+    near: list[dict[str, Any]] = []
+    if mine is not None and own:
+        near.append({"hospitals": (mine.id,)})
+    if mine is not None and mine.area:
         near.append({"districts": (mine.area,)})
     return [*near, {}]
 
