@@ -37,9 +37,9 @@ ORDINARY: dict[str, Any] = {
 _number = count(1)
 
 
-def id_number(sequence: int) -> str:
-    """A well-formed identity number that belongs to nobody."""
-    body = f"11010119900307{sequence:03d}"
+def id_number(sequence: int, born: str = "19900307") -> str:
+    """A well-formed identity number that belongs to nobody; `sequence` has three digits."""
+    body = f"110101{born}{sequence:03d}"
     weights = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
     total = sum(int(digit) * weight for digit, weight in zip(body, weights, strict=True))
     return body + "10X98765432"[total % 11]

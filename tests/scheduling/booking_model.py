@@ -8,11 +8,12 @@ request is every reason by which it may be refused; without one it has to be don
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import httpx
 from booking_world import World, body_of, booked, marks, told
+from city import DOCUMENT, id_number
 from pool_world import DAY, HOUR, MINUTE, ZONE, Clock
 from running import Running
 
@@ -58,11 +59,19 @@ class Stage:
         self.gateways = [first, Timed(database, self.clock, beside=first)]
         self.world = World(first)
         self.year = datetime.fromtimestamp(self.clock.time / 1e6, ZONE).year
-        self.number = 0
+        self.number = self.people = 0
 
     def close(self) -> None:
         for one in reversed(self.gateways):
             one.close()
+
+    def person(self) -> str:
+        """A Patient of whom nobody has heard; a birthday has numbers for 999."""
+        self.people += 1
+        days, number = divmod(self.people, 999)
+        born = date(1950, 1, 1) + timedelta(days=days)
+        identifier = [{"system": DOCUMENT, "value": id_number(number, f"{born:%Y%m%d}")}]
+        return self.world.patient(identifier=identifier, birthDate=born.isoformat())
 
     def midnight(self) -> int:
         """The end of another year in Shanghai (µs); the clock goes on to the morning before its
@@ -120,7 +129,7 @@ class Model:
         resources += [self.slot_of(number, "free") for number in range(len(SLOTS))]
         settle = Settle(institution_home("hospital"), bucket, "ordinary", rows)
         world.store(resources, settle, institution="hospital")
-        self.persons = [world.patient() for _ in range(PERSONS)]
+        self.persons = [stage.person() for _ in range(PERSONS)]
 
     # -- what is so ----------------------------------------------------------------------------
 
@@ -341,7 +350,7 @@ class Model:
                 continue
             free = self.capacity[slot] - len(self.seated(slot))
             for turn in range(free + 1):
-                self.persons.append(self.stage.world.patient())
+                self.persons.append(self.stage.person())
                 self.take(turn, len(self.persons) - 1, slot, hold=False)
             assert self.booked(slot) == self.capacity[slot] == len(self.seated(slot))
         self.check()

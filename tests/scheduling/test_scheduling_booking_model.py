@@ -33,10 +33,10 @@ def stage(shared_database: Databases) -> Iterator[Stage]:
 
 
 @settings(
-    max_examples=examples(3), deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    max_examples=examples(2), deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )  # fmt: skip
-@given(steps=st.lists(_STEP, min_size=18, max_size=40))
+@given(steps=st.lists(_STEP, min_size=15, max_size=30))
 def test_75_to_80_what_is_answered_is_what_the_model_says(
     stage: Stage, steps: list[tuple[str, int, int, int]]
 ) -> None:
