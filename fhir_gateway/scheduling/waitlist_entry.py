@@ -23,6 +23,7 @@ from fhir_gateway.scheduling.appointment import (
     said,
     standing_of,
 )
+from fhir_gateway.scheduling.appointment import PROFILE as BOOKING_PROFILE
 from fhir_gateway.scheduling.booking_rules import booking_rules
 from fhir_gateway.scheduling.notice import OFFERED, Notice
 from fhir_gateway.scheduling.rows import items_of
@@ -185,6 +186,7 @@ def ended(appointment: Json, text: str = _OVER) -> dict[str, Any]:
     reason = {"coding": [{"system": CANCEL_REASONS, "code": "other"}], "text": text}
     return {
         **_bare(appointment), "extension": _others(appointment), "status": "cancelled",
+        "meta": {"profile": [BOOKING_PROFILE]},
         "cancelationReason": reason,
         "participant": [
             {**one, "status": _ended(one)} for one in appointment.get("participant") or ()

@@ -65,11 +65,10 @@ def call(pool: Pool, path: str, by: str, **parameters: Any) -> Any:
     return pool.running.post(f"/fhir/{path}", body, headers=pool.tokens[by])
 
 
-def faults_of(pool: Pool, appointment: dict[str, Any]) -> list[Any]:
-    """What the validator says against an Appointment."""
-    answer = pool.running.post(
-        "/fhir/Appointment/$validate", appointment, headers=pool.tokens[pool.clinic]
-    )
+def faults_of(pool: Pool, resource: dict[str, Any]) -> list[Any]:
+    """What the validator says against a resource."""
+    path = f"/fhir/{resource['resourceType']}/$validate"
+    answer = pool.running.post(path, resource, headers=pool.tokens[pool.clinic])
     return [one for one in answer.json()["issue"] if one["severity"] in ("error", "fatal")]
 
 
@@ -97,6 +96,7 @@ def test_what_a_hospital_lists_and_we_do_not_becomes_a_task_once_and_closes(
         "booking-missing-here", "booking-missing-there", "slot-missing-here"
     ]  # fmt: skip
     assert "MRN" not in answer.text + str(tasks)
+    assert [faults_of(pool, one) for one in tasks] == [[], [], []]
     assert call(pool, path, pool.clinic, **send).status_code == 403
 
     settled = next(one for one in tasks if one["focus"]["reference"].startswith("Appointment/"))
@@ -201,6 +201,7 @@ def test_three_missed_bar_and_an_appeal_that_is_granted_opens_again(running: Poo
     assert call(pool, path, pool.hospital, **decision).status_code == 200
     assert call(pool, path, pool.hospital, **decision).status_code == 409
     after = pool.read("Task", task.partition("/")[2])
+    assert faults_of(pool, after) == []
     assert (after["status"], after["businessStatus"]["coding"][0]["code"]) == (
         "completed", "excused"
     )  # fmt: skip
@@ -235,7 +236,8 @@ def test_a_clinic_waits_is_offered_a_seat_and_books_it_by_api(running: PoolRunni
     assert [one.outcome for one in mine] == ["offered"]
     offered = pool.read("Appointment", entry["id"])
     assert faults_of(pool, offered) == []
-    assert [one["status"] for one in pool.found(f"Task?focus={name}")] == ["requested"]
+    told = pool.found(f"Task?focus={name}")
+    assert [(one["status"], faults_of(pool, one)) for one in told] == [("requested", [])]
     reference = {"appointment_reference": ("valueReference", {"reference": name})}
     done = call(pool, "Appointment/$book", pool.clinic, **reference)
     assert done.status_code == 200, done.text

@@ -14,6 +14,7 @@ from fhir_gateway.errors import Conflict, GatewayError
 from fhir_gateway.interactions.jobs import work_once
 from fhir_gateway.rest.later import WORKS
 from fhir_gateway.scheduling import pool_job
+from fhir_gateway.scheduling.appointment import PROFILE
 from fhir_gateway.scheduling.book import BookRequest, HoldRequest, book, cancel, hold
 from fhir_gateway.scheduling.tidy import tidy
 from fhir_gateway.scheduling.waitlist import WaitRequest, decline, wait
@@ -227,6 +228,9 @@ def test_offers_that_nobody_answers_end_an_entry(running: PoolRunning) -> None:
     assert slots == [f"{pool.name}-{one}" for one in "abc"]
     ended = pool.read("Appointment", entry)
     assert (ended["status"], len(ended["supportingInformation"])) == ("cancelled", 3)
+    assert ended["meta"]["profile"] == [PROFILE]
+    answer = running.post("/fhir/Appointment/$validate", ended, headers=pool.tokens[pool.clinic])
+    assert [one for one in answer.json()["issue"] if one["severity"] == "error"] == []
     assert [one for one in pool.all(offer(pool.gateway)) if one.appointment == entry] == []
     assert {status for _, status in tasks(pool, entry)} == {"failed"}
     assert pool.faults() == []
