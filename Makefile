@@ -76,10 +76,14 @@ bench: setup     ## the tables of docs/performance.md, some ten minutes
 	$(BIN)/python -m bench.recognition
 	$(BIN)/python -m bench.security
 	$(BIN)/python -m bench.mllp
+	$(BIN)/python -m bench.slots --slots 2000 --find 50000 --asked 300
+	$(BIN)/python -m bench.booking --slots 500 --spare 500 --asked 100
 
 bench-large: setup  ## all scales up to 64x on both stores; takes an hour or more
 	$(BIN)/python -m bench.run --scales 1 4 16 64 --seconds 5 --minutes 240
 	$(BIN)/python -m bench.recognition --people 1000000 --seconds 10
+	$(BIN)/python -m bench.slots --slots 10000 --find 1000000
+	$(BIN)/python -m bench.booking --slots 10000 --spare 100000 --stores sqlite postgresql
 
 docs: setup      ## write the generated pages (settings, errors)
 	$(BIN)/python -m docs.generate
