@@ -107,7 +107,8 @@ def test_the_same_message_again_gets_the_same_bytes_and_books_once(world: World)
     taken = send(world, srm("S01", person=502, f1="P-2", ais=ais, f11=RANGE))
     assert (taken.code, taken.rule) == ("AE", "srm-placer")
 
-    listed = world.running.get("/fhir/Organization/clinic/$messages?name=ONCE-1", headers=world.clinic)
+    path = "/fhir/Organization/clinic/$messages?name=ONCE-1"
+    listed = world.running.get(path, headers=world.clinic)
     assert listed.status_code == 200 and "ONCE-1" in listed.text, listed.text
 
 
