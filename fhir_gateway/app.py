@@ -123,6 +123,18 @@ async def build(
     gateway = await open_gateway(
         settings, clock=clock, audit=audit, count=metrics.count, quotas=quotas
     )
+    try:
+        asgi, routes = _doors(settings, gateway, metrics, quotas)
+    except BaseException:
+        await gateway.store.close()
+        raise
+    return Application(asgi=asgi, gateway=gateway, routes=routes)
+
+
+def _doors(
+    settings: Settings, gateway: Gateway, metrics: Metrics, quotas: Quotas
+) -> tuple[Asgi, Sequence[BaseRoute]]:
+    """All doors behind one another, and the routes of those that are FastAPI's."""
     web = FastAPI(
         title="FHIR gateway",
         version=__version__,
@@ -153,7 +165,7 @@ async def build(
     )
     strangers = Strangers(quotas, gateway.clock.now, metrics.count, settings.trusted_proxies)
     asgi = Trace(doors, metrics=metrics, settings=settings, strangers=strangers)
-    return Application(asgi=asgi, gateway=gateway, routes=web.router.routes)
+    return asgi, web.router.routes
 
 
 def _quotas_file(settings: Settings) -> Path:

@@ -15,7 +15,15 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from fhir_gateway.context import Gateway
-from fhir_gateway.errors import GatewayError, Internal, Issue, Structure, TooLong, UnsupportedMedia
+from fhir_gateway.errors import (
+    GatewayError,
+    Internal,
+    Issue,
+    NotSupported,
+    Structure,
+    TooLong,
+    UnsupportedMedia,
+)
 from fhir_gateway.fhir.outcome import operation_outcome
 from fhir_gateway.fhir.xml_write import xml_of
 from fhir_gateway.interactions.audit import ORIGIN
@@ -48,10 +56,15 @@ SOAP_TYPES = frozenset({"", "text/xml", "application/soap+xml", "application/xml
 
 
 def routes(gateway: Gateway) -> list[BaseRoute]:
-    """The routes of this door. Raises Unprocessable for faults in mappings/cda."""
-    folder = Path(gateway.settings.mappings, "cda")
-    tables_of(str(folder))
-    envelopes = read_envelopes(folder / "soap.toml")
+    """The routes of this door; where there is no mappings/cda they say so and take nothing.
+
+    Raises Unprocessable for faults in mappings/cda.
+    """
+    folder = _folder(gateway)
+    envelopes: Sequence[Envelope] = ()
+    if folder.is_dir():
+        tables_of(str(folder))
+        envelopes = read_envelopes(folder / "soap.toml")
 
     async def post(request: Request) -> Response:
         request.scope["template"] = PATH
@@ -111,8 +124,17 @@ async def _entered(gateway: Gateway, request: Request, media: frozenset[str]) ->
     actor = await authenticate(gateway, request.headers)
     request.scope["actor"] = actor.name
     request.state.actor = actor
+    if not _folder(gateway).is_dir():
+        raise NotSupported(
+            "This site takes in no CDA documents: its folder of mappings has no cda",
+            rule="cda-none",
+        )
     spend(gateway, actor, "message")
     return body
+
+
+def _folder(gateway: Gateway) -> Path:
+    return Path(gateway.settings.mappings, "cda")
 
 
 async def _take(gateway: Gateway, request: Request, document: bytes) -> Answered:
