@@ -7,6 +7,9 @@ PYTEST_ARGS ?= -n 2
 SCRATCH := $(shell test -w /dev/shm && df -Pk /dev/shm | awk 'NR == 2 && $$4 < 2000000 {exit 1}' \
     && echo /dev/shm || echo $${TMPDIR:-/tmp})
 
+# a process that may not keep its bytecode compiles 650 modules anew: it starts seconds later
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help setup demo serve lint fmt test coverage bench bench-large torture docs services check lock
 
 help:            ## this list

@@ -227,10 +227,10 @@ def test_what_this_version_cannot_index_is_named_and_no_search_misses_it(
 ) -> None:
     rows = aged.gateway.extractor.rows
 
-    def fail(type: str, resource: dict[str, Any]) -> Any:
+    def fail(type: str, resource: dict[str, Any], *spelled: Any) -> Any:
         if resource["id"] == "o3":
             raise KeyError("王")
-        return rows(type, resource)
+        return rows(type, resource, *spelled)
 
     with monkeypatch.context() as patched:
         patched.setattr(type(aged.gateway.extractor), "rows", lambda self, *given: fail(*given))
