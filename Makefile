@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-PYTEST_ARGS ?= -n 2
+# a file goes to one process, so that what its tests share is set up once
+PYTEST_ARGS ?= -n 2 --dist loadfile
 # tests sync thousands of small commits: in memory where there is some, for the disk's sake
 SCRATCH := $(shell test -w /dev/shm && df -Pk /dev/shm | awk 'NR == 2 && $$4 < 2000000 {exit 1}' \
     && echo /dev/shm || echo $${TMPDIR:-/tmp})
