@@ -1,5 +1,6 @@
-"""The verbs that take a seat: hold, book, renew, and move to another one. Called by the operations
-(booking_operations.py) and by whatever else books: waiting lists, SRM messages, cards.
+"""The verbs that take a seat, keep it or give it back: hold, book, renew, cancel. Called by the
+operations (booking_operations.py) and by whatever else books: waiting lists, SRM messages, cards.
+What moves to another seat stands in move.py.
 
 Each is one change set (seat_commit.py): the Appointment, the claim, the Slot where its status
 turns, the AuditEvent. IHE Scheduling ITI-116, ITI-117; docs/booking.md, docs/adr/0052.
@@ -14,7 +15,7 @@ from fhir_gateway.context import Gateway, new_id
 from fhir_gateway.errors import Unprocessable
 from fhir_gateway.fhir.wire import parse
 from fhir_gateway.scheduling.appointment import appointment_of, with_step
-from fhir_gateway.scheduling.booking_parties import Stands, stands, step
+from fhir_gateway.scheduling.booking_parties import stands, step
 from fhir_gateway.scheduling.booking_person import check_orders, orders_named, person_of
 from fhir_gateway.scheduling.booking_rules import booking_rules
 from fhir_gateway.scheduling.limits import confirm_by, hold_until
@@ -22,7 +23,6 @@ from fhir_gateway.scheduling.other_bookings import warnings_of
 from fhir_gateway.scheduling.seat_choice import (
     BY_HOSPITAL,
     HoldRequest,
-    Seat,
     check_person,
     given_back,
     look_at,
@@ -37,17 +37,15 @@ from fhir_gateway.scheduling.waitlist import accept, is_waiting
 from fhir_gateway.security.actor import Actor
 from fhir_gateway.store.claim_refusals import refused
 from fhir_gateway.store.claim_rows import BOOKED, CANCELLED, HELD, Give, Keep
-from fhir_gateway.store.store import Reader
 
-__all__ = ["BookRequest", "Booked", "Held", "HoldRequest", "book", "cancel", "hold", "rebook",
-           "renew"]  # fmt: skip
+__all__ = ["BookRequest", "Booked", "Held", "HoldRequest", "book", "cancel", "hold", "renew"]
 
 #: What became of it: the names by which others know an answer.
 Held: TypeAlias = Done
 Booked: TypeAlias = Done
 
 _HOLD, _BOOK, _RENEW = Asked("$hold"), Asked("$book"), Asked("$renew")
-_REBOOK, _CANCEL = Asked("$rebook"), Asked("$cancel")
+_CANCEL = Asked("$cancel")
 
 
 class BookRequest(NamedTuple):
@@ -213,73 +211,6 @@ async def renew(gateway: Gateway, actor: Actor, id: str, asked: Asked = _RENEW) 
         )  # fmt: skip
 
     return await carry_out(gateway, actor, asked, f"Appointment/{id}", plan)
-
-
-# -- to another seat ------------------------------------------------------------------------------
-
-
-async def rebook(
-    gateway: Gateway, actor: Actor, id: str, slot: str, asked: Asked = _REBOOK, *,
-    channel: str = "",
-) -> Booked:  # fmt: skip
-    """Moves a booking to another Slot: the new seat is taken before the old one is given back, in
-    one commit. Raises as `hold`; the old seat stays then."""
-
-    async def plan(sources: Sources) -> Planned:
-        one = await stands(sources.own, sources.whole, id, zone=gateway.settings.zone,
-                           if_match=asked.if_match)  # fmt: skip
-        return await _plan_move(gateway, actor, one, slot, sources, channel)
-
-    return await carry_out(gateway, actor, asked, f"Slot/{slot}", plan)
-
-
-async def _plan_move(
-    gateway: Gateway, actor: Actor, one: Stands, slot: str, sources: Sources, channel: str
-) -> Planned:
-    status = step(actor, one, "rebook")
-    if slot == one.said.slot:
-        raise Unprocessable("The booking has a seat of this Slot already; choose another Slot",
-                            expression="slot", rule="rebook-same")  # fmt: skip
-    based_on = tuple(str(ref.get("reference", "")) for ref in one.resource.get("basedOn") or ())
-    seen = [ref for ref in based_on if await _is_seen(sources.own, ref)]
-    request = HoldRequest(slot, one.said.patient, seen, channel=channel)
-    look = await look_at(gateway, actor, request, sources, old=f"Appointment/{one.stored.id}")
-    seat = await seat_of(look)
-    _check_same_hospital(one, seat)
-    asks = seat.view.schedule.master == BY_HOSPITAL
-    is_hold = bool(one.said.marks.hold_until) and status == "pending"
-    marks = marks_of(look, seat, is_hold=is_hold, asks=asks)._replace(
-        booked_by=one.said.marks.booked_by, renewals=one.said.marks.renewals if is_hold else 0
-    )
-    until = marks.hold_until or marks.confirm_by
-    resource = appointment_of(
-        seat.offer._replace(based_on=based_on), id=one.stored.id,
-        status="pending" if until else "booked", marks=marks, created=look.now,
-        zone=look.rules.zone, before=one.resource,
-    )  # fmt: skip
-    moved = turned(seat.view, seat.slot, until, 1)
-    moved += await given_back(sources.whole, one)
-    return Planned(
-        one.stored.id, resource, one.stored.version, one.stored.owner, one.said.patient,
-        [take_of(look, seat, one.stored.id, until)], await told_of(look, seat, asks=asks), moved,
-        summary=f"rebooked Slot/{one.said.slot} to Slot/{slot} {seat.channel}",
-        counts="bookings_moved", others=seat.others,
-    )  # fmt: skip
-
-
-async def _is_seen(own: Reader, reference: str) -> bool:
-    type, _, id = reference.partition("/")
-    return type == "ServiceRequest" and await own.read(type, id) is not None
-
-
-def _check_same_hospital(one: Stands, seat: Seat) -> None:
-    """The hospital owns the Appointment, so it cannot move to another one."""
-    if one.view is not None and one.view.slot.home != seat.view.slot.home:
-        raise Unprocessable(
-            "A booking moves within its hospital; book at the other one first, then cancel this",
-            expression="slot",
-            rule="rebook-other-hospital",
-        )
 
 
 # -- the seat is given back -----------------------------------------------------------------------

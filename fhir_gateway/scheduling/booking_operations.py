@@ -15,11 +15,12 @@ from fhir_gateway.fhir.outcome import operation_outcome
 from fhir_gateway.fhir.wire import render
 from fhir_gateway.interactions.operation_definitions import Call, Taken
 from fhir_gateway.scheduling.alternatives import with_alternatives
-from fhir_gateway.scheduling.book import BookRequest, HoldRequest, book, cancel, hold, rebook, renew
-from fhir_gateway.scheduling.find import slot_of_offer
+from fhir_gateway.scheduling.book import BookRequest, HoldRequest, book, cancel, hold, renew
+from fhir_gateway.scheduling.move import rebook
+from fhir_gateway.scheduling.proposal import Proposal, is_proposal, read_proposal
 from fhir_gateway.scheduling.seat_commit import Asked, Done
 from fhir_gateway.scheduling.visit import check_if_match, excuse, take_step
-from fhir_gateway.security.actor import Actor
+from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
 
 _LONGEST_KEY = 255
 _KEY = "idempotency-key"
@@ -28,7 +29,7 @@ _KEY = "idempotency-key"
 async def hold_operation(gateway: Gateway, actor: Actor, call: Call) -> bytes:
     """Appointment/$hold: the pending Appointment (ITI-116). Raises as book.hold, and where another
     one was faster says which seats come next."""
-    request, asked = _seat(actor, call), asked_of(call)
+    asked, request = asked_of(call), await _seat(gateway, actor, call)
     try:
         done = await hold(gateway, actor, request, asked)
     except GatewayError as error:
@@ -44,7 +45,7 @@ async def book_operation(gateway: Gateway, actor: Actor, call: Call) -> bytes:
         request = BookRequest(held, None, orders_of(call), _text(call, "comment"),
                               id_of(call.one("patient-reference"), "Patient"))  # fmt: skip
         return _bundle(call, await book(gateway, actor, request, asked))
-    take = _seat(actor, call)
+    take = await _seat(gateway, actor, call)
     try:
         done = await book(gateway, actor, BookRequest(take=take), asked)
     except GatewayError as error:
@@ -58,13 +59,16 @@ async def renew_operation(gateway: Gateway, actor: Actor, call: Call) -> bytes:
 
 
 async def rebook_operation(gateway: Gateway, actor: Actor, call: Call) -> bytes:
-    """Appointment/[id]/$rebook: a Bundle with the Appointment at its new time."""
-    asked, slot = asked_of(call), _slot(call)
+    """Appointment/[id]/$rebook: a Bundle with the Appointment at its new time, or the one that
+    replaces it at another hospital."""
+    asked, to = asked_of(call), await _proposal(gateway, actor, call)
     check_if_match(gateway, asked)
     try:
-        done = await rebook(gateway, actor, call.id, slot, asked)
+        done = await rebook(
+            gateway, actor, call.id, to.slot, asked, patient=to.patient, across=True
+        )
     except GatewayError as error:
-        raise await with_alternatives(gateway, actor, HoldRequest(slot, ""), error) from None
+        raise await with_alternatives(gateway, actor, HoldRequest(to.slot, ""), error) from None
     return _bundle(call, done)
 
 
@@ -122,10 +126,18 @@ def asked_of(call: Call) -> Asked:
     return Asked(call.name, key, sha256(whole).digest(), call.if_match)
 
 
-def _seat(actor: Actor, call: Call) -> HoldRequest:
-    patient = id_of(call.one("patient-reference"), "Patient")
-    if not patient and actor.role == "patient":
-        patient = actor.patient
+async def _seat(gateway: Gateway, actor: Actor, call: Call) -> HoldRequest:
+    """The seat that is asked for: what is not said stands in the proposal."""
+    proposal = await _proposal(gateway, actor, call)
+    named = id_of(call.one("patient-reference"), "Patient")
+    if named and proposal.patient and named != proposal.patient:
+        raise Invalid(
+            "The proposal was made for another patient; search for this one, or name the Slot by "
+            "slot",
+            expression="patient-reference",
+            rule="proposal",
+        )
+    patient = named or proposal.patient or (actor.patient if actor.role == "patient" else "")
     if not patient:
         raise Invalid(
             "patient-reference is required: the Patient who is to come",
@@ -133,34 +145,31 @@ def _seat(actor: Actor, call: Call) -> HoldRequest:
             rule="required",
         )
     return HoldRequest(
-        _slot(call), patient, orders_of(call), reason_of(call.one("reason")), _text(call, "comment")
-    )
+        proposal.slot, patient, orders_of(call) or proposal.orders,
+        reason_of(call.one("reason")), _text(call, "comment"),
+    )  # fmt: skip
 
 
-def _slot(call: Call) -> str:
-    """The Slot that is named, by itself or by a proposal."""
-    named, proposal = id_of(call.one("slot"), "Slot"), call.one("appointment-reference")
-    offered = slot_of_offer(id_of(proposal, "Appointment"))
-    if proposal is not None and not offered:
-        raise Invalid(
-            "appointment-reference names no proposal of $find (Appointment/offer-…); name one, or "
-            "a Slot by slot",
-            expression=proposal.expression,
-            rule="proposal",
-        )
-    if named and offered and named != offered:
+async def _proposal(gateway: Gateway, actor: Actor, call: Call) -> Proposal:
+    """What is to be booked: a proposal, or a Slot that is named by itself."""
+    named, given = id_of(call.one("slot"), "Slot"), call.one("appointment-reference")
+    if given is None:
+        if not named:
+            raise Invalid("slot or appointment-reference is required: what is to be booked",
+                          expression="slot", rule="required")  # fmt: skip
+        return Proposal(named)
+    async with gateway.store.snapshot(SYSTEM_ACCESS) as whole:
+        proposal = await read_proposal(gateway, actor, whole, id_of(given, "Appointment"))
+    if named and named != proposal.slot:
         raise Invalid("slot and appointment-reference name different Slots; send one of them",
                       expression="slot", rule="proposal")  # fmt: skip
-    if not named and not offered:
-        raise Invalid("slot or appointment-reference is required: what is to be booked",
-                      expression="slot", rule="required")  # fmt: skip
-    return named or offered
+    return proposal
 
 
 def _held(call: Call) -> str:
     """The held Appointment that is named, "" for a proposal or none."""
     id = id_of(call.one("appointment-reference"), "Appointment")
-    return "" if slot_of_offer(id) else id
+    return "" if is_proposal(id) else id
 
 
 def _no_slot(call: Call) -> None:

@@ -33,6 +33,7 @@ class Person(NamedTuple):
     id: str
     resource: Json
     homes: tuple[int, ...]
+    number: int = 0  # of the row
 
     @property
     def residence(self) -> str:
@@ -47,6 +48,7 @@ class Order(NamedTuple):
     resource: Json
     owner: int
     home: int
+    number: int = 0  # of the row
 
     @property
     def items(self) -> tuple[str, ...]:
@@ -74,7 +76,8 @@ async def person_of(own: Reader, patient: str) -> Person:
             expression="patient-reference",
             rule="patient-unknown",
         )
-    return Person(patient, parse(stored.whole()), known.homes or (known.home,))
+    homes = known.homes or (known.home,)
+    return Person(patient, parse(stored.whole()), homes, stored.rid)
 
 
 async def orders_named(own: Reader, references: Sequence[str]) -> list[Order]:
@@ -199,7 +202,8 @@ def _unknown(rule: str, text: str) -> Issue:
 
 
 def _order(stored: Stored) -> Order:
-    return Order(f"ServiceRequest/{stored.id}", parse(stored.whole()), stored.owner, stored.home)
+    reference, resource = f"ServiceRequest/{stored.id}", parse(stored.whole())
+    return Order(reference, resource, stored.owner, stored.home, stored.rid)
 
 
 def _items(request: Json) -> Iterator[str]:

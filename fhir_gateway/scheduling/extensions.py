@@ -33,6 +33,7 @@ HOLD_RENEWALS = f"{_DEFINITIONS}/hold-renewals"
 CONFIRM_BY = f"{_DEFINITIONS}/confirm-by"
 BOOKED_BY = relations.BOOKED_BY
 OFFER = f"{_DEFINITIONS}/waitlist-offer"
+REPLACES = f"{_DEFINITIONS}/booking-replaces"
 
 #: Code systems: class of a slot (Slot.appointmentType), kind of booking (Schedule.serviceCategory).
 SLOT_CLASS = f"{CANONICAL}/CodeSystem/slot-class"

@@ -31,6 +31,7 @@ from fhir_gateway.scheduling.booking_rules import BookingRules, booking_rules
 from fhir_gateway.scheduling.calendar import day_at
 from fhir_gateway.scheduling.channel import PREFERENCE, Verdict, open_channels
 from fhir_gateway.scheduling.find_hints import HintsFor, hints
+from fhir_gateway.scheduling.proposal import Numbers, id_of_proposal
 from fhir_gateway.scheduling.seat_channels import Asker, Site, because
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
 from fhir_gateway.store.slot_sql import FreeSlot, FreeSlots, Place, Wish, find_slots
@@ -38,10 +39,6 @@ from fhir_gateway.store.slot_view_sql import seats_taken, selling_homes
 from fhir_gateway.store.store import Reader
 
 Json = Mapping[str, Any]
-
-#: Ids of proposals: a proposal is not stored, its id names its Slot.
-OFFER = "offer-"
-_LONGEST = 64
 
 #: (rank of preference, begin, home, key of the Slot): where a page ended.
 After = tuple[int, int, int, int]
@@ -114,6 +111,7 @@ class Search(NamedTuple):
     """A search under way."""
 
     gateway: Gateway
+    actor: Actor
     rules: BookingRules
     now: int
     own: Reader
@@ -155,8 +153,8 @@ async def _search(
     for home, several in verdicts.items():
         open_to.setdefault(tuple(open_channels(several)), []).append(home)
     groups = tuple(Group(channels, tuple(homes)) for channels, homes in open_to.items() if channels)
-    return Search(gateway, booking_rules(gateway), gateway.clock.now(), own, whole, request, person,
-                  orders, items, hospitals, verdicts, groups)  # fmt: skip
+    return Search(gateway, actor, booking_rules(gateway), gateway.clock.now(), own, whole, request,
+                  person, orders, items, hospitals, verdicts, groups)  # fmt: skip
 
 
 async def _hospitals(gateway: Gateway, whole: Reader, request: FindRequest) -> dict[int, str]:
@@ -253,6 +251,7 @@ async def _offers(search: Search, free: Sequence[FreeSlot]) -> list[Offered]:
     names += [("Schedule", one.schedule) for one in free]
     stored = await search.whole.shared(sorted(set(names))) if names else []
     resources = {(one.type, one.id): parse(one.whole()) for one in stored}
+    numbers = {one.id: one.rid for one in stored if one.type == "Slot"}
     several = [(one.place[1], one.place[2]) for one in free if one.capacity > 1]
     taken: Mapping[Any, int] = {}
     if several:
@@ -264,12 +263,21 @@ async def _offers(search: Search, free: Sequence[FreeSlot]) -> list[Offered]:
         slot, schedule = resources.get(("Slot", one.id)), resources.get(("Schedule", one.schedule))
         if slot is not None and schedule is not None and one.id != search.request.leave:
             left = one.capacity - taken.get((one.place[1], one.place[2]), 0)
-            offers.append(_offered(search, one, slot, schedule, left))
+            id = _proposed(search, one.id, numbers[one.id])
+            offers.append(_offered(search, one, id, slot, schedule, left))
     return offers
 
 
+def _proposed(search: Search, slot: str, number: int) -> str:
+    """The id of a proposal: it names patient and orders too, where they are stored."""
+    person, numbers = search.person, Numbers(number)
+    if person is not None and all(one.home in person.homes for one in search.orders):
+        numbers = Numbers(number, person.number, tuple(one.number for one in search.orders))
+    return id_of_proposal(search.gateway.store.index_key, search.actor, slot, numbers)
+
+
 def _offered(
-    search: Search, free: FreeSlot, slot: dict[str, Any], schedule: Json, left: int
+    search: Search, free: FreeSlot, id: str, slot: dict[str, Any], schedule: Json, left: int
 ) -> Offered:
     home, request, rules = free.place[1], search.request, search.rules
     verdicts = search.verdicts.get(home, ())
@@ -277,11 +285,10 @@ def _offered(
     channel = next((one for one in PREFERENCE if one in free.channels and one in able), "")
     based_on = tuple(one.reference for one in search.orders)
     offer = Offer(slot, schedule, request.patient, based_on, request.reason)
-    id = OFFER + free.id
     proposal = appointment_of(
         offer, id=id, status="proposed", marks=Marks(channel), created=search.now, zone=rules.zone
     )
-    if len(id) > _LONGEST:
+    if not id:
         del proposal["id"]
     if not request.patient:
         del proposal["meta"]  # the profile is that of a booking: for one patient
@@ -301,9 +308,3 @@ def _with_left(slot: dict[str, Any], capacity: int, left: int) -> dict[str, Any]
     ]
     others = [one for one in slot.get("extension") or () if one.get("url") != ext.CAPACITY]
     return {**slot, "extension": [{"url": ext.CAPACITY, "extension": parts}, *others]}
-
-
-def slot_of_offer(appointment: str) -> str:
-    """The Slot that a proposal's id names, "" for what is no proposal."""
-    id = appointment.removeprefix("Appointment/")
-    return id.removeprefix(OFFER) if id.startswith(OFFER) else ""

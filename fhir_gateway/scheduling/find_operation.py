@@ -24,6 +24,7 @@ from fhir_gateway.interactions.paging import holder_of
 from fhir_gateway.scheduling.booking_operations import id_of, reason_of
 from fhir_gateway.scheduling.find import After, FindRequest, Found, find
 from fhir_gateway.scheduling.find_places import places_of
+from fhir_gateway.scheduling.proposal import PLAIN
 from fhir_gateway.search.page import opened, sealed
 from fhir_gateway.search.results import CURSOR
 from fhir_gateway.security.actor import Actor
@@ -79,7 +80,7 @@ async def find_operation(gateway: Gateway, actor: Actor, call: Call) -> bytes:
         pairs = urlencode([*asked.pairs, (CURSOR, seal)])
         links.append(("next", f"{call.base}/Appointment/$find?{pairs}"))
     hits = list(_hits(call, found))
-    issues = [*found.hints, *_misfits(found), *_unlinked(found, asked)]
+    issues = [*found.hints, *_misfits(found), *_unlinked(found, asked), *_untold(found, asked)]
     if issues:
         hits.append(bundle.Hit("", operation_outcome(issues), "outcome"))
     return bundle.searchset(hits, links=links, total=found.total)
@@ -87,7 +88,8 @@ async def find_operation(gateway: Gateway, actor: Actor, call: Call) -> bytes:
 
 def _hits(call: Call, found: Found) -> Iterator[bundle.Hit]:
     for one in found.offers:
-        yield bundle.Hit(f"{call.base}/Appointment/offer-{one.id}", render(one.proposal))
+        id = one.proposal.get("id") or PLAIN + one.id
+        yield bundle.Hit(f"{call.base}/Appointment/{id}", render(one.proposal))
     for one in found.offers:
         yield bundle.Hit(f"{call.base}/Slot/{one.id}", render(one.slot), "include")
 
@@ -110,6 +112,15 @@ def _unlinked(found: Found, asked: _Asked) -> Iterator[Issue]:
             "no-next",
             "information",
         )
+
+
+def _untold(found: Found, asked: _Asked) -> Iterator[Issue]:
+    """The number of a proposal carries patient and orders, and no words."""
+    if found.offers and asked.request.reason and asked.request.patient:
+        text = (
+            "The number of a proposal does not carry the reason: say it again with $hold or $book"
+        )
+        yield Issue("informational", text, "reason", "reason-again", "information")
 
 
 def _after(values: Sequence[int | str]) -> After:

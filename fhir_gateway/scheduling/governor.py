@@ -34,6 +34,7 @@ _GOVERNED = frozenset({"Schedule", "Slot", "Appointment", AFFILIATION})
 #: What an Appointment says that holds a seat or waits for one: the gateway alone says it.
 _OURS = (
     ext.CHANNEL, ext.HOLD_UNTIL, ext.HOLD_RENEWALS, ext.CONFIRM_BY, ext.BOOKED_BY, ext.OFFER,
+    ext.REPLACES,
 )  # fmt: skip
 #: What a booking operation answers for.
 _KEPT = ("status", "slot", "start", "end", "participant")

@@ -77,6 +77,7 @@ class Planned(NamedTuple):
     counts: str = ""
     others: bool = False  # other channels may be tried
     guards: Sequence[Guard] = ()
+    along: Sequence[tuple[str, int, str]] = ()  # others that change with it: id, version, summary
 
 
 class Done(NamedTuple):
@@ -194,15 +195,17 @@ def _change_set(
 def _journal(
     gateway: Gateway, actor: Actor, asked: Asked, planned: Planned, version: int
 ) -> list[Entry]:
-    event = booking_event(
-        call_of(gateway, actor),
-        id=planned.id,
-        version=version,
-        patient=planned.patient,
-        operation=asked.operation,
-        summary=planned.summary,
-    )
-    return [entry(gateway, event, patient=planned.patient)]
+    return [
+        entry(
+            gateway,
+            booking_event(
+                call_of(gateway, actor), id=id, version=its, patient=planned.patient,
+                operation=asked.operation, summary=summary,
+            ),
+            patient=planned.patient,
+        )
+        for id, its, summary in ((planned.id, version, planned.summary), *planned.along)
+    ]  # fmt: skip
 
 
 async def _done(gateway: Gateway, asked: Asked, planned: Planned, committed: Committed) -> Done:

@@ -35,8 +35,9 @@ from fhir_gateway.interactions.transaction import transaction
 from fhir_gateway.mapping.v2_oru import Mapped
 from fhir_gateway.mapping.v2_schedule_out import OUR_SYSTEM
 from fhir_gateway.mapping.v2_srm import Booking, BookingRequest, answer, map_request
-from fhir_gateway.scheduling.book import Booked, BookRequest, HoldRequest, book, cancel, rebook
+from fhir_gateway.scheduling.book import Booked, BookRequest, HoldRequest, book, cancel
 from fhir_gateway.scheduling.find import FindRequest, find
+from fhir_gateway.scheduling.move import rebook
 from fhir_gateway.scheduling.seat_commit import Asked
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
 from fhir_gateway.store.blobs import pack

@@ -18,9 +18,9 @@ from fhir_gateway.errors import Conflict, GatewayError, NotFound, PreconditionFa
 from fhir_gateway.fhir.home import institution_home
 from fhir_gateway.fhir.wire import parse
 from fhir_gateway.scheduling.appointment import Standing, standing_of
-from fhir_gateway.scheduling.book import rebook
 from fhir_gateway.scheduling.booking_parties import view_of
 from fhir_gateway.scheduling.calendar import day_at, instant_at
+from fhir_gateway.scheduling.move import rebook
 from fhir_gateway.scheduling.notice import REBOOK, Notice, put_of_notice, put_of_task
 from fhir_gateway.scheduling.seat_commit import Asked
 from fhir_gateway.scheduling.supply_change import REASONS, Affected
