@@ -24,7 +24,8 @@ from fhir_gateway.terminology.catalogue import SYSTEMS
 
 Json = Mapping[str, Any]
 
-_MOST_ORDERS = 50
+#: Orders and visits are read so many at a time.
+_PAGE = 200
 
 
 class Person(NamedTuple):
@@ -54,6 +55,14 @@ class Order(NamedTuple):
     def items(self) -> tuple[str, ...]:
         """Catalogue codes."""
         return tuple(_items(self.resource))
+
+    @property
+    def fault(self) -> str:
+        """Why nothing rests on it, "" for an order in force."""
+        if self.resource.get("doNotPerform") is True:
+            return "asks that this is not done (doNotPerform)"
+        status = self.resource.get("status")
+        return "" if status == "active" else f"is {status} and not active"
 
     @property
     def performer(self) -> str:
@@ -98,12 +107,24 @@ async def orders_named(own: Reader, references: Sequence[str]) -> list[Order]:
 
 
 async def orders_seen(own: Reader, person: Person) -> list[Order]:
-    """The active ServiceRequests of a Patient that the caller sees, a limited number."""
-    found = await own.record(
-        person.homes[0], person.id, limit=_MOST_ORDERS, types=["ServiceRequest"]
-    )
-    orders = [_order(one) for one in found if not one.deleted]
-    return [one for one in orders if one.resource.get("status") == "active"]
+    """The active ServiceRequests of a person that the caller sees, by whichever record."""
+    orders = [_order(one) for one in await _recorded(own, person, "ServiceRequest")]
+    return [one for one in orders if not one.fault]
+
+
+async def _recorded(reader: Reader, person: Person, type: str) -> list[Stored]:
+    """What the records of a person have of a type, all of it."""
+    found: list[Stored] = []
+    for home in person.homes:
+        for id in await reader.person_records([home]):
+            after: tuple[str, int] | None = None
+            while True:
+                page = await reader.record(home, id, limit=_PAGE, types=[type], after=after)
+                found += page
+                if len(page) < _PAGE:
+                    break
+                after = (type, page[-1].rid)
+    return found
 
 
 def check_orders(orders: Sequence[Order], person: Person, items: Sequence[str]) -> None:
@@ -117,11 +138,10 @@ def _faults(order: Order, person: Person, items: Sequence[str]) -> Iterator[Issu
     def fault(rule: str, text: str) -> Issue:
         return Issue("business-rule", f"{order.reference} {text}", "based-on", rule)
 
-    status = order.resource.get("status")
     if order.home not in person.homes:
         yield fault("order-other-person", "is for another person; name an order of this patient")
-    if status != "active":
-        yield fault("order-not-active", f"is {status} and not active; write a new order")
+    if order.fault:
+        yield fault("order-not-active", f"{order.fault}; write a new order")
     if items and order.items and not set(items) & set(order.items):
         yield fault(
             "order-other-item",
@@ -139,7 +159,7 @@ async def referrals_of(gateway: Gateway, whole: Reader, orders: Sequence[Order])
             one.reference,
             known.get(one.owner, ""),
             one.performer,
-            one.resource.get("status") == "active",
+            not one.fault,
             _authored(one.resource, zone),
             one.items,
         )
@@ -150,11 +170,11 @@ async def referrals_of(gateway: Gateway, whole: Reader, orders: Sequence[Order])
 async def is_in_consultation(whole: Reader, person: Person, institution: str) -> bool:
     """Whether the person has an encounter in progress at an institution."""
     owner = key64(f"Organization/{institution}")
-    for home in person.homes:
-        for id in await whole.person_records([home]):
-            found = await whole.record(home, id, limit=_MOST_ORDERS, types=["Encounter"])
-            if any(one.owner == owner and b'"in-progress"' in one.tail for one in found):
-                return True
+    for one in await _recorded(whole, person, "Encounter"):
+        if one.owner != owner or b'"in-progress"' not in one.tail:
+            continue
+        if parse(one.whole()).get("status") == "in-progress":  # it may stand in its history alone
+            return True
     return False
 
 
