@@ -7,11 +7,15 @@ profile `appointment`). What an operation makes is valid by construction.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
+import msgspec
+
 from fhir_gateway.errors import Invalid
 from fhir_gateway.fhir.datatypes import Reference, date_range, parse_reference
+from fhir_gateway.fhir.terminology import ConceptRow, r4_terminology
 from fhir_gateway.scheduling import extensions as ext
 from fhir_gateway.scheduling.calendar import moment_at
 from fhir_gateway.settings import CANONICAL
@@ -26,6 +30,14 @@ CANCEL_REASONS = "http://terminology.hl7.org/CodeSystem/appointment-cancellation
 _MARKS = (
     ext.CHANNEL, ext.HOLD_UNTIL, ext.HOLD_RENEWALS, ext.CONFIRM_BY, ext.BOOKED_BY, ext.OFFER,
 )  # fmt: skip
+
+
+@cache
+def cancel_reasons() -> frozenset[str]:
+    """The codes of why an appointment is cancelled, as R4 has them."""
+    systems = (row.concepts for row in r4_terminology().systems if row.url == CANCEL_REASONS)
+    rows = [one for raw in systems for one in msgspec.json.decode(raw, type=list[ConceptRow])]
+    return frozenset(one.code for one in rows)
 
 
 class Marks(NamedTuple):

@@ -4,6 +4,7 @@ out. booking_definitions.py says what each takes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
@@ -11,10 +12,12 @@ from typing import Any
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import GatewayError, Invalid, Issue
 from fhir_gateway.fhir import bundle
+from fhir_gateway.fhir.datatypes import Reference, parse_reference
 from fhir_gateway.fhir.outcome import operation_outcome
 from fhir_gateway.fhir.wire import render
 from fhir_gateway.interactions.operation_definitions import Call, Taken
 from fhir_gateway.scheduling.alternatives import with_alternatives
+from fhir_gateway.scheduling.appointment import CANCEL_REASONS, cancel_reasons
 from fhir_gateway.scheduling.book import BookRequest, HoldRequest, book, cancel, hold, renew
 from fhir_gateway.scheduling.move import rebook
 from fhir_gateway.scheduling.proposal import Proposal, is_proposal, read_proposal
@@ -23,6 +26,9 @@ from fhir_gateway.scheduling.visit import check_if_match, excuse, take_step
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
 
 _LONGEST_KEY = 255
+
+#: A code as searches spell it, with or without its system.
+_TOKEN = re.compile(r"(?P<system>[^\s|]*)\|(?P<code>[^\s|]+(?: [^\s|]+)*)")
 _KEY = "idempotency-key"
 
 
@@ -42,8 +48,8 @@ async def book_operation(gateway: Gateway, actor: Actor, call: Call) -> bytes:
     asked, held = asked_of(call), _held(call)
     if held:
         _no_slot(call)
-        request = BookRequest(held, None, orders_of(call), _text(call, "comment"),
-                              id_of(call.one("patient-reference"), "Patient"))  # fmt: skip
+        patient = id_of(call.one("patient-reference"), "Patient", call.base)
+        request = BookRequest(held, None, orders_of(call), _text(call, "comment"), patient)
         return _bundle(call, await book(gateway, actor, request, asked))
     take = await _seat(gateway, actor, call)
     try:
@@ -129,7 +135,7 @@ def asked_of(call: Call) -> Asked:
 async def _seat(gateway: Gateway, actor: Actor, call: Call) -> HoldRequest:
     """The seat that is asked for: what is not said stands in the proposal."""
     proposal = await _proposal(gateway, actor, call)
-    named = id_of(call.one("patient-reference"), "Patient")
+    named = id_of(call.one("patient-reference"), "Patient", call.base)
     if named and proposal.patient and named != proposal.patient:
         raise Invalid(
             "The proposal was made for another patient; search for this one, or name the Slot by "
@@ -152,14 +158,16 @@ async def _seat(gateway: Gateway, actor: Actor, call: Call) -> HoldRequest:
 
 async def _proposal(gateway: Gateway, actor: Actor, call: Call) -> Proposal:
     """What is to be booked: a proposal, or a Slot that is named by itself."""
-    named, given = id_of(call.one("slot"), "Slot"), call.one("appointment-reference")
+    named = id_of(call.one("slot"), "Slot", call.base)
+    given = call.one("appointment-reference")
     if given is None:
         if not named:
             raise Invalid("slot or appointment-reference is required: what is to be booked",
                           expression="slot", rule="required")  # fmt: skip
         return Proposal(named)
     async with gateway.store.snapshot(SYSTEM_ACCESS) as whole:
-        proposal = await read_proposal(gateway, actor, whole, id_of(given, "Appointment"))
+        id = id_of(given, "Appointment", call.base)
+        proposal = await read_proposal(gateway, actor, whole, id)
     if named and named != proposal.slot:
         raise Invalid("slot and appointment-reference name different Slots; send one of them",
                       expression="slot", rule="proposal")  # fmt: skip
@@ -168,7 +176,7 @@ async def _proposal(gateway: Gateway, actor: Actor, call: Call) -> Proposal:
 
 def _held(call: Call) -> str:
     """The held Appointment that is named, "" for a proposal or none."""
-    id = id_of(call.one("appointment-reference"), "Appointment")
+    id = id_of(call.one("appointment-reference"), "Appointment", call.base)
     return "" if is_proposal(id) else id
 
 
@@ -183,21 +191,22 @@ def _no_slot(call: Call) -> None:
 
 def orders_of(call: Call) -> tuple[str, ...]:
     """The references of the orders that are named."""
-    found = [id_of(one, "ServiceRequest") for one in call.parameters["based-on"]]
+    found = [id_of(one, "ServiceRequest", call.base) for one in call.parameters["based-on"]]
     return tuple(f"ServiceRequest/{id}" for id in dict.fromkeys(found))
 
 
-def id_of(taken: Taken | None, type: str) -> str:
-    """The logical id of a reference, whole or as "Type/id"; "" for none. Raises Invalid."""
+def id_of(taken: Taken | None, type: str, base: str = "") -> str:
+    """The logical id of a reference, as "Type/id" or whole, below the base of this server; "" for
+    none. Raises Invalid: another server's patient of the same id is another patient."""
     if taken is None:
         return ""
     value = taken.value
     text = str(value.get("reference", "")) if isinstance(value, Mapping) else str(value)
-    found = text.split("/")
-    if len(found) < 2 or found[-2] != type or not found[-1]:
+    found = parse_reference(text, base)
+    if not isinstance(found, Reference) or found.type != type or found.version is not None:
         raise Invalid(f"This must name a {type} of this server, as {type}/[id]",
                       expression=taken.expression, rule="reference")  # fmt: skip
-    return found[-1]
+    return found.id
 
 
 def reason_of(taken: Taken | None) -> dict[str, Any] | None:
@@ -209,13 +218,28 @@ def reason_of(taken: Taken | None) -> dict[str, Any] | None:
         return dict(value)
     if isinstance(value, Mapping):
         return {"coding": [dict(value)]}
-    system, bar, code = str(value).rpartition("|")
-    return {"coding": [{"system": system, "code": code}]} if bar else {"text": str(value)}
+    found = _TOKEN.fullmatch(text := str(value).strip())
+    if found is not None:
+        coding = {"system": found["system"], "code": found["code"]}
+        return {"coding": [{name: said for name, said in coding.items() if said}]}
+    return {"text": text} if text else None
 
 
 def _code(call: Call) -> str:
-    value = call.value("reason")
-    return str(value.get("code", "")) if isinstance(value, Mapping) else str(value or "")
+    """Why it is cancelled, "" where that is not said. Raises Invalid for no code of the system."""
+    taken = call.one("reason")
+    if taken is None:
+        return ""
+    coding = taken.value if isinstance(taken.value, Mapping) else {"code": taken.value}
+    code = str(coding.get("code", ""))
+    if code not in cancel_reasons() or coding.get("system", CANCEL_REASONS) != CANCEL_REASONS:
+        raise Invalid(
+            f"reason is a code of {CANCEL_REASONS}, such as pat, prov, maint or other; say in text "
+            "what no code says",
+            expression=taken.expression,
+            rule="cancel-reason",
+        )
+    return code
 
 
 def _text(call: Call, name: str) -> str:

@@ -15,7 +15,7 @@ import msgspec
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Invalid, Issue, NotSupported
 from fhir_gateway.fhir import bundle
-from fhir_gateway.fhir.datatypes import date_range
+from fhir_gateway.fhir.datatypes import Reference, date_range, parse_reference
 from fhir_gateway.fhir.outcome import operation_outcome
 from fhir_gateway.fhir.wire import render
 from fhir_gateway.interactions.audit import disclose_search
@@ -143,7 +143,7 @@ def _check_offered(call: Call) -> None:
 
 async def _asked(gateway: Gateway, actor: Actor, call: Call) -> _Asked:
     start, end = _period(gateway, call)
-    patient = id_of(call.one("patient-reference"), "Patient")
+    patient = id_of(call.one("patient-reference"), "Patient", call.base)
     places = await places_of(gateway, actor, call)
     request = FindRequest(
         start,
@@ -152,8 +152,10 @@ async def _asked(gateway: Gateway, actor: Actor, call: Call) -> _Asked:
         patient=patient or (actor.patient if actor.role == "patient" else ""),
         patient_resource=call.value("patient-resource"),
         based_on=places.orders,
-        hospitals=tuple(id_of(one, "Organization") for one in call.parameters["organization"]),
-        practitioners=tuple(_reference(one) for one in call.parameters["practitioner"]),
+        hospitals=tuple(
+            id_of(one, "Organization", call.base) for one in call.parameters["organization"]
+        ),
+        practitioners=tuple(_reference(one, call.base) for one in call.parameters["practitioner"]),
         districts=_texts(call, "district"),
         services=places.services,
         schedules=places.schedules,
@@ -238,14 +240,13 @@ def _texts(call: Call, name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(one) for one in call.values(name)))
 
 
-def _reference(taken: Taken) -> str:
+def _reference(taken: Taken, base: str) -> str:
     """ "Type/id" of a doctor."""
-    text = _told(taken)
-    type, _, id = text.rpartition("/")
-    if type.rpartition("/")[2] not in ("Practitioner", "PractitionerRole") or not id:
+    found = parse_reference(_told(taken), base)
+    if not isinstance(found, Reference) or found.type not in ("Practitioner", "PractitionerRole"):
         raise Invalid("practitioner is a Practitioner or a PractitionerRole, as Practitioner/[id]",
                       expression=taken.expression, rule="reference")  # fmt: skip
-    return f"{type.rpartition('/')[2]}/{id}"
+    return found.key
 
 
 def _told(taken: Taken) -> str:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Invalid, TooCostly
-from fhir_gateway.interactions.operation_definitions import Call
-from fhir_gateway.scheduling.booking_operations import id_of
+from fhir_gateway.interactions.operation_definitions import Call, Taken
+from fhir_gateway.scheduling.booking_operations import id_of, orders_of
 from fhir_gateway.search.planner import plan_search
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Access, Actor
 from fhir_gateway.store.slot_view_sql import schedules_that
@@ -60,9 +60,10 @@ async def _services(gateway: Gateway, call: Call) -> tuple[str, ...]:
 
 async def _schedules(gateway: Gateway, call: Call, kinds: Sequence[str]) -> tuple[str, ...]:
     """The Schedules of the places and kinds, and those that are named."""
-    named = [id_of(one, "Schedule") for one in call.parameters["schedule"]]
+    named = [id_of(one, "Schedule", call.base) for one in call.parameters["schedule"]]
     locations = [
-        f"Location/{id_of(one, 'Location')}" for one in call.parameters["location-reference"]
+        f"Location/{id_of(one, 'Location', call.base)}"
+        for one in call.parameters["location-reference"]
     ]
     words = [str(one) for one in call.values("location-string")]
     if words:
@@ -81,12 +82,12 @@ async def _schedules(gateway: Gateway, call: Call, kinds: Sequence[str]) -> tupl
 
 
 async def _orders(gateway: Gateway, actor: Actor, call: Call) -> tuple[str, ...]:
-    orders = [f"ServiceRequest/{id_of(one, 'ServiceRequest')}" for one in
-              call.parameters["based-on"]]  # fmt: skip
+    orders = list(orders_of(call))
     for one in call.parameters["referral-identifier"]:
         value = one.value
-        text = value if isinstance(value, str) else f"{value.get('system', '')}|{value['value']}"
-        pairs = [("identifier", _escaped(text.removeprefix("|")))]
+        if not isinstance(value, str):
+            value = f"{value.get('system', '')}|{_number_of(one)}"
+        pairs = [("identifier", _escaped(value.removeprefix("|")))]
         found = await _search(gateway, actor.access, "ServiceRequest", pairs)
         if not found:
             raise Invalid(
@@ -96,6 +97,17 @@ async def _orders(gateway: Gateway, actor: Actor, call: Call) -> tuple[str, ...]
             )
         orders += [f"ServiceRequest/{id}" for id in found]
     return tuple(dict.fromkeys(orders))
+
+
+def _number_of(taken: Taken) -> str:
+    number = taken.value.get("value")
+    if not number:
+        raise Invalid(
+            "An identifier has a value: a system alone names no order",
+            expression=taken.expression,
+            rule="order-unknown",
+        )
+    return str(number)
 
 
 def _escaped(text: str) -> str:

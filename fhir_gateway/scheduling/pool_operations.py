@@ -155,8 +155,8 @@ RECONCILE = Definition(
 async def waitlist_operation(gateway: Gateway, actor: Actor, call: Call) -> bytes:
     """Appointment/$waitlist: the entry. Raises as waitlist.wait."""
     request = WaitRequest(
-        id_of(call.one("patient-reference"), "Patient"),
-        id_of(call.one("service"), "HealthcareService"),
+        id_of(call.one("patient-reference"), "Patient", call.base),
+        id_of(call.one("service"), "HealthcareService", call.base),
         tuple(dict.fromkeys(map(str, call.values("item")))),
         _moment(gateway, call, "start")[0],
         _moment(gateway, call, "end")[1],

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from fhir_gateway.context import Gateway
-from fhir_gateway.errors import Issue, NotFound
+from fhir_gateway.errors import Invalid, Issue, NotFound
 from fhir_gateway.fhir.wire import parse
 from fhir_gateway.interactions.audit import disclose_search
 from fhir_gateway.interactions.operation_definitions import Call
@@ -31,8 +31,7 @@ async def why_not(gateway: Gateway, actor: Actor, call: Call) -> dict[str, Any]:
 
     Raises NotFound for a Slot or a Patient that there is not.
     """
-    patient = id_of(call.one("patient-reference") or call.one("patient"), "Patient")
-    patient = patient or (actor.patient if actor.role == "patient" else "")
+    patient = _patient(call) or (actor.patient if actor.role == "patient" else "")
     async with gateway.store.snapshot(SYSTEM_ACCESS) as whole:
         own = whole.under(actor.access)
         view = await view_of(whole, call.id)
@@ -53,6 +52,20 @@ async def why_not(gateway: Gateway, actor: Actor, call: Call) -> dict[str, Any]:
         interaction="operation",
     )  # fmt: skip
     return _told(answer, misfits)
+
+
+def _patient(call: Call) -> str:
+    """The Patient that is named, by either of its two names."""
+    named = [
+        id_of(call.one(name), "Patient", call.base) for name in ("patient-reference", "patient")
+    ]
+    if all(named) and named[0] != named[1]:
+        raise Invalid(
+            "patient-reference and patient name different Patients; send one of them",
+            expression="patient",
+            rule="required",
+        )
+    return named[0] or named[1]
 
 
 async def _bookings(whole: Reader, person: Person | None) -> list[BookingState]:
