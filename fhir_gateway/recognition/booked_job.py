@@ -1,11 +1,12 @@
 """Behind the change log: a result has come for an examination that is booked.
 
-A job of the worker looks at each result, report, study, order and booking that has changed since
-the last one, and at the bookings of those persons that are still to come. When an evaluation or a
-rule set has changed it looks at all bookings that are to come. What can be recognised now, and
-could not when the booking was made, gives one Task for each Appointment and result
-(booked_task.py): a job that was killed goes on at its checkpoint and tells nothing twice. A notice
-whose result can be recognised no more is withdrawn. docs/adr/0054
+A job of the worker looks at each result, report, study, booking, consent and Patient that has
+changed since the last one, and at the bookings of those persons that are still to come. When an
+evaluation or a rule set has changed it looks at all bookings that are to come. What can be
+recognised now, and could not when the booking was made, gives one Task for each Appointment and
+result (booked_task.py): a job that was killed goes on at its checkpoint and tells nothing twice. A
+notice is withdrawn when its result can be recognised no more or a newer one stands in its place,
+when who booked may not see it any more, and when the booking is over. docs/adr/0054
 """
 
 from __future__ import annotations
@@ -28,15 +29,18 @@ from fhir_gateway.errors import (
     TooCostly,
     Unavailable,
 )
+from fhir_gateway.fhir.keys import key64
 from fhir_gateway.fhir.wire import instant, parse
 from fhir_gateway.interactions.audit import call_of, entry
 from fhir_gateway.interactions.jobs import Done, Held
 from fhir_gateway.interactions.prepare import prepare
-from fhir_gateway.recognition.booked_look import Booked, booked, look
+from fhir_gateway.recognition.booked_look import Booked, booked, look, patient_of
+from fhir_gateway.recognition.booked_open import is_withdrawn, open_notices
 from fhir_gateway.recognition.booked_task import (
     closed_notice,
     is_notice,
     notice_id,
+    result_of,
     task_of_notice,
     withdrawn_notice,
 )
@@ -47,18 +51,19 @@ from fhir_gateway.store.booked_sql import Coming, coming_after, coming_of
 from fhir_gateway.store.changes import ChangeSet, Guard, Put, VersionIs
 from fhir_gateway.store.jobs import OPEN_STATES, Job
 from fhir_gateway.store.person_sql import homes_of
-from fhir_gateway.store.store import Change, Reader
+from fhir_gateway.store.store import Change, Reader, Stored
 
 KIND = "booked-result"
 
 #: Changes or bookings of a page; µs between two jobs.
 PAGE, EVERY = 200, 60_000_000
 
-#: What is about one person: only that person's bookings are looked at.
-_PERSONAL = ("Observation", "DiagnosticReport", "ImagingStudy", "Appointment")
+#: What is about one person: only that person's bookings are looked at. A checkpoint counts them.
+_PERSONAL = ("Observation", "DiagnosticReport", "ImagingStudy", "Appointment", "Consent", "Patient")
 #: What is about everybody's results: all bookings that are to come are looked at.
 _GENERAL = ("VerificationResult", "PlanDefinition")
-_RESULTS = frozenset(_PERSONAL) - {"Appointment"}
+#: What may be said of another person than before.
+_RESULTS = frozenset({"Observation", "DiagnosticReport", "ImagingStudy"})
 
 #: A booking that others change meanwhile is looked at again so often.
 _ATTEMPTS = 16
@@ -82,13 +87,6 @@ class State(msgspec.Struct):
     after: tuple[int, int] = (-(1 << 63), -(1 << 63))
     looked: int = 0
     told: int = 0
-
-
-class Look(NamedTuple):
-    """A booking to look at, and the results ("Type/id") of its person that have changed."""
-
-    coming: Coming
-    results: tuple[str, ...] = ()
 
 
 async def plan(gateway: Gateway) -> Job | None:
@@ -146,14 +144,24 @@ async def work(held: Held) -> Done:
     order, state = _order(held.job), State()
     if held.job.checkpoint:
         state = msgspec.json.decode(held.job.checkpoint, type=State)
-    pages = _all(held.gateway, state) if order.whole else _changed(held.gateway, order, state)
-    async for page in pages:
+    async for page in _pages(held.gateway, order, state):
         for one in page:
             state.looked += 1
             state.told += await tell(held.gateway, one)
             await asyncio.sleep(0)
         await held.step(_told(state), msgspec.json.encode(state).decode())
     return Done(_told(state), msgspec.json.encode(state).decode())
+
+
+async def _pages(gateway: Gateway, order: Order, state: State) -> AsyncIterator[Sequence[Coming]]:
+    """What has changed first: only there are bookings that are over. The first job of all looks at
+    no changes, since nothing was told before it."""
+    if order.low:
+        async for page in _changed(gateway, order, state):
+            yield page
+    if order.whole:
+        async for page in _all(gateway, state):
+            yield page
 
 
 def _told(state: State) -> str:
@@ -166,7 +174,7 @@ def _order(job: Job) -> Order:
     raise Internal("It is not known what this job was to do", rule="booked-job")
 
 
-async def _all(gateway: Gateway, state: State) -> AsyncIterator[Sequence[Look]]:
+async def _all(gateway: Gateway, state: State) -> AsyncIterator[Sequence[Coming]]:
     """Every booking that is to come, in pages."""
     while True:
         now = gateway.clock.now()
@@ -175,11 +183,12 @@ async def _all(gateway: Gateway, state: State) -> AsyncIterator[Sequence[Look]]:
         if not page:
             return
         state.after = page[-1].place
-        yield [Look(one) for one in page]
+        yield page
 
 
-async def _changed(gateway: Gateway, order: Order, state: State) -> AsyncIterator[Sequence[Look]]:
-    """The bookings of persons of whom something changed, a page of the change log at a time."""
+async def _changed(gateway: Gateway, order: Order, state: State) -> AsyncIterator[Sequence[Coming]]:
+    """The bookings of persons of whom something changed, a page of the change log at a time; and
+    bookings that have changed themselves, which may be over."""
     while state.type < len(_PERSONAL):
         try:
             async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
@@ -192,30 +201,40 @@ async def _changed(gateway: Gateway, order: Order, state: State) -> AsyncIterato
                 new = [one for one in found if one.t > order.low]
                 homes = await _homes(reader, new)
                 now = gateway.clock.now()
-                coming = await _coming(reader, sorted(homes), now)
+                coming = await _coming(reader, homes, now)
         except TooCostly:
             raise Unavailable("The database is too slow to read", rule="deadline") from None
         if len(new) < PAGE:
             state.type, state.place = state.type + 1, None
         else:
             state.place = (new[-1].t, new[-1].n, new[-1].i)
-        yield [Look(one, tuple(homes.get(one.home, ()))) for one in coming]
+        yield [*coming, *_others(new, coming)]
 
 
-async def _homes(reader: Reader, changes: Iterable[Change]) -> dict[int, list[str]]:
-    """The homes of the persons of whom something changed, with the results that did."""
-    mine: dict[int, list[str]] = {}
+def _others(changes: Iterable[Change], coming: Iterable[Coming]) -> list[Coming]:
+    """Appointments that have changed and are not to come any more."""
+    known = {one.id for one in coming}
+    found = {
+        one.stored.id: Coming(one.stored.home, key64(f"Appointment/{one.stored.id}"),
+                              one.stored.id, 0, ())
+        for one in changes
+        if one.stored.type == "Appointment" and one.stored.id not in known
+    }  # fmt: skip
+    return list(found.values())
+
+
+async def _homes(reader: Reader, changes: Iterable[Change]) -> list[int]:
+    """The homes of the persons of whom something changed, whose results were another's before
+    included."""
+    mine: set[int] = set()
     for change in changes:
-        names = mine.setdefault(change.stored.home, [])
-        if change.stored.type in _RESULTS:
-            names.append(f"{change.stored.type}/{change.stored.id}")
-    every: dict[int, list[str]] = {}
-    for home, names in mine.items():
-        if not home:  # a result about nobody
-            continue
-        for one in await _of_person(reader, home):
-            every.setdefault(one, []).extend(names)
-    return every
+        stored = change.stored
+        mine.add(stored.home)
+        if stored.type in _RESULTS and stored.version > 1:
+            before = await reader.vread(stored.type, stored.id, stored.version - 1)
+            mine |= {before.home} if before is not None else set()
+    mine.discard(0)  # a result about nobody
+    return sorted({one for home in mine for one in await _of_person(reader, home)})
 
 
 async def _page(reader: Reader, after: tuple[int, int], now: int) -> list[Coming]:
@@ -233,14 +252,12 @@ async def _of_person(reader: Reader, home: int) -> tuple[int, ...]:
 # -- one booking -------------------------------------------------------------------------------
 
 
-async def tell(gateway: Gateway, one: Look) -> int:
+async def tell(gateway: Gateway, one: Coming) -> int:
     """Gives the notices that a booking calls for, and takes back those that hold no more; how many
     were given."""
     for _ in range(_ATTEMPTS):
-        booking = await booked(gateway, one.coming)
-        if booking is None:
-            return 0
-        wanted = await _wanted(gateway, booking, one.results)
+        booking = await booked(gateway, one)
+        wanted = await (_wanted(gateway, booking) if booking else _over(gateway, one))
         if not wanted.puts:
             return 0
         change_set = ChangeSet(id=gateway.random(16), guards=wanted.guards, puts=wanted.puts)
@@ -264,31 +281,51 @@ class _Wanted(NamedTuple):
     given: int
 
 
-async def _wanted(gateway: Gateway, booking: Booked, changed: Sequence[str]) -> _Wanted:
-    """What is to be told of a booking that was not told before."""
-    seen = await look(gateway, booking)
-    puts: list[Put] = []
-    guards: list[Guard] = [VersionIs("Appointment", booking.stored.id, booking.stored.version)]
-    at, given = instant(gateway.clock.now()), 0
+async def _wanted(gateway: Gateway, booking: Booked) -> _Wanted:
+    """What is to be told of a booking that was not told before, and what holds no more."""
+    seen, at = await look(gateway, booking), instant(gateway.clock.now())
+    found = _Wanted([], [VersionIs("Appointment", booking.stored.id, booking.stored.version)], 0)
     names = {one.result.partition("/_history/")[0]: one for one in seen.new}
     async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
-        for name in dict.fromkeys((*names, *changed)):
+        for name, hit in names.items():
             id = notice_id(booking.stored.id, name)
             stored = await reader.read("Task", id)
-            if stored is None and name in names:
-                task = task_of_notice(names[name], id, at, catalogue_of(gateway))
-                guards.append(VersionIs("Task", id, 0))
-                given += 1
-            elif stored is not None and not stored.deleted and name not in seen.standing:
-                task = parse(stored.whole())
-                if task["status"] != "requested":
-                    continue
-                task = withdrawn_notice(task)
-                guards.append(VersionIs("Task", id, stored.version))
-            else:
+            version = stored.version if stored is not None else 0
+            if stored is not None and not stored.deleted and not is_withdrawn(stored):
                 continue
-            puts.append(put_of_notice(gateway, task))
-    return _Wanted(puts, guards, given)
+            found.puts.append(put_of_notice(gateway, task_of_notice(
+                hit, id, at, catalogue_of(gateway))))  # fmt: skip
+            found.guards.append(VersionIs("Task", id, version))
+        given = len(found.puts)
+        for stored in await open_notices(reader, booking.stored, booking.patient):
+            if result_of(parse(stored.whole())) not in seen.standing:
+                _take_back(gateway, found, stored)
+    return found._replace(given=given)
+
+
+async def _over(gateway: Gateway, one: Coming) -> _Wanted:
+    """What was told of a booking that is over is withdrawn: nobody has to cancel it any more."""
+    found = _Wanted([], [], 0)
+    async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
+        stored = await reader.read("Appointment", one.id)
+        if stored is None or stored.deleted:
+            return found
+        resource = parse(stored.whole())
+        patient = patient_of(resource)
+        if resource.get("status") not in _OVER or not patient:
+            return found
+        found.guards.append(VersionIs("Appointment", stored.id, stored.version))
+        for task in await open_notices(reader, stored, patient):
+            _take_back(gateway, found, task)
+    return found
+
+
+_OVER = frozenset({"cancelled", "noshow", "fulfilled", "entered-in-error"})
+
+
+def _take_back(gateway: Gateway, found: _Wanted, stored: Stored) -> None:
+    found.puts.append(put_of_notice(gateway, withdrawn_notice(parse(stored.whole()))))
+    found.guards.append(VersionIs("Task", stored.id, stored.version))
 
 
 def put_of_notice(gateway: Gateway, task: dict[str, Any]) -> Put:

@@ -57,7 +57,7 @@ async def booked(gateway: Gateway, coming: Coming) -> Booked | None:
         if stored is None or stored.deleted:
             return None
         resource = parse(stored.whole())
-        patient = next(_named(resource.get("participant"), "Patient"), "")
+        patient = patient_of(resource)
         by = await _institution(gateway, reader, stored, resource)
         if resource.get("status") not in _LIVE or not patient or not by:
             return None
@@ -111,6 +111,11 @@ async def _items(
         return ()
     found = tuple(item for order in read for item in order.items)
     return found if all(item.item for item in found) else ()
+
+
+def patient_of(appointment: Json) -> str:
+    """The logical id of the Patient of an Appointment, "" for none."""
+    return next(_named(appointment.get("participant"), "Patient"), "")
 
 
 def _requester(order: Json) -> str:

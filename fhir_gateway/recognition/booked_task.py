@@ -99,6 +99,20 @@ def is_notice(resource: Json) -> bool:
     return task_code(resource) == NOTICE
 
 
+def appointment_of(resource: Json) -> str:
+    """The Appointment that a notice is about: "Appointment/id", "" for none."""
+    for one in resource.get("input") or ():
+        reference = str((one.get("valueReference") or {}).get("reference", ""))
+        if reference.startswith("Appointment/"):
+            return reference
+    return ""
+
+
+def result_of(resource: Json) -> str:
+    """The result that a notice tells of, without its version: "Type/id"."""
+    return str((resource.get("focus") or {}).get("reference", "")).partition("/_history/")[0]
+
+
 def closed_notice(resource: Json, *, by: str, at: str, text: str) -> dict[str, Any]:
     """The notice after a named person took note of it."""
     kept = {name: value for name, value in resource.items() if name != "meta"}
@@ -111,7 +125,8 @@ def closed_notice(resource: Json, *, by: str, at: str, text: str) -> dict[str, A
 
 
 def withdrawn_notice(resource: Json) -> dict[str, Any]:
-    """The notice of a result that can no longer be recognised, or of a booking that is over."""
+    """The notice of a result that can no longer be recognised or was followed by a newer one, or of
+    a booking that is over."""
     kept = {name: value for name, value in resource.items() if name != "meta"}
-    words = "该结果目前不再可互认，或预约已变更：本提示作废"
+    words = "该结果目前不再可互认、已有更新的结果，或预约已结束：本提示作废"
     return {**kept, "status": "cancelled", "statusReason": {"text": words}}

@@ -130,7 +130,7 @@ async def _asked_again(city: City, patient: str) -> None:
         person = await reader.person(patient)
         assert person is not None
         found = await booked_job._coming(reader, person.homes, city.gateway.clock.now())
-    looks = [booked_job.tell(city.gateway, booked_job.Look(one)) for one in found for _ in range(3)]
+    looks = [booked_job.tell(city.gateway, one) for one in found for _ in range(3)]
     assert await asyncio.gather(*looks) == [0, 0, 0]
 
 
@@ -144,8 +144,7 @@ def test_two_workers_at_once_give_one_notice(city: City) -> None:
             person = await reader.person(patient)
             assert person is not None
             (one,) = await booked_job._coming(reader, person.homes, city.gateway.clock.now())
-        look = booked_job.Look(one)
-        return list(await asyncio.gather(*(booked_job.tell(city.gateway, look) for _ in range(4))))
+        return list(await asyncio.gather(*(booked_job.tell(city.gateway, one) for _ in range(4))))
 
     assert sorted(city.running.run(race())) == [0, 0, 0, 1]
     assert len(notices(city, patient)) == 1
