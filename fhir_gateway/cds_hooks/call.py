@@ -78,7 +78,9 @@ async def answer_call(
     if shown and answer.tasks and service.hook == "order-sign":
         answered = await _answered(gateway, actor, call, answer, orders)
         shown = {key: card for key, card in shown.items() if key not in answered}
-    look = Lookup(gateway, actor, answer, orders, base, until, may_propose(gateway, actor))
+    look = Lookup(
+        gateway, actor, answer, orders, base, until, may_propose(gateway, actor), had.patient
+    )
     shown = await with_slots(look, shown)
     return orjson.dumps({"cards": [*found, *shown.values()]})
 

@@ -40,6 +40,9 @@ EXTENSION = "org.example.fhir-gateway.bookable-slots"
 #: Order lines of one call that are looked up.
 MOST_LINES = 5
 
+#: Pages that are looked at where slots are for persons of another sex or age.
+_PAGES = 4
+
 #: Seconds that are left for writing the answer.
 _MARGIN = 0.03
 
@@ -51,7 +54,7 @@ _KINDS = {"expert": "专家", "ordinary": "普通"}
 class Lookup(NamedTuple):
     """A call whose orders are looked up: who asks, what was decided, the base of addresses, and
     the moment of the loop's clock by which to answer. `proposes`: by agreement the card offers to
-    create a proposed Appointment."""
+    create a proposed Appointment. `person` is the Patient as the call sent it, None for none."""
 
     gateway: Gateway
     actor: Actor
@@ -60,6 +63,7 @@ class Lookup(NamedTuple):
     base: str
     until: float
     proposes: bool = False
+    person: Mapping[str, Any] | None = None
 
 
 class Line(NamedTuple):
@@ -159,19 +163,35 @@ def _reach(mine: Institution | None, *, own: bool) -> list[dict[str, Any]]:
 async def _find(
     look: Lookup, line: Line, narrower: Mapping[str, Any], most: int
 ) -> Sequence[Offered]:
+    """The earliest slots that this patient can be booked on: not those for another sex or age."""
     now = look.gateway.clock.now()
     request = FindRequest(
         now,
         now + look.gateway.settings.hook_slot_days * _DAY,
         items=line.items,
         patient=look.answer.query.patient,
+        patient_resource=_traits(look.person),
         limit=most,
         **narrower,
     )
-    try:
-        return (await find(look.gateway, look.actor, request)).offers
-    except NotFound:  # whose Patient the caller does not see: what is sold to anybody
-        return (await find(look.gateway, look.actor, request._replace(patient=""))).offers
+    found: list[Offered] = []
+    for _ in range(_PAGES):
+        try:
+            page = await find(look.gateway, look.actor, request)
+        except NotFound:  # whose Patient the caller does not see: what is sold to anybody
+            request = request._replace(patient="")
+            page = await find(look.gateway, look.actor, request)
+        found += [one for one in page.offers if all(i.severity != "error" for i in one.issues)]
+        if len(found) >= most or page.next is None:
+            break
+        request = request._replace(after=page.next)
+    return found[:most]
+
+
+def _traits(person: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What of a Patient decides whether a slot is for him."""
+    known = {name: person[name] for name in ("gender", "birthDate") if person and name in person}
+    return {"resourceType": "Patient", **known} if known else None
 
 
 # -- on the card ----------------------------------------------------------------------------------
