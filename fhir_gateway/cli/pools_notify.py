@@ -18,7 +18,7 @@ from fhir_gateway.cli.send import address_of, tls_of
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Invalid, Unavailable
 from fhir_gateway.hl7v2.mllp_client import MllpClient
-from fhir_gateway.scheduling.siu_sender import Outcome, Sender, hospital_of, state_of
+from fhir_gateway.scheduling.siu_sender import Outcome, Sender, Stopped, hospital_of, state_of
 
 #: Seconds between two looks for what is new, and the longest wait for a hospital that is away.
 _LOOK, _LONGEST = 1.0, 60.0
@@ -83,10 +83,11 @@ async def notify(
     except Invalid as error:
         raise click.UsageError(str(error)) from None
     found = await hospital_of(gateway, hospital)
-    sender = Sender(gateway, found, attempts=options.attempts)
+    stop = asyncio.Event()
+    sender = Sender(gateway, found, attempts=options.attempts, stopping=stop.is_set)
     await sender.begin(since=0 if from_start else -1)
     try:
-        await _tell(sender, options)
+        await _tell(sender, options, stop)
     finally:
         await sender.end()
 
@@ -113,9 +114,9 @@ async def _list(gateway: Gateway, hospital: str) -> None:
         ])  # fmt: skip
 
 
-async def _tell(sender: Sender, options: _Options) -> None:
+async def _tell(sender: Sender, options: _Options, stop: asyncio.Event) -> None:
     """Rounds until a signal, or until everything is told."""
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     again, failures = options.again, 0
@@ -131,6 +132,8 @@ async def _tell(sender: Sender, options: _Options) -> None:
                     break
                 failures = 0
                 await _pause(sender, stop, _LOOK)
+            except Stopped:
+                break
             except Unavailable as error:
                 await wire.close()
                 if options.once:

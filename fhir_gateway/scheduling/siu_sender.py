@@ -9,6 +9,7 @@ Whoever is killed sends the last messages again under the same control ids. docs
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
@@ -41,6 +42,9 @@ LEASE = 30_000_000
 #: Messages that were given up and are kept; with more something is wrong that a person must mend.
 MOST_DEAD = 1_000
 
+#: Seconds of the longest wait between two attempts, and of a piece of it.
+LONGEST_WAIT, _BREATH = 60.0, 2.0
+
 #: Messages between two writings of the cursor; after a kill so many are sent again at most.
 EVERY = 20
 
@@ -51,6 +55,10 @@ _NEVER = frozenset({"100", "101", "102", "103", "200", "201", "202", "203"})
 
 #: Sends one message and gives the bytes of its answer. Raises Unavailable.
 Send = Callable[[bytes], Awaitable[bytes]]
+
+
+class Stopped(Exception):
+    """A sender was asked to end in the middle of a round."""
 
 
 class Dead(msgspec.Struct, frozen=True):
@@ -106,12 +114,14 @@ class Sender:
     """The one sender of a hospital, from `begin` to `end`."""
 
     def __init__(
-        self, gateway: Gateway, hospital: Institution, *, attempts: int = 5, wait: float = 1.0
-    ) -> None:
+        self, gateway: Gateway, hospital: Institution, *, attempts: int = 5, wait: float = 1.0,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:  # fmt: skip
         """`attempts` for a message that the hospital calls wrong, `wait` seconds after the first
-        that failed, twice as many after each further one."""
+        that failed, twice as many after each further one, a minute at most. `stopping` is asked
+        before each message whether to end."""
         self._gateway, self._hospital = gateway, hospital
-        self._attempts, self._wait = attempts, wait
+        self._attempts, self._first_wait, self._stopping = attempts, wait, stopping
         self._job: Job | None = None
         self._unwritten = 0
         self.cursor = Cursor((0, 0, 0))
@@ -156,10 +166,23 @@ class Sender:
         )
         self._unwritten = 0
 
-    async def keep_alive(self) -> None:
-        """`keep` when a good part of the lease is over."""
-        if self._gateway.clock.now() - self.cursor.beat > LEASE // 3:
+    async def keep_alive(self, after: int = LEASE // 3) -> None:
+        """`keep` when so much (µs) of the lease is over."""
+        if self._gateway.clock.now() - self.cursor.beat > after:
             await self.keep()
+
+    async def _wait(self, seconds: float) -> None:
+        """Waits, and says meanwhile that this sender lives. Raises Stopped as `round` does."""
+        left = min(seconds, LONGEST_WAIT)
+        while left > 0:
+            self._check_stop()
+            await asyncio.sleep(min(left, _BREATH))
+            left -= _BREATH
+            await self.keep_alive()
+
+    def _check_stop(self) -> None:
+        if self._stopping():
+            raise Stopped
 
     async def end(self) -> None:
         """Gives the seat back with the cursor as it stands."""
@@ -172,13 +195,15 @@ class Sender:
 
     async def round(self, send: Send, told: Callable[[Outcome], None]) -> int:
         """Sends what has come; how many messages were dealt with. Raises Unavailable when the
-        hospital does not answer or asks for patience: the next round goes on where this ended."""
+        hospital does not answer or asks for patience, Stopped when it is to end: the next round
+        goes on where this ended."""
         done = 0
         while True:
             versions, until = await next_versions(
                 self._gateway, self._hospital.id, self.cursor.place
             )
             for one in versions:
+                self._check_stop()
                 done += await self._one(one, send, told)
                 await self.keep_alive()
             reached = until[0] > await end_of_log(self._gateway)
@@ -211,7 +236,8 @@ class Sender:
             return Outcome(letter, "", letter.fault, is_dead=True)
         await self._disclose(letter)
         for attempt in range(1, self._attempts + 1):
-            said = answer_of(await send(letter.raw))
+            await self.keep_alive(LEASE // 6)  # what is left outlasts the longest answer
+            said = answer_of(await send(letter.raw), letter.control_id)
             if said.code in _GOOD:
                 return Outcome(letter, said.code, said.text)
             if not said.is_wrong:
@@ -220,8 +246,7 @@ class Sender:
                     rule="siu-later",
                 )
             if attempt < self._attempts:
-                await asyncio.sleep(self._wait * 2 ** (attempt - 1))
-                await self.keep_alive()
+                await self._wait(self._first_wait * 2.0 ** (attempt - 1))
         return Outcome(letter, said.code, said.text, is_dead=True)
 
     async def _disclose(self, letter: Letter) -> None:
@@ -258,6 +283,7 @@ class Sender:
         """
         left: list[Dead] = []
         for one in sorted(self.cursor.dead, key=lambda dead: dead.place):
+            self._check_stop()
             version = Told(one.place, one.appointment, one.version)
             letter = await letter_of(self._gateway, self._hospital, version)
             if letter is None or await self._is_past(one):
@@ -291,15 +317,18 @@ class Said(NamedTuple):
         return self.code in _WRONG or (self.code in ("AR", "CR") and self.condition in _NEVER)
 
 
-def answer_of(raw: bytes) -> Said:
-    """What an answer says; of what cannot be read the code is "?"."""
+def answer_of(raw: bytes, control_id: str = "") -> Said:
+    """What an answer says; of what cannot be read, or answers another message than that of this
+    control id, the code is "?"."""
     header = read_header(raw)
-    lines = raw.decode(header.codec, "replace").split("\r")
+    lines = re.split("[\r\n]+", raw.decode(header.codec, "replace"))
     fields = {line[:3]: line.split(header.separator) for line in reversed(lines)}
     said, error = fields.get("MSA", ["MSA", "?"]), fields.get("ERR", [])
+    if control_id and len(said) > 2 and said[2].strip() not in ("", control_id):
+        return Said("?", f"this answers another message: {said[2][:40]}")
     text = error[8] if len(error) > 8 else (said[3] if len(said) > 3 else "")
     condition = error[3].split(header.encoding[:1])[0] if len(error) > 3 else ""
-    return Said(said[1] if len(said) > 1 else "?", text, condition)
+    return Said(said[1].strip() if len(said) > 1 else "?", text, condition)
 
 
 async def hospital_of(gateway: Gateway, id: str) -> Institution:
