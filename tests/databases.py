@@ -55,6 +55,7 @@ class Databases:
         """What a statement finds in a database that exists, past the store."""
         if self.driver == "sqlite":
             connection = apsw.Connection(str(self.folder / f"{name}.sqlite"))
+            connection.set_busy_timeout(10_000)  # the gateway's writer may be at its housework
             try:
                 return [tuple(row) for row in connection.execute(sql)]
             finally:
