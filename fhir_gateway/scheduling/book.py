@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from fhir_gateway.context import Gateway, new_id
-from fhir_gateway.errors import Unprocessable
+from fhir_gateway.errors import Conflict, Unprocessable
 from fhir_gateway.fhir.wire import parse
 from fhir_gateway.scheduling.appointment import appointment_of, with_step
-from fhir_gateway.scheduling.booking_parties import stands, step
-from fhir_gateway.scheduling.booking_person import check_orders, orders_named, person_of
+from fhir_gateway.scheduling.booking_parties import around_of, stands, step
+from fhir_gateway.scheduling.booking_person import check_orders, orders_named, person_around
 from fhir_gateway.scheduling.booking_rules import booking_rules
 from fhir_gateway.scheduling.limits import confirm_by, hold_until
 from fhir_gateway.scheduling.other_bookings import warnings_of
@@ -130,10 +130,13 @@ async def _book_hold(gateway: Gateway, actor: Actor, request: BookRequest, asked
             if_match=asked.if_match,
         )  # fmt: skip
         status, marks = step(actor, one, "book"), one.said.marks
-        person = await person_of(sources.own, request.patient or one.said.patient)
+        around = one.around
+        if request.patient and request.patient != one.said.patient:
+            around = await around_of(sources.whole, one.said.slot, request.patient)
+        person = await person_around(sources.own, request.patient or one.said.patient, around)
         check_person(one, person)
         now = gateway.clock.now()
-        if one.view is None or one.booking is None:
+        if one.view is None or one.slot is None or one.booking is None:
             raise refused("hold-unknown")
         if not marks.hold_until:
             raise Unprocessable(
@@ -150,13 +153,11 @@ async def _book_hold(gateway: Gateway, actor: Actor, request: BookRequest, asked
             one.resource | _more(request), status=status, zone=rules.zone,
             marks=marks._replace(hold_until=0, renewals=0, confirm_by=until),
         )  # fmt: skip
-        slot = await sources.whole.read("Slot", one.said.slot)
-        assert slot is not None
-        issues = await warnings_of(sources, person, one.view, now, leave=request.hold)
+        issues = await warnings_of(sources, one.around, now, leave=request.hold)
         return Planned(
             one.stored.id, resource, one.stored.version, one.stored.owner, one.said.patient,
             [Keep(f"Appointment/{one.stored.id}", HELD if until else BOOKED, until)],
-            Told(marks.channel, "", tuple(issues)), turned(one.view, slot, until, 1),
+            Told(marks.channel, "", tuple(issues)), turned(one.view, one.slot, until, 1),
             summary=f"{status} Slot/{one.said.slot} {marks.channel}",
             counts="bookings_asked" if asks else "bookings_made",
         )  # fmt: skip
@@ -222,22 +223,30 @@ async def cancel(
 ) -> Booked:  # fmt: skip
     """Cancels a hold, a booking or a wish of the waiting list; its seat is free at once, for its
     own channel before the cut-off. Raises NotFound, Forbidden, Conflict, PreconditionFailed."""
-    rules = booking_rules(gateway)
 
     async def plan(sources: Sources) -> Planned:
-        one = await stands(sources.own, sources.whole, id, zone=gateway.settings.zone,
-                           if_match=asked.if_match)  # fmt: skip
-        status, marks = step(actor, one, "cancel"), one.said.marks
-        ended = marks._replace(hold_until=0, renewals=0, confirm_by=0)
-        code = reason or ("pat" if actor.role == "patient" else "prov")
-        resource = with_step(
-            one.resource, status=status, marks=ended, zone=rules.zone, reason=code, text=text
-        )
-        claims = [Give(f"Appointment/{id}", CANCELLED)] if one.booking is not None else []
-        return Planned(
-            id, resource, one.stored.version, one.stored.owner, one.said.patient, claims,
-            Told(marks.channel), await given_back(sources.whole, one),
-            summary=f"{status} Slot/{one.said.slot} {code}", counts="bookings_cancelled",
-        )  # fmt: skip
+        return await plan_cancel(gateway, actor, id, sources, asked.if_match, reason, text)
 
     return await carry_out(gateway, actor, asked, await _line(gateway, actor, id), plan)
+
+
+async def plan_cancel(
+    gateway: Gateway, actor: Actor, id: str, sources: Sources, if_match: int | None = None,
+    reason: str = "", text: str = "",
+) -> Planned:  # fmt: skip
+    """What a cancellation would store. Raises as `cancel`."""
+    zone = gateway.settings.zone
+    one = await stands(sources.own, sources.whole, id, zone=zone, if_match=if_match)
+    status, marks = step(actor, one, "cancel"), one.said.marks
+    ended = marks._replace(hold_until=0, renewals=0, confirm_by=0)
+    code = reason or ("pat" if actor.role == "patient" else "prov")
+    resource = with_step(
+        one.resource, status=status, marks=ended, zone=booking_rules(gateway).zone, reason=code,
+        text=text,
+    )  # fmt: skip
+    claims = [Give(f"Appointment/{id}", CANCELLED)] if one.booking is not None else []
+    return Planned(
+        id, resource, one.stored.version, one.stored.owner, one.said.patient, claims,
+        Told(marks.channel), await given_back(sources.whole, one),
+        summary=f"{status} Slot/{one.said.slot} {code}", counts="bookings_cancelled",
+    )  # fmt: skip

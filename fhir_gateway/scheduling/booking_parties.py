@@ -16,7 +16,8 @@ from fhir_gateway.scheduling import states
 from fhir_gateway.scheduling.appointment import Standing, standing_of
 from fhir_gateway.security.actor import Actor
 from fhir_gateway.store.claim_state import BookingState
-from fhir_gateway.store.slot_view_sql import SlotView, booking_of, slot_view
+from fhir_gateway.store.seat_around_sql import Around, around
+from fhir_gateway.store.slot_view_sql import SlotView, booking_of
 from fhir_gateway.store.store import Reader, Stored
 
 
@@ -26,8 +27,18 @@ class Stands(NamedTuple):
     stored: Stored
     resource: dict[str, Any]
     said: Standing
-    view: SlotView | None
+    around: Around
     booking: BookingState | None
+
+    @property
+    def view(self) -> SlotView | None:
+        """The Slot with what stands around it, None where none is sold here."""
+        return self.around.view
+
+    @property
+    def slot(self) -> Stored | None:
+        """The Slot as a resource."""
+        return self.around.slot
 
     @property
     def master(self) -> str:
@@ -59,19 +70,27 @@ async def stands(
             "plain write",
             rule="booking-not-ours",
         )
-    view = await view_of(whole, said.slot) if said.slot else None
-    key = (stored.home, key64(f"Appointment/{id}"))
-    booking = await whole.steps(lambda _: booking_of(key))
-    return Stands(stored, resource, said, view, booking)
+    here = await around_of(whole, said.slot, said.patient) if said.slot else Around()
+    return Stands(stored, resource, said, here, await _booking(whole, stored, here))
+
+
+async def _booking(whole: Reader, stored: Stored, here: Around) -> BookingState | None:
+    """What became of an Appointment that had a seat: among the person's, as a rule."""
+    key = (stored.home, key64(f"Appointment/{stored.id}"))
+    if stored.home in here.homes:
+        every = (one.booking for one in here.others)
+        return next((one for one in every if (one.home, one.appointment) == key), None)
+    return await whole.steps(lambda _: booking_of(key))
+
+
+async def around_of(whole: Reader, slot: str, patient: str = "") -> Around:
+    """A Slot with all that stands around it, and who the person of a Patient is."""
+    return await whole.steps(lambda seen: around(seen.dialect, slot, patient))
 
 
 async def view_of(whole: Reader, slot: str) -> SlotView | None:
     """A Slot with what stands around it, None for one that is not sold here."""
-    home = await whole.home("Slot", slot)
-    if home is None:
-        return None
-    key = (home, key64(f"Slot/{slot}"))
-    return await whole.steps(lambda _: slot_view(key))
+    return (await around_of(whole, slot)).view
 
 
 def parties_of(actor: Actor, one: Stands) -> tuple[str, ...]:

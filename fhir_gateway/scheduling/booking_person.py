@@ -19,6 +19,7 @@ from fhir_gateway.interactions.institutions import institutions_at
 from fhir_gateway.scheduling import extensions as ext
 from fhir_gateway.scheduling.channel import Referral
 from fhir_gateway.security.age import ages_on
+from fhir_gateway.store.seat_around_sql import Around
 from fhir_gateway.store.store import Reader, Stored
 from fhir_gateway.terminology.catalogue import SYSTEMS
 
@@ -79,14 +80,26 @@ async def person_of(own: Reader, patient: str) -> Person:
     stored = await own.read("Patient", patient)
     known = await own.person(patient) if stored is not None and not stored.deleted else None
     if stored is None or known is None:
-        raise NotFound(
-            "There is no such Patient that you may see; register the person first, or book with "
-            "the Patient of your own institution",
-            expression="patient-reference",
-            rule="patient-unknown",
-        )
+        raise _no_person()
     homes = known.homes or (known.home,)
     return Person(patient, parse(stored.whole()), homes, stored.rid)
+
+
+async def person_around(own: Reader, patient: str, around: Around) -> Person:
+    """The same, whose homes were found with a Slot. Raises NotFound."""
+    stored = await own.read("Patient", patient)
+    if stored is None or stored.deleted:
+        raise _no_person()
+    return Person(patient, parse(stored.whole()), around.homes or (stored.home,), stored.rid)
+
+
+def _no_person() -> NotFound:
+    return NotFound(
+        "There is no such Patient that you may see; register the person first, or book with "
+        "the Patient of your own institution",
+        expression="patient-reference",
+        rule="patient-unknown",
+    )
 
 
 async def orders_named(own: Reader, references: Sequence[str]) -> list[Order]:

@@ -8,9 +8,9 @@ only that the patient should be asked. docs/booking.md
 from __future__ import annotations
 
 from fhir_gateway.errors import Issue
-from fhir_gateway.scheduling.booking_person import Person
 from fhir_gateway.scheduling.seat_commit import Sources
-from fhir_gateway.store.slot_view_sql import Other, SlotView, bookings_of
+from fhir_gateway.store.seat_around_sql import Around
+from fhir_gateway.store.slot_view_sql import Other, SlotView
 
 _MINUTE = 60_000_000
 _DAY = 24 * 60 * _MINUTE
@@ -20,16 +20,15 @@ SAME_ITEM_DAYS, WAY_MINUTES = 30, 120
 
 
 async def warnings_of(
-    sources: Sources, person: Person, view: SlotView, now: int, *, leave: str = ""
+    sources: Sources, around: Around, now: int, *, leave: str = ""
 ) -> list[Issue]:
     """Warnings on other live bookings of the person; `leave` is the one that is being changed."""
-    others = await sources.whole.steps(lambda seen: bookings_of(seen.dialect, person.homes))
     left = leave.removeprefix("Appointment/")
-    issues = []
-    for one in others:
-        if one.booking.id == left or not one.booking.is_live(now):
+    issues: list[Issue] = []
+    for one in around.others:
+        if around.view is None or one.booking.id == left or not one.booking.is_live(now):
             continue
-        rule, text = _warning(one, view)
+        rule, text = _warning(one, around.view)
         if rule:
             seen = await sources.own.read("Appointment", one.booking.id)
             issues.append(_said(one, rule, text, is_seen=seen is not None))

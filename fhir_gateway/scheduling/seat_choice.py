@@ -13,13 +13,13 @@ from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Forbidden, Issue, Unprocessable
 from fhir_gateway.fhir.wire import parse
 from fhir_gateway.scheduling.appointment import Marks, Offer
-from fhir_gateway.scheduling.booking_parties import Stands, view_of
+from fhir_gateway.scheduling.booking_parties import Stands, around_of
 from fhir_gateway.scheduling.booking_person import (
     Order,
     Person,
     check_orders,
     orders_named,
-    person_of,
+    person_around,
     unfit,
 )
 from fhir_gateway.scheduling.booking_rules import BookingRules, booking_rules
@@ -38,6 +38,7 @@ from fhir_gateway.scheduling.seat_commit import Sources, Told, Turned
 from fhir_gateway.security.actor import Actor
 from fhir_gateway.store.claim_refusals import refused
 from fhir_gateway.store.claim_rows import BOOKED, HELD, Take
+from fhir_gateway.store.seat_around_sql import Around
 from fhir_gateway.store.slot_view_sql import SlotView
 from fhir_gateway.store.store import Reader, Stored
 
@@ -74,7 +75,8 @@ class Seat(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What a seat is chosen by. `old` is the appointment that moves there."""
+    """What a seat is chosen by: `around` is all of the Slot and the person that a snapshot has.
+    `old` is the appointment that moves there."""
 
     gateway: Gateway
     actor: Actor
@@ -84,6 +86,7 @@ class Look(NamedTuple):
     request: HoldRequest
     person: Person
     orders: Sequence[Order]
+    around: Around
     old: str = ""
 
 
@@ -92,21 +95,18 @@ async def look_at(
 ) -> Look:
     if (request.channel or request.institution) and actor.bound:
         raise Forbidden("The gateway chooses the channel of a caller", rule="channel")
-    person = await person_of(sources.own, request.patient)
+    around = await around_of(sources.whole, request.slot, request.patient)
+    person = await person_around(sources.own, request.patient, around)
     orders = await orders_named(sources.own, request.based_on)
     rules, now = booking_rules(gateway), gateway.clock.now()
-    return Look(gateway, actor, rules, now, sources, request, person, orders, old)
+    return Look(gateway, actor, rules, now, sources, request, person, orders, around, old)
 
 
 async def seat_of(look: Look) -> Seat:
     """The Slot that is asked for, as the caller may take it. Raises what stands in the way."""
     whole, request = look.sources.whole, look.request
-    view = await view_of(whole, request.slot)
-    stored = await whole.read("Slot", request.slot)
-    if view is None or stored is None or stored.deleted:
-        raise refused("slot-unknown", expression="slot")
-    schedule = await whole.read("Schedule", view.schedule.id)
-    if schedule is None or schedule.deleted:
+    view, stored, schedule = look.around.view, look.around.slot, look.around.schedule
+    if view is None or stored is None or schedule is None:
         raise refused("slot-unknown", expression="slot")
     _check_slot(view, look.now)
     check_orders(look.orders, look.person, view.items)
@@ -170,7 +170,7 @@ def turned(view: SlotView, stored: Stored, until: int, more: int) -> list[Turned
 async def told_of(look: Look, seat: Seat, *, asks: bool = False) -> Told:
     issues = list(unfit(look.person.resource, day_at(seat.view.slot.start, look.rules.zone),
                         seat.offer.slot, seat.offer.schedule))  # fmt: skip
-    issues += await warnings_of(look.sources, look.person, seat.view, look.now, leave=look.old)
+    issues += await warnings_of(look.sources, look.around, look.now, leave=look.old)
     if asks:
         issues.append(Issue(
             "informational", "The hospital sells these slots itself: the booking is pending until "
@@ -191,7 +191,6 @@ def check_person(one: Stands, person: Person) -> None:
 
 async def given_back(whole: Reader, one: Stands) -> list[Turned]:
     """The Slot of a booking, where its status turns when the seat is given back."""
-    if one.view is None or one.booking is None or one.booking.state != BOOKED:
+    if one.view is None or one.slot is None or one.booking is None or one.booking.state != BOOKED:
         return []
-    slot = await whole.read("Slot", one.said.slot)
-    return turned(one.view, slot, 0, -1) if slot is not None else []
+    return turned(one.view, one.slot, 0, -1)

@@ -14,6 +14,7 @@ from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Forbidden, PreconditionFailed
 from fhir_gateway.scheduling import states
 from fhir_gateway.scheduling.appointment import Marks, with_step
+from fhir_gateway.scheduling.booking_answer import ANSWERS, put_of_answer
 from fhir_gateway.scheduling.booking_parties import Stands, parties_of, stands, step
 from fhir_gateway.scheduling.booking_rules import booking_rules
 from fhir_gateway.scheduling.seat_choice import given_back, turned
@@ -72,7 +73,7 @@ async def take_step(
 ) -> Done:  # fmt: skip
     """One of the STEPS of an Appointment. Raises NotFound, Forbidden, PreconditionFailed, Conflict
     by the table and by the claim."""
-    rules, row = booking_rules(gateway), STEPS[verb]
+    said = Said(id, verb, reason, text, asked.if_match)
 
     async def plan(sources: Sources) -> Planned:
         one = await stands(sources.own, sources.whole, id, zone=gateway.settings.zone,
@@ -111,10 +112,9 @@ def _check_waits(one: Stands, now: int) -> None:
 async def _turned(sources: Sources, one: Stands, row: Step) -> list[Turned]:
     if row.frees:
         return await given_back(sources.whole, one)
-    if not row.takes or one.view is None:
+    if not row.takes or one.view is None or one.slot is None:
         return []
-    slot = await sources.whole.read("Slot", one.said.slot)
-    return turned(one.view, slot, 0, 1) if slot is not None else []
+    return turned(one.view, one.slot, 0, 1)
 
 
 async def excuse(gateway: Gateway, actor: Actor, id: str, asked: Asked, *, said: str = "") -> Done:

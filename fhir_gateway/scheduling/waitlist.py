@@ -18,7 +18,7 @@ from fhir_gateway.fhir.wire import parse
 from fhir_gateway.mapping.ids import business_id
 from fhir_gateway.scheduling import extensions as ext
 from fhir_gateway.scheduling.appointment import Marks, Offer, appointment_of
-from fhir_gateway.scheduling.booking_parties import Stands, stands, step, view_of
+from fhir_gateway.scheduling.booking_parties import Stands, around_of, stands, step
 from fhir_gateway.scheduling.booking_person import (
     Order,
     Person,
@@ -238,17 +238,17 @@ async def _entry(
             "Nothing is offered to this entry now: wait for an offer, or find a seat by $find",
             rule="waitlist-nothing-offered",
         )
-    return one._replace(view=await view_of(sources.whole, waiting.offered)), waiting
+    offered = await around_of(sources.whole, waiting.offered, waiting.patient)
+    return one._replace(around=offered), waiting
 
 
 async def _plan_accept(
     gateway: Gateway, actor: Actor, one: Stands, waiting: Waiting, sources: Sources
 ) -> Planned:
     status, now, rules = step(actor, one, "accept"), gateway.clock.now(), booking_rules(gateway)
-    slot = await sources.whole.read("Slot", waiting.offered)
-    if one.view is None or one.booking is None or slot is None or slot.deleted:
+    slot, schedule = one.slot, one.around.schedule
+    if one.view is None or one.booking is None or slot is None:
         raise refused("hold-unknown")
-    schedule = await sources.whole.read("Schedule", one.view.schedule.id)
     if schedule is None:
         raise refused("slot-unknown")
     if not one.booking.is_live(now):

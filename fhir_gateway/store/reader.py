@@ -251,12 +251,19 @@ class SqliteReader(SecondSight):
             lambda seen: record_sql.record(seen, home=home, patient=patient, dates=dates, **page)
         )
 
-    async def steps(self, make: Callable[[history_sql.Seen], Steps[_T]]) -> _T:
+    async def steps(
+        self, make: Callable[[history_sql.Seen], Steps[_T]], *, seconds: float | None = None
+    ) -> _T:
         """What statements return that are written once for every store (query.py).
 
-        They run in the event loop: they must stay within a few homes.
+        They run in the event loop and must stay within a few homes; with `seconds` in a thread.
         """
-        return run(make(self._seen()), self._connection)
+        steps = make(self._seen())
+        if seconds is None:
+            return run(steps, self._connection)
+        return await self._pool.in_thread(
+            self._connection, lambda: run(steps, self._connection), seconds=seconds
+        )
 
     async def shared(self, names: Sequence[tuple[str, str]]) -> list[Stored]:
         """Those of these ("Type", id) that are current and in no person's home."""
