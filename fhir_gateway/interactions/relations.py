@@ -24,7 +24,7 @@ Json = Mapping[str, Any]
 #: On an Encounter: the institution asked the patient, who agreed that earlier results be looked at.
 CONSENT_OBTAINED = f"{CANONICAL}/StructureDefinition/consent-obtained"
 
-#: On an Appointment: the institution at which it was booked.
+#: On an Appointment: the institution at which it was booked; on an answer all that it is for.
 BOOKED_BY = f"{CANONICAL}/StructureDefinition/booking-institution"
 
 _HOUR, _DAY = 3_600_000_000, 86_400_000_000
@@ -47,6 +47,8 @@ def derive_relations(
 
     What belongs to no institution opens nothing, and neither does what does not say when.
     """
+    if resource["resourceType"] == "AppointmentResponse":
+        _add_answer(resource, derived, policy, zone)
     reader = _READERS.get(resource["resourceType"])
     if reader is None:
         return
@@ -162,6 +164,18 @@ def _add_shared(resource: Json, derived: Derived, owner: int, policy: Policy, zo
     for party in dict.fromkeys((booked_by, owner)):
         if until > since:
             derived.openings.append(Opening(0, party, "booking", -1, since, until))
+
+
+def _add_answer(resource: Json, derived: Derived, policy: Policy, zone: str) -> None:
+    """An answer to a booking is known to its institutions, which the gateway names in it."""
+    start = _first(resource, ("start",), zone)
+    if start is None:
+        return
+    until = _end_of(resource, start, policy, zone) + policy.relation.encounter_days * _DAY
+    for one in resource.get("extension", ()):
+        party = _organization(one.get("valueReference") or {})
+        if party and one.get("url") == BOOKED_BY:
+            derived.openings.append(Opening(0, party, "booking", -1, 0, until))
 
 
 def _waits_until(resource: Json, zone: str) -> int | None:

@@ -11,7 +11,7 @@ from fhir_gateway.interactions.conditional import Condition
 from fhir_gateway.interactions.links import Link
 from fhir_gateway.interactions.prepare import Coding
 from fhir_gateway.interactions.references import Slot, expressions
-from fhir_gateway.store.changes import Guard, Put
+from fhir_gateway.store.changes import Entry, Guard, Put
 from fhir_gateway.store.claim_rows import Claim
 from fhir_gateway.store.store import Stored
 
@@ -103,6 +103,8 @@ class Guards:
     epoch: int = 0  # of the snapshot that the attempt was judged by
     puts: list[Put] = field(default_factory=list)  # what a governor stores with the write
     claims: list[Claim] = field(default_factory=list)  # what it claims of bookable time
+    journal: list[Entry] = field(default_factory=list)  # what else is to be on record
+    counts: list[str] = field(default_factory=list)  # counters that rise once it is stored
     judge: Callable[[], None] = lambda: None  # raises for what the caller's scopes do not let
 
     def add(self, guard: Guard, *, ours: bool = False, at: str = "", line: Hashable = None) -> None:

@@ -110,7 +110,7 @@ async def write(
             guards = Guards(judge=judge)
             hopeful = attempt == 0
             change_set = await plan_write(gateway, actor, steps, guards, extras, hopeful=hopeful)
-            change_set.journal = audit(steps) if gateway.audit else []
+            change_set.journal = [*audit(steps), *guards.journal] if gateway.audit else []
             enclose(change_set, steps)
             try:
                 committed = await gateway.store.commit(change_set)
@@ -124,7 +124,8 @@ async def write(
                     await turn.take((id(gateway), guards.lines[index]))
                 continue
             delivered(committed, steps)
-            gateway.count("commits", 1)
+            for name in ("commits", *guards.counts):
+                gateway.count(name, 1)
             if unmapped := sum(len(step.coding.unmapped) for step in steps):
                 gateway.count("unmapped", unmapped)
             return Written(_outcomes(steps, committed), committed)

@@ -19,17 +19,20 @@ from fhir_gateway.fhir.wire import parse
 from fhir_gateway.interactions.shared_reader import shared_reader
 from fhir_gateway.interactions.steps import Guards, Step
 from fhir_gateway.scheduling import extensions as ext
+from fhir_gateway.scheduling.answers_taken_in import TYPE as ANSWER
+from fhir_gateway.scheduling.answers_taken_in import take_answer
 from fhir_gateway.scheduling.membership import TYPE as AFFILIATION
 from fhir_gateway.scheduling.membership import is_membership
 from fhir_gateway.scheduling.notice import APPEAL, kind_of
+from fhir_gateway.scheduling.seat_commit import Sources
 from fhir_gateway.scheduling.slots_taken_in import Intake, Written
-from fhir_gateway.security.actor import Actor
+from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
 from fhir_gateway.store.store import Reader
 
 Json = Mapping[str, Any]
 
 _APPEAL_MARK = APPEAL.encode()
-_GOVERNED = frozenset({"Schedule", "Slot", "Appointment", AFFILIATION})
+_GOVERNED = frozenset({"Schedule", "Slot", "Appointment", AFFILIATION, ANSWER})
 
 #: What an Appointment says that holds a seat or waits for one: the gateway alone says it.
 _OURS = (
@@ -65,6 +68,10 @@ async def govern_bookings(
         intake = Intake(gateway, written, actor)
         for step in mine:
             try:
+                if step.type == ANSWER:
+                    sources = Sources(reader, reader.under(SYSTEM_ACCESS), frozenset())
+                    await take_answer(gateway, actor, sources, step, _before(step), guards)
+                    continue
                 await _judge(intake, written, actor, step)
             except GatewayError as error:
                 raise step.placed(error) from None

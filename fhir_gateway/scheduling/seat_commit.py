@@ -37,12 +37,14 @@ _NEXT_CHANNEL = frozenset({"quota-full", "channel-closed", "channel-not-open"})
 
 class Asked(NamedTuple):
     """How an operation was asked for: its name, the key of a request that may come again, the
-    digest of what it says, and the version that its If-Match insists on."""
+    digest of what it says, and the version that its If-Match insists on. `shared`: the key is one
+    of the institution, by whichever of its clients the request comes."""
 
     operation: str
     key: str = ""
     digest: bytes = _NOTHING
     if_match: int | None = None
+    shared: bool = False
 
 
 class Told(NamedTuple):
@@ -161,13 +163,22 @@ def _once(actor: Actor, asked: Asked) -> bytes:
     """The key under which an answer is kept: each caller has keys of its own."""
     if not asked.key:
         return b""
-    who = "\n".join((actor.role, actor.institution or "", actor.client, actor.patient, asked.key))
+    client = "" if asked.shared else actor.client
+    who = "\n".join((actor.role, actor.institution or "", client, actor.patient, asked.key))
     return blake2b(who.encode(), digest_size=32, person=b"booking-once").digest()
 
 
-def _change_set(
-    gateway: Gateway, actor: Actor, asked: Asked, planned: Planned, once: bytes
-) -> ChangeSet:
+class Pieces(NamedTuple):
+    """What a plan stores, beside its claims. `version` is what the Appointment has then."""
+
+    puts: list[Put]
+    guards: list[Guard]
+    journal: list[Entry]
+    version: int
+
+
+def pieces_of(gateway: Gateway, actor: Actor, asked: Asked, planned: Planned) -> Pieces:
+    """The resources of a plan, what they rest on, and their AuditEvents."""
     puts, guards = list(planned.puts), list[Guard](planned.guards)
     version = planned.version
     if planned.resource is not None:
@@ -180,13 +191,21 @@ def _change_set(
         slot = parse(stored.whole()) | {"status": "busy" if busy else "free"}
         puts.append(put_of(gateway, slot, op="update", owner=stored.owner))
         guards.append(VersionIs("Slot", stored.id, stored.version))
+    journal = _journal(gateway, actor, asked, planned, version) if gateway.audit else []
+    return Pieces(puts, guards, journal, version)
+
+
+def _change_set(
+    gateway: Gateway, actor: Actor, asked: Asked, planned: Planned, once: bytes
+) -> ChangeSet:
+    puts, guards, journal, version = pieces_of(gateway, actor, asked, planned)
     kept = Once(_KIND, once, asked.digest + _kept(planned, version)) if once else None
     return ChangeSet(
         id=gateway.random(16),
         guards=guards,
         puts=puts,
         claims=list(planned.claims),
-        journal=_journal(gateway, actor, asked, planned, version) if gateway.audit else [],
+        journal=journal,
         once=kept,
         institution=actor.institution or "",
     )
@@ -222,6 +241,15 @@ async def _done(gateway: Gateway, asked: Asked, planned: Planned, committed: Com
         "Appointment", planned.id, version, committed.updated, tail(planned.resource)
     )  # fmt: skip
     return Done(planned.id, version, body, planned.told)
+
+
+async def answered(gateway: Gateway, actor: Actor, asked: Asked) -> Done | None:
+    """What the same request was answered before; None for a new one. Raises Unprocessable for
+    another request under the same key."""
+    once = _once(actor, asked)
+    async with gateway.store.snapshot(SYSTEM_ACCESS) as whole:
+        kept = await whole.once(_KIND, once) if once else None
+        return await _again(whole, asked, kept) if kept is not None else None
 
 
 # -- the same request again -----------------------------------------------------------------------

@@ -76,25 +76,45 @@ async def take_step(
     said = Said(id, verb, reason, text, asked.if_match)
 
     async def plan(sources: Sources) -> Planned:
-        one = await stands(sources.own, sources.whole, id, zone=gateway.settings.zone,
-                           if_match=asked.if_match)  # fmt: skip
-        status = step(actor, one, verb)
-        if row.takes:
-            _check_waits(one, gateway.clock.now())
-        marks = one.said.marks._replace(hold_until=0, renewals=0, confirm_by=0)
-        code = (reason or "prov") if status == "cancelled" else ""
-        resource = with_step(
-            one.resource, status=status, marks=marks, zone=rules.zone, reason=code, text=text
-        )
-        has_seat = one.booking is not None and not (row.frees and one.booking.state not in _LIVE)
-        claims = [row.claim(f"Appointment/{id}")] if row.claim and has_seat else []
-        return Planned(
-            id, resource, one.stored.version, one.stored.owner, one.said.patient, claims,
-            Told(marks.channel), await _turned(sources, one, row),
-            summary=f"{verb} Slot/{one.said.slot}", counts=row.counts,
-        )  # fmt: skip
+        return await plan_step(gateway, actor, said, sources)
 
     return await carry_out(gateway, actor, asked, f"Appointment/{id}", plan)
+
+
+class Said(NamedTuple):
+    """A step that somebody takes: of which Appointment (a logical id), why, in which version, and
+    whether the hospital's answer is written down by the gateway."""
+
+    id: str
+    verb: str
+    reason: str = ""
+    text: str = ""
+    if_match: int | None = None
+    answered: bool = True
+
+
+async def plan_step(gateway: Gateway, actor: Actor, said: Said, sources: Sources) -> Planned:
+    """What a step would store. Raises as `take_step`."""
+    row, zone = STEPS[said.verb], gateway.settings.zone
+    one = await stands(sources.own, sources.whole, said.id, zone=zone, if_match=said.if_match)
+    status = step(actor, one, said.verb)
+    if row.takes:
+        _check_waits(one, gateway.clock.now())
+    marks = one.said.marks._replace(hold_until=0, renewals=0, confirm_by=0)
+    code = (said.reason or "prov") if status == "cancelled" else ""
+    resource = with_step(
+        one.resource, status=status, marks=marks, zone=booking_rules(gateway).zone, reason=code,
+        text=said.text,
+    )  # fmt: skip
+    has_seat = one.booking is not None and not (row.frees and one.booking.state not in _LIVE)
+    claims = [row.claim(f"Appointment/{said.id}")] if row.claim and has_seat else []
+    answer = said.verb in ANSWERS and said.answered
+    return Planned(
+        said.id, resource, one.stored.version, one.stored.owner, one.said.patient, claims,
+        Told(marks.channel), await _turned(sources, one, row),
+        [put_of_answer(gateway, one, said.verb, said.text)] if answer else (),
+        summary=f"{said.verb} Slot/{one.said.slot}", counts=row.counts,
+    )  # fmt: skip
 
 
 _LIVE = frozenset({BOOKED, "held", "expired"})
