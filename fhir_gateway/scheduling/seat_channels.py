@@ -175,7 +175,7 @@ def explained(
     slot, taken = view.slot, view.taken(now)
     free = 0 if slot.busy else max(slot.capacity - len(taken), 0)
     held = min((seat.until for seat in taken if seat.until), default=0)
-    state = reasons.SlotState(slot.start, bool(slot.open), free, held)
+    state = reasons.SlotState(slot.start, view.open, free, held)
     rows = {
         row.channel: (Row(row.kind, row.channel, row.cap, row.opens, row.closes, row.falls_to),
                       row.used)

@@ -78,7 +78,7 @@ def apply(batch: Batch, change_set: ChangeSet) -> Iterator[Outcome | None]:
                 yield None
             else:
                 placed.append(place)
-        seat(batch.lookups, batch.rows, change_set, placed, now=batch.updated)
+        gather = seat(batch.lookups, change_set, placed, now=batch.updated)
         link(batch.lookups, batch.rows, placed, batch.t)
     except GatewayError as error:
         outcome: Outcome = refusal_of(error)
@@ -86,6 +86,8 @@ def apply(batch: Batch, change_set: ChangeSet) -> Iterator[Outcome | None]:
             _add_journal(batch, n, [change_set.refusal])
     else:
         keep(batch.rows, change_set, counters, at=(batch.t, n, batch.updated))
+        if gather is not None:
+            gather(batch.rows)
         results = []
         for index, item in enumerate(placed):
             results.append(_write(batch, n, index, item))

@@ -56,7 +56,7 @@ def _select(table: str, where: str) -> str:
 
 
 SLOT = _select("slot_row", "home = ? AND slot = ?")
-DEPARTMENT = "SELECT department FROM schedule_row WHERE home = ? AND schedule = ?"
+SCHEDULE = "SELECT department, active FROM schedule_row WHERE home = ? AND schedule = ?"
 SEATS = _select("seat", "home = ? AND slot = ?")
 QUOTAS = _select("quota", "home = ? AND bucket = ? AND kind = ?")
 #: Holds that are swept at once where a quota is full.

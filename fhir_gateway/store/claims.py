@@ -125,7 +125,7 @@ def _slot_to_take(asked: Asked, claim: Take) -> SlotState:
     seen, is_ = (claim.start, claim.end), (slot.start, slot.end)
     if any(seen) and seen != is_:
         raise refused("slot-changed")
-    if not slot.open:
+    if not slot.open or not draft.stored.schedule(slot.home, slot.schedule)[1]:
         raise refused("slot-closed")
     if slot.start <= draft.now:
         raise refused("slot-past")
@@ -157,7 +157,7 @@ def _booking_to_be(draft: Draft, slot: SlotState, claim: Take, person: int) -> B
         person, key64(claim.appointment), claim.appointment.removeprefix("Appointment/"),
         *_standing(claim), *slot.key, slot.start, slot.end,
         day_of(slot.start, claim.limits.zone),
-        draft.stored.department(slot.home, slot.schedule), claim.channel,
+        draft.stored.schedule(slot.home, slot.schedule)[0], claim.channel,
     )  # fmt: skip
 
 

@@ -138,8 +138,8 @@ class Lookups(Protocol):
     def slot(self, key: Key) -> SlotState | None:
         """A Slot that gives a row."""
 
-    def department(self, home: int, schedule: int) -> str:
-        """The department of a Schedule, "" when it is not stored."""
+    def schedule(self, home: int, schedule: int) -> tuple[str, int]:
+        """The department of a Schedule, and 1 where it sells: ("", 1) when it is not stored."""
 
     def seats(self, key: Key) -> Sequence[SeatState]:
         """The seats of a Slot that somebody has, or held."""

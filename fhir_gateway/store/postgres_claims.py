@@ -133,7 +133,7 @@ class FoundClaims(NamedTuple):
 
     asked: AskedClaims
     slots: Sequence[Sequence[Any]]
-    departments: Sequence[Sequence[Any]]  # home, schedule, department
+    schedules: Sequence[Sequence[Any]]  # home, schedule, department, active
     seats: Sequence[Sequence[Any]]
     quotas: Sequence[Sequence[Any]]
     capacities: Sequence[Sequence[Any]]  # home, bucket, kind, capacity
@@ -159,7 +159,7 @@ class PostgresSeating:
     def __init__(self, last: int) -> None:
         self._last = last
         self._slots: dict[Key, SlotState | None] = {}
-        self._departments: dict[Key, str] = {}
+        self._schedules: dict[Key, tuple[str, int]] = {}
         self._seats: dict[Key, dict[int, SeatState]] = {}
         self._quotas: dict[Group, dict[str, QuotaState]] = {}
         self._capacities: dict[Group, int] = {}
@@ -172,7 +172,7 @@ class PostgresSeating:
         asked = found.asked
         slots = [SlotState._make(row) for row in found.slots]
         self._slots |= dict.fromkeys(asked.slots) | {slot.key: slot for slot in slots}
-        self._departments |= {(row[0], row[1]): row[2] for row in found.departments}
+        self._schedules |= {(row[0], row[1]): (row[2], row[3]) for row in found.schedules}
         self._seats |= {slot.key: {} for slot in slots}
         for seat in map(SeatState._make, found.seats):
             self._seats[seat.home, seat.slot][seat.seat] = seat
@@ -196,9 +196,9 @@ class PostgresSeating:
         """A Slot that gives a row."""
         return self._slots.get(key)
 
-    def department(self, home: int, schedule: int) -> str:
-        """The department of a Schedule, "" when it is not stored."""
-        return self._departments.get((home, schedule), "")
+    def schedule(self, home: int, schedule: int) -> tuple[str, int]:
+        """The department of a Schedule, and 1 where it sells: ("", 1) when it is not stored."""
+        return self._schedules.get((home, schedule), ("", 1))
 
     def seats(self, key: Key) -> list[SeatState]:
         """The seats of a Slot that somebody has, or held."""
@@ -246,7 +246,7 @@ class PostgresSeating:
             self._turn((home, slot), None)
         for row in new.slot_row:
             self._turn(row[:2], SlotState._make(row))
-        self._departments |= {(row[0], row[1]): row[4] for row in new.schedule_row}
+        self._schedules |= {row[:2]: (row[4], row[11]) for row in new.schedule_row}
         for home, slot, seat in new.seat_gone:
             self._seats.get((home, slot), {}).pop(seat, None)
         for row in new.seat:
@@ -329,7 +329,7 @@ WITH named AS (
 )
 SELECT
   ARRAY(SELECT ROW({_SLOT}) FROM slots s),
-  ARRAY(SELECT ROW(d.home, d.schedule, d.department)
+  ARRAY(SELECT ROW(d.home, d.schedule, d.department, d.active)
     FROM (SELECT DISTINCT home, schedule FROM slots) s CROSS JOIN LATERAL (
     SELECT * FROM schedule_row WHERE home = s.home AND schedule = s.schedule OFFSET 0) d),
   ARRAY(SELECT ROW({_SEAT}) FROM seats e),

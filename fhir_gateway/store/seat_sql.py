@@ -36,6 +36,7 @@ class SlotStanding(NamedTuple):
 
     slot: SlotState
     department: str
+    active: int  # whether its Schedule sells
     seats: list[SeatState]
     quotas: list[QuotaState]
 
@@ -56,20 +57,21 @@ def slot_state(id: str) -> Steps[SlotStanding | None]:
         return None
     place = [rows[0][0], key64(f"Slot/{id}")]
     rows = yield Query(
-        f"SELECT {_names('slot_row', 's')}, coalesce(c.department, '') FROM slot_row s"
+        f"SELECT {_names('slot_row', 's')}, coalesce(c.department, ''), coalesce(c.active, 1)"
+        " FROM slot_row s"
         " LEFT JOIN schedule_row c ON c.home = s.home AND c.schedule = s.schedule"
         " WHERE s.home = ? AND s.slot = ?",
         place,
     )
     if not rows:
         return None
-    slot, department = SlotState(*rows[0][:-1]), rows[0][-1]
+    slot, department, active = SlotState(*rows[0][:-2]), *rows[0][-2:]
     rows = yield Query(
         f"SELECT {_names('seat', 'e')} FROM seat e WHERE e.home = ? AND e.slot = ? ORDER BY e.seat",
         place,
     )
     quotas = (yield from quota_rows(slot.home, slot.bucket, slot.kind)) if slot.bucket else []
-    return SlotStanding(slot, department, [SeatState(*row) for row in rows], quotas)
+    return SlotStanding(slot, department, active, [SeatState(*row) for row in rows], quotas)
 
 
 class Seated(NamedTuple):
@@ -147,7 +149,7 @@ def why_not(
         return ["slot-unknown"]
     slot = standing.slot
     reasons = []
-    if not slot.open:
+    if not slot.open or not standing.active:
         reasons.append("slot-closed")
     if slot.start <= now:
         reasons.append("slot-past")

@@ -6,7 +6,7 @@ seats of a Slot and close it, and generate Slots and divide them. docs/adr/0049
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -31,26 +31,32 @@ _Turned = tuple[Key, SlotState | None]
 
 
 def seat(
-    lookups: Lookups, rows: Rows, change_set: ChangeSet, placed: Sequence[Placed], *, now: int
-) -> None:
-    """Gathers what the claims, Slots and Schedules of a change set make of bookable time.
+    lookups: Lookups, change_set: ChangeSet, placed: Sequence[Placed], *, now: int
+) -> Callable[[Rows], None] | None:
+    """Judges what the claims, Slots and Schedules of a change set make of bookable time. Returns
+    what gathers it, once nothing else of the change set is refused; None where there is nothing.
 
-    Raises ClaimLost or ClaimRefused, and then has gathered nothing.
+    Raises ClaimLost or ClaimRefused.
     """
     turned = [one for one in placed if one.put.type in SEATING and one.outcome != "unchanged"]
     if not change_set.claims and not turned:
-        return
+        return None
     draft = Draft(lookups, now)
     judge_claims(draft, _places(lookups, placed), change_set.claims)
     changed = turn_slots(draft, _slots(turned))
     settles = [claim for claim in change_set.claims if isinstance(claim, Settle)]
     settle_quotas(draft, settles, changed)
     check_busy(draft)
-    draft.gather(rows)
-    for one in turned:
-        if one.put.type == "Schedule":
-            row = None if one.put.op == "delete" else _first(one.put.derived.schedules)
-            _gather_schedule(rows, (one.home, key64(f"Schedule/{one.put.id}")), one.put.id, row)
+
+    def gather(rows: Rows) -> None:
+        draft.gather(rows)
+        for one in turned:
+            if one.put.type == "Schedule":
+                row = None if one.put.op == "delete" else _first(one.put.derived.schedules)
+                key = (one.home, key64(f"Schedule/{one.put.id}"))
+                _gather_schedule(rows, key, one.put.id, row)
+
+    return gather
 
 
 def reseat(lookups: Lookups, rows: Rows, wanted: Iterable[Reindex], *, now: int) -> None:

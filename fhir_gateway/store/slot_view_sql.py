@@ -47,6 +47,11 @@ class SlotView(NamedTuple):
         return self.slot.bucket.partition("|")[0]
 
     @property
+    def open(self) -> bool:
+        """Whether anything of it is sold: neither the Slot nor its Schedule is closed."""
+        return bool(self.slot.open and self.schedule.active)
+
+    @property
     def booked(self) -> int:
         """Seats that are booked, without those that are held."""
         return sum(seat.state == BOOKED for seat in self.seats)

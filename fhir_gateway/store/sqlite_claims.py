@@ -29,10 +29,10 @@ class SqliteSeating:
         row = self._execute(sql.SLOT, key).fetchone()
         return SlotState._make(row) if row else None
 
-    def department(self, home: int, schedule: int) -> str:
-        """The department of a Schedule, "" when it is not stored."""
-        row = self._execute(sql.DEPARTMENT, (home, schedule)).fetchone()
-        return str(row[0]) if row else ""
+    def schedule(self, home: int, schedule: int) -> tuple[str, int]:
+        """The department of a Schedule, and 1 where it sells: ("", 1) when it is not stored."""
+        row: tuple[str, int] | None = self._execute(sql.SCHEDULE, (home, schedule)).fetchone()
+        return row or ("", 1)
 
     def seats(self, key: Key) -> list[SeatState]:
         """The seats of a Slot that somebody has, or held."""
