@@ -86,8 +86,7 @@ def apply(batch: Batch, change_set: ChangeSet) -> Iterator[Outcome | None]:
             _add_journal(batch, n, [change_set.refusal])
     else:
         keep(batch.rows, change_set, counters, at=(batch.t, n, batch.updated))
-        if gather is not None:
-            gather(batch.rows)
+        gather(batch.rows)
         results = []
         for index, item in enumerate(placed):
             results.append(_write(batch, n, index, item))

@@ -32,15 +32,15 @@ _Turned = tuple[Key, SlotState | None]
 
 def seat(
     lookups: Lookups, change_set: ChangeSet, placed: Sequence[Placed], *, now: int
-) -> Callable[[Rows], None] | None:
+) -> Callable[[Rows], None]:
     """Judges what the claims, Slots and Schedules of a change set make of bookable time. Returns
-    what gathers it, once nothing else of the change set is refused; None where there is nothing.
+    what gathers it, once nothing else of the change set is refused.
 
     Raises ClaimLost or ClaimRefused.
     """
     turned = [one for one in placed if one.put.type in SEATING and one.outcome != "unchanged"]
     if not change_set.claims and not turned:
-        return None
+        return _nothing
     draft = Draft(lookups, now)
     judge_claims(draft, _places(lookups, placed), change_set.claims)
     changed = turn_slots(draft, _slots(turned))
@@ -57,6 +57,10 @@ def seat(
                 _gather_schedule(rows, key, one.put.id, row)
 
     return gather
+
+
+def _nothing(rows: Rows) -> None:
+    """Gathers what there is not."""
 
 
 def reseat(lookups: Lookups, rows: Rows, wanted: Iterable[Reindex], *, now: int) -> None:
