@@ -35,6 +35,7 @@ from fhir_gateway.scheduling.seat_choice import (
 from fhir_gateway.scheduling.seat_commit import Asked, Done, Planned, Sources, Told, carry_out
 from fhir_gateway.scheduling.waitlist import accept, is_waiting
 from fhir_gateway.security.actor import Actor
+from fhir_gateway.store.changes import VersionIs
 from fhir_gateway.store.claim_refusals import refused
 from fhir_gateway.store.claim_rows import BOOKED, CANCELLED, HELD, Give, Keep
 
@@ -91,6 +92,8 @@ async def book(
 async def _planseat_of(
     gateway: Gateway, actor: Actor, request: HoldRequest, sources: Sources, *, is_hold: bool
 ) -> Planned:
+    if request.id and await sources.whole.read("Appointment", request.id) is not None:
+        raise Conflict("This booking was made already", rule="appointment-exists")
     look = await look_at(gateway, actor, request, sources)
     seat = await seat_of(look)
     waiting = None
@@ -102,7 +105,7 @@ async def _planseat_of(
     asks = not is_hold and seat.view.schedule.master == BY_HOSPITAL
     marks = marks_of(look, seat, is_hold=is_hold, asks=asks)
     until = marks.hold_until or marks.confirm_by
-    id = request.appointment or new_id(gateway)
+    id = request.appointment or request.id or new_id(gateway)
     status = "pending" if until else "booked"
     resource = appointment_of(
         seat.offer, id=id, status=status, marks=marks, created=look.now,
@@ -114,7 +117,7 @@ async def _planseat_of(
         [take], await told_of(look, seat, asks=asks), turned(seat.view, seat.slot, until, 1),
         summary=f"{status} Slot/{seat.slot.id} {seat.channel}",
         counts="bookings_held" if is_hold else "bookings_asked" if asks else "bookings_made",
-        others=seat.others,
+        others=seat.others, guards=[VersionIs("Appointment", id, 0)] if request.id else (),
     )  # fmt: skip
 
 

@@ -51,7 +51,8 @@ BY_HOSPITAL = "hospital"
 class HoldRequest(NamedTuple):
     """A seat of a Slot for a patient. `slot` and `patient` are logical ids, `based_on` references
     of ServiceRequests. `appointment` is an entry of the waiting list that becomes the booking.
-    The gateway itself may say the `channel`, and the `institution` for which it books."""
+    The gateway itself may say the `channel`, and the `institution` for which it books; `id` is the
+    logical id of the new Appointment where it follows from something, which is booked once."""
 
     slot: str
     patient: str
@@ -61,6 +62,7 @@ class HoldRequest(NamedTuple):
     appointment: str = ""
     channel: str = ""
     institution: str = ""
+    id: str = ""
 
 
 class Seat(NamedTuple):
@@ -131,7 +133,7 @@ async def seat_of(look: Look) -> Seat:
 def _check_slot(view: SlotView, now: int) -> None:
     """What a snapshot shows already needs no lock to be refused."""
     slot = view.slot
-    if not slot.open:
+    if not view.open:
         raise refused("slot-closed", expression="slot")
     if slot.start <= now:
         raise refused("slot-past", expression="slot")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from datetime import datetime
 from itertools import count
 from typing import Any
 
@@ -12,6 +14,7 @@ from city import id_number
 from databases import Databases
 from running import Running
 
+from fhir_gateway.interactions.institutions import issue_token
 from fhir_gateway.mapping.v2 import parse
 from fhir_gateway.settings import load_settings
 
@@ -144,3 +147,109 @@ def test_a_full_slot_is_refused_and_another_institutions_booking_is_not_there(
     foreign = send(world, srm("S04", f2=made.booking), world.other)
     assert foreign.status in (403, 404), foreign.text
     assert appointment(world, made.booking)["status"] == "booked"
+
+
+def test_a_request_that_was_killed_before_its_answer_is_answered_and_not_searched_anew(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The only seat is taken by the request itself: a new search would find nothing."""
+    (slot,) = world.slots(1, hours=560, item="I033")
+    ais = "AIS|1|A|I033^CT^99GW"
+    message = srm("S01", person=510, f1="P-30", ais=ais, f11=RANGE)
+
+    async def killed(*_: Any) -> None:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fhir_gateway.scheduling.srm._register", killed)
+        lost = send(world, message)
+    assert lost.code == "AE" and world.status(slot) == "busy"
+    token = {"authorization": f"Bearer {world.running.run(issue_token(world.gateway, 'clinic'))}"}
+    made = send(world, message, token)  # by another credential of the same institution
+    assert made.code == "AA" and made.standing == "Booked", made.text
+    assert send(world, message).raw == made.raw
+    (other,) = world.slots(1, hours=561, item="I033")
+    moved = srm("S02", f1="P-30", f11=RANGE, ais=ais)
+    with monkeypatch.context() as patch:
+        patch.setattr("fhir_gateway.scheduling.srm._register", killed)
+        assert send(world, moved).code == "AE"
+    again = send(world, moved)
+    assert (again.code, again.booking) == ("AA", made.booking), again.text
+    assert (world.status(slot), world.status(other)) == ("free", "busy")
+
+
+def test_two_messages_at_once_under_one_placer_number_book_once(world: World) -> None:
+    world.slots(4, hours=580, item="I034")
+    ais = "AIS|1|A|I034^CT^99GW"
+    messages = [srm("S01", person=511 + n % 2, f1="P-31", ais=ais, f11=RANGE) for n in range(4)]
+    headers = {"content-type": "application/hl7-v2", **world.clinic}
+
+    async def race() -> list[Any]:
+        ask = world.running.http.request
+        return await asyncio.gather(*(
+            ask("POST", "/hl7v2", content=one.encode(), headers=headers) for one in messages
+        ))  # fmt: skip
+
+    said = [Said(one.status_code, one.content) for one in world.running.run(race())]
+    assert sorted(one.code for one in said) == ["AA", "AE", "AE", "AE"], [o.text for o in said]
+    assert {one.rule for one in said if one.code == "AE"} <= {"srm-placer", "overtaken"}
+
+
+def test_a_booking_of_another_person_than_pid_names_is_left_alone(world: World) -> None:
+    first, second = world.slots(2, hours=600, item="I035")
+    made = send(world, srm("S01", person=513, f1="P-32", f5=f"{first}^^SLOT"))
+    send(world, srm("S01", person=514, f1="P-33", f5="none^^SLOT"))  # known, and not booked
+    for event, person in (("S04", 514), ("S05", 515), ("S02", 514)):
+        said = send(world, srm(event, person=person, f1="P-32", f5=f"{second}^^SLOT"))
+        assert (said.code, said.rule) == ("AE", "appointment-other-person"), said.text
+    assert appointment(world, made.booking)["status"] == "booked"
+    assert send(world, srm("S04", person=513, f1="P-32")).standing == "Cancelled"
+
+
+def test_what_moves_without_a_service_stays_what_it_is(world: World) -> None:
+    """A range alone does not turn a CT into whatever is free first, or move it elsewhere."""
+    world.slots(1, hours=1, item="I037")
+    world.slots(1, hours=2, item="I036", hospital="other")
+    first, second = world.slots(2, hours=620, item="I036")
+    (wrong,) = world.slots(1, hours=640, item="I037")
+    made = send(world, srm("S01", person=516, f1="P-34", f5=f"{first}^^SLOT"))
+    refused = send(world, srm("S02", f1="P-34", f5=f"{wrong}^^SLOT"))
+    assert (refused.code, refused.rule) == ("AE", "srm-service"), refused.text
+    moved = send(world, srm("S02", f1="P-34", f11=RANGE))
+    assert (moved.code, moved.booking) == ("AA", made.booking), moved.text
+    assert appointment(world, made.booking)["slot"][0]["reference"] == f"Slot/{second}"
+
+
+def test_what_is_said_beside_a_slot_has_to_be_so_and_no_service_is_left_out(world: World) -> None:
+    (slot,) = world.slots(1, hours=660, item="I038")
+    begin = world.read(f"Slot/{slot}").json()["start"]
+    other = "AIS|1|A|I039^MR^99GW"
+    for ais, rule in (
+        (other, "srm-service"),
+        ("AIS|1|A|I038^CT^99GW|20310101080000+0800", "slot-changed"),
+        (f"AIS|1|A|I038^CT^99GW\r{other}", "srm-service"),
+        ("AIS|1|A|LOCAL-X^未知^L", "srm-service"),
+    ):
+        said = send(world, srm("S01", person=517, f1="P-35", ais=ais, f5=f"{slot}^^SLOT"))
+        assert (said.code, said.rule) == ("AE", rule), said.text
+    both = send(world, srm("S01", person=517, f1="P-35", f11=RANGE,
+                           ais=f"AIS|1|A|I038^CT^99GW\r{other}"))  # fmt: skip
+    assert (both.code, both.rule) == ("AE", "slot-none"), both.text
+    time = datetime.fromisoformat(begin).strftime("%Y%m%d%H%M%S%z")
+    made = send(world, srm("S01", person=517, f1="P-35", f24="ORD-1", f5=f"{slot}^^SLOT",
+                           ais=f"AIS|1|A|I038^CT^99GW|{time}"))  # fmt: skip
+    assert (made.code, made.rule) == ("AA", "srm-order"), made.text
+
+
+def test_the_order_of_arq_24_stands_behind_the_booking(world: World) -> None:
+    orm = (
+        "MSH|^~\\&|HIS||GW||20261122090000+0800||ORM^O01|O-1|P|2.5.1||||||UNICODE UTF-8\r"
+        f"PID|1||C518^^^^PI~{id_number(518)}^^^^NI||测试乙518||19900307|M\r"
+        "ORC|NW|ORD-518|||IP\rOBR|1|ORD-518||CT-X^胸部CT^L\r"
+    )
+    assert send(world, orm).code == "AA"
+    (slot,) = world.slots(1, hours=680, item="I040")
+    made = send(world, srm("S01", person=518, f1="P-36", f24="ORD-518", f5=f"{slot}^^SLOT"))
+    assert made.code == "AA" and "ERR" not in made.by, made.text
+    (order,) = appointment(world, made.booking)["basedOn"]
+    assert order["reference"].startswith("ServiceRequest/")
