@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from fhir_gateway.errors import Forbidden, NotFound, PreconditionFailed, Unprocessable
+from fhir_gateway.errors import Conflict, Forbidden, NotFound, PreconditionFailed, Unprocessable
 from fhir_gateway.fhir.home import institution_home
 from fhir_gateway.fhir.keys import key64
 from fhir_gateway.fhir.wire import parse
@@ -108,6 +108,19 @@ def parties_of(actor: Actor, one: Stands) -> tuple[str, ...]:
     if one.said.marks.booked_by == institution:
         found.append(states.BOOKER)
     return tuple(found)
+
+
+def check_begun(actor: Actor, one: Stands, now: int) -> None:
+    """Raises Conflict where what is given up has begun already: whoever did not come cannot undo
+    that, and what became of the visit is for its hospital to say."""
+    if one.said.status != "booked" or one.said.start > now:
+        return
+    if states.HOSPITAL not in parties_of(actor, one):
+        raise Conflict(
+            "The appointment has begun: its hospital says what became of it, and may cancel or "
+            "move it; book another one for a later time",
+            rule="appointment-begun",
+        )
 
 
 def step(actor: Actor, one: Stands, verb: str) -> str:

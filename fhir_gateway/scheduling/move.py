@@ -16,7 +16,13 @@ from fhir_gateway.interactions.prepare import put_of
 from fhir_gateway.scheduling import extensions as ext
 from fhir_gateway.scheduling import states
 from fhir_gateway.scheduling.appointment import Marks, appointment_of, with_step
-from fhir_gateway.scheduling.booking_parties import Stands, parties_of, stands, step
+from fhir_gateway.scheduling.booking_parties import (
+    Stands,
+    check_begun,
+    parties_of,
+    stands,
+    step,
+)
 from fhir_gateway.scheduling.booking_person import person_of
 from fhir_gateway.scheduling.seat_choice import (
     BY_HOSPITAL,
@@ -68,6 +74,7 @@ async def _plan_move(
     across: bool,
 ) -> Planned:  # fmt: skip
     status = step(actor, one, "rebook")
+    check_begun(actor, one, gateway.clock.now())
     if slot == one.said.slot:
         raise Unprocessable("The booking has a seat of this Slot already; choose another Slot",
                             expression="slot", rule="rebook-same")  # fmt: skip
@@ -81,6 +88,8 @@ async def _plan_move(
     marks = marks_of(look, seat, is_hold=is_hold, asks=asks)._replace(
         booked_by=one.said.marks.booked_by, renewals=one.said.marks.renewals if is_hold else 0
     )
+    if is_hold:  # it moves, and lives no longer: only $renew does that, and is counted
+        marks = marks._replace(hold_until=min(marks.hold_until, one.said.marks.hold_until))
     seat = seat._replace(offer=seat.offer._replace(based_on=based_on))
     if one.view is not None and one.view.slot.home != seat.view.slot.home:
         _check_across(actor, one, across, look.now)

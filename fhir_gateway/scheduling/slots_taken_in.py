@@ -19,9 +19,10 @@ from fhir_gateway.fhir.home import institution_home
 from fhir_gateway.fhir.wire import parse
 from fhir_gateway.interactions.steps import Guards, Step
 from fhir_gateway.scheduling import extensions as ext
+from fhir_gateway.scheduling.booking_parties import view_of
 from fhir_gateway.scheduling.calendar import day_at
 from fhir_gateway.scheduling.quotas_taken_in import Counted, first_day, settle, site_of
-from fhir_gateway.scheduling.rows import schedule_row, slot_row, unknown_items
+from fhir_gateway.scheduling.rows import capacity_of, schedule_row, slot_row, unknown_items
 from fhir_gateway.scheduling.template import Site
 from fhir_gateway.security.actor import Actor
 from fhir_gateway.store.changes import Settled
@@ -142,7 +143,8 @@ class Intake:
                 text = "Its Schedule does not say who sells its slots (schedule-master)"
                 raise Unprocessable(text, expression=f"{step.root}.schedule", rule="slot-master")
         elif step.resource is not None and now.site is not None:
-            self._take_in(step, before, now, now.site)
+            self._take_in(step, now, now.site)
+            await self._say_status(step, step.resource, before)
         self._count(before, was, -1)
         self._count(step.resource, now, 1)
 
@@ -158,13 +160,12 @@ class Intake:
         site = None if row.master == "gateway" else await self._site(row, f"{root}.schedule")
         return Supply(schedule, row, site)
 
-    def _take_in(self, step: Step, before: Json | None, supply: Supply, site: Site) -> None:
+    def _take_in(self, step: Step, supply: Supply, site: Site) -> None:
         slot = step.resource
         assert slot is not None
         if "serviceType" not in slot and supply.schedule.get("serviceType"):
             slot["serviceType"] = [dict(one) for one in supply.schedule["serviceType"]]
         self._check_items(slot, step.root)
-        _check_status(step, slot, before)
         kept = [one for one in slot.get("extension", ()) if one.get("url") != ext.BUCKET]
         given = ext.value_of(slot, ext.BUCKET)
         slot["extension"] = [*kept, {"url": ext.BUCKET, "valueString": "?"}]
@@ -177,6 +178,22 @@ class Intake:
             text = f"This slot is counted in {bucket}: say so, or leave the extension out"
             raise Unprocessable(text, expression=f"{step.root}.extension", rule="slot-bucket")
         slot["extension"][-1]["valueString"] = bucket
+
+    async def _say_status(self, step: Step, slot: dict[str, Any], before: Json | None) -> None:
+        """Whether a Slot is full is the gateway's to say, by the seats that are booked; that
+        nothing of it is sold, the hospital's. Raises Unprocessable for `busy` of its own."""
+        if slot.get("status") not in ("free", "busy"):
+            return
+        view = await view_of(self._written.reader, step.id) if before is not None else None
+        full = view is not None and view.booked >= capacity_of(slot)
+        if slot["status"] == "busy" and not full and (before or {}).get("status") != "busy":
+            raise Unprocessable(
+                "Slot.status busy means that all of its seats are booked here; say "
+                "busy-unavailable for what you have sold yourself, or are not going to sell",
+                expression=f"{step.root}.status",
+                rule="slot-status",
+            )
+        slot["status"] = "busy" if full else "free"
 
     def _bucket(self, row: SlotRow, schedule: ScheduleRow, site: Site) -> str:
         day = day_at(row.start, ZoneInfo(self._zone))
@@ -224,25 +241,3 @@ def _check_master(step: Step, *rows: ScheduleRow | None) -> None:
         raise Forbidden(
             f"Not by a plain write: {_POOL}", expression=step.root, rule="pool-governed"
         )
-
-
-def _check_status(step: Step, slot: dict[str, Any], before: Json | None) -> None:
-    """Whether a Slot is full is the gateway's to say; that nothing of it is sold, the hospital's.
-
-    A Slot that is written again with as many seats stays as full as it is.
-    """
-    was = (before or {}).get("status")
-    if slot.get("status") == "busy" and before is None:
-        raise Unprocessable(
-            "Slot.status busy means that all of its seats are booked here; say busy-unavailable "
-            "for what you have sold yourself, or are not going to sell",
-            expression=f"{step.root}.status",
-            rule="slot-status",
-        )
-    same = before is not None and _seats(slot) == _seats(before)
-    if was in ("free", "busy") and slot.get("status") in ("free", "busy") and same:
-        slot["status"] = was
-
-
-def _seats(slot: Json) -> Any:
-    return ext.part_of(slot, ext.CAPACITY, "total")

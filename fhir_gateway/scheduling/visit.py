@@ -108,6 +108,8 @@ async def plan_step(gateway: Gateway, actor: Actor, said: Said, sources: Sources
     )  # fmt: skip
     has_seat = one.booking is not None and not (row.frees and one.booking.state not in _LIVE)
     claims = [row.claim(f"Appointment/{said.id}")] if row.claim and has_seat else []
+    if said.verb == "void" and one.booking is not None and one.booking.state == NOSHOW:
+        claims = [Excuse(f"Appointment/{said.id}")]  # what was missed in error counts no more
     answer = said.verb in ANSWERS and said.answered
     return Planned(
         said.id, resource, one.stored.version, one.stored.owner, one.said.patient, claims,

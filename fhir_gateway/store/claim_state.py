@@ -87,6 +87,11 @@ class SeatState(NamedTuple):
     person: int  # home of the person
     appointment: int
 
+    @property
+    def group(self) -> Group:
+        """What it is counted in."""
+        return self.home, self.bucket, self.kind
+
     def is_over(self, now: int) -> bool:
         """Whether it is a hold that has ended."""
         return 0 < self.until <= now

@@ -80,8 +80,8 @@ def judge_claims(draft: Draft, places: Places, claims: Sequence[Claim]) -> None:
 def _take(asked: Asked, claim: Take) -> None:
     draft = asked.draft
     slot = _slot_to_take(asked, claim)
-    _check_channel(draft, slot, claim.channel)
     person = asked.places.home("Patient", claim.patient)
+    _check_channel(draft, slot, claim.channel, _seat_that_moves(draft, claim, person))
     if person is None:
         raise refused("person-unproved")
     booking = _booking_to_be(draft, slot, claim, person)
@@ -100,6 +100,14 @@ def _take(asked: Asked, claim: Take) -> None:
     draft.put_booking(booking)
     if claim.state == BOOKED:
         draft.booked.add(slot.key)
+
+
+def _seat_that_moves(draft: Draft, claim: Take, person: int | None) -> SeatState | None:
+    """The seat that this appointment leaves for the one that is claimed."""
+    if person is None or claim.instead_of != claim.appointment:
+        return None
+    before = draft.booking((person, key64(claim.appointment)))
+    return draft.seat_of(before) if before is not None and before.is_live(draft.now) else None
 
 
 def _seat_before(draft: Draft, claim: Take, booking: BookingState) -> SeatState | None:
@@ -137,7 +145,9 @@ def _slot_to_take(asked: Asked, claim: Take) -> SlotState:
     return draft.slot(slot.key) or slot
 
 
-def _check_channel(draft: Draft, slot: SlotState, channel: str) -> None:
+def _check_channel(draft: Draft, slot: SlotState, channel: str, left: SeatState | None) -> None:
+    """Raises where the channel may not sell. A seat that is left counts no more: who moves within
+    the part of a channel needs no second seat of it."""
     if slot.bucket == NO_BUCKET:
         return
     row = draft.group(slot.group).get(channel)
@@ -145,7 +155,7 @@ def _check_channel(draft: Draft, slot: SlotState, channel: str) -> None:
         raise refused("channel-closed")
     if draft.now < row.opens:
         raise refused("channel-not-open")
-    if row.left > 0:
+    if row.left > 0 or (left is not None and left.group == slot.group and left.channel == channel):
         return
     draft.sweep_group(slot.group)
     if draft.group(slot.group)[channel].left <= 0:
