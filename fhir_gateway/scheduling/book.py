@@ -15,7 +15,7 @@ from fhir_gateway.context import Gateway, new_id
 from fhir_gateway.errors import Conflict, Unprocessable
 from fhir_gateway.fhir.wire import parse
 from fhir_gateway.scheduling.appointment import appointment_of, with_step
-from fhir_gateway.scheduling.booking_parties import around_of, stands, step
+from fhir_gateway.scheduling.booking_parties import around_of, check_begun, stands, step
 from fhir_gateway.scheduling.booking_person import check_orders, orders_named, person_around
 from fhir_gateway.scheduling.booking_rules import booking_rules
 from fhir_gateway.scheduling.limits import confirm_by, hold_until
@@ -241,6 +241,7 @@ async def plan_cancel(
     zone = gateway.settings.zone
     one = await stands(sources.own, sources.whole, id, zone=zone, if_match=if_match)
     status, marks = step(actor, one, "cancel"), one.said.marks
+    check_begun(actor, one, gateway.clock.now())
     ended = marks._replace(hold_until=0, renewals=0, confirm_by=0)
     code = reason or ("pat" if actor.role == "patient" else "prov")
     resource = with_step(
