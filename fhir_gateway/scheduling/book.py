@@ -156,7 +156,9 @@ async def _book_hold(gateway: Gateway, actor: Actor, request: BookRequest, asked
             one.resource | _more(request), status=status, zone=rules.zone,
             marks=marks._replace(hold_until=0, renewals=0, confirm_by=until),
         )  # fmt: skip
-        issues = await warnings_of(sources, one.around, now, leave=request.hold)
+        issues = await warnings_of(
+            sources, one.around, now, rules.limits, leave=request.hold
+        )
         return Planned(
             one.stored.id, resource, one.stored.version, one.stored.owner, one.said.patient,
             [Keep(f"Appointment/{one.stored.id}", HELD if until else BOOKED, until)],

@@ -25,6 +25,7 @@ _NUMBERS: Mapping[str, Mapping[str, tuple[int, int]]] = {
     "confirm": {"minutes": (1, 14_400)},
     "no_show": {"count": (0, 100), "months": (1, 120), "bar_months": (1, 120)},
     "waitlist": {"offer_minutes": (1, 2_880), "offers": (1, 100)},
+    "warning": {"same_item_days": (0, 366), "way_minutes": (0, 1_440)},
 }
 
 
@@ -44,6 +45,8 @@ class BookingLimits(NamedTuple):
     bar_months: int
     offer_minutes: int
     offers: int
+    same_item_days: int
+    way_minutes: int
 
 
 def load_limits(path: Path) -> BookingLimits:
@@ -76,7 +79,7 @@ def limits_of(page: Page) -> BookingLimits:
     return BookingLimits(
         version, since, whole, one, documented is not False,
         *found["hold"].values(), *found["confirm"].values(), *found["no_show"].values(),
-        *found["waitlist"].values(),
+        *found["waitlist"].values(), *found["warning"].values(),
     )  # fmt: skip
 
 

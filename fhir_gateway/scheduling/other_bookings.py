@@ -8,6 +8,7 @@ only that the patient should be asked. docs/booking.md
 from __future__ import annotations
 
 from fhir_gateway.errors import Issue
+from fhir_gateway.scheduling.limits import BookingLimits
 from fhir_gateway.scheduling.seat_commit import Sources
 from fhir_gateway.store.seat_around_sql import Around
 from fhir_gateway.store.slot_view_sql import Other, SlotView
@@ -15,38 +16,37 @@ from fhir_gateway.store.slot_view_sql import Other, SlotView
 _MINUTE = 60_000_000
 _DAY = 24 * 60 * _MINUTE
 
-#: Within so many days the same item is wanted once; between two hospitals one needs so long.
-SAME_ITEM_DAYS, WAY_MINUTES = 30, 120
-
 
 async def warnings_of(
-    sources: Sources, around: Around, now: int, *, leave: str = ""
+    sources: Sources, around: Around, now: int, limits: BookingLimits, *, leave: str = ""
 ) -> list[Issue]:
-    """Warnings on other live bookings of the person; `leave` is the one that is being changed."""
+    """Warnings on other live bookings of the person, by how near they are (limits.toml); `leave` is
+    the one that is being changed."""
     left = leave.removeprefix("Appointment/")
     issues: list[Issue] = []
     for one in around.others:
         if around.view is None or one.booking.id == left or not one.booking.is_live(now):
             continue
-        rule, text = _warning(one, around.view)
+        rule, text = _warning(one, around.view, limits)
         if rule:
             seen = await sources.own.read("Appointment", one.booking.id)
             issues.append(_said(one, rule, text, is_seen=seen is not None))
     return issues
 
 
-def _warning(one: Other, view: SlotView) -> tuple[str, str]:
+def _warning(one: Other, view: SlotView, limits: BookingLimits) -> tuple[str, str]:
     slot, other = view.slot, one.booking
+    days, minutes = limits.same_item_days, limits.way_minutes
     same = set(one.items) & set(view.items)
-    if same and abs(other.start - slot.start) <= SAME_ITEM_DAYS * _DAY:
+    if days and same and abs(other.start - slot.start) <= days * _DAY:
         return "booking-same-item", (
-            f"The patient has another booking of this item within {SAME_ITEM_DAYS} days"
+            f"The patient has another booking of this item within {days} days"
         )
     gap = max(other.start - slot.end, slot.start - other.end)
-    if other.slot_home != slot.home and gap < WAY_MINUTES * _MINUTE:
+    if other.slot_home != slot.home and gap < minutes * _MINUTE:
         return "booking-near", (
-            f"The patient has a booking at another hospital less than {WAY_MINUTES} minutes away "
-            "in time"
+            f"The patient has a booking at another hospital less than {minutes} minutes away in "
+            "time"
         )
     return "", ""
 

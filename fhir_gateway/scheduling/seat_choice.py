@@ -172,7 +172,9 @@ def turned(view: SlotView, stored: Stored, until: int, more: int) -> list[Turned
 async def told_of(look: Look, seat: Seat, *, asks: bool = False) -> Told:
     issues = list(unfit(look.person.resource, day_at(seat.view.slot.start, look.rules.zone),
                         seat.offer.slot, seat.offer.schedule))  # fmt: skip
-    issues += await warnings_of(look.sources, look.around, look.now, leave=look.old)
+    issues += await warnings_of(
+        look.sources, look.around, look.now, look.rules.limits, leave=look.old
+    )
     if asks:
         issues.append(Issue(
             "informational", "The hospital sells these slots itself: the booking is pending until "

@@ -13,6 +13,7 @@ from fhir_gateway.app import profile_resources
 from fhir_gateway.cli.profiles_check import context_of, judged
 from fhir_gateway.fhir.profile_known import Known
 from fhir_gateway.scheduling import extensions as ext
+from fhir_gateway.scheduling.booking_rules import booking_rules
 from fhir_gateway.scheduling.generate_fhir import AREA_SYSTEM
 from fhir_gateway.settings import load_settings
 
@@ -217,13 +218,17 @@ def test_who_lives_elsewhere_comes_through_the_channel_for_that(world):
     assert marks(booked(world.book(slot, world.patient())))["booking-channel"] == "ordinary"
 
 
-def test_other_bookings_of_the_patient_are_warned_of(world):
-    first, second = world.slots(1)[0], world.slots(1, hours=480)[0]
+def test_other_bookings_of_the_patient_are_warned_of_by_the_days_of_the_site(world, monkeypatch):
+    first, second, third = (world.slots(1, hours=hours)[0] for hours in (240, 480, 600))
     patient = world.patient()
     one = booked(world.book(first, patient))
     answer = world.book(second, patient)
     assert booked(answer)["status"] == "booked"
     assert f"Appointment/{one['id']}" in told(answer)["booking-same-item"]
+    rules = booking_rules(world.gateway)
+    near = rules._replace(limits=rules.limits._replace(same_item_days=4))
+    monkeypatch.setattr("fhir_gateway.scheduling.seat_choice.booking_rules", lambda _: near)
+    assert "booking-same-item" not in told(world.book(third, patient))
 
 
 def test_what_is_audited_names_patient_and_operation(world):

@@ -169,6 +169,7 @@ def test_a_claim_is_judged_by_the_numbers_of_the_file():
     ("minutes = 10", "minutes = 0", "file-number"),
     ("minutes = 10", 'minutes = "10"', "file-number"),
     ("[hold]", "[holds]", "limits-missing"),
+    ("[warning]", "[warnings]", "limits-missing"),
     ("documented = true", 'documented = "yes"', "file-flag"),
     ("renewals = 2", "renewal = 2", "file-key"),
     ('source = "实名预约；数量为演示值"', "", "limits-source"),
