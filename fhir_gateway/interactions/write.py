@@ -68,6 +68,7 @@ from fhir_gateway.store.changes import (
 )
 from fhir_gateway.store.store import Reader
 
+from fhir_gateway.terminology.mapped_by import SERVICES
 #: A request overtaken so often by others is answered 409 and may be sent again.
 ATTEMPTS = 16
 
@@ -226,7 +227,7 @@ async def _look_up(
 
 def _is_coded(step: Step) -> bool:
     """Whether maps of local codes have a say in what is stored."""
-    return step.resource is not None and step.type in CODED_TYPES
+    return step.resource is not None and step.type in (*CODED_TYPES, *SERVICES)
 
 
 def _is_outdated(gateway: Gateway, steps: Sequence[Step]) -> bool:

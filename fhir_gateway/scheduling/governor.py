@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fhir_gateway.context import Gateway
-from fhir_gateway.errors import Forbidden, GatewayError
+from fhir_gateway.errors import Forbidden, GatewayError, Unprocessable
 from fhir_gateway.fhir.datatypes import Reference, parse_reference
 from fhir_gateway.fhir.wire import parse
 from fhir_gateway.interactions.shared_reader import shared_reader
@@ -27,12 +27,17 @@ from fhir_gateway.scheduling.notice import APPEAL, kind_of
 from fhir_gateway.scheduling.seat_commit import Sources
 from fhir_gateway.scheduling.slots_taken_in import Intake, Written
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
+from fhir_gateway.store.changes import Settled
 from fhir_gateway.store.store import Reader
+from fhir_gateway.store.supply_sql import schedules_with
 
 Json = Mapping[str, Any]
 
 _APPEAL_MARK = APPEAL.encode()
 _GOVERNED = frozenset({"Schedule", "Slot", "Appointment", AFFILIATION, ANSWER})
+
+#: What Schedules rest on, and how many of them a refusal names.
+_CARRYING, _NAMED = frozenset({"HealthcareService", "Location"}), 3
 
 #: What an Appointment says that holds a seat or waits for one: the gateway alone says it.
 _OURS = (
@@ -57,7 +62,7 @@ async def govern_bookings(
     Raises Forbidden for what is not written so, Unprocessable for what cannot be sold, each with
     the element and what to do instead.
     """
-    mine = [step for step in steps if step.type in _GOVERNED and not step.matched]
+    mine = [step for step in steps if _is_governed(step) and not step.matched]
     if actor.role == "system":
         return
     _check_appeals(steps)
@@ -68,6 +73,9 @@ async def govern_bookings(
         intake = Intake(gateway, written, actor)
         for step in mine:
             try:
+                if step.type in _CARRYING:
+                    await _check_carrying(reader, step, guards)
+                    continue
                 if step.type == ANSWER:
                     sources = Sources(reader, reader.under(SYSTEM_ACCESS), frozenset())
                     await take_answer(gateway, actor, sources, step, _before(step), guards)
@@ -76,6 +84,10 @@ async def govern_bookings(
             except GatewayError as error:
                 raise step.placed(error) from None
         await intake.settle(guards)
+
+
+def _is_governed(step: Step) -> bool:
+    return step.type in _GOVERNED or (step.op == "delete" and step.type in _CARRYING)
 
 
 def _check_appeals(steps: Sequence[Step]) -> None:
@@ -103,6 +115,24 @@ async def _judge(intake: Intake, written: Written, actor: Actor, step: Step) -> 
         await intake.schedule(step, _before(step))
     else:
         await intake.slot(step, _before(step))
+
+
+async def _check_carrying(reader: Reader, step: Step, guards: Guards) -> None:
+    """Schedules rest on their service, which says whose they are, and on their place."""
+    service = step.id if step.type == "HealthcareService" else ""
+    location = step.name if step.type == "Location" else ""
+    found = await reader.steps(lambda _: schedules_with(service=service, location=location))
+    if found:
+        named = ", ".join(f"Schedule/{id}" for id in found[:_NAMED])
+        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        way = "active false" if step.type == "HealthcareService" else "status inactive"
+        raise Unprocessable(
+            f"{named}{more} of it {'are' if found[1:] else 'is'} sold here, with what was booked: "
+            f"it is not deleted; say {way}, and active false of the Schedules that end",
+            expression=step.root,
+            rule="schedule-rests",
+        )
+    guards.add(Settled(("Schedule",), (), reader.t), ours=True)
 
 
 def _before(step: Step) -> dict[str, Any] | None:

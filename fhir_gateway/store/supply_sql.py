@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import msgspec
+
 from fhir_gateway.store.query import Query, Steps
 
 
@@ -37,3 +39,15 @@ def slots_between(home: int, since: int, until: int, now: int) -> Steps[list[Slo
                 live=(*slot.live, appointment), held=slot.held + bool(held_until)
             )
     return list(found.values())
+
+
+def schedules_with(*, service: str = "", location: str = "") -> Steps[list[str]]:
+    """Logical ids of all Schedules that are sold here, open or closed, of a HealthcareService (its
+    logical id) or at a Location ("Location/id")."""
+    rows = yield Query("SELECT id, services, location FROM schedule_row ORDER BY id")
+    return [
+        id
+        for id, services, where in rows
+        if (location and where == location)
+        or (service and service in msgspec.json.decode(services, type=list[str]))
+    ]

@@ -24,7 +24,7 @@ from fhir_gateway.terminology.local_map import (
     day_of,
     is_standard,
 )
-from fhir_gateway.terminology.mapped_by import drop_ours, ours
+from fhir_gateway.terminology.mapped_by import SERVICES, drop_ours, ours, services_of
 from fhir_gateway.terminology.specimen import compare_specimens, specimen_of
 
 DATA_QUALITY = f"{CANONICAL}/CodeSystem/data-quality"
@@ -58,6 +58,9 @@ class Coder:
             "DiagnosticReport": self._report,
             "ServiceRequest": self._order,
             "ImagingStudy": self._study,
+            "Schedule": self._service,
+            "Slot": self._service,
+            "HealthcareService": self._service,
         }
 
     def add(self, resource: dict[str, Any], institution: str) -> _Changes:
@@ -123,6 +126,20 @@ class Coder:
                 _append(concept, meaning)
                 coded.append(f"ImagingStudy.procedureCode[{number}]")
         return coded, [] if coded else ["ImagingStudy.procedureCode"]
+
+    def _service(self, resource: dict[str, Any], local: LocalMap | None) -> _Changes:
+        """What bookable time is for, by the code of an order. Many services are visits, which the
+        catalogue has nothing to say about: none is flagged."""
+        type, coded = resource["resourceType"], []
+        day = str(resource.get("start") or resource.get("planningHorizon", {}).get("start") or "")
+        for number, concept in enumerate(services_of(resource)):
+            if self._is_coded(concept):
+                continue
+            meaning = self._find("order", concept, Stated(day=day), local)
+            if meaning and len(meaning.items) == 1:
+                _append(concept, meaning)
+                coded.append(f"{type}.{SERVICES[type]}[{number}]")
+        return coded, []
 
     def _order(self, resource: dict[str, Any], local: LocalMap | None) -> _Changes:
         """A panel is not one of its items: they go to the order detail, one concept each.

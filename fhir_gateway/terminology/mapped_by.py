@@ -16,6 +16,11 @@ from fhir_gateway.terminology.catalogue import Item
 #: (valueCanonical); of the catalogue's code system where that is known by a LOINC code.
 MAPPED_BY = f"{CANONICAL}/StructureDefinition/mapped-by"
 
+#: Where bookable time says what it is for.
+SERVICES: Mapping[str, str] = {
+    "Schedule": "serviceType", "Slot": "serviceType", "HealthcareService": "type",
+}  # fmt: skip
+
 
 def ours(item: Item, source: str) -> dict[str, Any]:
     """The coding of an item, with the map that says so."""
@@ -55,6 +60,14 @@ def _coded(resource: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     if "code" in resource:
         yield resource["code"]
     yield from resource.get("procedureCode", ())
+    yield from services_of(resource)
+
+
+def services_of(resource: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What a Schedule, a Slot or a HealthcareService is for; nothing for other types."""
+    name = SERVICES.get(resource.get("resourceType", ""))
+    found: list[dict[str, Any]] = resource.get(name, []) if name else []
+    return found
 
 
 def _drop_details(resource: dict[str, Any]) -> None:

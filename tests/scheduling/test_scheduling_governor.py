@@ -204,11 +204,13 @@ def test_a_bucket_that_is_right_is_taken_and_written_back(site: Site) -> None:
     assert site.put(stored)[0] == 200
 
 
-def test_whether_a_slot_is_full_stays_the_gateways_to_say(site: Site) -> None:
+def test_whether_a_slot_is_full_is_said_by_its_seats(site: Site) -> None:
     assert site.put(slot("full", hours=10))[0] == 201
-    site.planned(site.get("Slot/full") | {"status": "busy"})
-    assert site.put(slot("full", hours=10, comment="二楼"))[0] == 200
-    assert site.get("Slot/full")["status"] == "busy"
+    busy = slot("full", hours=10, status="busy")
+    assert site.put(busy) == (422, "slot-status", "Slot.status")
+    site.planned(site.get("Slot/full") | {"status": "busy"})  # of which no seat is booked
+    assert site.put(busy | {"comment": "二楼"})[0] == 200
+    assert site.get("Slot/full")["status"] == "free"
 
 
 def test_slots_that_are_only_shown_are_stored_as_they_are(site: Site) -> None:
@@ -401,3 +403,44 @@ def test_nobody_enters_itself_into_a_consortium(site: Site) -> None:
     assert site.put(plain, site.other)[0] == 201
     code = [{"coding": [{"system": f"{CANONICAL}/CodeSystem/consortium-kind", "code": "x"}]}]
     assert site.put(plain | {"code": code}, site.other)[:2] == (403, "governed")
+
+
+# -- what Schedules rest on ------------------------------------------------------------------------
+
+
+def test_what_schedules_rest_on_is_not_deleted(site: Site) -> None:
+    place = {"resourceType": "Location", "id": "room-1", "name": "CT一室", "status": "active",
+             "managingOrganization": {"reference": "Organization/hospital"}}  # fmt: skip
+    assert site.put(place)[0] == 201
+    lonely = {"resourceType": "HealthcareService", "id": "lonely", "name": "康复",
+              "providedBy": {"reference": "Organization/hospital"}}  # fmt: skip
+    assert site.put(lonely)[0] == 201
+    there = schedule("with-room", "hospital")
+    there["actor"].append({"reference": "Location/room-1"})
+    assert site.put(there)[0] == 201
+    for name in ("HealthcareService/hospital-ct", "Location/room-1"):
+        answer = site.running.delete(f"/fhir/{name}", headers=site.hospital)
+        assert told(answer)[:2] == (422, "schedule-rests"), answer.text
+        assert "Schedule/" in answer.text and "active" in answer.text
+    assert site.put(there | {"active": False})[0] == 200
+    assert site.delete("Location/room-1")[:2] == (422, "schedule-rests")  # what was booked is there
+    assert site.delete("HealthcareService/lonely")[0] in (200, 204)
+
+
+def test_a_local_code_of_a_service_is_sold_as_the_item_that_it_maps_to(site: Site) -> None:
+    coded = {"coding": [{"system": "urn:hospital:service", "code": "TLCT"}]}
+    members = [{"name": "person", "valueString": "李四(信息科)"}, {"name": "decision", "part": [
+        {"name": "kind", "valueCode": "accept"}, {"name": "use", "valueCode": "order"},
+        {"name": "coding", "valueCoding": {**coded["coding"][0], "display": "头颅CT"}},
+        {"name": "item", "valueCode": "I001"},
+    ]}]  # fmt: skip
+    body = {"resourceType": "Parameters", "parameter": members}
+    path = "/fhir/Organization/hospital/$map-codes"
+    answer = site.running.post(path, body, headers=site.hospital)
+    assert answer.status_code == 200, answer.text
+    assert site.put(schedule("mapped", "allotment", serviceType=[coded]))[0] == 201
+    assert site.put(slot("mapped-1", "mapped", hours=72, serviceType=[coded]))[0] == 201
+    stored = site.get("Slot/mapped-1")["serviceType"][0]["coding"]
+    assert [one["code"] for one in stored] == ["TLCT", "I001"]
+    found = site.get(f"Slot?service-type={IMAGING_SYSTEM}%7CI001&schedule=Schedule/mapped")
+    assert len(found["entry"]) == 1

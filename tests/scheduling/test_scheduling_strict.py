@@ -102,9 +102,7 @@ def test_a_strict_client_holds_and_books_by_the_proposal_alone(world: World) -> 
         ("offer.", {}),
         ("offer-", {}),
     ):
-        answer = world.call(
-            "Appointment/$hold", appointment_reference=f"Appointment/{one}", **more
-        )
+        answer = world.call("Appointment/$hold", appointment_reference=f"Appointment/{one}", **more)
         assert rule_of(answer) == (400, "proposal"), one
     stolen = world.call("Appointment/$hold", world.other,
                         appointment_reference=f"Appointment/{third['id']}")  # fmt: skip
@@ -194,7 +192,7 @@ def test_an_answer_that_is_posted_is_the_step_that_it_says(world: World) -> None
     def now(whole: Any) -> str:
         return str(world.read(f"Appointment/{whole['id']}").json()["status"])
 
-    slot, patient, whole = asked_of_hospital(world)
+    slot, _, whole = asked_of_hospital(world)
     later = answer_to(whole, "tentative", start="2031-01-01T08:00:00+08:00",
                       end="2031-01-01T09:00:00+08:00")  # fmt: skip
     assert post(later, world.hospital).status_code == 201

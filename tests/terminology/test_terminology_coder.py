@@ -307,3 +307,22 @@ def test_a_map_is_served_as_valid_concept_maps() -> None:
 def test_the_maps_of_the_project_are_without_fault() -> None:
     maps = load_concept_maps(ROOT / "mappings" / "concepts", CATALOGUE)
     assert [line for one in maps.values() for line in doubts(one.rows)] == []
+
+
+def test_bookable_time_is_coded_by_the_map_of_orders() -> None:
+    """A hospital's own code of a service is sold as the item that it maps to; visits are not."""
+    local = {"coding": [{"system": "urn:hospital-a:service", "code": "XCT01"}]}
+    visit = {"coding": [{"system": "urn:hospital-a:service", "code": "VISIT"}], "text": "门诊"}
+    for type, name in (("Schedule", "serviceType"), ("Slot", "serviceType"),
+                       ("HealthcareService", "type")):  # fmt: skip
+        resource: dict[str, Any] = {
+            "resourceType": type, name: [copy.deepcopy(visit), copy.deepcopy(local)],
+        }  # fmt: skip
+        assert CODER.add(resource, "hospital-a") == ([f"{type}.{name}[1]"], [])
+        assert resource[name][0] == visit and items(resource[name][1]) == ["I022"]
+        before = copy.deepcopy(resource)
+        assert CODER.add(resource, "hospital-a")[0] and resource == before
+        assert CODER.add(resource, "hospital-b") == ([], [])
+        assert resource[name][1] == local and "meta" not in resource
+    panel = {"resourceType": "Slot", "serviceType": [{"coding": [{"code": "SHQT"}]}]}
+    assert CODER.add(panel, "hospital-a") == ([], [])  # a panel is not one item
