@@ -159,3 +159,15 @@ def test_the_page_of_a_smart_app_gets_the_reference_in_its_context(
         assert json.loads(link["appContext"])["booking"]
     finally:
         one.close()
+
+
+def test_slots_for_another_sex_or_age_are_not_offered(world: World) -> None:
+    """Those of the right kind that come later are: a doctor cannot book the others."""
+    item = "I041"
+    women = {"url": "sex", "valueCode": "female"}
+    old = {"url": "minAge", "valueUnsignedInt": 70}
+    world.slots(5, hours=100, item=item, requires=[women])
+    world.slots(3, hours=110, item=item, requires=[old])
+    right = world.slots(2, hours=120, item=item, requires=[{**women, "valueCode": "male"}])
+    (card,) = hook(world, world.clinic, world.patient(gender="male"), item)
+    assert [one["slot"] for one in offered(card)["slots"]] == [f"Slot/{one}" for one in right]
