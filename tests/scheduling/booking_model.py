@@ -150,10 +150,12 @@ class Model:
     def status(self, slot: int) -> str:
         return "busy" if self.booked(slot) >= self.capacity[slot] else "free"
 
-    def left(self) -> dict[str, int]:
-        used = {name: sum(one.channel == name for one in self.seated()) for name in self.caps}
+    def left(self, but: str = "") -> dict[str, int]:
+        """What channels may sell; to who moves also the seat that is left, where its own does."""
+        seated = [one for one in self.seated() if one.id != but]
+        used = {name: sum(one.channel == name for one in seated) for name in self.caps}
         if self.now >= self.cut:
-            return {RESERVED: 0, LAST: sum(self.capacity) - sum(used.values())}
+            return {RESERVED: 0, LAST: sum(self.capacity) - len(self.seated())}
         return {name: cap - used[name] for name, cap in self.caps.items()}
 
     def settle(self) -> None:
@@ -172,7 +174,7 @@ class Model:
         if len(self.seated(slot)) >= self.capacity[slot]:
             found.add("slot-full")
         able = (RESERVED, LAST) if by == "clinic" else (LAST,)
-        if not any(self.left()[one] > 0 for one in able):
+        if not any(self.left(but)[one] > 0 for one in able):
             found |= _OF_CHANNEL
         if any(self.start(one.slot) == begin for one in others if one.is_live(self.now)):
             found.add("person-overlap")
@@ -227,7 +229,7 @@ class Model:
         said = marks(made)
         channel, until = said["booking-channel"], said.get("hold-until")
         before = self.bookings.get(made["id"])
-        assert self.left()[channel] > 0
+        assert self.left(made["id"])[channel] > 0
         ends = int(datetime.fromisoformat(until).timestamp() * 1e6) if until else 0
         assert made["status"] == ("pending" if until else "booked")
         self.bookings[made["id"]] = Booking(
