@@ -85,6 +85,7 @@ from fhir_gateway.rest.handlers_render import render_page
 from fhir_gateway.scheduling import booking_definitions as booking
 from fhir_gateway.scheduling import pool_operations as pools
 from fhir_gateway.scheduling.booking_operations import (
+    amend_operation,
     book_operation,
     cancel_operation,
     excuse_operation,
@@ -172,6 +173,7 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation(booking.BOOK, book_operation),
     Operation(booking.RENEW, renew_operation),
     Operation(booking.REBOOK, rebook_operation),
+    Operation(booking.AMEND, amend_operation),
     Operation(booking.CANCEL, cancel_operation),
     Operation(booking.CONFIRM_BOOKING, step_operation("confirm")),
     Operation(booking.REFUSE, step_operation("refuse")),

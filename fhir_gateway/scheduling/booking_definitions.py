@@ -130,6 +130,12 @@ REBOOK = _step(
     P("slot", "Reference string", "The Slot to move to; it or appointment-reference"),
     P("appointment-reference", "Reference string", "A proposal of $find"), gives=_BUNDLE,
 )  # fmt: skip
+AMEND = _step(
+    "amend", "Change what a booking says",
+    "Reason, words for the hospital or the order of a hold or a booking; what is left out stays. "
+    "Time and seat change by $rebook. If-Match is heeded.",
+    _REASON, _COMMENT, _ORDERS,
+)  # fmt: skip
 CANCEL = _step(
     "cancel", "Cancel a booking",
     "Gives a seat back, by the patient, by who booked or by the hospital. If-Match is heeded.",

@@ -17,6 +17,7 @@ from fhir_gateway.fhir.outcome import operation_outcome
 from fhir_gateway.fhir.wire import render
 from fhir_gateway.interactions.operation_definitions import Call, Taken
 from fhir_gateway.scheduling.alternatives import with_alternatives
+from fhir_gateway.scheduling.amend import Amendment, amend
 from fhir_gateway.scheduling.appointment import CANCEL_REASONS, cancel_reasons
 from fhir_gateway.scheduling.book import BookRequest, HoldRequest, book, cancel, hold, renew
 from fhir_gateway.scheduling.move import rebook
@@ -76,6 +77,14 @@ async def rebook_operation(gateway: Gateway, actor: Actor, call: Call) -> bytes:
     except GatewayError as error:
         raise await with_alternatives(gateway, actor, HoldRequest(to.slot, ""), error) from None
     return _bundle(call, done)
+
+
+async def amend_operation(gateway: Gateway, actor: Actor, call: Call) -> bytes:
+    """Appointment/[id]/$amend: the Appointment with what it says now. Raises as amend.amend."""
+    asked = asked_of(call)
+    check_if_match(gateway, asked)
+    said = Amendment(reason_of(call.one("reason")), _text(call, "comment"), orders_of(call))
+    return (await amend(gateway, actor, call.id, said, asked)).body
 
 
 async def cancel_operation(gateway: Gateway, actor: Actor, call: Call) -> bytes:

@@ -18,7 +18,6 @@ from fhir_gateway.errors import (
     Conflict,
     Issue,
     NotFound,
-    NotSupported,
     PreconditionFailed,
     Unprocessable,
 )
@@ -31,10 +30,16 @@ from fhir_gateway.interactions.transaction import transaction
 from fhir_gateway.mapping.ids import business_id
 from fhir_gateway.mapping.v2_oru import Mapped
 from fhir_gateway.mapping.v2_srm import Booking, BookingRequest, answer, map_request
+from fhir_gateway.scheduling.amend import Amendment, amend
 from fhir_gateway.scheduling.book import Booked, BookRequest, HoldRequest, book, cancel
 from fhir_gateway.scheduling.move import rebook
 from fhir_gateway.scheduling.seat_commit import Asked, answered
-from fhir_gateway.scheduling.srm_slot import orders_meant, slot_for_new, slot_to_move_to
+from fhir_gateway.scheduling.srm_slot import (
+    check_place_stays,
+    orders_meant,
+    slot_for_new,
+    slot_to_move_to,
+)
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
 from fhir_gateway.store.blobs import pack
 from fhir_gateway.store.changes import ChangeSet, Once, Received
@@ -146,12 +151,20 @@ async def _cancel(
 async def _modify(
     gateway: Gateway, actor: Actor, sent: Sent, request: BookingRequest, asked: Asked
 ) -> Booked:
-    raise NotSupported(
-        "What a booking says is not changed by S03: move it by S02, or cancel it by S04 and ask "
-        "for a new one by S01",
-        expression="MSH[1]-9.2",
-        rule="srm-modify",
-    )
+    id = await _booking(gateway, actor, sent, request)
+    patient = await check_place_stays(gateway, actor, sent, request, id)
+    based_on, warnings = await orders_meant(gateway, actor, request, patient)
+    said = Amendment(request.reason or None, request.note, based_on)
+    if not any(said):
+        raise Unprocessable(
+            "S03 changes why the patient comes (ARQ-7), remarks (NTE) or the order (ARQ-24), and "
+            "none is said: move a booking by S02, cancel it by S04",
+            expression="ARQ[1]-7",
+            rule="srm-modify",
+        )
+    done = await amend(gateway, actor, id, said, asked)
+    request.warnings.extend(warnings)
+    return done
 
 
 _VERBS = {

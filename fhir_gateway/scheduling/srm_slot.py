@@ -75,6 +75,37 @@ async def slot_to_move_to(
     )
 
 
+async def check_place_stays(
+    gateway: Gateway, actor: Actor, sent: Sent, request: BookingRequest, id: str
+) -> str:
+    """The logical id of the patient of a booking that keeps its place. Raises Unprocessable where
+    the message says another slot, time or service than it has."""
+    services = await _services(gateway, sent, request)
+    async with gateway.store.snapshot(SYSTEM_ACCESS) as whole:
+        one = await stands(whole.under(actor.access), whole, id, zone=gateway.settings.zone)
+    start, end = one.said.start, one.said.end
+    says = {
+        "ARQ[1]-5": request.slot not in ("", f"Slot/{one.said.slot}")
+        or (request.schedule and (not one.view or request.schedule != _schedule_of(one.view))),
+        "AIS[1]-4": request.start and date_range(request.start, sent.sender.zone)[0] != start,
+        "ARQ[1]-11": (request.since and date_range(request.since, sent.sender.zone)[0] > start)
+        or (request.until and date_range(request.until, sent.sender.zone)[1] < end - 1),
+        "AIS[1]-3": one.view and not Wanted(services).fits(one.view.items),
+    }
+    if place := next((place for place, is_other in says.items() if is_other), ""):
+        raise Unprocessable(
+            "S03 leaves slot, time and service as they are: move the booking by S02, or cancel it "
+            "by S04 and ask for another one by S01",
+            expression=place,
+            rule="srm-modify",
+        )
+    return one.said.patient
+
+
+def _schedule_of(view: SlotView) -> str:
+    return f"Schedule/{view.schedule.id}"
+
+
 async def _named(gateway: Gateway, request: BookingRequest, wanted: Wanted) -> str:
     """The Slot of ARQ-5, "" for none. Raises Unprocessable where the message says something else
     of it than is so; that there is no such Slot says whoever books it."""

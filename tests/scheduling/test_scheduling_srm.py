@@ -97,6 +97,42 @@ def test_a_slot_is_booked_moved_and_cancelled_by_the_numbers_of_either_side(worl
     assert world.status(first) == world.status(second) == "free"
 
 
+def test_what_a_booking_says_is_changed_and_its_place_is_not(world: World) -> None:
+    """S03 with another reason, remarks, or an order; what would move it is refused by its place."""
+    first, second = world.slots(2, hours=580, item="I034")
+    made = send(world, srm("S01", person=520, f1="P-40", f5=f"{first}^^SLOT", f7="^腹痛"))
+    assert made.code == "AA", made.text
+    before = appointment(world, made.booking)
+    patient = before["participant"][0]["actor"]["reference"].partition("/")[2]
+    number = {"system": "urn:clinic:order", "value": "O-7"}
+    order = world.order(patient, "I034", identifier=[number])
+    changed = send(world, srm("S03", control="CHANGE-1", f1="P-40", f7="^胸痛", f24="O-7",
+                              ais="AIS|1|A|I034^CT^99GW"))  # fmt: skip
+    assert (changed.code, changed.type, changed.booking) == ("AA", ("SRR", "S03"), made.booking)
+    after = appointment(world, made.booking)
+    assert after["reasonCode"][0]["text"] == "胸痛" and after["slot"] == before["slot"]
+    assert after["basedOn"] == [{"reference": f"ServiceRequest/{order}"}]
+    again = send(world, srm("S03", control="CHANGE-1", f1="P-40", f7="^胸痛", f24="O-7",
+                            ais="AIS|1|A|I034^CT^99GW"))  # fmt: skip
+    assert again.raw == changed.raw
+    assert appointment(world, made.booking)["meta"] == after["meta"]
+    for message, place in (
+        (srm("S03", f1="P-40", f7="^x", f5=f"{second}^^SLOT"), "ARQ"),
+        (srm("S03", f1="P-40", f7="^x", ais="AIS|1|A|I035^CT^99GW"), "AIS"),
+        (srm("S03", f1="P-40", f7="^x", ais="AIS|1|A|I034^CT^99GW|20991231080000+0800"), "AIS"),
+        (srm("S03", f1="P-40", f7="^x", f11="20990101^20991231"), "ARQ"),
+        (srm("S03", f1="P-40"), "ARQ"),
+    ):
+        said = send(world, message)
+        assert (said.code, said.rule) == ("AE", "srm-modify"), said.text
+        assert said.by["ERR"].text(2).startswith(place)
+    unknown = send(world, srm("S03", f1="P-40", f7="^胸闷", f24="O-none"))
+    assert (unknown.code, unknown.rule) == ("AA", "srm-order"), unknown.text
+    assert send(world, srm("S04", f1="P-40")).code == "AA"
+    late = send(world, srm("S03", f1="P-40", f7="^x"))
+    assert (late.code, late.rule) == ("AE", "appointment-state")
+
+
 def test_the_same_message_again_gets_the_same_bytes_and_books_once(world: World) -> None:
     world.slots(3, hours=520, item="I031")
     ais = "AIS|1|A|I031^CT^99GW"
@@ -118,7 +154,7 @@ def test_the_same_message_again_gets_the_same_bytes_and_books_once(world: World)
 @pytest.mark.parametrize(
     ("message", "code", "rule"),
     [
-        (srm("S03", f2="x"), "AR", "srm-modify"),
+        (srm("S03", f2="x"), "AE", "appointment-unknown"),
         (srm("S04", f1="P-none"), "AE", "srm-placer"),
         (srm("S04", f2="nothing"), "AE", ""),
         (srm("S01", person=503, f1="P-9", f5="nowhere^^SLOT"), "AE", "slot-unknown"),

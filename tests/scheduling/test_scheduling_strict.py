@@ -268,6 +268,29 @@ def test_who_booked_declines_by_an_answer_and_holds_are_booked_by_their_operatio
     assert second and no_faults(world)
 
 
+def test_what_a_booking_says_is_amended_by_its_parties(world: World) -> None:
+    (slot,) = world.slots()
+    patient = world.patient()
+    order, other = world.order(patient), world.order(world.patient())
+    whole = booked(world.book(slot, patient))
+    path = f"Appointment/{whole['id']}/$amend"
+    changed = world.call(path, headers={"if-match": 'W/"1"'}, comment="轮椅", reason="头痛",
+                         based_on=f"ServiceRequest/{order}").json()  # fmt: skip
+    assert (changed["comment"], changed["reasonCode"]) == ("轮椅", [{"text": "头痛"}])
+    assert changed["basedOn"] == [{"reference": f"ServiceRequest/{order}"}]
+    assert (changed["slot"], marks(changed)) == (whole["slot"], marks(whole))
+    assert faults(changed) == []
+    by_hospital = world.call(path, world.hospital, comment="请带旧片").json()
+    assert (by_hospital["comment"], by_hospital["reasonCode"]) == ("请带旧片", [{"text": "头痛"}])
+    assert world.call(path, headers={"if-match": 'W/"1"'}, comment="x").status_code == 412
+    assert rule_of(world.call(path)) == (422, "amend-nothing")
+    wrong = world.call(path, based_on=f"ServiceRequest/{other}")
+    assert rule_of(wrong) == (422, "order-other-person")
+    assert world.call(path, world.other, comment="x").status_code == 404
+    world.call(f"Appointment/{whole['id']}/$cancel")
+    assert rule_of(world.call(path, comment="x")) == (409, "appointment-state")
+
+
 # -- to another hospital --------------------------------------------------------------------------
 
 
