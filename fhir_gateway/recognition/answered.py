@@ -16,6 +16,7 @@ from fhir_gateway.recognition.answer_model import DoctorAnswer
 from fhir_gateway.recognition.answer_rows import CHOSEN_AT, RELIED, RELYING_AT, moment
 from fhir_gateway.recognition.answer_task import answer_of
 from fhir_gateway.search.plan import Condition, Range, Ref, SearchPlan
+from fhir_gateway.store.listing_sql import having
 from fhir_gateway.store.record_sql import holds
 from fhir_gateway.store.store import Reader, Stored
 
@@ -111,6 +112,14 @@ async def relying_on(reader: Reader, reference: str) -> list[tuple[Stored, Docto
     for type in ("Task", "Communication"):
         found += await _listed(reader, type, key64(reference))
     return [(one, answer) for one in found if (answer := read_answer(one)) is not None]
+
+
+async def relied_on(reader: Reader, references: Sequence[str]) -> set[str]:
+    """Those of these results and reports on which some answer may rely; of most nobody does, and
+    that is found out for all of them at once."""
+    keys = {key64(reference): reference for reference in references}
+    found = await reader.steps(lambda seen: having(seen, RELIED, list(keys)))
+    return {keys[key] for key in found}
 
 
 async def answers_in(reader: Reader, home: int) -> list[DoctorAnswer]:

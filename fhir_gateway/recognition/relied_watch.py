@@ -25,7 +25,7 @@ from fhir_gateway.recognition.alert_task import (
     task_of_alert,
 )
 from fhir_gateway.recognition.answer_model import DoctorAnswer, unversioned
-from fhir_gateway.recognition.answered import relying_on
+from fhir_gateway.recognition.answered import relied_on, relying_on
 from fhir_gateway.recognition.relied_change import RESULT_TYPES, Change, what_became
 from fhir_gateway.recognition.vocabulary import catalogue_of
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
@@ -80,20 +80,26 @@ def _changed(step: Step) -> Changed | None:
 async def _homes(reader: Reader, steps: Sequence[Step]) -> tuple[int, ...]:
     """Where answers on these results may stand: in all homes of their persons."""
     homes: dict[int, None] = {}
+    subjects: set[str] = set()
     for step in steps:
         if step.type not in RESULT_TYPES or step.current is None:
             continue
         homes[step.current.home] = None
         subject = parse(step.current.whole()).get("subject", {}).get("reference", "")
-        person = await reader.person(subject.partition("/")[2])
-        homes |= dict.fromkeys(person.homes if person else ())
+        if subject not in subjects:  # the results of a report are one person's
+            subjects.add(subject)
+            person = await reader.person(subject.partition("/")[2])
+            homes |= dict.fromkeys(person.homes if person else ())
     return tuple(homes)
 
 
 async def _told_of(gateway: Gateway, reader: Reader, changed: Sequence[Changed]) -> Told:
     """The alerts of all answers that rely on what has changed."""
     by_answer: dict[str, tuple[DoctorAnswer, list[Changed]]] = {}
+    relied = await relied_on(reader, [one.reference for one in changed])
     for one in changed:
+        if one.reference not in relied:
+            continue
         for _, answer in await relying_on(reader, one.reference):
             by_answer.setdefault(answer.id, (answer, []))[1].append(one)
     told = Told([], [], [])

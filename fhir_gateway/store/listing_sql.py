@@ -44,6 +44,16 @@ def listed(
     return found
 
 
+def having(seen: Seen, parameter: int, keys: Sequence[int]) -> Steps[set[int]]:
+    """Those of these v1 under which the global index has any row, whoever may see it: one look
+    before each is listed, for most have none."""
+    rows = yield Query(
+        f"SELECT DISTINCT d.v1 FROM gx d WHERE d.parameter = ? AND {seen.dialect.any_of('d.v1')}",  # noqa: S608 - made of constants
+        (parameter, seen.dialect.array(keys)),
+    )
+    return {v1 for (v1,) in rows}
+
+
 def _examples(seen: Seen, type: str, row: tuple[int, int, int], limit: int) -> Steps[list[Stored]]:
     visible, shown = seen.of("r")
     rows = yield Query(

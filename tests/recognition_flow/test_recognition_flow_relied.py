@@ -17,11 +17,11 @@ from fhir_gateway.interactions.reconcile import Planned
 from fhir_gateway.interactions.transaction import transaction
 from fhir_gateway.mapping.doors import INTAKE_SYSTEM
 from fhir_gateway.mapping.merge import voided
-from fhir_gateway.recognition import relied_job
+from fhir_gateway.recognition import relied_job, relied_watch
 from fhir_gateway.recognition.alert_task import Alert
 from fhir_gateway.recognition.answer import Reply, record_answers
 from fhir_gateway.recognition.answer_model import DoctorAnswer
-from fhir_gateway.recognition.answered import answers_of
+from fhir_gateway.recognition.answered import answers_of, relying_on
 from fhir_gateway.recognition.relied import notices_for
 from fhir_gateway.recognition.relied_check import check
 from fhir_gateway.recognition.relied_watch import Changed, Told, tell
@@ -169,21 +169,37 @@ def test_a_report_that_is_voided_is_told_though_its_results_stay(city: City) -> 
     assert {one.partition("/")[0] for one in changed} == {"DiagnosticReport", "Observation"}
 
 
-def test_a_correction_among_other_changes_is_told(city: City) -> None:
+def test_a_correction_among_other_changes_is_told(
+    city: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all that changes only what somebody relies on is looked into."""
     patient, observation, decision = decided(city)
     answer(city, decision)
+    asked: list[str] = []
+
+    async def counted(reader: Any, reference: str) -> Any:
+        asked.append(reference)
+        return await relying_on(reader, reference)
+
+    monkeypatch.setattr(relied_watch, "relying_on", counted)
+    unread = [
+        city.running.get(f"/fhir/{city.result(patient)}", headers=city.sender).json()
+        | {"status": "corrected", "valueQuantity": QUANTITY}
+        for _ in range(2)
+    ]
     other = city.running.get(f"/fhir/Patient/{city.patient()}", headers=city.sender).json()
     corrected = city.running.get(f"/fhir/{observation}", headers=city.sender).json()
     corrected |= {"status": "corrected", "valueQuantity": QUANTITY}
     entries = [
         {"resource": one, "request": {"method": "PUT", "url": f"{one['resourceType']}/{one['id']}"}}
-        for one in (corrected, other | {"birthDate": "1990-03-07"})
+        for one in (*unread, corrected, other | {"birthDate": "1990-03-07"})
     ]
     bundle = {"resourceType": "Bundle", "type": "transaction", "entry": entries}
     done = city.running.post("/fhir", bundle, headers=city.sender)
     assert done.status_code == 200, done.text
     (alert,) = alerts(city, patient)
     assert alert["focus"]["reference"].startswith(observation)
+    assert asked == [observation]
 
 
 def test_an_answer_is_told_once_and_one_of_nobody_never(city: City) -> None:
