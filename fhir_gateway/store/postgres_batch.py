@@ -33,8 +33,9 @@ from fhir_gateway.store.postgres_wanted import Found, Wanted, fetch
 #: Seconds of judging between two turns of the event loop.
 TURN_SECONDS = 0.002
 
-#: Journal entries of one drain, and change-set ids that housework forgets at once.
-DRAIN_PIECE, FORGET_PIECE = 200, 500
+#: Journal entries of one drain, which no commit of any process should wait for longer than these
+#: seconds, and change-set ids that housework forgets at once.
+DRAIN_PIECE, DRAIN_STEP, DRAIN_SECONDS, FORGET_PIECE = 100, 10, 0.02, 500
 
 #: Change-set ids are kept for a day.
 REMEMBERED = 24 * 3600 * 1_000_000
@@ -139,13 +140,15 @@ async def drain(
         for entry in entries:
             wanted.resources[entry["type"], entry["id"]] = False
         batch, lookups = _opened(wanted, await fetch(connection, wanted, index), now())
-        for start in range(0, done, 20):
-            drain_entries(batch, entries[start : start + 20], rows_of)
+        done, began = 0, time.monotonic()
+        while done < len(entries) and (not done or time.monotonic() - began < DRAIN_SECONDS):
+            drain_entries(batch, entries[done : done + DRAIN_STEP], rows_of)
+            done = min(done + DRAIN_STEP, len(entries))
             await asyncio.sleep(0)
         await write(connection, lookups, _moved(batch))
-        await connection.execute(_DRAINED, *entries[-1][:3])
+        await connection.execute(_DRAINED, *entries[done - 1][:3])
         points.reached("journal-drained")
-    if housework:
+    if housework and done == len(entries):
         forgotten = await connection.execute(
             _FORGET, FORGET_PIECE, max(clock.updated, now()) - REMEMBERED
         )

@@ -228,8 +228,10 @@ class PostgresWriter:
             return [await carry_out_command(connection, first, now=self._now)]
         if self._rows_of is None:
             raise Unavailable("The store was opened without an index", rule="no-index")
+        # who waits for the rows must not be told by housework that others are busy
+        housework = all(isinstance(work, Drain) and work.housework for work in works)
         done = await drain(
-            connection, self._rows_of, now=self._now, index=self._index, housework=first.housework
+            connection, self._rows_of, now=self._now, index=self._index, housework=housework
         )
         return [done] * len(works)
 

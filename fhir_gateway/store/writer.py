@@ -44,12 +44,16 @@ from fhir_gateway.store.waiting import (
     tell_all,
 )
 
-#: Seconds of rows in one batch, and of work between two turns of the event loop.
-BATCH_SECONDS, TURN_SECONDS = 0.005, 0.002
+#: Seconds of work in one batch, and between two turns of the event loop. A turn takes as long as
+#: the others of this process want it to, so a batch of one message should not need several.
+BATCH_SECONDS, TURN_SECONDS = 0.008, 0.004
 
-#: After so many seconds without a request the writer works on the journal's index rows.
+#: After so many seconds without a request the writer works on the journal's index rows, in pieces
+#: of so many entries. Housework ends with the piece during which something arrived; who waits for
+#: the rows may keep others waiting for so many seconds.
 IDLE_SECONDS = 0.05
-DRAIN_PIECE, DRAIN_PIECES = 50, 4
+DRAIN_PIECE, DRAIN_PIECES = 5, 40
+DRAIN_SECONDS = 0.015
 
 #: Change-set ids are kept for a day.
 REMEMBERED = 24 * 3600 * 1_000_000
@@ -166,18 +170,18 @@ class Writer:
         self, batch: Batch, taken: list[tuple[Pending, Any]], current: list[Pending]
     ) -> None:
         """Applies waiting requests to the batch. `current` holds the one being applied."""
-        started = turn = time.monotonic()
+        began, before = time.monotonic(), 0.0
         while (pending := self._waiting.next()) is not None:
             current.append(pending)
             outcome = None
             for outcome in self._pieces(batch, pending.work):  # noqa: B007 - the last one counts
-                if time.monotonic() - turn > TURN_SECONDS:
+                if (worked := time.monotonic() - began) > TURN_SECONDS:
                     await asyncio.sleep(0)
-                    turn = time.monotonic()
+                    began, before = time.monotonic(), before + worked
             current.clear()
             taken.append((pending, outcome))
             points.reached("change-set-applied")
-            if time.monotonic() - started > BATCH_SECONDS:
+            if before + time.monotonic() - began > BATCH_SECONDS:
                 return
 
     def _pieces(self, batch: Batch, work: Work) -> Iterator[Any]:
@@ -276,7 +280,8 @@ class Writer:
         if self._rows_of is None:
             yield Unavailable("The store was opened without an index", rule="no-index")
             return
-        done = 0
+        done, began = 0, time.monotonic()
+        patience = 0.0 if work.housework else DRAIN_SECONDS
         for _ in range(DRAIN_PIECES):
             mark = self._connection.execute(sql.DRAINED_TO).get
             entries = self._connection.execute(sql.UNDRAINED, (*mark, DRAIN_PIECE)).fetchall()
@@ -288,7 +293,9 @@ class Writer:
             if len(entries) < DRAIN_PIECE:
                 break
             yield None
-        if work.housework:
+            if self._waiting and time.monotonic() - began > patience:
+                break
+        if work.housework and not self._waiting:
             oldest = batch.updated - REMEMBERED
             self._connection.execute(sql.FORGET_CHANGE_SETS, (FORGET_PIECE, oldest))
             done += self._connection.changes()

@@ -43,6 +43,7 @@ from fhir_gateway.store.changes import (
     VersionIs,
 )
 from fhir_gateway.store.postgres import open_postgres
+from fhir_gateway.store.waiting import Drain
 
 pytestmark = pytest.mark.drivers("postgresql")
 
@@ -393,6 +394,26 @@ def test_a_batch_that_waits_too_long_for_the_clock_is_tried_again(play, database
         return await waiting
 
     assert play(scenario).repeated is False
+
+
+def test_who_waits_for_index_rows_is_not_put_off_by_housework(play, database, monkeypatch):
+    """Housework gives way to the batches of other processes; who reads the journal waits."""
+    monkeypatch.setattr(postgres_writer, "IDLE_SECONDS", 60)
+
+    async def scenario(store):
+        await store.commit(change(journal=[event("a1")]))
+        other = await asyncpg.connect(postgres_durable.address_of(database.url()).url)
+        await other.execute("BEGIN; SELECT FROM clock FOR UPDATE")
+        store._writer._waiting.add(Drain(housework=True))  # as one that was put back
+        waiting = asyncio.create_task(store.drain())
+        await asyncio.sleep(0.1)
+        put_off = waiting.done()
+        await other.execute("COMMIT")
+        await other.close()
+        await waiting
+        return put_off
+
+    assert play(scenario) is False
 
 
 def test_a_doubtful_commit_is_made_sure_of(play, monkeypatch):
