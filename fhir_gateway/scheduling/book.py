@@ -15,7 +15,7 @@ from fhir_gateway.context import Gateway, new_id
 from fhir_gateway.errors import Conflict, Unprocessable
 from fhir_gateway.fhir.wire import parse
 from fhir_gateway.scheduling.appointment import appointment_of, with_step
-from fhir_gateway.scheduling.booking_parties import around_of, check_begun, stands, step
+from fhir_gateway.scheduling.booking_parties import Stands, around_of, check_begun, stands, step
 from fhir_gateway.scheduling.booking_person import check_orders, orders_named, person_around
 from fhir_gateway.scheduling.booking_rules import booking_rules
 from fhir_gateway.scheduling.limits import confirm_by, hold_until
@@ -156,12 +156,10 @@ async def _book_hold(gateway: Gateway, actor: Actor, request: BookRequest, asked
             one.resource | _more(request), status=status, zone=rules.zone,
             marks=marks._replace(hold_until=0, renewals=0, confirm_by=until),
         )  # fmt: skip
-        issues = await warnings_of(
-            sources, one.around, now, rules.limits, leave=request.hold
-        )
+        issues = await warnings_of(sources, one.around, now, rules.limits, leave=request.hold)
         return Planned(
             one.stored.id, resource, one.stored.version, one.stored.owner, one.said.patient,
-            [Keep(f"Appointment/{one.stored.id}", HELD if until else BOOKED, until)],
+            [_booked(one, until)],
             Told(marks.channel, "", tuple(issues)), turned(one.view, one.slot, until, 1),
             summary=f"{status} Slot/{one.said.slot} {marks.channel}",
             counts="bookings_asked" if asks else "bookings_made",
@@ -169,6 +167,11 @@ async def _book_hold(gateway: Gateway, actor: Actor, request: BookRequest, asked
 
     line = await _line(gateway, actor, request.hold)
     return await carry_out(gateway, actor, asked, line, plan)
+
+
+def _booked(one: Stands, until: int) -> Keep:
+    """The hold as it is booked, or waits for its hospital until a moment."""
+    return Keep(f"Appointment/{one.stored.id}", HELD if until else BOOKED, until, one.said.patient)
 
 
 def _more(request: BookRequest) -> dict[str, Any]:

@@ -42,26 +42,28 @@ from fhir_gateway.store.claim_rows import (
 
 
 class Step(NamedTuple):
-    """What a verb claims, given the name of an Appointment; None claims nothing."""
+    """What a verb claims, given the name of an Appointment and its patient; None claims nothing."""
 
-    claim: Callable[[str], Claim] | None
+    claim: Callable[[str, str], Claim] | None
     counts: str
     frees: bool = False  # the seat is given back
     takes: bool = False  # a held seat is booked
 
 
-def _cancelled(name: str) -> Claim:
+def _cancelled(name: str, _: str) -> Claim:
     return Give(name, CANCELLED)
 
 
 STEPS: Mapping[str, Step] = MappingProxyType(
     {
-        "confirm": Step(lambda name: Keep(name, BOOKED), "bookings_confirmed", takes=True),
+        "confirm": Step(
+            lambda name, patient: Keep(name, BOOKED, 0, patient), "bookings_confirmed", takes=True
+        ),
         "refuse": Step(_cancelled, "bookings_refused", frees=True),
         "arrive": Step(None, "bookings_arrived"),
         "check-in": Step(None, "bookings_checked_in"),
-        "fulfil": Step(lambda name: Give(name, FULFILLED), "bookings_fulfilled"),
-        "no-show": Step(lambda name: Give(name, NOSHOW), "bookings_missed"),
+        "fulfil": Step(lambda name, _: Give(name, FULFILLED), "bookings_fulfilled"),
+        "no-show": Step(lambda name, _: Give(name, NOSHOW), "bookings_missed"),
         "void": Step(_cancelled, "bookings_void", frees=True),
     }
 )
@@ -107,9 +109,10 @@ async def plan_step(gateway: Gateway, actor: Actor, said: Said, sources: Sources
         text=said.text,
     )  # fmt: skip
     has_seat = one.booking is not None and not (row.frees and one.booking.state not in _LIVE)
-    claims = [row.claim(f"Appointment/{said.id}")] if row.claim and has_seat else []
+    name = f"Appointment/{said.id}"
+    claims = [row.claim(name, one.said.patient)] if row.claim and has_seat else []
     if said.verb == "void" and one.booking is not None and one.booking.state == NOSHOW:
-        claims = [Excuse(f"Appointment/{said.id}")]  # what was missed in error counts no more
+        claims = [Excuse(name)]  # what was missed in error counts no more
     answer = said.verb in ANSWERS and said.answered
     return Planned(
         said.id, resource, one.stored.version, one.stored.owner, one.said.patient, claims,

@@ -12,7 +12,7 @@ from functools import cache
 from zoneinfo import ZoneInfo
 
 from fhir_gateway.store.claim_refusals import refused
-from fhir_gateway.store.claim_rows import FULFILLED, NOSHOW, Limits, Take
+from fhir_gateway.store.claim_rows import BOOKED, FULFILLED, NOSHOW, Limits, Take
 from fhir_gateway.store.claim_state import BookingState
 from fhir_gateway.store.claims_draft import Draft
 
@@ -71,6 +71,13 @@ def check_person(draft: Draft, claim: Take, wanted: BookingState) -> None:
     others = [one for one in bookings if one.id not in (own, instead)]
     for rule in reasons_of_person(others, wanted, claim.limits, draft.now):
         raise refused(rule)
+
+
+def check_elsewhere(draft: Draft, held: BookingState) -> None:
+    """Raises `person-overlap` where the person of a hold has a booking at its time."""
+    for one in draft.bookings(draft.stored.homes_of(held.home)):
+        if one.state == BOOKED and one.start < held.end and held.start < one.end:
+            raise refused("person-overlap")
 
 
 def reasons_of_person(

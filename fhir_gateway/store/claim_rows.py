@@ -88,11 +88,16 @@ class Take(msgspec.Struct, frozen=True, array_like=True, tag_field="claim", tag=
 
 
 class Keep(msgspec.Struct, frozen=True, array_like=True, tag_field="claim", tag="keep"):
-    """A hold that still lives is held longer (state held, `until`) or booked (until 0)."""
+    """A hold that still lives is held longer (state held, `until`) or booked (until 0).
+
+    `patient` (a logical id, "" for not asked) is booked only where the person has no booking at
+    that time: two Patients may have become one person since the seat was held.
+    """
 
     appointment: str
     state: str = BOOKED
     until: int = 0
+    patient: str = ""
 
 
 class Give(msgspec.Struct, frozen=True, array_like=True, tag_field="claim", tag="give"):

@@ -12,7 +12,7 @@ from typing import Any
 
 from fhir_gateway.errors import GatewayError
 from fhir_gateway.fhir.keys import key64
-from fhir_gateway.store.claim_person import check_person, day_of
+from fhir_gateway.store.claim_person import check_elsewhere, check_person, day_of
 from fhir_gateway.store.claim_refusals import refused
 from fhir_gateway.store.claim_rows import (
     BOOKED,
@@ -208,6 +208,8 @@ def _keep(asked: Asked, claim: Keep) -> None:
     state, until = _standing(claim)
     if state == HELD and until <= draft.now:
         raise refused("hold-expired")
+    if claim.patient:
+        check_elsewhere(draft, booking)
     draft.put_seat(seat._replace(state=state, until=until))
     draft.put_booking(booking._replace(state=state, until=until))
     if claim.state == BOOKED:

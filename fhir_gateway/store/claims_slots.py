@@ -100,6 +100,8 @@ def _settle(draft: Draft, claim: Settle, group: Group, capacity: int) -> None:
         for place, row in enumerate(kept)
     ]
     draft.put_group(group, _balanced(rows, capacity))
+    for row in rows:  # a plan may have been made before a cut-off and be stored after it
+        draft.fall(group, row.channel)
 
 
 def _row(group: Group, place: int, row: QuotaRow, used: int, claim: Settle) -> QuotaState:

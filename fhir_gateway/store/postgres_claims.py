@@ -16,7 +16,7 @@ import asyncpg
 
 from fhir_gateway.fhir.keys import key64, type_key
 from fhir_gateway.store.changes import ChangeSet, Derived
-from fhir_gateway.store.claim_rows import Fall, Settle, SlotRow, Take
+from fhir_gateway.store.claim_rows import Fall, Keep, Settle, SlotRow, Take
 from fhir_gateway.store.claim_sql import COLUMNS, MOST_LAPSED
 from fhir_gateway.store.claim_state import (
     BookingState,
@@ -77,8 +77,9 @@ class WantedClaims:
             yield _split(claim.appointment)
             if isinstance(claim, Take):
                 self._slots[claim.slot] = None
-                self.patients[claim.patient] = None
                 yield _split(claim.slot)
+            if isinstance(claim, Take | Keep) and claim.patient:
+                self.patients[claim.patient] = None
                 yield "Patient", claim.patient
 
     def _add_slot(self, type: str, id: str, derived: Derived) -> None:
