@@ -264,7 +264,8 @@ async def _plan_accept(
     told = notice_of(waiting, waiting.offered, waiting.until, now, "completed")
     return Planned(
         waiting.id, resource, one.stored.version, one.stored.owner, waiting.patient,
-        [Keep(f"Appointment/{waiting.id}", HELD if until else BOOKED, until)], Told(channel),
+        [Keep(f"Appointment/{waiting.id}", HELD if until else BOOKED, until, waiting.patient)],
+        Told(channel),
         turned(one.view, slot, until, 1), [put_of_notice(gateway, told)],
         summary=f"{status} Slot/{waiting.offered} {channel}",
         counts="bookings_asked" if asks else "bookings_made",
