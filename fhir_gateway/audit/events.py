@@ -119,15 +119,19 @@ def refusal_event(
     target: str = "",
     patient: str | None = None,
     query: str = "",
+    operation: str = "",
 ) -> Event:
-    """A request was refused with this HTTP status and FHIR issue type; outcome 8 from 500 up."""
+    """A request was refused with this HTTP status and FHIR issue type; outcome 8 from 500 up.
+
+    `operation` is the "$name" of what was called, "" for no operation.
+    """
     action = ACTIONS.get(interaction, "E")
     entities = (
         patient_entity(patient),
         resource_entity(target) if target else b"",
         query_entity(query) if query else b"",
     )
-    head = rest_head(interaction, None, "")
+    head = operation_head(operation) if operation else rest_head(interaction, None, "")
     outcome: Outcome = "8" if status >= 500 else "4"
     return event(head, call, outcome, DIRECTIONS[action], entities, f"{status} {code}")
 

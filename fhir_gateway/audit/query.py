@@ -14,7 +14,8 @@ from hashlib import blake2b
 _PERSONAL = (
     "_content", "_filter", "_text", "address", "address-city", "address-postalcode",
     "address-state", "birthdate", "content", "email", "family", "given", "identifier",
-    "mothersmaidenname", "name", "phone", "phonetic", "sourceidentifier", "telecom", "text",
+    "mothersmaidenname", "name", "phone", "phonetic", "reason", "referral-identifier",
+    "sourceidentifier", "telecom", "text",
 )  # fmt: skip
 _NAMES = "|".join(map(re.escape, _PERSONAL))
 #: Parameters whose values are results: value-quantity, code-value-string, combo-value-concept …

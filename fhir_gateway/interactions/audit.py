@@ -226,22 +226,29 @@ async def refused(
     interaction: str,
     target: str = "",
     query: str = "",
+    operation: str = "",
 ) -> None:
-    """Audits a refusal, and registers the message that is refused in the same commit."""
+    """Audits a refusal, and registers the message that is refused in the same commit.
+
+    A refusal that tells of a person carries the Patient as `patient`: it is on that record too.
+    """
     if not gateway.audit:
         return
+    patient = vars(error).get("patient") or None
     event = refusal_event(
         call_of(gateway, actor),
         interaction=interaction,
         status=error.status,
         code=error.issues[0].code,
         target=target,
+        patient=patient,
+        operation=operation,
         query=masked(query, gateway.store.index_key) if query else "",
     )
     messages, bodies, dropped = await refusal_rows(gateway, error)
     said = ChangeSet(
-        id=b"", journal=[entry(gateway, event)], urgent=True, messages=messages, refused=bodies,
-        dropped=dropped,
+        id=b"", journal=[entry(gateway, event, patient=patient)], urgent=True,
+        messages=messages, refused=bodies, dropped=dropped,
     )  # fmt: skip
     await gateway.store.commit(said)
     gateway.count("disclosures", 1)
@@ -265,14 +272,21 @@ def audited(
             except GatewayError as error:
                 target, query = _asked(kwargs)
                 await refused(
-                    gateway, actor, error, interaction=interaction, target=target, query=query
-                )
+                    gateway, actor, error, interaction=interaction, target=target, query=query,
+                    operation=_operation(kwargs),
+                )  # fmt: skip
                 vars(error)["audited"] = True
                 raise
 
         return run
 
     return decorate
+
+
+def _operation(arguments: dict[str, Any]) -> str:
+    """The "$name" of the operation that is carried out, "" for none."""
+    definition = getattr(arguments.get("operation"), "definition", None)
+    return f"${definition.code}" if definition is not None else ""
 
 
 def _asked(arguments: dict[str, Any]) -> tuple[str, str]:

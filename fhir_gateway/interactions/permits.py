@@ -75,6 +75,7 @@ async def refuse(gateway: Gateway, actor: Actor, asked: Asked, error: Forbidden)
         interaction="operation" if asked.operation else asked.interaction,
         target=target if asked.type in gateway.rights.files.groups else "",
         query=query if not target else "",
+        operation=asked.operation,
     )
     vars(error)["audited"] = True
     raise error

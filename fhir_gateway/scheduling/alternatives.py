@@ -51,9 +51,15 @@ async def with_alternatives(
     if rule in _GONE:
         first = issues[0]
         issues[0] = Issue("not-found", first.diagnostics, "slot", rule, "fatal")
-        return SeatGone(issues=tuple(issues))
+        return _instead(SeatGone(issues=tuple(issues)), error)
     kind = type(error)
-    return kind(issues=tuple(issues))
+    return _instead(kind(issues=tuple(issues)), error)
+
+
+def _instead(told: GatewayError, error: GatewayError) -> GatewayError:
+    """A refusal in place of another one, of the same Patient."""
+    vars(told)["patient"] = vars(error).get("patient", "")
+    return told
 
 
 async def _next(gateway: Gateway, actor: Actor, request: HoldRequest) -> Sequence[Offered]:

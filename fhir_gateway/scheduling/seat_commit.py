@@ -16,10 +16,12 @@ import msgspec
 from fhir_gateway.audit.events import booking_event
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Conflict, GatewayError, Issue, NotFound, Unprocessable
+from fhir_gateway.fhir.home import home_of
 from fhir_gateway.fhir.wire import parse, splice, tail
-from fhir_gateway.interactions.audit import call_of, entry
+from fhir_gateway.interactions.audit import call_of, disclose, entry
 from fhir_gateway.interactions.prepare import put_of
 from fhir_gateway.interactions.turns import Turn
+from fhir_gateway.scheduling.booking_scopes import check_scopes
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
 from fhir_gateway.store.changes import ChangeSet, Committed, Entry, Guard, Once, Put, VersionIs
 from fhir_gateway.store.claim_refusals import ClaimLost, ClaimRefused
@@ -120,8 +122,9 @@ async def carry_out(
     """Stores what `plan` makes of a fresh snapshot. Returns when durable. `line` names what many
     may want at once.
 
-    Raises what the plan and the claims say, Unprocessable for another request under the same key,
-    Conflict (overtaken again and again).
+    Raises what the plan and the claims say, Forbidden for what the scopes of a token do not let
+    through, Unprocessable for another request under the same key, Conflict (overtaken again and
+    again).
     """
     once = _once(actor, asked)
     tried: set[str] = set()
@@ -131,12 +134,15 @@ async def carry_out(
             async with gateway.store.snapshot(SYSTEM_ACCESS) as whole:
                 own = whole.under(actor.access)
                 if once and (kept := await whole.once(_KIND, once)) is not None:
-                    return await _again(whole, asked, kept)
+                    done = await _again(whole, asked, kept)
+                    return await _told_again(gateway, actor, asked, done)
                 planned = await plan(Sources(own, whole, frozenset(tried)))
+            await check_scopes(gateway, actor, planned)
             change_set = _change_set(gateway, actor, asked, planned, once)
             try:
                 committed = await gateway.store.commit(change_set)
             except GatewayError as error:
+                vars(error)["patient"] = planned.patient
                 if _is_of_channel(error, planned):
                     tried.add(planned.told.channel)
                     continue
@@ -144,7 +150,8 @@ async def carry_out(
                     raise
                 await turn.take((id(gateway), line))
                 continue
-            return await _done(gateway, asked, planned, committed)
+            done = await _done(gateway, asked, planned, committed)
+            return await _told_again(gateway, actor, asked, done) if done.repeated else done
     raise Conflict("Others book here at the same moment; send it again", rule="overtaken")
 
 
@@ -249,7 +256,8 @@ async def answered(gateway: Gateway, actor: Actor, asked: Asked) -> Done | None:
     once = _once(actor, asked)
     async with gateway.store.snapshot(SYSTEM_ACCESS) as whole:
         kept = await whole.once(_KIND, once) if once else None
-        return await _again(whole, asked, kept) if kept is not None else None
+        done = await _again(whole, asked, kept) if kept is not None else None
+    return await _told_again(gateway, actor, asked, done) if done is not None else None
 
 
 # -- the same request again -----------------------------------------------------------------------
@@ -275,6 +283,17 @@ async def _again(whole: Reader, asked: Asked, kept: bytes) -> Done:
     id, version, channel, because, issues = msgspec.json.decode(kept[_DIGEST:])
     told = Told(channel, because, tuple(Issue(*one) for one in issues))
     return (await _read(whole, id, version, told))._replace(repeated=True)
+
+
+async def _told_again(gateway: Gateway, actor: Actor, asked: Asked, done: Done) -> Done:
+    """The answer once more, which is a disclosure once more."""
+    patient = home_of(done.resource).patient
+    event = booking_event(
+        call_of(gateway, actor), id=done.id, version=done.version, patient=patient,
+        operation=asked.operation, summary="repeated",
+    )  # fmt: skip
+    await disclose(gateway, [entry(gateway, event, patient=patient)])
+    return done
 
 
 async def _read(whole: Reader, id: str, version: int, told: Told) -> Done:

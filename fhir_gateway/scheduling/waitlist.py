@@ -93,7 +93,7 @@ async def _plan_wait(
     service = await _service(sources.whole, request.service)
     hospital = _provider(service)
     channel = await _channel(gateway, actor, request, sources, person, orders, service)
-    id = await _free_id(sources.whole, gateway, person, request)
+    id = await _free_id(sources, gateway, person, request)
     marks = Marks(channel, "" if actor.role == "patient" else actor.institution or "")
     resource = entry_of(Wanted(
         id, request.patient, request.service, _concepts(gateway, request, service),
@@ -164,23 +164,34 @@ async def _channel(
     return request.channel or able[0]
 
 
-async def _free_id(whole: Reader, gateway: Gateway, person: Person, request: WaitRequest) -> str:
+async def _free_id(
+    sources: Sources, gateway: Gateway, person: Person, request: WaitRequest
+) -> str:  # fmt: skip
     """The id of a new entry: of person, service and items, numbered. Raises Conflict for who waits
     already."""
     who = str(min(person.homes))
     for number in range(1_000):
         key = (who, request.service, *sorted(set(request.items)), str(number))
         id = business_id("", "Appointment", "waitlist", *key)
-        stored = await whole.read("Appointment", id)
+        stored = await sources.whole.read("Appointment", id)
         if stored is None:
             return id
         if not stored.deleted and waiting_of(parse(stored.whole()), gateway.settings.zone):
-            raise Conflict(
-                f"The person waits for this already: Appointment/{id}. Cancel that entry to ask "
-                "for other days",
-                rule="waitlist-twice",
-            )
+            raise await _waits_already(sources, id, request)
     raise Conflict("The person has waited for this too often", rule="waitlist-often")
+
+
+async def _waits_already(sources: Sources, id: str, request: WaitRequest) -> Conflict:
+    """The refusal of a second entry, which names the first one to whoever sees it."""
+    seen = await sources.own.read("Appointment", id) is not None
+    error = Conflict(
+        f"The person waits for this already: Appointment/{id}. Cancel that entry to ask for other "
+        "days" if seen else "The person waits for this already; ask the patient, who sees the "
+        "entry and may cancel it",
+        rule="waitlist-twice",
+    )  # fmt: skip
+    vars(error)["patient"] = request.patient
+    return error
 
 
 def _concepts(gateway: Gateway, request: WaitRequest, service: Json) -> list[Json]:
