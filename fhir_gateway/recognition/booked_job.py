@@ -62,8 +62,6 @@ PAGE, EVERY = 200, 60_000_000
 _PERSONAL = ("Observation", "DiagnosticReport", "ImagingStudy", "Appointment", "Consent", "Patient")
 #: What is about everybody's results: all bookings that are to come are looked at.
 _GENERAL = ("VerificationResult", "PlanDefinition")
-#: What may be said of another person than before.
-_RESULTS = frozenset({"Observation", "DiagnosticReport", "ImagingStudy"})
 
 #: A booking that others change meanwhile is looked at again so often.
 _ATTEMPTS = 16
@@ -224,17 +222,17 @@ def _others(changes: Iterable[Change], coming: Iterable[Coming]) -> list[Coming]
 
 
 async def _homes(reader: Reader, changes: Iterable[Change]) -> list[int]:
-    """The homes of the persons of whom something changed, whose results were another's before
-    included."""
-    mine: set[int] = set()
-    for change in changes:
-        stored = change.stored
-        mine.add(stored.home)
-        if stored.type in _RESULTS and stored.version > 1:
-            before = await reader.vread(stored.type, stored.id, stored.version - 1)
-            mine |= {before.home} if before is not None else set()
-    mine.discard(0)  # a result about nobody
-    return sorted({one for home in mine for one in await _of_person(reader, home)})
+    """The homes of the persons of whom something changed: as they are now, and of a Patient as
+    they were before, since records are parted, too."""
+    mine = {(one.stored.home, reader.t) for one in changes}
+    mine |= {(one.stored.home, one.t - 1) for one in changes if one.stored.type == "Patient"}
+    found = {
+        one
+        for home, t in mine
+        if home  # else about nobody
+        for one in await _of_person(reader, home, t)
+    }
+    return sorted(found)
 
 
 async def _page(reader: Reader, after: tuple[int, int], now: int) -> list[Coming]:
@@ -245,8 +243,8 @@ async def _coming(reader: Reader, homes: Sequence[int], now: int) -> list[Coming
     return await reader.steps(lambda seen: coming_of(seen.dialect, homes, now))
 
 
-async def _of_person(reader: Reader, home: int) -> tuple[int, ...]:
-    return await reader.steps(lambda seen: homes_of(seen.dialect, home, reader.t)) or (home,)
+async def _of_person(reader: Reader, home: int, t: int) -> tuple[int, ...]:
+    return await reader.steps(lambda seen: homes_of(seen.dialect, home, t)) or (home,)
 
 
 # -- one booking -------------------------------------------------------------------------------

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 from city import POTASSIUM, SODIUM, City, Json, order
+from consent_made import consent
 
 from fhir_gateway.fhir.validate import issues
 from fhir_gateway.interactions import jobs as worker
@@ -86,16 +88,16 @@ def _supply(city: City) -> None:
     })  # fmt: skip
 
 
-def run(city: City) -> int:
+def run(city: City, gateway: Any = None) -> int:
     """Does the job that is wanted; how many notices it gave, -1 where none is."""
-    before = city.gateway.store
+    gateway = gateway or city.gateway
 
     async def one() -> int:
-        job = await booked_job.plan(city.gateway)
+        job = await booked_job.plan(gateway)
         if job is None:
             return -1
-        assert await worker.work_once(city.gateway, {booked_job.KIND: booked_job.work})
-        done = await jobs.find(before, job.id)
+        assert await worker.work_once(gateway, {booked_job.KIND: booked_job.work})
+        done = await jobs.find(gateway.store, job.id)
         assert done is not None and done.state == "done", done
         return int(done.progress.split(", ")[1].split()[0])
 
@@ -222,3 +224,79 @@ def test_only_the_gateway_writes_a_notice_and_who_is_told_takes_note_of_it(city:
     (task,) = notices(city, patient)
     assert task["status"] == "completed" and issues(task) == []
     assert city.operate(path, who).status_code == 200
+
+
+def states(city: City, patient: str) -> list[str]:
+    return sorted(one["status"] for one in notices(city, patient))
+
+
+def test_a_notice_goes_when_the_evaluation_goes_and_comes_again_with_it(city: City) -> None:
+    item = "L004"
+    city.evaluate("sender", (POTASSIUM, SODIUM, "L060", item))
+    patient = city.patient()
+    Booking(city, patient, "booked-passing", item)
+    city.result(patient, item)
+    run(city)
+    assert states(city, patient) == ["requested"]
+    city.evaluate("sender", (POTASSIUM, SODIUM, "L060"))  # the laboratory failed the next round
+    assert run(city) == 0 and states(city, patient) == ["cancelled"]
+    city.evaluate("sender", (POTASSIUM, SODIUM, "L060", item))
+    assert run(city) == 1 and states(city, patient) == ["requested"]
+    assert issues(notices(city, patient)[0]) == []
+
+
+def test_a_booking_that_is_cancelled_takes_its_notice_with_it(city: City) -> None:
+    patient = city.patient()
+    booking = Booking(city, patient, "booked-ended", POTASSIUM)
+    city.result(patient)
+    run(city)
+    assert states(city, patient) == ["requested"]
+    booking.cancel()
+    assert run(city) == 0 and states(city, patient) == ["cancelled"]
+    assert run(city) == -1
+
+
+def test_a_newer_result_takes_the_place_of_the_one_that_was_told(city: City) -> None:
+    patient = city.patient()
+    Booking(city, patient, "booked-newer", POTASSIUM)
+    city.result(patient, ago=3)
+    run(city)
+    newer = city.result(patient, ago=1)
+    assert run(city) == 1 and states(city, patient) == ["cancelled", "requested"]
+    (told,) = [one for one in notices(city, patient) if one["status"] == "requested"]
+    assert told["focus"]["reference"] == f"{newer}/_history/1"
+
+
+def test_a_result_of_a_record_that_is_parted_again_is_told_of_no_longer(city: City) -> None:
+    """Two records that were taken for one person's: the result lies under the other number."""
+    patient, other = city.patient(), city.patient(documented=False)
+    Booking(city, patient, "booked-linked", POTASSIUM)
+    city.result(other)
+    run(city)
+    assert states(city, patient) == []
+    record = city.running.get(f"/fhir/Patient/{other}", headers=city.sender).json()
+    link = {"other": {"reference": f"Patient/{patient}"}, "type": "replaced-by"}
+    for links, told in (([link], ["requested"]), ([], ["cancelled"])):
+        changed = {**record, "active": not links, "link": links}
+        changed = {name: value for name, value in changed.items() if value != []}
+        done = city.running.put(f"/fhir/Patient/{other}", changed, headers=city.sender)
+        assert done.status_code == 200, done.text
+        run(city)
+        assert states(city, patient) == told
+
+
+def test_what_the_patient_withdraws_from_who_booked_is_told_of_no_longer(city: City) -> None:
+    bases = {
+        name: basis._replace(denials=True) for name, basis in city.gateway.policy.bases.items()
+    }
+    strict = replace(city.gateway, policy=replace(city.gateway.policy, bases=bases))
+    patient = city.patient()
+    Booking(city, patient, "booked-denied", POTASSIUM)
+    city.result(patient)
+    run(city, strict)
+    assert states(city, patient) == ["requested"]
+    denied = {**consent({"type": "deny", "to": ["receiver"]}, patient), "id": "denied"}
+    for status, told in (("active", ["cancelled"]), ("inactive", ["requested"])):
+        city.put({**denied, "status": status})
+        run(city, strict)
+        assert states(city, patient) == told
