@@ -46,6 +46,8 @@ _OURS = (
 )  # fmt: skip
 #: What a booking operation answers for.
 _KEPT = ("status", "slot", "start", "end", "participant")
+#: By what a waiting list is served, and what was offered from it: nobody sorts it by hand.
+_TURN = ("priority", "created", "requestedPeriod", "supportingInformation")
 _LIVE = frozenset({"pending", "booked", "arrived", "checked-in", "fulfilled"})
 
 _BOOK = (
@@ -162,7 +164,8 @@ async def _check_appointment(written: Written, step: Step) -> None:
     if before is not None and _is_ours(before):
         if after is None:
             raise _refused(f"This booking holds a seat and is not deleted: {_BOOK}", step.root)
-        changed = [name for name in _KEPT if before.get(name) != after.get(name)]
+        kept = (*_KEPT, *_TURN) if before.get("status") == "waitlist" else _KEPT
+        changed = [name for name in kept if before.get(name) != after.get(name)]
         if changed:
             text = f"{', '.join(changed)} of a booking do not change by a plain write: {_BOOK}"
             raise _refused(text, f"{step.root}.{changed[0]}")
