@@ -9,6 +9,7 @@ from typing import Any
 
 import canaries
 import pytest
+import sown
 from databases import Databases, drivers_of, need_postgres, stop_postgres
 from effort import TORTURE
 from hypothesis import settings as hypothesis_settings
@@ -27,8 +28,10 @@ os.environ["FHIR_GATEWAY_POLICY"] = str(OPEN_POLICY)  # for processes that tests
 
 
 def pytest_configure() -> None:
-    """Every record of a log is looked through for what names a person (tests/canaries.py)."""
+    """Every record of a log is looked through for what names a person (tests/canaries.py), and
+    the shipped tables are read once (tests/sown.py)."""
     canaries.listen()
+    sown.read_once()
 
 
 @pytest.fixture(autouse=True)
@@ -46,8 +49,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_sessionfinish() -> None:
-    """No server outlives the tests."""
+    """No server outlives the tests, and no file."""
     stop_postgres()
+    sown.remove()
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from typing import Any
 import apsw
 import asyncpg
 import pytest
+import sown
 from postgres_server import PostgresServer, apart, programs
 from running import Running
 
@@ -44,6 +45,8 @@ class Databases:
     def running(self, name: str, **chosen: Any) -> Running:
         """A gateway on the database of that name; what it exports lies in this folder too."""
         chosen.setdefault("exports", str(self.folder / f"{name}-exports"))
+        if self.driver == "postgresql" and name not in self._made and sown.is_usual(chosen):
+            self._made[name] = postgres().create(begun())
         return Running(self.url(name), **chosen)
 
     def _name(self, name: str) -> str:
@@ -90,6 +93,11 @@ def postgres() -> PostgresServer:
 def migrated() -> str:
     """The template with the gateway's tables and nothing in them."""
     return postgres().template("gateway", _migrate)
+
+
+def begun() -> str:
+    """The template of a gateway with the shipped tables."""
+    return postgres().template("sown", lambda _: sown.sow(postgres().store("sown")))
 
 
 def _no_chance(count: int) -> bytes:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from contextvars import copy_context
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
 from typing import Any
 
 import httpx
+import sown
 from fastapi.dependencies import models as dependencies
 
 from fhir_gateway.app import Application, build
@@ -38,12 +40,16 @@ class Running:
         self.folder = mkdtemp()  # for files that a server database has no place for
         if not address.startswith("sqlite:"):
             chosen.setdefault("exports", self.folder)
+        usual = type(self).build is Running.build and sown.is_usual(chosen)
         # spelled out, so that workers of this gateway have the same policy
         chosen.setdefault("policy", str(policy.default_path()))
         self.settings = Settings(database=address, **chosen)
         self.loop = beside.loop if beside is not None else asyncio.Runner()
+        self._context = beside._context if beside is not None else copy_context()
         self._is_beside = beside is not None
         try:
+            if usual and address.startswith("sqlite:///"):
+                sown.begin(Path(address.removeprefix("sqlite:///")), self.run)
             self.application: Application = self.run(self.build(self.settings))
         except BaseException:  # settings that stop the start
             self.loop.close()
@@ -59,12 +65,14 @@ class Running:
         return build(settings)
 
     def run(self, work: Awaitable[Any]) -> Any:
-        """The result of a coroutine."""
+        """The result of a coroutine. Not by the runner's own `run`: for Ctrl-C it writes out what
+        the task came to, which of a gateway takes longer than most requests."""
 
         async def awaited() -> Any:
             return await work
 
-        return self.loop.run(awaited())
+        loop = self.loop.get_loop()
+        return loop.run_until_complete(loop.create_task(awaited(), context=self._context))
 
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
         """One request; `json` goes out as FHIR JSON."""
