@@ -84,7 +84,7 @@ def appointment_of(
     resource: Resource = {
         "resourceType": "Appointment",
         "id": id,
-        "meta": {"profile": [PROFILE]},
+        "meta": meta_of(PROFILE, kept, slot, schedule),
         "extension": [*_others(kept), *_marked(marks, zone)],
         "identifier": kept.get("identifier"),
         "status": status,
@@ -112,7 +112,7 @@ def with_step(
     """The same Appointment after a step. `reason` is a code of why it was cancelled, `text` words
     on it."""
     changed = {name: value for name, value in appointment.items() if name != "meta"}
-    changed["meta"] = {"profile": [PROFILE]}
+    changed["meta"] = meta_of(PROFILE, appointment)
     changed["extension"] = [*_others(appointment), *_marked(marks, zone)]
     changed["status"] = status
     if reason or (text and status == "cancelled"):
@@ -129,6 +129,20 @@ def with_step(
     if not changed["extension"]:
         del changed["extension"]
     return changed
+
+
+def meta_of(profile: str, before: Json, *others: Json) -> Resource:
+    """The meta of what the gateway writes anew: tags stay, and so do the security labels of all
+    that it is made of, so that what a sensitive department offers is booked as sensitive."""
+    meta: Resource = {"profile": [profile]}
+    found = [one.get("meta") or {} for one in (before, *others)]
+    labels = [label for one in found for label in one.get("security") or ()]
+    if labels:
+        known = {(label.get("system"), label.get("code")): label for label in reversed(labels)}
+        meta["security"] = [*reversed(known.values())]
+    if found[0].get("tag"):
+        meta["tag"] = found[0]["tag"]
+    return meta
 
 
 def standing_of(appointment: Json, zone: str) -> Standing:

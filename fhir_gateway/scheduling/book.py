@@ -33,7 +33,8 @@ from fhir_gateway.scheduling.seat_choice import (
     turned,
 )
 from fhir_gateway.scheduling.seat_commit import Asked, Done, Planned, Sources, Told, carry_out
-from fhir_gateway.scheduling.waitlist import accept, is_waiting
+from fhir_gateway.scheduling.waitlist import accept, is_waiting, offered_to_entry
+from fhir_gateway.scheduling.waitlist_entry import waiting_of, withdrawn_offer
 from fhir_gateway.security.actor import Actor
 from fhir_gateway.store.changes import VersionIs
 from fhir_gateway.store.claim_refusals import refused
@@ -156,7 +157,9 @@ async def _book_hold(gateway: Gateway, actor: Actor, request: BookRequest, asked
             one.resource | _more(request), status=status, zone=rules.zone,
             marks=marks._replace(hold_until=0, renewals=0, confirm_by=until),
         )  # fmt: skip
-        issues = await warnings_of(sources, one.around, now, rules.limits, leave=request.hold)
+        issues = await warnings_of(
+            sources, one.around, now, rules.limits, gateway.policy.classes, leave=request.hold
+        )
         return Planned(
             one.stored.id, resource, one.stored.version, one.stored.owner, one.said.patient,
             [_booked(one, until)],
@@ -254,8 +257,12 @@ async def plan_cancel(
         text=text,
     )  # fmt: skip
     claims = [Give(f"Appointment/{id}", CANCELLED)] if one.booking is not None else []
+    slots, puts = await given_back(sources.whole, one), []
+    if waiting := waiting_of(one.resource, zone):
+        one = await offered_to_entry(sources.whole, one, waiting)
+        puts = withdrawn_offer(gateway, waiting)
     return Planned(
         id, resource, one.stored.version, one.stored.owner, one.said.patient, claims,
-        Told(marks.channel), await given_back(sources.whole, one),
-        summary=f"{status} Slot/{one.said.slot} {code}", counts="bookings_cancelled",
+        Told(marks.channel), slots, puts,
+        summary=f"{status} Slot/{one.said.slot} {code}", counts="bookings_cancelled", freed=one,
     )  # fmt: skip

@@ -14,6 +14,7 @@ from typing import Any
 from fhir_gateway.context import Gateway, new_id
 from fhir_gateway.interactions.prepare import put_of
 from fhir_gateway.scheduling import extensions as ext
+from fhir_gateway.scheduling.appointment import meta_of
 from fhir_gateway.scheduling.booking_parties import Stands
 from fhir_gateway.settings import CANONICAL
 from fhir_gateway.store.changes import Put
@@ -34,7 +35,7 @@ def put_of_answer(gateway: Gateway, one: Stands, verb: str, text: str) -> Put:
     resource: dict[str, Any] = {
         "resourceType": "AppointmentResponse",
         "id": new_id(gateway),
-        "meta": {"profile": [PROFILE]},
+        "meta": meta_of(PROFILE, {}, one.resource),
         "extension": institutions_of(one),
         "appointment": {"reference": f"Appointment/{one.stored.id}"},
         "start": one.resource.get("start"),

@@ -142,9 +142,13 @@ async def _recorded(reader: Reader, person: Person, type: str) -> list[Stored]:
 
 def check_orders(orders: Sequence[Order], person: Person, items: Sequence[str]) -> None:
     """Raises Unprocessable, with every fault, for orders that a booking cannot rest on."""
-    issues = [issue for one in orders for issue in _faults(one, person, items)]
-    if issues:
+    if issues := order_faults(orders, person, items):
         raise Unprocessable(issues=tuple(issues))
+
+
+def order_faults(orders: Sequence[Order], person: Person, items: Sequence[str]) -> list[Issue]:
+    """Every fault of orders that a booking of these items is to rest on."""
+    return [issue for one in orders for issue in _faults(one, person, items)]
 
 
 def _faults(order: Order, person: Person, items: Sequence[str]) -> Iterator[Issue]:

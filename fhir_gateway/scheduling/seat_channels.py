@@ -169,8 +169,10 @@ def explained(
     bookings: Sequence[BookingState] = (),
     *,
     person: int = 0,
+    documented: bool = True,
 ) -> reasons.Answer:
-    """What stands between a caller and a Slot, all of it; `person` is the person's home."""
+    """What stands between a caller and a Slot, all of it; `person` is the person's home, who has
+    an identity document or not."""
     rules, now = booking_rules(gateway), gateway.clock.now()
     slot, taken = view.slot, view.taken(now)
     free = 0 if slot.busy else max(slot.capacity - len(taken), 0)
@@ -188,8 +190,9 @@ def explained(
             day_of(slot.start, rules.claims.zone), view.schedule.department, "",
         )  # fmt: skip
         missed = (one.start for one in bookings if one.state == NOSHOW)
+        unproved = ("person-unproved",) if rules.claims.documented and not documented else ()
         against = reasons.PersonState(
-            tuple(reasons_of_person(bookings, wanted, rules.claims, now)),
+            (*unproved, *reasons_of_person(bookings, wanted, rules.claims, now)),
             barred_until(missed, rules.claims),
         )
     return reasons.why(state, rows, verdicts, against, now, rules.zone)

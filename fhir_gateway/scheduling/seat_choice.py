@@ -173,7 +173,12 @@ async def told_of(look: Look, seat: Seat, *, asks: bool = False) -> Told:
     issues = list(unfit(look.person.resource, day_at(seat.view.slot.start, look.rules.zone),
                         seat.offer.slot, seat.offer.schedule))  # fmt: skip
     issues += await warnings_of(
-        look.sources, look.around, look.now, look.rules.limits, leave=look.old
+        look.sources,
+        look.around,
+        look.now,
+        look.rules.limits,
+        look.gateway.policy.classes,
+        leave=look.old,
     )
     if asks:
         issues.append(Issue(

@@ -20,16 +20,17 @@ from fhir_gateway.scheduling import extensions as ext
 from fhir_gateway.scheduling.appointment import (
     CANCEL_REASONS,
     Marks,
+    meta_of,
     said,
     standing_of,
 )
 from fhir_gateway.scheduling.appointment import PROFILE as BOOKING_PROFILE
 from fhir_gateway.scheduling.booking_rules import booking_rules
-from fhir_gateway.scheduling.notice import OFFERED, Notice
+from fhir_gateway.scheduling.notice import OFFERED, Notice, put_of_notice
 from fhir_gateway.scheduling.rows import items_of
 from fhir_gateway.scheduling.states import GATEWAY, entry_step
 from fhir_gateway.settings import CANONICAL
-from fhir_gateway.store.changes import Derived
+from fhir_gateway.store.changes import Derived, Put
 from fhir_gateway.terminology.catalogue import Catalogue
 
 Json = Mapping[str, Any]
@@ -181,12 +182,20 @@ def after_offer(gateway: Gateway, appointment: Json, verb: str) -> tuple[dict[st
     return resource, told
 
 
+def withdrawn_offer(gateway: Gateway, entry: Waiting) -> list[Put]:
+    """The Task of an offer whose entry was cancelled; nothing where nothing is offered."""
+    if not entry.offered:
+        return []
+    now = gateway.clock.now()
+    return [put_of_notice(gateway, notice_of(entry, entry.offered, entry.until, now, "cancelled"))]
+
+
 def ended(appointment: Json, text: str = _OVER) -> dict[str, Any]:
     """The entry that has ended, with its reason."""
     reason = {"coding": [{"system": CANCEL_REASONS, "code": "other"}], "text": text}
     return {
         **_bare(appointment), "extension": _others(appointment), "status": "cancelled",
-        "meta": {"profile": [BOOKING_PROFILE]},
+        "meta": meta_of(BOOKING_PROFILE, appointment),
         "cancelationReason": reason,
         "participant": [
             {**one, "status": _ended(one)} for one in appointment.get("participant") or ()
@@ -213,7 +222,7 @@ def _marked(marks: Marks) -> Iterator[dict[str, Any]]:
 def _bare(appointment: Json) -> dict[str, Any]:
     """The resource without what the store says of its version."""
     kept = {name: value for name, value in appointment.items() if name != "meta"}
-    return {**kept, "meta": {"profile": [PROFILE]}}
+    return {**kept, "meta": meta_of(PROFILE, appointment)}
 
 
 def _others(appointment: Json) -> list[Json]:

@@ -15,7 +15,13 @@ from fhir_gateway.interactions.audit import disclose_search
 from fhir_gateway.interactions.operation_definitions import Call
 from fhir_gateway.scheduling.booking_operations import id_of, orders_of
 from fhir_gateway.scheduling.booking_parties import view_of
-from fhir_gateway.scheduling.booking_person import Person, orders_named, person_of, unfit
+from fhir_gateway.scheduling.booking_person import (
+    Person,
+    order_faults,
+    orders_named,
+    person_of,
+    unfit,
+)
 from fhir_gateway.scheduling.booking_rules import booking_rules
 from fhir_gateway.scheduling.calendar import day_at
 from fhir_gateway.scheduling.channel_reasons import Answer
@@ -44,8 +50,14 @@ async def why_not(gateway: Gateway, actor: Actor, call: Call) -> dict[str, Any]:
         verdicts = await asker.verdicts(site_of(view))
         bookings = await _bookings(whole, person)
         home = person.homes[0] if person is not None else 0
-        answer = explained(gateway, view, verdicts, bookings, person=home)
+        known = await own.person(patient) if patient else None
+        answer = explained(
+            gateway, view, verdicts, bookings, person=home,
+            documented=known is None or known.documented,
+        )  # fmt: skip
         misfits = await _misfits(gateway, whole, view, person)
+        if person is not None:
+            misfits += order_faults(orders, person, view.items)
     asked = f"Slot/{call.id}/$why-not"
     await disclose_search(
         gateway, actor, asked=asked, bound=[patient] if patient else [], matches=[],
@@ -98,7 +110,8 @@ def _told(answer: Answer, misfits: list[Issue]) -> dict[str, Any]:
     for one in answer.reasons:
         parameters.append(_reason(one.rule, one.channel, one.zh, one.en))
     for issue in misfits:
-        parameters.append(_reason(issue.rule or "", "", "患者不符合检查要求", issue.diagnostics))
+        zh = "医嘱不能用于此预约" if issue.expression == "based-on" else "患者不符合检查要求"
+        parameters.append(_reason(issue.rule or "", "", zh, issue.diagnostics))
     return {"resourceType": "Parameters", "parameter": parameters}
 
 

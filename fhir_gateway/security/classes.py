@@ -1,7 +1,8 @@
 """Sensitive classes: what a resource is about that is not shown beside ordinary results.
 
 One CSV table that the site keeps, profiles/access/classes.csv: a class is items of the catalogue,
-LOINC codes, diagnoses by the beginning of their ICD-10 code, and whole resource types. Its number
+LOINC codes, diagnoses by the beginning of their ICD-10 code, whole resource types, and what its
+institution labels so (meta.security, codes of v3 ActCode such as PSY). Its number
 is the `sensitivity` of a stored row; of several classes the highest number counts, so the table
 is in order of strictness. Every coding of a resource is looked at, wherever it stands. Pure.
 """
@@ -41,6 +42,7 @@ _COLUMNS = (
 )
 _CODE = re.compile(r"[a-z][a-z0-9\-]{0,63}")
 _LOINC = "http://loinc.org"
+_ACT_CODE = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
 #: ICD-10 and its national editions; GB/T 14396 is China's.
 _ICD10 = re.compile(r"icd-?10|14396", re.IGNORECASE)
 
@@ -104,6 +106,8 @@ class Classes:
             return self.items.get(code, 0)
         if system == _LOINC:
             return self.loinc.get(code, 0)
+        if system == _ACT_CODE:
+            return self.labels.get(code, 0)
         if _ICD10.search(system):
             found = (number for start, number in self.icd10 if code.upper().startswith(start))
             return max(found, default=0)
