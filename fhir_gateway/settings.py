@@ -105,6 +105,11 @@ class Settings:
         "Slots that a card offers for an order that has to be carried out; 0 for none.",
         least=0,
     )
+    hook_slots_ms: int = _setting(
+        100,
+        "Milliseconds that a card waits for its slots at most; then it goes out and says so.",
+        least=1,
+    )
     hook_slot_days: int = _setting(30, "Days ahead in which cards look for slots.", least=1)
     booking_page: str = _setting(
         "",

@@ -3,8 +3,8 @@
 An order for which no earlier result can stand in is answered with a few slots that the caller's
 channels sell now: of its own institution first, then of its district, then the earliest of all.
 Nothing is held. What is said is no part of the decision, is looked up after it is on record, and
-within what is left of the call's one deadline: when that is over the card says so, and when nothing
-is found it says nothing. docs/cds-hooks.md, docs/adr/0054
+within its own few milliseconds of the call's one deadline: when they are over the card goes out and
+says so, and when nothing is found it says nothing. docs/cds-hooks.md, docs/adr/0054, 0057
 """
 
 from __future__ import annotations
@@ -21,16 +21,12 @@ from fhir_gateway.cds_hooks.booking_link import find_parameters, link_of
 from fhir_gateway.cds_hooks.cards import SOURCE, Card
 from fhir_gateway.cds_hooks.markdown import escape, shorten
 from fhir_gateway.context import Gateway
-from fhir_gateway.errors import GatewayError, NotFound
-from fhir_gateway.fhir.home import institution_home
+from fhir_gateway.errors import GatewayError
 from fhir_gateway.recognition.ask import Answer
 from fhir_gateway.recognition.order import Order
 from fhir_gateway.recognition.vocabulary import catalogue_of
-from fhir_gateway.scheduling.find import FindRequest, Offered, find
-from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
-from fhir_gateway.security.institution import Institution
-from fhir_gateway.store.booked_sql import sold_of
-from fhir_gateway.store.slot_view_sql import selling_homes
+from fhir_gateway.scheduling.nearest import NearSeat, Wanted, nearest, proposal_of
+from fhir_gateway.security.actor import Actor
 
 _log = logging.getLogger("fhir_gateway.cds_hooks")
 
@@ -39,9 +35,6 @@ EXTENSION = "org.example.fhir-gateway.bookable-slots"
 
 #: Order lines of one call that are looked up.
 MOST_LINES = 5
-
-#: Pages that are looked at where slots are for persons of another sex or age.
-_PAGES = 4
 
 #: Seconds that are left for writing the answer.
 _MARGIN = 0.03
@@ -67,13 +60,11 @@ class Lookup(NamedTuple):
 
 
 class Line(NamedTuple):
-    """An order line that can only be carried out by a new examination; `own` when the caller's own
-    institution sells anything."""
+    """An order line that can only be carried out by a new examination."""
 
     number: int
     order: Order
     items: tuple[str, ...]
-    own: bool = False
 
 
 async def with_slots(look: Lookup, cards: Mapping[str, Card]) -> dict[str, Card]:
@@ -83,12 +74,13 @@ async def with_slots(look: Lookup, cards: Mapping[str, Card]) -> dict[str, Card]
     lines = [line for line in _lines(look) if line.items][:MOST_LINES]
     if not lines or not look.gateway.settings.hook_slots:
         return shown
-    found: dict[str, list[Offered]] = {}
+    found: dict[str, list[NearSeat]] = {}
     late = False
+    mine = asyncio.get_running_loop().time() + look.gateway.settings.hook_slots_ms / 1000
     try:
-        async with asyncio.timeout_at(look.until - _MARGIN):
-            for line in await _sold(look, lines):
-                found[line.order.key] = await _offers(look, line)
+        async with asyncio.timeout_at(min(mine, look.until - _MARGIN)):
+            for line, seats in zip(lines, await _looked_up(look, lines), strict=True):
+                found[line.order.key] = seats
     except TimeoutError:
         late = True
     except GatewayError as error:
@@ -125,67 +117,17 @@ def _lines(look: Lookup) -> list[Line]:
     ]
 
 
-async def _sold(look: Lookup, lines: Sequence[Line]) -> list[Line]:
-    """The lines of which some item is sold at all: one statement, whatever was ordered."""
-    gateway, now = look.gateway, look.gateway.clock.now()
-    items = sorted({item for line in lines for item in line.items})
-    end = now + gateway.settings.hook_slot_days * _DAY
-    async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
-        sold = await reader.steps(lambda _: sold_of(items, now, end))
-        homes = await reader.steps(lambda _: selling_homes()) if sold else []
-    own = institution_home(look.actor.institution or "") in homes
-    return [line._replace(own=own) for line in lines if set(line.items) & sold]
-
-
-async def _offers(look: Lookup, line: Line) -> list[Offered]:
-    """A few slots: the caller's own first, then those of its district, then the earliest."""
-    most = look.gateway.settings.hook_slots
-    mine = look.answer.institutions.get(look.actor.institution or "")
-    found: dict[str, Offered] = {}
-    for narrower in _reach(mine, own=line.own):
-        if len(found) >= most:
-            break
-        for offer in await _find(look, line, narrower, most):
-            found.setdefault(offer.id, offer)
-    return list(found.values())[:most]
-
-
-def _reach(mine: Institution | None, *, own: bool) -> list[dict[str, Any]]:
-    """What is asked for one after the other, the nearest first."""
-    near: list[dict[str, Any]] = []
-    if mine is not None and own:
-        near.append({"hospitals": (mine.id,)})
-    if mine is not None and mine.area:
-        near.append({"districts": (mine.area,)})
-    return [*near, {}]
-
-
-async def _find(
-    look: Lookup, line: Line, narrower: Mapping[str, Any], most: int
-) -> Sequence[Offered]:
-    """The earliest slots that this patient can be booked on: not those for another sex or age."""
-    now = look.gateway.clock.now()
-    request = FindRequest(
-        now,
-        now + look.gateway.settings.hook_slot_days * _DAY,
-        items=line.items,
-        patient=look.answer.query.patient,
-        patient_resource=_traits(look.person),
-        limit=most,
-        **narrower,
+async def _looked_up(look: Lookup, lines: Sequence[Line]) -> list[list[NearSeat]]:
+    """A few slots for each line that this patient can be booked on, the nearest first."""
+    settings, gateway = look.gateway.settings, look.gateway
+    wanted = Wanted(
+        [line.items for line in lines],
+        look.answer.query.patient,
+        gateway.clock.now() + settings.hook_slot_days * _DAY,
+        settings.hook_slots,
+        _traits(look.person),
     )
-    found: list[Offered] = []
-    for _ in range(_PAGES):
-        try:
-            page = await find(look.gateway, look.actor, request)
-        except NotFound:  # whose Patient the caller does not see: what is sold to anybody
-            request = request._replace(patient="")
-            page = await find(look.gateway, look.actor, request)
-        found += [one for one in page.offers if all(i.severity != "error" for i in one.issues)]
-        if len(found) >= most or page.next is None:
-            break
-        request = request._replace(after=page.next)
-    return found[:most]
+    return await nearest(gateway, look.actor, wanted)
 
 
 def _traits(person: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -197,7 +139,7 @@ def _traits(person: Mapping[str, Any] | None) -> dict[str, Any] | None:
 # -- on the card ----------------------------------------------------------------------------------
 
 
-def _told(look: Lookup, line: Line, offers: Sequence[Offered], card: Card | None) -> Card:
+def _told(look: Lookup, line: Line, offers: Sequence[NearSeat], card: Card | None) -> Card:
     """The card with the slots, a new one where the order had none."""
     zone = ZoneInfo(look.gateway.settings.zone)
     section = "\n".join(
@@ -217,7 +159,7 @@ def _told(look: Lookup, line: Line, offers: Sequence[Offered], card: Card | None
         told["links"] = links
     told["extension"] = {EXTENSION: _machine(look, line, offers)}
     if look.proposes and card is None:  # a suggestion of a decision's card is an answer to it
-        told["suggestions"] = [_proposal(offers[0], first)]
+        told["suggestions"] = [_proposal(look, offers[0], first)]
     return told
 
 
@@ -236,19 +178,19 @@ def _untold(card: Card) -> Card:
     return {**card, "detail": f"{card['detail']}\n\n本次未查询可预约时段。"}
 
 
-def _row(look: Lookup, offer: Offered, zone: ZoneInfo) -> str:
+def _row(look: Lookup, offer: NearSeat, zone: ZoneInfo) -> str:
     known = look.answer.institutions.get(offer.hospital)
     name = escape(known.name if known else offer.hospital)
-    kind = _KINDS.get(offer.free.kind, "")
+    kind = _KINDS.get(offer.kind, "")
     return f"- {_when(offer, zone)} {name}{f'（{kind}）' if kind else ''}，余 {offer.left}"
 
 
-def _when(offer: Offered, zone: ZoneInfo) -> str:
-    start = datetime.fromtimestamp(offer.free.place[0] / 1_000_000, zone)
+def _when(offer: NearSeat, zone: ZoneInfo) -> str:
+    start = datetime.fromtimestamp(offer.begins / 1_000_000, zone)
     return start.strftime("%Y-%m-%d %H:%M")
 
 
-def _machine(look: Lookup, line: Line, offers: Sequence[Offered]) -> dict[str, Any]:
+def _machine(look: Lookup, line: Line, offers: Sequence[NearSeat]) -> dict[str, Any]:
     """What a workstation needs to search on, and to hold a seat by itself."""
     return {
         "find": f"{look.base}/Appointment/$find",
@@ -257,8 +199,8 @@ def _machine(look: Lookup, line: Line, offers: Sequence[Offered]) -> dict[str, A
         "slots": [
             {
                 "slot": f"Slot/{one.id}",
-                "start": one.slot.get("start"),
-                "end": one.slot.get("end"),
+                "start": one.start,
+                "end": one.end,
                 "organization": f"Organization/{one.hospital}",
                 "channel": one.channel,
                 "free": one.left,
@@ -268,9 +210,9 @@ def _machine(look: Lookup, line: Line, offers: Sequence[Offered]) -> dict[str, A
     }
 
 
-def _proposal(offer: Offered, first: str) -> dict[str, Any]:
+def _proposal(look: Lookup, offer: NearSeat, first: str) -> dict[str, Any]:
     """By agreement alone: the workstation may put down a proposed Appointment. Nothing is held."""
-    proposal = {name: value for name, value in offer.proposal.items() if name != "id"}
+    proposal = proposal_of(look.gateway, offer, look.answer.query.patient)
     return {
         "label": shorten(f"拟预约 {first}"),
         "actions": [

@@ -83,6 +83,7 @@ class Offered(NamedTuple):
     left: int
     slot: dict[str, Any]
     proposal: dict[str, Any]
+    schedule: Json
     issues: tuple[Issue, ...] = ()
 
     @property
@@ -296,7 +297,7 @@ def _offered(
     misfits = unfit(patient, day_at(free.place[0], rules.zone), slot, schedule) if patient else []
     return Offered(
         free, search.hospitals.get(home, ""), channel, because(verdicts, channel), left,
-        _with_left(slot, free.capacity, left), proposal, tuple(misfits),
+        _with_left(slot, free.capacity, left), proposal, schedule, tuple(misfits),
     )  # fmt: skip
 
 

@@ -58,18 +58,3 @@ def coming_after(place: tuple[int, int], now: int, limit: int) -> Steps[list[Com
 
 def _read(rows: Iterable[Sequence[Any]]) -> list[Coming]:
     return [Coming._make((*row[:4], tuple(msgspec.json.decode(row[4] or "[]")))) for row in rows]
-
-
-def sold_of(items: Sequence[str], start: int, end: int) -> Steps[set[str]]:
-    """Those of these catalogue items of which a Slot with a seat begins in a range of time."""
-    if not items:
-        return set()
-    one = (
-        "SELECT CAST(? AS TEXT) WHERE EXISTS (SELECT 1 FROM slot_item i WHERE i.item = ?"
-        ' AND i."start" > ? AND i."start" < ? AND i.full_until <= ?)'
-    )
-    rows = yield Query(
-        " UNION ALL ".join([one] * len(items)),
-        [value for item in items for value in (item, item, start, end, start)],
-    )
-    return {row[0] for row in rows}

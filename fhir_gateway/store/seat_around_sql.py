@@ -1,8 +1,8 @@
 """A Slot with all that a booking of it is planned by, in one statement for every database.
 
 Beside what `slot_view` finds these are the Slot and its Schedule as resources, and who the person
-is: all homes and all bookings. Nothing is judged by an Access here, so whoever asks has to know that
-the caller may see the Patient. What is planned by it is judged anew under the write lock.
+is: all homes and all bookings. Nothing is judged by an Access here, so whoever asks has to know
+that the caller may see the Patient. What is planned by it is judged anew under the write lock.
 docs/adr/0057-one-read-of-a-booking.md
 """
 
@@ -45,8 +45,7 @@ class Around(NamedTuple):
 
 
 def around(dialect: Dialect, slot: str, patient: str) -> Steps[Around]:
-    """What stands around the Slot of this logical id, for the person of this Patient ("": nobody).
-    """
+    """What stands around the Slot of a logical id, for the person of a Patient ("": nobody)."""
     values = [_SLOT, slot, key64(f"Slot/{slot}"), _PATIENT, patient, _PATIENT, patient,
               _SLOT, _SLOT, slot, _SCHEDULE, _SCHEDULE]  # fmt: skip
     rows = yield Query(_statement(dialect), values)

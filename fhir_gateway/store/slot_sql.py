@@ -174,7 +174,7 @@ def _sold(dialect: Dialect, pools: Sequence[int], now: int) -> Steps[dict[int, l
     """The channels that are open in these pools and have something left, in order of release."""
     if not pools:
         return {}
-    left, values = _left(now)
+    left, values = left_of_quota(now)
     rows = yield Query(
         f"SELECT q.pool, q.channel FROM quota q WHERE {dialect.any_of('q.pool')} AND {left}"
         " ORDER BY q.pool, q.place, q.channel",
@@ -186,7 +186,7 @@ def _sold(dialect: Dialect, pools: Sequence[int], now: int) -> Steps[dict[int, l
     return found
 
 
-def _left(now: int) -> Part:
+def left_of_quota(now: int) -> Part:
     """The quota q is open and has something left: a seat, a hold that is over, or a reserve that
     has to fall to it."""
     group = "{0}.home = q.home AND {0}.bucket = q.bucket AND {0}.kind = q.kind"
