@@ -98,7 +98,8 @@ async def look_at(
     if (request.channel or request.institution) and actor.bound:
         raise Forbidden("The gateway chooses the channel of a caller", rule="channel")
     around = await around_of(sources.whole, request.slot, request.patient)
-    person = await person_around(sources.own, request.patient, around)
+    seen = sources.whole if old else sources.own  # a party to a booking moves its person
+    person = await person_around(seen, request.patient, around)
     orders = await orders_named(sources.own, request.based_on)
     rules, now = booking_rules(gateway), gateway.clock.now()
     return Look(gateway, actor, rules, now, sources, request, person, orders, around, old)
