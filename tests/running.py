@@ -12,7 +12,6 @@ from typing import Any
 
 import httpx
 import sown
-from fastapi.dependencies import models as dependencies
 
 from fhir_gateway.app import Application, build
 from fhir_gateway.interactions.institutions import issue_token, register
@@ -23,9 +22,6 @@ from fhir_gateway.security.tokens import Known, hash_token
 from fhir_gateway.settings import Settings
 
 BASE = "http://127.0.0.1"
-
-#: FastAPI keeps thousands of endpoints for good, with all that they close over: a whole gateway.
-_KNOWN_ROUTES = [one for one in vars(dependencies).values() if hasattr(one, "cache_clear")]
 
 
 class Running:
@@ -117,5 +113,3 @@ class Running:
         if not self._is_beside:
             self.loop.close()
         rmtree(self.folder)
-        for known in _KNOWN_ROUTES:
-            known.cache_clear()

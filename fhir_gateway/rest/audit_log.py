@@ -13,8 +13,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
-from fastapi import APIRouter, Request
+from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
 
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Invalid, NotFound
@@ -44,9 +45,8 @@ _TILE = re.compile(r"(?P<level>[0-9]|[1-5][0-9]|6[0-3])/(?P<path>(?:x[0-9]{3}/){
 _Page = Callable[[Gateway, Request, Actor], Awaitable[Response]]
 
 
-def audit_log_routes(gateway: Gateway) -> APIRouter:
+def audit_log_routes(gateway: Gateway) -> list[BaseRoute]:
     """The routes of this door."""
-    router = APIRouter(include_in_schema=False)
     pages: dict[str, tuple[str, _Page]] = {
         "": ("audit-heads", _status),
         "/checkpoint": ("audit-heads", _checkpoint),
@@ -57,9 +57,10 @@ def audit_log_routes(gateway: Gateway) -> APIRouter:
         "/proof/consistency": ("audit-proofs", _consistency),
         "/entry": ("audit-entries", _entry),
     }
-    for path, (door, page) in pages.items():
-        router.add_api_route(PATH + path, _guarded(gateway, door, path, page), methods=["GET"])
-    return router
+    return [
+        Route(PATH + path, _guarded(gateway, door, path, page), methods=["GET"])
+        for path, (door, page) in pages.items()
+    ]
 
 
 def _guarded(

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 
-from fastapi import APIRouter, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
 
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import GatewayError, Unavailable
@@ -27,23 +28,19 @@ from fhir_gateway.transparency.watermark import watermark
 _PATIENCE = 5.0
 
 
-def health_routes(gateway: Gateway, metrics: Metrics) -> APIRouter:
+def health_routes(gateway: Gateway, metrics: Metrics) -> list[BaseRoute]:
     """The operators' pages."""
-    router = APIRouter(include_in_schema=False)
 
-    @router.get("/healthz")
-    async def healthz() -> Response:
+    async def healthz(request: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
-    @router.get("/readyz")
-    async def readyz() -> Response:
+    async def readyz(request: Request) -> Response:
         try:
             t = await asyncio.wait_for(_ready(gateway), _PATIENCE)
         except (GatewayError, TimeoutError):
             return JSONResponse({"status": "not ready"}, 503, {"retry-after": "1"})
         return JSONResponse({"status": "ready", "t": t})
 
-    @router.get("/metrics")
     async def figures(request: Request) -> Response:
         actor = await authenticate(gateway, request.headers)
         await permit_door(gateway, actor, "metrics")
@@ -52,7 +49,11 @@ def health_routes(gateway: Gateway, metrics: Metrics) -> APIRouter:
         metrics.messages(*await counts_of_all(gateway))
         return Response(metrics.page(), media_type=CONTENT_TYPE_LATEST)
 
-    return router
+    return [
+        Route("/healthz", healthz, methods=["GET"]),
+        Route("/readyz", readyz, methods=["GET"]),
+        Route("/metrics", figures, methods=["GET"]),
+    ]
 
 
 async def _ready(gateway: Gateway) -> int:
