@@ -22,7 +22,11 @@ _NEEDS_RESOURCE = ("POST", "PUT", "PATCH")
 
 
 class BundleEntry(NamedTuple):
-    """One entry: what is asked for, and the resource as it came. Absent texts are None."""
+    """One entry: what is asked for, and the resource as it came. Absent texts are None.
+
+    `made` is the resource itself where the gateway has made it, and `resource_raw` its JSON: it is
+    handed on, so nobody else may hold what a write changes of it (meta, codes).
+    """
 
     full_url: str | None
     method: str | None
@@ -32,6 +36,7 @@ class BundleEntry(NamedTuple):
     if_none_match: str | None = None
     if_none_exist: str | None = None
     if_modified_since: str | None = None
+    made: dict[str, Any] | None = None
 
 
 class BundleEnvelope(NamedTuple):

@@ -27,6 +27,7 @@ from fhir_gateway.fhir.profile_context import (
 )
 from fhir_gateway.fhir.profile_extension import judge_extension
 from fhir_gateway.fhir.profile_known import Known
+from fhir_gateway.fhir.wire import render
 
 _NO_PROFILES = Known()
 #: What holds resources that are roots of their own.
@@ -74,10 +75,87 @@ def pieces(run: Run, profiles: tuple[Judgement, ...] = ()) -> Iterator[None]:
 def judge_resource(run: Run, resource: Resource, place: Place) -> None:
     """Judges a resource at its place, whatever holds it."""
     if place.type in definitions().resource_type_set:
-        judge_value(run, resource, place)
+        if run.hints:
+            judge_value(run, resource, place)
+        else:
+            _judge_remembering(run, resource, place)
         look = run.context.whole(resource)
         if look:
             run.findings(place, look)
+
+
+def _judge_remembering(run: Run, resource: Resource, place: Place) -> None:
+    """`judge_value` of a resource; a member that is judged by itself is judged once, byte for byte:
+    what was sound is sound again as long as the context is the same. Not for hints."""
+    own, table, names = _compiled(place.type)
+    for step in own:
+        step(run, resource, None, place)
+    if names.isdisjoint(resource):
+        return
+    sound, by_itself = run.context.sound, _by_itself(place.type)
+    for name, child in resource.items():
+        entry = table.get(name)
+        if entry is None:
+            continue
+        if name not in by_itself:
+            entry(run, child, place, resource)
+            continue
+        key = (place.type, name, render(child))
+        if key in sound:
+            continue
+        before = len(run.found)
+        entry(run, child, place, resource)
+        if len(run.found) == before and not run.cut and _is_kept(key[2]):
+            if len(sound) >= _MOST:
+                sound.clear()
+            sound.add(key)
+
+
+def _is_kept(said: bytes) -> bool:
+    """Whether a member is remembered: an extension is judged by where it stands too."""
+    return len(said) <= _LONGEST and b"xtension" not in said and b"\\u" not in said
+
+
+#: Members that a context remembers, and the longest bytes of one.
+_MOST, _LONGEST = 20_000, 640
+
+#: What reaches beyond the value itself in an expression.
+_BEYOND = ("%", "resolve(", "now(", "today(", "timeOfDay(")
+
+
+@lru_cache(maxsize=256)
+def _by_itself(type: str) -> frozenset[str]:
+    """The members of a resource about which nothing is judged that depends on more than what the
+    member holds. Measured values are left out, for none comes twice, and so are extensions."""
+    definition = definitions().types[type]
+    return frozenset(
+        name
+        for name, (element, kind) in definition.members.items()
+        if kind not in PRIMITIVES and kind != "Extension"
+        and not definitions().is_a(kind, "Quantity")
+        and _is_local(kind, f"{type}.{element.name}", ())
+    )  # fmt: skip
+
+
+def _is_local(kind: str, path: str, above: tuple[str, ...]) -> bool:
+    paths, base = {path, kind}, kind
+    while base:
+        definition = definitions().types.get(base)
+        base = definition.base if definition else ""
+        paths.add(base)
+    stated = [one for at in paths for one in r4_invariants().invariants.get(at, ())]
+    if any(beyond in one.expression for one in stated for beyond in _BEYOND):
+        return False
+    if kind == "Resource":
+        return False
+    if kind == "Extension" or kind in PRIMITIVES or kind in above:
+        return True
+    elements = definitions().types[kind].elements.values()
+    return all(
+        _is_local(inner, f"{kind}.{element.name}", (*above, kind))
+        for element in elements
+        for _, inner in element.members()
+    )
 
 
 def judge_value(run: Run, value: Mapping[str, Any], place: Place) -> None:

@@ -7,7 +7,7 @@ in as functions of a Context; a Run gathers the issues of one resource. FHIR R4 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from fhir_gateway.errors import Issue, Severity
@@ -68,6 +68,9 @@ class Context:
     known. `coding`, `quantity`, `identifier` and `whole` look at every value of that type and at
     every resource. `known` are the definitions of extensions. `resolve` finds what a reference
     names outside of the resource; None: not here. `now` is in microseconds since 1970 UTC.
+
+    `sound` remembers members of resources that were judged by this very context without a word
+    (`profile_base`): a new one, with other terminology or definitions, has forgotten them.
     """
 
     member: Callable[[str, str, str], bool | None] = _not_known
@@ -79,6 +82,7 @@ class Context:
     known: Library | None = None
     resolve: Callable[[str], Resource | None] = _not_known
     now: int = 0
+    sound: set[tuple[str, str, bytes]] = field(default_factory=set, compare=False, repr=False)
 
 
 #: Notes what is wrong with one value: the run, the value (None: none), what JSON says beside a

@@ -17,9 +17,11 @@ from fhir_gateway.fhir.definitions import definitions
 from fhir_gateway.fhir.envelope import BundleEntry, BundleEnvelope, read_bundle
 from fhir_gateway.fhir.structs import decoder, has_spaces
 from fhir_gateway.fhir.walk import is_reversed, issues
-from fhir_gateway.fhir.wire import parse_minified, without_bom
+from fhir_gateway.fhir.wire import is_read_as_rendered, parse_minified, without_bom
 
-__all__ = ["BundleEntry", "BundleEnvelope", "issues", "read_bundle", "read_resource"]
+__all__ = [
+    "BundleEntry", "BundleEnvelope", "issues", "made_resource", "read_bundle", "read_resource",
+]  # fmt: skip
 
 _RESOURCE_TYPE = re.compile(rb'"resourceType"\s*:\s*"([A-Za-z]{1,40})"')
 
@@ -44,6 +46,19 @@ def read_resource(raw: bytes, *, type: str | None = None) -> dict[str, Any]:
     if found:
         raise Unprocessable(issues=tuple(found))
     return resource
+
+
+def made_resource(resource: dict[str, Any], rendered: bytes, *, type: str) -> dict[str, Any]:
+    """The same for a resource that the gateway made and rendered itself: what is sound is judged
+    by its bytes and handed on, and not read from them.
+
+    Its numbers must be those that reading gives (`wire.read_number`). Raises as `read_resource`.
+    """
+    plain = _EMPTY not in rendered and not has_spaces(rendered)
+    plain = plain and is_read_as_rendered(rendered) and resource.get("resourceType") == type
+    if plain and _accepted(rendered, type) and not _has_reversed(resource, rendered):
+        return resource
+    return read_resource(rendered, type=type)
 
 
 def _has_reversed(resource: dict[str, Any], minified: bytes) -> bool:

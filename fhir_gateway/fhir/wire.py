@@ -58,6 +58,13 @@ def number(text: str) -> Decimal:
     return spelled
 
 
+def read_number(text: str) -> Decimal | int:
+    """The number of a text as `parse` gives it: an int where JSON spells one. Raises ValueError
+    as `number` does."""
+    value = number(text)
+    return value if text == "-0" or not text.lstrip("-").isdigit() else _decoder.decode(text)
+
+
 def _raw_number(value: Any) -> msgspec.Raw:
     if isinstance(value, Spelled):
         return msgspec.Raw(value.spelling.encode())
@@ -112,6 +119,17 @@ def reread(body: bytes) -> dict[str, Any]:
     return _parse_exactly(body) if _MINUS_ZERO.search(body) else value
 
 
+def is_read_as_rendered(rendered: bytes) -> bool:
+    """False where reading what `render` gave may give something else, or may be refused."""
+    if b"\\" in rendered or _MINUS_ZERO.search(rendered):
+        return False
+    return rendered.count(b"{") * 2 < MAX_DEPTH or _TOO_DEEP not in _indented(rendered)
+
+
+def _indented(body: bytes) -> bytes:
+    return msgspec.json.format(body, indent=1)
+
+
 def _decode(body: bytes) -> Any:
     try:
         return _decoder.decode(body)
@@ -133,7 +151,7 @@ def check_depth(body: bytes) -> None:
     Indented by one space a level, only too deep a text has a line with that many spaces.
     """
     try:
-        if _TOO_DEEP in msgspec.json.format(body, indent=1):
+        if _TOO_DEEP in _indented(body):
             _refuse_depth()
     except RecursionError:
         _refuse_depth()

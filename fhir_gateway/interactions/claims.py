@@ -80,7 +80,10 @@ async def _check_names(
     registry: Mapping[str, Institution],
 ) -> None:
     """Raises Forbidden when a resource says that another institution made it or answers for it."""
+    own = f"Organization/{actor.institution}" if actor.institution in registry else None
     for named in named_by(step.resource or {}):
+        if named.reference.get("reference") == own and "identifier" not in named.reference:
+            continue  # it names itself, as most do
         others = {by_number(named.reference, registry)}
         target = local(named.reference.get("reference") or "", gateway.settings.base_url)
         if target is not None and target.type == "Organization" and target.id in registry:

@@ -14,7 +14,7 @@ from fhir_gateway.errors import GatewayError, Invalid, Issue, NotSupported
 from fhir_gateway.fhir import bundle
 from fhir_gateway.fhir.envelope import BundleEntry
 from fhir_gateway.fhir.outcome import operation_outcome
-from fhir_gateway.fhir.validate import read_resource
+from fhir_gateway.fhir.validate import made_resource, read_resource
 from fhir_gateway.fhir.wire import instant
 from fhir_gateway.interactions.conditional import condition_of, pairs_of
 from fhir_gateway.interactions.etag import is_known, version_in
@@ -77,7 +77,9 @@ def request_of(entry: BundleEntry, where: str) -> Request:
             f"Methods of entries are {', '.join(METHODS)}", expression=f"{where}.request.method"
         )
     path, _, query = entry.url.partition("?")
-    segments = [unquote(segment) for segment in path.removeprefix("/").split("/")]
+    segments = path.removeprefix("/").split("/")
+    if "%" in path:
+        segments = [unquote(segment) for segment in segments]
     type, id, rest = segments[0], "".join(segments[1:2]), tuple(segments[2:])
     if ":" in path or not type or (entry.method != "GET" and (rest or (id and query))):
         raise Invalid(
@@ -95,8 +97,10 @@ def _check_conditions(entry: BundleEntry, where: str) -> None:
     method = entry.method or ""
     for name, shown in _CONDITIONS.items():
         value = getattr(entry, name)
+        if value is None:
+            continue
         said = name in _HONOURED[method] and (method != "PUT" or shown != "ifNoneMatch")
-        if value is not None and not said and (method, shown, value) != ("PUT", "ifNoneMatch", "*"):
+        if not said and (method, shown, value) != ("PUT", "ifNoneMatch", "*"):
             raise Invalid(
                 f"{shown} says nothing to {method} here",
                 expression=f"{where}.request.{shown}",
@@ -106,7 +110,8 @@ def _check_conditions(entry: BundleEntry, where: str) -> None:
 
 def asked_of(request: Request) -> Asked:
     """What an entry asks for, as rights judge it; see `read_entry` for what a GET may be."""
-    type, id, rest, query = request.type, request.id, request.rest, pairs_of(request.query)
+    type, id, rest = request.type, request.id, request.rest
+    query = pairs_of(request.query) if request.query else []
     if request.method != "GET":
         return Asked(_INTERACTIONS[request.method], type, id, pairs=query)
     if (type, id) == ("_history", ""):
@@ -125,6 +130,11 @@ def check_entry(gateway: Gateway, actor: Actor, request: Request) -> None:
     error = why_not(gateway.rights, actor.role, asked_of(request))
     if error is not None:
         raise error
+
+
+def is_allowed(gateway: Gateway, actor: Actor, request: Request) -> bool:
+    """Whether the role may do what an entry asks for: of a write that is its method and type."""
+    return why_not(gateway.rights, actor.role, asked_of(request)) is None
 
 
 def step_of(actor: Actor, gateway: Gateway, request: Request, where: str) -> Step:
@@ -156,9 +166,12 @@ def _raw(request: Request) -> bytes:
 
 
 def _read_body(step: Step, request: Request) -> None:
-    raw = _raw(request)
-    resource = step.resource = read_resource(raw, type=step.type)
-    step.raw = raw
+    raw, made = _raw(request), request.entry.made
+    if made is None:
+        resource = read_resource(raw, type=step.type)
+    else:
+        resource = made_resource(made, raw, type=step.type)
+    step.resource, step.raw = resource, raw
     claimed = resource.get("id")
     if step.op == "update" and request.id and claimed != request.id:
         raise Invalid(

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Sequence
 from datetime import datetime
 from hashlib import sha256
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from fhir_gateway.context import Gateway, new_id
@@ -294,19 +294,43 @@ def entries_of(plan: Planned, door: str) -> list[BundleEntry]:
     """One PUT for each resource, bound to the version that was read when the plan was made, and
     saying by which door it came."""
     entries = []
-    for resource, version in plan.resources:
+    for planned, version in plan.resources:
+        resource = _handed_on(through(door, planned))
         type, id = resource["resourceType"], resource["id"]
         entries.append(
             BundleEntry(
                 full_url=None,
                 method="PUT",
                 url=f"{type}/{id}",
-                resource_raw=render(through(door, resource)),
+                resource_raw=render(resource),
                 if_match=f'W/"{version}"' if version else None,
                 if_none_match="*" if version == 0 else None,
+                made=resource,
             )
         )
     return entries
+
+
+def _handed_on(resource: dict[str, Any]) -> dict[str, Any]:
+    """The resource for a write, which adds codings and tags: the lists that it adds to are its
+    own, the rest is that of the plan, which may have to be carried out again."""
+    own = dict(resource)
+    if "meta" in own:
+        meta = own["meta"] = dict(own["meta"])
+        if "tag" in meta:
+            meta["tag"] = [*meta["tag"]]
+    if "code" in own:
+        own["code"] = _concept(own["code"])
+    for name in ("orderDetail", "procedureCode"):
+        if name in own:
+            own[name] = [_concept(one) for one in own[name]]
+    return own
+
+
+def _concept(value: Any) -> Any:
+    if isinstance(value, dict) and isinstance(value.get("coding"), list):
+        return {**value, "coding": [*value["coding"]]}
+    return value
 
 
 def _kept(raw: bytes, digest: bytes) -> Received:

@@ -38,8 +38,6 @@ async def link(
     """
     linker = _Linker(gateway, reader, steps, base)
     issues: list[Issue] = []
-    wanted: dict[str, str] = {}
-    known = set[str]()
     for step in steps:
         if step.resource is None or step.matched:
             continue
@@ -48,21 +46,12 @@ async def link(
         if linker.names:
             linker.follow_links(step, around)
         for slot in step.slots:
-            text = await linker.resolve(slot, step, around, issues)
-            slot.holder["reference"] = text
-            target = local(text, gateway.settings.base_url)
-            if target is None or target.type in JOURNAL_TYPES:
-                continue
-            name = f"{target.type}/{target.id}"
-            if name in linker.deleted:
-                linker.broken(slot, step, issues, "This Bundle deletes the resource")
-            elif name not in linker.stored and name not in wanted:
-                wanted[name] = step.place_of(slot)
-                known |= {name} if _stood(step, name) else set()
+            await linker.follow(slot, step, around, issues)
     if issues:
         raise Unprocessable(issues=tuple(issues))
-    await _check_seen(reader, access, {n: at for n, at in wanted.items() if n not in known})
-    for name, where in wanted.items():
+    unknown = {n: at for n, at in linker.wanted.items() if n not in linker.known}
+    await _check_seen(reader, access, unknown)
+    for name, where in linker.wanted.items():
         guards.add(Exists(name, where))
 
 
@@ -107,6 +96,9 @@ class _Linker:
         } | {step.name for step in steps if step.op == "update"}
         self.deleted = {step.name for step in steps if step.op == "delete"}
         self.conditions: dict[str, str | None] = {}
+        self.settled: dict[str, str] = {}  # what references say that were met before
+        self.wanted: dict[str, str] = {}  # what stands outside, and the first place that names it
+        self.known = set[str]()  # what of it the version before named already
         self.promised = {
             step.condition.key: step.id
             for step in steps
@@ -123,6 +115,26 @@ class _Linker:
     def entry(self, text: str, base: str) -> str | None:
         """The name of the entry with this full URL, or with it below the base of another one."""
         return self.names.get(text) or (self.names.get(base + text) if base else None)
+
+    async def follow(self, slot: Slot, step: Step, base: str, issues: list[Issue]) -> None:
+        """Rewrites a reference and notes what it names outside of the Bundle."""
+        if not base and slot.text in self.settled:
+            slot.holder["reference"] = self.settled[slot.text]
+            return
+        text = await self.resolve(slot, step, base, issues)
+        slot.holder["reference"] = text
+        target = local(text, self.gateway.settings.base_url)
+        if target is None or target.type in JOURNAL_TYPES:
+            return
+        name = f"{target.type}/{target.id}"
+        if name in self.deleted:
+            self.broken(slot, step, issues, "This Bundle deletes the resource")
+            return
+        if not base:
+            self.settled[slot.text] = text
+        if name not in self.stored and name not in self.wanted:
+            self.wanted[name] = step.place_of(slot)
+            self.known |= {name} if _stood(step, name) else set()
 
     async def resolve(self, slot: Slot, step: Step, base: str, issues: list[Issue]) -> str:
         """What the slot must say. Adds an issue when it points to nothing."""

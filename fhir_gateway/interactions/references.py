@@ -11,9 +11,12 @@ is a document of its own. hl7.org/fhir/R4/references.html, bundle.html#reference
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from fhir_gateway.fhir.datatypes import Reference, parse_reference
+from fhir_gateway.fhir.definitions import definitions
+from fhir_gateway.fhir.primitives import PRIMITIVES
 
 #: Types that only the gateway itself writes, to the journal.
 JOURNAL_TYPES = frozenset({"AuditEvent", "GuidanceResponse"})
@@ -34,13 +37,23 @@ def slots(resource: dict[str, Any], raw: bytes = b"\\u") -> list[Slot]:
     """Every literal reference of a resource. Hot: runs for all that comes in.
 
     `raw` is the JSON that it was read from. It says how many references there can be, so that the
-    walk ends with the last of them; where it spells characters as escapes it says nothing.
+    walk ends with the last of them, and whether there are any in extensions, which may stand
+    anywhere; where it spells characters as escapes it says nothing.
     """
     found: list[Slot] = []
-    most = raw.count(b'"reference"') if b"\\u" not in raw else _UNKNOWN
-    if not most or resource.get("resourceType") == "Bundle":
+    told = b"\\u" not in raw
+    most = raw.count(b'"reference"') if told else _UNKNOWN
+    kind = resource.get("resourceType")
+    if not most or kind == "Bundle":
         return found
     level: list[Any] = [resource]
+    if told and b"xtension" not in raw and kind in definitions().resource_type_set:
+        names = _holders(kind)
+        level = [
+            child
+            for name, child in resource.items()
+            if name in names and type(child) in _CONTAINERS
+        ]
     while level:
         below: list[Any] = []
         for value in level:
@@ -55,6 +68,22 @@ def slots(resource: dict[str, Any], raw: bytes = b"\\u") -> list[Slot]:
                 below += [child for child in value if type(child) in _CONTAINERS]
         level = below
     return found
+
+
+@lru_cache(maxsize=256)
+def _holders(type: str) -> frozenset[str]:
+    """The members of a resource in which References can stand, extensions left out."""
+    members = definitions().types[type].members
+    return frozenset(name for name, (_, kind) in members.items() if _may_hold(kind, (type,)))
+
+
+def _may_hold(type: str, above: tuple[str, ...]) -> bool:
+    if type in ("Reference", "Resource"):
+        return True
+    if type == "Extension" or type in PRIMITIVES or type in above:
+        return False
+    members = definitions().types[type].members
+    return any(_may_hold(kind, (*above, type)) for _, kind in members.values())
 
 
 def expression(root: str, resource: dict[str, Any], slot: Slot) -> str:

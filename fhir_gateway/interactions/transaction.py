@@ -18,6 +18,7 @@ from fhir_gateway.interactions.entries import (
     asked_of,
     check_entry,
     every,
+    is_allowed,
     read_entry,
     request_of,
     root,
@@ -109,9 +110,16 @@ async def _requests(entries: Sequence[BundleEntry]) -> list[Request]:
 async def _check_rights(gateway: Gateway, actor: Actor, requests: Sequence[Request]) -> None:
     """Raises Forbidden for every entry that the caller's role may not ask for, or the scopes of
     its token do not grant; reads too."""
+    plain = [one for one in requests if one.method != "GET" and not one.query]
+    kinds = {(one.method, one.type): one for one in plain}
+    free = {kind for kind, one in kinds.items() if is_allowed(gateway, actor, one)}
     await every(
         lambda request: check_entry(gateway, actor, request),
-        [(root(index), "", request) for index, request in enumerate(requests)],
+        [
+            (root(index), "", request)
+            for index, request in enumerate(requests)
+            if request.query or (request.method, request.type) not in free
+        ],
     )
     for request in requests if actor.scopes is not None else ():
         await scoped(gateway, actor, asked_of(request))
@@ -132,14 +140,12 @@ def _check_overlap(steps: Mapping[int, Step]) -> None:
     seen: dict[tuple[str, Hashable], int] = {}
     issues: list[Issue] = []
     for index, step in steps.items():
-        keys: dict[str, Hashable] = {
-            "identity": step.name if step.id else None,
-            "condition": step.condition.key if step.condition else None,
-            "fullUrl": step.full_url,
-        }
-        for what, key in keys.items():
-            if key is None:
-                continue
+        keys: list[tuple[str, Hashable]] = [("identity", step.name)] if step.id else []
+        if step.condition is not None:
+            keys.append(("condition", step.condition.key))
+        if step.full_url is not None:
+            keys.append(("fullUrl", step.full_url))
+        for what, key in keys:
             first = seen.setdefault((what, key), index)
             if first != index:
                 sentence = f"Entries {first} and {index} have the same {what}"

@@ -28,6 +28,8 @@ GOVERNED_TYPES = frozenset({
 #: Governed, and yet an institution may write some of them.
 _LOOKED_AT = frozenset({"ConceptMap", "VerificationResult"})
 
+_PUBLISHED = GOVERNED_TYPES - _LOOKED_AT
+
 #: Commits to these bump the epoch, so that every process reloads before it answers: by type, since
 #: a version that no longer says anything, and a deletion, take back what an earlier one said.
 EPOCH_TYPES = GOVERNED_TYPES | {
@@ -78,7 +80,7 @@ def check_may_write(actor: Actor, type: str) -> None:
     A ConceptMap may be one of its own codes, a VerificationResult an assertion of its own or the
     word of an evaluating body: interactions.local_codes and .evaluations look at what they say.
     """
-    if actor.bound and type in GOVERNED_TYPES - _LOOKED_AT:
+    if actor.bound and type in _PUBLISHED:
         raise Forbidden(f"{type} is published by the gateway's operator", rule="governed")
 
 

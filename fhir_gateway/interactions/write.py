@@ -50,6 +50,7 @@ from fhir_gateway.interactions.prepare import Coding, add_codings, put_of
 from fhir_gateway.interactions.printed_marks import flag_marks
 from fhir_gateway.interactions.profile_check import check_profiles
 from fhir_gateway.interactions.provenance import provenances
+from fhir_gateway.interactions.read_named import read_named
 from fhir_gateway.interactions.references import slots
 from fhir_gateway.interactions.scoped_writes import judge_of
 from fhir_gateway.interactions.shape import check_whole
@@ -67,8 +68,8 @@ from fhir_gateway.store.changes import (
     VersionIs,
 )
 from fhir_gateway.store.store import Reader
-
 from fhir_gateway.terminology.mapped_by import SERVICES
+
 #: A request overtaken so often by others is answered 409 and may be sent again.
 ATTEMPTS = 16
 
@@ -203,6 +204,7 @@ async def _look_up(
         if is_behind(gateway, reader, actor.institution) or _is_outdated(gateway, steps):
             return False
         guards.epoch = reader.epoch
+        await read_named(reader, actor, steps)
         for step in steps:
             try:
                 await _locate(gateway, reader, actor, step, guards, hopeful=hopeful)
@@ -249,10 +251,9 @@ async def _locate(
             await _unmatched(gateway, reader, actor, step, guards)
             return
         step.id = matched
+        step.current = await reader.read(step.type, step.id)
     elif step.op == "create":
         step.id = step.id or new_id(gateway)
-        return
-    step.current = await reader.read(step.type, step.id)
 
 
 async def _unmatched(

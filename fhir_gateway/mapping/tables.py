@@ -60,6 +60,11 @@ def heard() -> Iterator[list[Lookup]]:
         _HEARD.reset(token)
 
 
+def is_heard() -> bool:
+    """Whether somebody hears now what `look_up` is asked."""
+    return _HEARD.get() is not None
+
+
 def normal(text: str) -> str:
     """Half-width, composed, single spaces, raised digits as `^9`: for comparing."""
     return _kept_normal(text) if len(text) <= _LONGEST_KEPT else _normal(text)

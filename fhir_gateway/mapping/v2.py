@@ -56,6 +56,8 @@ class Segment:
 
     def repetitions(self, n: int) -> list[str]:
         """The repetitions of field n as sent, without empty ones."""
+        if n >= len(self.fields) or not self.fields[n]:
+            return []
         raw = self.field(n)
         if not raw:
             return []
@@ -78,13 +80,15 @@ class Segment:
 
     def text(self, n: int, component: int = 1, subcomponent: int = 1) -> str:
         """One subcomponent of the first repetition of field n, unescaped and stripped."""
+        if n >= len(self.fields) or not self.fields[n]:  # most fields
+            return ""
         raw = self.field(n)
         if not raw:
             return ""
         _, component_sign, repetition_sign, escape, sub_sign = self.delimiters
         if not (
             component_sign in raw or repetition_sign in raw or sub_sign in raw or escape in raw
-        ):  # most fields
+        ):
             return raw.strip() if component == 1 == subcomponent else ""
         raw = raw.split(repetition_sign, 1)[0]
         pieces = raw.split(component_sign)
@@ -98,6 +102,12 @@ class Segment:
 
     def whole(self, n: int) -> str:
         """Field n as one text, repetitions on lines of their own; for text that nobody may cut."""
+        raw = self.fields[n] if n < len(self.fields) else ""
+        if not raw:
+            return ""
+        signs = self.delimiters
+        if raw[0] != '"' and signs.repetition not in raw and signs.escape not in raw:
+            return raw.strip()
         return "\n".join(self.unescape(part) for part in self.repetitions(n)).strip()
 
     def plain(self, n: int) -> str:

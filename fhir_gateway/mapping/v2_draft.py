@@ -10,7 +10,7 @@ from fhir_gateway.errors import Issue
 from fhir_gateway.mapping.doors import INTAKE_SYSTEM
 from fhir_gateway.mapping.ids import business_id
 from fhir_gateway.mapping.tables import Row, Table, look_up, table
-from fhir_gateway.mapping.v2 import Message, Segment, wrong
+from fhir_gateway.mapping.v2 import Delimiters, Message, Segment, wrong
 from fhir_gateway.mapping.v2_own import extensions, own_segments
 from fhir_gateway.mapping.v2_time import Moment, read_time
 from fhir_gateway.security.institution import Institution
@@ -35,6 +35,8 @@ class Draft:
     others: frozenset[str] = frozenset()  # names and OIDs by which others assign numbers
     own_segments: Mapping[tuple[str, int], list[str]] = field(default_factory=dict)  # Z segments
     last: Segment | None = None  # what ends the message, and may have been cut off
+    kits: dict[Any, dict[Any, Any]] | None = None  # what v2_kits remembers, for messages
+    kits_of: Delimiters | None = None  # with these signs
 
     def rows(self, name: str, extra: str = "") -> Table:
         """A table of mappings/v2."""
@@ -55,6 +57,8 @@ class Draft:
 
     def extensions(self, segment: Segment) -> list[dict[str, Any]]:
         """The sender's own segments that follow a segment, as extensions."""
+        if not self.own_segments:
+            return []
         return extensions(self.own_segments.get((segment.name, segment.number), ()))
 
     def warn(self, segment: Segment, n: int, sentence: str, rule: str) -> None:
@@ -154,12 +158,15 @@ def local_system(institution: Institution) -> str:
 
 def notes_of(notes: list[Segment]) -> list[dict[str, str]]:
     """NTE segments as Annotations; empty ones are none."""
-    return [{"text": text} for note in notes if (text := note.whole(3))]
+    return [{"text": text} for note in notes if (text := note.whole(3))] if notes else []
 
 
 def named(segment: Segment, n: int) -> dict[str, str]:
     """A person in an XCN or CN field as a Reference that only displays the name."""
-    raw = segment.repetitions(n)[0] if segment.repetitions(n) else ""
+    repetitions = segment.repetitions(n)
+    if not repetitions:
+        return {}
+    raw = repetitions[0]
     parts, pieces = segment.parts(raw), segment.pieces(raw)
     family = pieces[1][0] if len(pieces) > 1 else ""
     given = parts[2].strip() if len(parts) > 2 else ""
@@ -175,4 +182,12 @@ def join_name(family: str, given: str) -> str:
 
 def clean(resource: dict[str, Any]) -> dict[str, Any]:
     """Without elements that hold nothing: FHIR has no empty strings, lists or objects."""
-    return {key: value for key, value in resource.items() if value not in (None, "", [], {})}
+    return {
+        key: value
+        for key, value in resource.items()
+        if value or (value is not None and value.__class__ not in _EMPTY)
+    }
+
+
+#: Types whose empty values say nothing; a zero and a false do.
+_EMPTY = frozenset({str, list, dict})

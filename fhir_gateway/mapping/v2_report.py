@@ -12,7 +12,17 @@ from fhir_gateway.mapping.doors import WRONG_PATIENT
 from fhir_gateway.mapping.tables import Row, look_up, normal
 from fhir_gateway.mapping.v2 import Segment, missing
 from fhir_gateway.mapping.v2_draft import TABLE_SYSTEM, Draft, clean, named, notes_of
-from fhir_gateway.mapping.v2_result import Frame, document, is_document, observation, status_of
+from fhir_gateway.mapping.v2_kits import kit_of, part
+from fhir_gateway.mapping.v2_result import (
+    FILES,
+    Frame,
+    document,
+    is_document,
+    name_of,
+    observation,
+    status_of,
+    type_of,
+)
 from fhir_gateway.mapping.v2_time import Moment
 
 _REPORT_NOTE = "http://hl7.org/fhir/5.0/StructureDefinition/extension-DiagnosticReport.note"
@@ -177,12 +187,13 @@ def _observations(
     references: list[dict[str, str]] = []
     files: list[dict[str, str]] = []
     for obx, notes in order.results:
-        if is_document(obx):
+        kit = kit_of(draft, obx)
+        if part(kit, "type", type_of, obx) in FILES:
             file = document(obx)
             if status_of(draft, obx, frame).code not in _VOID:
                 files.append(file)
             continue
-        key = (obx.text(3) or obx.text(3, 2), obx.text(4))
+        key = part(kit, "name", name_of, obx)
         seen[key] = seen.get(key, 0) + 1
         reference = observation(draft, obx, notes, frame, seen[key])
         if reference["reference"] not in frame.removed:
@@ -335,11 +346,17 @@ def _notes(notes: list[Segment]) -> list[dict[str, Any]]:
 
 def _conclusion(draft: Draft, order: Order) -> str:
     """The impression of an imaging report: the OBX that report-parts.csv says is one."""
-    rows = draft.rows("report-parts")
-    texts = []
-    for obx, _ in order.results:
-        parts = {normal(obx.text(3, c)) for c in (1, 2)} | {normal(obx.text(3, 1, 2))}
-        found = {row.code for part in parts if part and (row := look_up(rows, part))}
-        if "conclusion" in found and not is_document(obx):
-            texts.append(obx.whole(5))
+    texts = [
+        obx.whole(5)
+        for obx, _ in order.results
+        if part(kit_of(draft, obx), "concludes", _concludes, draft, obx)
+    ]
     return "\n".join(text for text in texts if text)
+
+
+def _concludes(draft: Draft, obx: Segment) -> bool:
+    """Whether an OBX holds the impression, or a part of it."""
+    rows = draft.rows("report-parts")
+    names = {normal(obx.text(3, c)) for c in (1, 2)} | {normal(obx.text(3, 1, 2))}
+    found = {row.code for name in names if name and (row := look_up(rows, name))}
+    return "conclusion" in found and not is_document(obx)

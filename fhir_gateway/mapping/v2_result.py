@@ -14,6 +14,7 @@ from fhir_gateway.mapping.doors import UNSTATED_STATUS, WRONG_PATIENT
 from fhir_gateway.mapping.tables import Row, look_up, normal
 from fhir_gateway.mapping.v2 import Segment, missing, wrong
 from fhir_gateway.mapping.v2_draft import Draft, clean, named, notes_of
+from fhir_gateway.mapping.v2_kits import Kit, kit_of, part
 from fhir_gateway.mapping.v2_time import read_clock, read_time
 
 #: Types whose field is one text however many `^` it holds.
@@ -44,33 +45,33 @@ def observation(
     draft: Draft, obx: Segment, notes: list[Segment], frame: Frame, occurrence: int
 ) -> dict[str, str]:
     """Adds the Observation; the reference to it. Raises Unprocessable for a segment cut short."""
+    kit = kit_of(draft, obx)
     status = status_of(draft, obx, frame)
-    code = draft.concept(obx.parts(obx.repetitions(3)[0])) if obx.field(3) else {}
+    code = part(kit, "code", _code, draft, obx)
     if not code:
         raise missing(obx, 3, "The code of the result")
-    name = obx.text(3) or obx.text(3, 2)
+    name, sub = part(kit, "name", name_of, obx)
     resource: dict[str, Any] = {
         "resourceType": "Observation",
-        "id": draft.id("Observation", *frame.key, name, obx.text(4), str(occurrence)),
+        "id": draft.id("Observation", *frame.key, name, sub, str(occurrence)),
         "basedOn": [frame.order] if frame.order else [],
         "extension": draft.extensions(obx),
         "status": status.code,
         "category": _category(frame.kind),
-        "code": code,
+        "code": dict(code),
         "subject": frame.patient,
         "encounter": frame.encounter,
         "effectiveDateTime": _effective(draft, obx, frame),
         "issued": frame.issued,
         "performer": _performers(draft, obx),
     }
-    value, doubts, flag = _value(draft, obx)
+    value, doubts, flag = _value(draft, obx, kit)
     resource |= value
-    resource["interpretation"] = _interpretation(draft, obx, flag)
+    resource["interpretation"] = _interpretation(draft, obx, flag, kit)
     resource["note"] = notes_of(notes)
-    resource |= _method(draft, obx)
+    resource |= part(kit, "method", _method, draft, obx)
     resource["specimen"] = frame.specimen
-    unit = {k: v for k, v in value.get("valueQuantity", {}).items() if k in _UNIT_PARTS}
-    resource["referenceRange"] = v2_value.read_range(obx.plain(7), unit)
+    resource["referenceRange"] = _range(obx, value, kit)
     resource = clean(resource)
     _mark(obx, resource, status, frame)
     if not value and resource["status"] not in _UNSEEN and status.extra != "finalises":
@@ -78,6 +79,31 @@ def observation(
     for doubt in (*doubts, *_DOUBTS.get(status.extra, ())):
         draft.doubt(resource, doubt)
     return draft.add(resource)
+
+
+def _code(draft: Draft, obx: Segment) -> dict[str, Any]:
+    return draft.concept(obx.parts(obx.repetitions(3)[0])) if obx.field(3) else {}
+
+
+def type_of(obx: Segment) -> str:
+    """OBX-2."""
+    return obx.text(2).upper()
+
+
+def name_of(obx: Segment) -> tuple[str, str]:
+    """By what results of one report are told apart: code or name, and sub-ID."""
+    return obx.text(3) or obx.text(3, 2), obx.text(4)
+
+
+def _range(obx: Segment, value: dict[str, Any], kit: Kit) -> list[dict[str, Any]]:
+    """OBX-7 in the unit of the value; a range of a value that is no quantity has none."""
+    found = value.get("valueQuantity", {})
+    name = ("range", *[found.get(k) for k in _UNIT_PARTS])
+    if name in kit:
+        known: list[dict[str, Any]] = kit[name]
+        return known
+    unit = {k: v for k, v in found.items() if k in _UNIT_PARTS}
+    return part(kit, name, v2_value.read_range, obx.plain(7), unit)
 
 
 #: What an effect of a status is told by.
@@ -93,7 +119,7 @@ def status_of(draft: Draft, obx: Segment, frame: Frame) -> Row:
     Raises Unprocessable where neither says it, or where the message may have been cut off.
     """
     if obx.text(11):
-        return draft.status(obx, 11, "observation-status")
+        return part(kit_of(draft, obx), "status", draft.status, obx, 11, "observation-status")
     ends = obx is draft.last and not any(obx.fields[12:])
     if ends or not frame.stated:
         raise missing(obx, 11, "The status of the result")
@@ -154,18 +180,23 @@ def _performers(draft: Draft, obx: Segment) -> list[dict[str, str]]:
     return [first, person] if person else [first]
 
 
-def _interpretation(draft: Draft, obx: Segment, flag: str) -> list[dict[str, Any]]:
+def _interpretation(draft: Draft, obx: Segment, flag: str, kit: Kit) -> list[dict[str, Any]]:
     """OBX-8, else a flag written beside the value, else what a result in words says."""
-    rows = draft.rows("abnormal-flags")
-    flags = [obx.parts(raw)[0].strip() for raw in obx.repetitions(8)]
-    flags = [text for text in flags if text] or ([flag] if flag else [])
-    if flags:
-        return [v2_value.interpretation(text, rows) for text in flags]
+    if flags := part(kit, "flags", _flags, draft, obx):
+        return flags
+    if flag:
+        return [v2_value.interpretation(flag, draft.rows("abnormal-flags"))]
     row = look_up(draft.rows("qualitative"), obx.whole(5)) if obx.text(2) in _TEXTS else None
     if row is None:
         return []
     coding = {"system": v2_value.INTERPRETATION, "code": row.code, "display": row.display}
     return [{"coding": [coding]}]
+
+
+def _flags(draft: Draft, obx: Segment) -> list[dict[str, Any]]:
+    rows = draft.rows("abnormal-flags")
+    texts = [obx.parts(raw)[0].strip() for raw in obx.repetitions(8)]
+    return [v2_value.interpretation(text, rows) for text in texts if text]
 
 
 def _method(draft: Draft, obx: Segment) -> dict[str, Any]:
@@ -177,20 +208,24 @@ def _method(draft: Draft, obx: Segment) -> dict[str, Any]:
     })  # fmt: skip
 
 
-def _value(draft: Draft, obx: Segment) -> tuple[dict[str, Any], list[str], str]:
+def _value(draft: Draft, obx: Segment, kit: Kit) -> tuple[dict[str, Any], list[str], str]:
     """(value[x], doubts, flag written beside the value) of OBX-2, OBX-5 and OBX-6."""
     whole = obx.whole(5)
     if not whole:
         return {}, [], ""
-    unit, known = v2_value.read_unit(_unit_parts(obx), draft.rows("units"))
+    unit, known = part(kit, "unit", _unit, draft, obx)
     doubts = [] if known else ["unmapped-unit"]
-    type = obx.text(2).upper()
+    type = part(kit, "type", type_of, obx)
+    if type == "NM":  # most results are a number and nothing else
+        plain = v2_value.read_number(whole)
+        if plain is not None and len(obx.repetitions(5)) == 1:
+            return {"valueQuantity": {"value": plain, **unit}}, doubts, ""
     repetitions = obx.repetitions(5)
     parts = obx.parts(repetitions[0])
     if type == "NM" or type in _TEXTS:
         number, flag = v2_value.split_flag(whole)
         value = v2_value.quantity(number, unit) if len(repetitions) == 1 else None
-        if value is not None and (type == "NM" or _is_measured(obx, unit)):
+        if value is not None and (type == "NM" or _is_measured(obx, unit, kit)):
             return {"valueQuantity": value}, doubts, flag
         unread = ["unparsed-value"] if type == "NM" else []
         return {"valueString": whole}, unread, ""
@@ -201,15 +236,17 @@ def _value(draft: Draft, obx: Segment) -> tuple[dict[str, Any], list[str], str]:
     return (found, [], "") if found else ({"valueString": whole}, ["unparsed-value"], "")
 
 
-def _unit_parts(obx: Segment) -> list[str]:
-    return obx.parts(obx.repetitions(6)[0]) if obx.repetitions(6) else []
+def _unit(draft: Draft, obx: Segment) -> tuple[dict[str, str], bool]:
+    repetitions = obx.repetitions(6)
+    parts = obx.parts(repetitions[0]) if repetitions else []
+    return v2_value.read_unit(parts, draft.rows("units"))
 
 
-def _is_measured(obx: Segment, unit: dict[str, str]) -> bool:
+def _is_measured(obx: Segment, unit: dict[str, str], kit: Kit) -> bool:
     """A number sent as text is a measurement when it has a unit or a range of numbers."""
     if unit:
         return True
-    ranges = v2_value.read_range(obx.plain(7), {})
+    ranges = _range(obx, {}, kit)
     return bool(ranges) and len(ranges[0]) > 1
 
 
@@ -231,7 +268,11 @@ def _coded_or_timed(
 
 def is_document(obx: Segment) -> bool:
     """Whether an OBX carries a file or a pointer to one, which belongs to the report."""
-    return obx.text(2).upper() in ("ED", "RP")
+    return type_of(obx) in FILES
+
+
+#: Types of OBX-2 that are a file or lead to one.
+FILES = ("ED", "RP")
 
 
 def document(obx: Segment) -> dict[str, str]:

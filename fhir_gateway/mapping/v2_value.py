@@ -13,9 +13,11 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-from fhir_gateway.fhir.wire import number
+from fhir_gateway.fhir import wire
 from fhir_gateway.mapping.tables import Table, look_up, normal
 from fhir_gateway.terminology.unit import canonical_unit
+
+Number = Decimal | int
 
 UCUM = "http://unitsofmeasure.org"
 INTERPRETATION = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation"
@@ -49,7 +51,7 @@ def _plain(text: str) -> str:
 
 
 @lru_cache(maxsize=16_384)
-def read_number(text: str) -> Decimal | None:
+def read_number(text: str) -> Number | None:
     """The number of a text, spelled as JSON wants it: `+5.10` is 5.10, `.5` is 0.5, `5.` is 5."""
     text = _plain(text)
     if _GROUPED.fullmatch(text):
@@ -61,7 +63,7 @@ def read_number(text: str) -> Decimal | None:
     whole, _, fraction = mantissa.partition(".")
     spelled = sign + (whole.lstrip("0") or "0") + (f".{fraction}" if fraction else "")
     try:
-        return number(spelled + mark + exponent)
+        return wire.read_number(spelled + mark + exponent)
     except ValueError:
         return None
 
@@ -125,7 +127,7 @@ def read_range(text: str, unit: dict[str, str]) -> list[dict[str, Any]]:
     return [result]
 
 
-def _limits(text: str, unit: dict[str, str]) -> tuple[Decimal | None, Decimal | None] | None:
+def _limits(text: str, unit: dict[str, str]) -> tuple[Number | None, Number | None] | None:
     spelled = unit.get("unit", "")
     if spelled and text.endswith(spelled):
         text = text[: -len(spelled)].rstrip()
@@ -139,9 +141,9 @@ def _limits(text: str, unit: dict[str, str]) -> tuple[Decimal | None, Decimal | 
     return (None, limit) if upper else (limit, None)
 
 
-def _pair(text: str) -> tuple[Decimal, Decimal] | None:
+def _pair(text: str) -> tuple[Number, Number] | None:
     """Low and high of `3.5-5.3`, `8.5--14.5`, `-2~2`; None when it can be read in two ways."""
-    readings: set[tuple[Decimal, Decimal]] = set()
+    readings: set[tuple[Number, Number]] = set()
     for separator in _SEPARATORS:
         start = text.find(separator, 1)
         while start > 0:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fhir_gateway.fhir.wire import render
 from fhir_gateway.settings import CANONICAL
 from fhir_gateway.terminology.catalogue import LOINC, SYSTEMS, Catalogue, item_code
 from fhir_gateway.terminology.catalogue_join import NO_LISTS, ListCodes
@@ -37,13 +38,16 @@ _NOT_MEASURED_HERE = frozenset(
 #: Categories (SNOMED CT) of ServiceRequests that order neither laboratory nor imaging.
 _NOT_ORDERED_HERE = frozenset({"409063005", "409073007", "387713003", "3457005", "306206005"})
 
+#: Results whose coding is remembered by one Coder, and the longest code of one (bytes).
+_MOST, _LONGEST = 8_192, 1_000
+
 _Changes = tuple[list[str], list[str]]
 
 
 class Coder:
     """A catalogue and the maps of all institutions. `add` is the context's Coder."""
 
-    __slots__ = ("_by_loinc", "_catalogue", "_lists", "_maps", "_work")
+    __slots__ = ("_by_loinc", "_catalogue", "_kept", "_lists", "_maps", "_work")
 
     def __init__(
         self, catalogue: Catalogue, maps: Mapping[str, LocalMap], lists: ListCodes = NO_LISTS
@@ -53,6 +57,7 @@ class Coder:
         self._catalogue = catalogue
         self._by_loinc = catalogue.by_loinc
         self._maps = maps
+        self._kept: dict[tuple[Any, ...], dict[str, Any] | bool] = {}
         self._work: Mapping[str, Callable[[dict[str, Any], LocalMap | None], _Changes]] = {
             "Observation": self._observation,
             "DiagnosticReport": self._report,
@@ -94,15 +99,42 @@ class Coder:
 
     def _observation(self, resource: dict[str, Any], local: LocalMap | None) -> _Changes:
         concept = resource.get("code")
-        if not concept or self._is_coded(concept):
+        if not concept:
             return [], []
-        meaning = self._find("result", concept, _stated(resource), local)
-        if meaning and meaning.items:
-            _append(concept, meaning)
+        answer = self._of_result(concept, _stated(resource), local)
+        if answer is True:
+            return [], []
+        if answer:
+            concept["coding"] = [*concept.get("coding", ()), dict(answer)]
             return ["Observation.code"], []
-        if _categories(resource) and _categories(resource) <= _NOT_MEASURED_HERE:
+        categories = _categories(resource)
+        if categories and categories <= _NOT_MEASURED_HERE:
             return [], []
         return [], ["Observation.code"]
+
+    def _of_result(
+        self, concept: Mapping[str, Any], stated: tuple[str, str, str, str], local: LocalMap | None
+    ) -> dict[str, Any] | bool:
+        """The coding to be added to a result's code, True where the catalogue codes it already,
+        False where nobody knows it.
+
+        Remembered by all that the answer depends on; where catalogue, lists or maps change there
+        is another Coder, which remembers nothing of this one.
+        """
+        key = (render(concept), stated, id(local))
+        answer = self._kept.get(key)
+        if answer is not None:
+            return answer
+        if self._is_coded(concept):
+            answer = True
+        else:
+            meaning = self._find("result", concept, Stated(*stated), local)
+            answer = _coding_of(meaning) if meaning and meaning.items else False
+        if len(self._kept) >= _MOST:
+            self._kept.clear()
+        if len(key[0]) <= _LONGEST:
+            self._kept[key] = answer
+        return answer
 
     def _report(self, resource: dict[str, Any], local: LocalMap | None) -> _Changes:
         """A report with results is an envelope: its own code may stay unknown."""
@@ -237,16 +269,15 @@ class Coder:
         return Meaning(entry.items, entry.source)
 
 
-def _stated(observation: Mapping[str, Any]) -> Stated:
-    quantity = observation.get("valueQuantity", {})
-    method = observation.get("method", {})
-    codings = method.get("coding") or [{}]
-    return Stated(
-        specimen=specimen_of(observation),
-        unit=quantity.get("unit") or quantity.get("code") or "",
-        method=method.get("text") or codings[0].get("display") or "",
-        day=day_of(observation),
-    )
+def _stated(observation: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """What goes into Stated; of the time its day, which is all that maps look at."""
+    quantity, method = observation.get("valueQuantity"), observation.get("method")
+    unit = (quantity.get("unit") or quantity.get("code") or "") if quantity else ""
+    how = ""
+    if method:
+        codings = method.get("coding") or [{}]
+        how = method.get("text") or codings[0].get("display") or ""
+    return specimen_of(observation), unit, how, day_of(observation)[:10]
 
 
 def _categories(resource: Mapping[str, Any]) -> set[str]:
@@ -268,8 +299,11 @@ def _add_details(details: list[dict[str, Any]], meaning: Meaning) -> list[str]:
 
 
 def _append(concept: dict[str, Any], meaning: Meaning) -> None:
-    coding = ours(meaning.items[0], meaning.source)
-    concept["coding"] = [*concept.get("coding", ()), coding]
+    concept["coding"] = [*concept.get("coding", ()), _coding_of(meaning)]
+
+
+def _coding_of(meaning: Meaning) -> dict[str, Any]:
+    return ours(meaning.items[0], meaning.source)
 
 
 def _copied(value: Any) -> Any:
@@ -281,7 +315,9 @@ def _copied(value: Any) -> Any:
 
 def _flag(resource: dict[str, Any], code: str) -> None:
     tags = resource.setdefault("meta", {}).setdefault("tag", [])
-    if not any(tag.get("system") == DATA_QUALITY and tag.get("code") == code for tag in tags):
+    if not tags or not any(
+        tag.get("system") == DATA_QUALITY and tag.get("code") == code for tag in tags
+    ):
         tags.append({"system": DATA_QUALITY, "code": code})
 
 

@@ -43,7 +43,10 @@ def drop_ours(resource: dict[str, Any]) -> None:
     """
     for concept in _coded(resource):
         codings = concept.get("coding", ())
-        if not any("extension" in coding for coding in codings):
+        for coding in codings:
+            if "extension" in coding:
+                break
+        else:
             continue
         kept = [coding for coding in codings if mapped_by(coding) is None]
         if kept:
@@ -59,7 +62,8 @@ def drop_ours(resource: dict[str, Any]) -> None:
 def _coded(resource: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     if "code" in resource:
         yield resource["code"]
-    yield from resource.get("procedureCode", ())
+    if "procedureCode" in resource:
+        yield from resource["procedureCode"]
     yield from services_of(resource)
 
 
