@@ -14,9 +14,12 @@ from typing import Any, NamedTuple
 
 from fhir_gateway.recognition.answer_model import NOTICE, coding, concept, hashed_id
 from fhir_gateway.recognition.answer_task import task_code
+from fhir_gateway.settings import CANONICAL
 from fhir_gateway.terminology.catalogue import Catalogue
 
 Json = Mapping[str, Any]
+
+PROFILE = f"{CANONICAL}/StructureDefinition/booked-result"
 
 _GATEWAY = "fhir-gateway"
 
@@ -56,6 +59,7 @@ def task_of_notice(found: Found, id: str, at: str, catalogue: Catalogue) -> dict
     resource: dict[str, Any] = {
         "resourceType": "Task",
         "id": id,
+        "meta": {"profile": [PROFILE]},
         "status": "requested",
         "intent": "proposal",
         "priority": "routine",
@@ -115,7 +119,7 @@ def result_of(resource: Json) -> str:
 
 def closed_notice(resource: Json, *, by: str, at: str, text: str) -> dict[str, Any]:
     """The notice after a named person took note of it."""
-    kept = {name: value for name, value in resource.items() if name != "meta"}
+    kept = {**resource, "meta": {"profile": [PROFILE]}}
     outputs = [
         {"type": concept("acknowledged-by", task=True), "valueString": by},
         {"type": concept("acknowledged-at", task=True), "valueInstant": at},
@@ -127,6 +131,6 @@ def closed_notice(resource: Json, *, by: str, at: str, text: str) -> dict[str, A
 def withdrawn_notice(resource: Json) -> dict[str, Any]:
     """The notice of a result that can no longer be recognised or was followed by a newer one, or of
     a booking that is over."""
-    kept = {name: value for name, value in resource.items() if name != "meta"}
+    kept = {**resource, "meta": {"profile": [PROFILE]}}
     words = "该结果目前不再可互认、已有更新的结果，或预约已结束：本提示作废"
     return {**kept, "status": "cancelled", "statusReason": {"text": words}}

@@ -48,7 +48,7 @@ from fhir_gateway.store.store import Reader
 _REBOOK = Asked("$rebook")
 
 #: What a new Appointment takes over from the one that it replaces; numbers are the hospital's.
-_KEPT = ("reasonCode", "comment", "basedOn")
+_KEPT = ("meta", "reasonCode", "comment", "basedOn")
 _WORDS = "改约到另一家医院"
 
 

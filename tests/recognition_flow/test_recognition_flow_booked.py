@@ -106,7 +106,12 @@ def run(city: City, gateway: Any = None) -> int:
 
 
 def notices(city: City, patient: str) -> list[Json]:
-    return city.search(f"Task?patient={patient}&code=booked-result")
+    found = city.search(f"Task?patient={patient}&code=booked-result")
+    for task in found:
+        answer = city.running.post("/fhir/Task/$validate", task, headers=city.receiver)
+        wrong = [one for one in answer.json()["issue"] if one["severity"] in ("error", "warning")]
+        assert "booked-result" in task["meta"]["profile"][0] and wrong == []
+    return found
 
 
 def test_a_result_that_comes_before_the_date_is_told_once(city: City) -> None:

@@ -78,8 +78,7 @@ def test_what_is_found_is_held_by_its_proposal_and_found_no_more(world):
                       patient_reference=f"Patient/{patient}")  # fmt: skip
     assert held.status_code == 200, held.text
     assert found()[0] == 1
-    answer = world.call("Appointment/$hold", appointment_reference=reference,
-                        patient_reference=f"Patient/{world.patient()}")  # fmt: skip
+    answer = world.hold(first, world.patient())
     assert answer.status_code == 409
     issues = answer.json()["issue"]
     assert (issues[0]["severity"], issues[0]["code"]) == ("fatal", "not-found")
