@@ -64,6 +64,16 @@ _SOURCE = (
     P("stale", "boolean", "Whether that is too long ago", 1),
 )
 
+_SEAT = (
+    P("key", "string", "The order line", 1),
+    P("slot", "Reference", "The Slot, for Appointment/$hold and $book", 1),
+    P("start", "instant", "Begin", 1),
+    P("end", "instant", "End", 1),
+    P("organization", "Reference", "The hospital", 1),
+    P("channel", "code", "Through which channel", 1),
+    P("free", "integer", "Seats that are left", 1),
+)
+
 RECOGNIZE = Definition(
     code="recognize",
     title="May an earlier result stand in for what is ordered?",
@@ -120,6 +130,12 @@ RECOGNIZE = Definition(
             "A moment of the past: what would have been said then, from what was stored then and "
             "by the rules of then. Audited, and not recorded as a reminder",
         ),
+        P(
+            "slots",
+            "boolean",
+            "Whether to tell where that can be booked for which no earlier result can stand in. "
+            "Nothing is held; not with asOf",
+        ),
     ),
     gives=(
         P("decision", "Reference", "The recorded decision; none is recorded with asOf"),
@@ -132,8 +148,12 @@ RECOGNIZE = Definition(
         P("item", "", "The answer for one ordered item", 1, MANY, parts=_ITEM),
         P("panel", "", "An order line of several items as a whole", 0, MANY, parts=_PANEL),
         P("source", "", "An institution that the answer could have come from", 0, MANY, _SOURCE),
+        P("bookable", "", "With slots: a seat that the caller may take now, in order of what is "
+          "near and then of time", 0, MANY, parts=_SEAT),
+        P("slots-not-looked-up", "string", "With slots: key of an order line for which it is not "
+          "known whether anything can be booked", 0, MANY),
     ),
-)
+)  # fmt: skip
 
 _REPLAYED = (
     P("agrees", "boolean", "Whether every byte agrees", 1),

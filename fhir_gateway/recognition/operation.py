@@ -14,7 +14,7 @@ from fhir_gateway.fhir.datatypes import date_range
 from fhir_gateway.fhir.wire import parse, render
 from fhir_gateway.interactions.given import local_id
 from fhir_gateway.interactions.operation_definitions import Call, Taken
-from fhir_gateway.recognition.ask import Question, ask
+from fhir_gateway.recognition.ask import Answer, Question, ask
 from fhir_gateway.recognition.model import OrderedItem
 from fhir_gateway.recognition.order import read_contexts, read_orders
 from fhir_gateway.recognition.ordering import ordering
@@ -30,7 +30,13 @@ Parameters = dict[str, Any]
 
 
 async def recognize(gateway: Gateway, actor: Actor, call: Call) -> Parameters:
-    """ServiceRequest/$recognize and ServiceRequest/[id]/$recognize: the recorded answer.
+    """ServiceRequest/$recognize and ServiceRequest/[id]/$recognize: the recorded answer. Raises as
+    `recognized`."""
+    return told(await recognized(gateway, actor, call), vocabulary_of(gateway))
+
+
+async def recognized(gateway: Gateway, actor: Actor, call: Call) -> Answer:
+    """The answer to a call, on record.
 
     Raises Invalid with every fault of the parameters, NotFound and Deleted for the order, Forbidden
     when an institution asks on behalf of another.
@@ -52,7 +58,7 @@ async def recognize(gateway: Gateway, actor: Actor, call: Call) -> Parameters:
     orders = await read_orders(gateway, drafts, receiver or None)
     items = [item for order in orders for item in order.items] + _items(given["item"])
     _check_items(items)
-    answer = await ask(
+    return await ask(
         gateway,
         actor,
         Question(
@@ -69,7 +75,6 @@ async def recognize(gateway: Gateway, actor: Actor, call: Call) -> Parameters:
             asserted=bool(call.value("consentObtained")),
         ),
     )
-    return told(answer, vocabulary_of(gateway))
 
 
 def _moment(gateway: Gateway, taken: Taken | None) -> int:

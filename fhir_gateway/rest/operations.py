@@ -74,7 +74,6 @@ from fhir_gateway.interactions.validate_operation import VALIDATE, validate
 from fhir_gateway.recognition import definitions as recognition
 from fhir_gateway.recognition.answer_definitions import ACKNOWLEDGE, ANSWER
 from fhir_gateway.recognition.answer_operation import acknowledge, answer, fetch
-from fhir_gateway.recognition.operation import recognize
 from fhir_gateway.recognition.prior_operation import PRIOR_RESULTS, prior_results_operation
 from fhir_gateway.recognition.register_read import REGISTER, read_register
 from fhir_gateway.recognition.replay_operation import replay
@@ -82,6 +81,7 @@ from fhir_gateway.recognition.rules_in_force import IN_FORCE, LINT, in_force, li
 from fhir_gateway.rest.exchange import Answer
 from fhir_gateway.rest.handlers_async import export
 from fhir_gateway.rest.handlers_render import render_page
+from fhir_gateway.rest.recognize_slots import recognize_with_slots
 from fhir_gateway.scheduling import booking_definitions as booking
 from fhir_gateway.scheduling import pool_operations as pools
 from fhir_gateway.scheduling.booking_operations import (
@@ -151,7 +151,7 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation(register.DEAD, register.dead_letters),
     Operation(register.RETRY, register.retry_messages),
     Operation(register.ASIDE, register.set_aside_messages),
-    Operation(recognition.RECOGNIZE, recognize),
+    Operation(recognition.RECOGNIZE, recognize_with_slots),
     Operation(ANSWER, answer),
     Operation(AS_DOCUMENT, report_as_document),
     Operation(DOCUMENT, _by_type(Composition=composition_document, Task=fetch)),

@@ -171,3 +171,52 @@ def test_slots_for_another_sex_or_age_are_not_offered(world: World) -> None:
     right = world.slots(2, hours=120, item=item, requires=[{**women, "valueCode": "male"}])
     (card,) = hook(world, world.clinic, world.patient(gender="male"), item)
     assert [one["slot"] for one in offered(card)["slots"]] == [f"Slot/{one}" for one in right]
+
+
+def test_recognize_tells_slots_to_who_asks_for_them(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same as on the card, beside the recorded answer; and it says what it does not know."""
+    from fhir_gateway.rest import recognize_slots
+
+    late = world.slots(2, hours=330, item="I040")
+    early = world.slots(1, hours=320, item="I040", capacity=2)
+    patient = world.patient()
+
+    def ask(*more: Json, items: tuple[str, ...] = ("I040",)) -> Any:
+        members = [
+            {"name": "patient", "valueReference": {"reference": f"Patient/{patient}"}},
+            *({"name": "item", "valueCode": one} for one in items), *more,
+        ]  # fmt: skip
+        body = {"resourceType": "Parameters", "parameter": members}
+        path = "/fhir/ServiceRequest/$recognize"
+        return world.running.post(path, body, headers=world.clinic)
+
+    def parts(answer: Any, name: str) -> list[Json]:
+        assert answer.status_code == 200, answer.text
+        return [one for one in answer.json()["parameter"] if one["name"] == name]
+
+    wanted = {"name": "slots", "valueBoolean": True}
+    assert parts(ask(), "bookable") == []
+    told = ask(wanted, items=("I040", "I050"))
+    seats = [{part["name"]: next(value for name, value in part.items() if name != "name")
+              for part in one["part"]} for one in parts(told, "bookable")]  # fmt: skip
+    assert [one["slot"]["reference"] for one in seats] == [f"Slot/{id}" for id in (*early, *late)]
+    assert (seats[0]["key"], seats[0]["free"], seats[0]["channel"]) == ("I040", 2, "ordinary")
+    assert parts(told, "slots-not-looked-up") == [] and parts(told, "decision")
+    held = world.hold(early[0], patient)
+    assert held.status_code == 200
+    assert parts(ask(wanted, {"name": "context", "valueCode": "emergency"}), "bookable") == []
+    past = {"name": "asOf", "valueDateTime": "2026-01-01"}
+    for refused in (ask(wanted, past), ask({"name": "slot", "valueBoolean": True})):
+        assert refused.status_code == 400, refused.text
+
+    async def broken(*arguments: Any) -> Any:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(recognize_slots, "nearest", broken)
+    unknown = ask(wanted)
+    assert parts(unknown, "bookable") == [] and parts(unknown, "decision")
+    assert parts(unknown, "slots-not-looked-up") == [
+        {"name": "slots-not-looked-up", "valueString": "I040"}
+    ]
