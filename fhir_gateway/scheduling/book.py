@@ -134,10 +134,11 @@ async def _book_hold(gateway: Gateway, actor: Actor, request: BookRequest, asked
             if_match=asked.if_match,
         )  # fmt: skip
         status, marks = step(actor, one, "book"), one.said.marks
-        around = one.around
-        if request.patient and request.patient != one.said.patient:
-            around = await around_of(sources.whole, one.said.slot, request.patient)
-        person = await person_around(sources.own, request.patient or one.said.patient, around)
+        patient, around, reader = one.said.patient, one.around, sources.whole
+        if request.patient and request.patient != patient:
+            patient, reader = request.patient, sources.own
+            around = await around_of(sources.whole, one.said.slot, patient)
+        person = await person_around(reader, patient, around)
         check_person(one, person)
         now = gateway.clock.now()
         if one.view is None or one.slot is None or one.booking is None:
