@@ -143,13 +143,13 @@ def _check_offered(call: Call) -> None:
 
 async def _asked(gateway: Gateway, actor: Actor, call: Call) -> _Asked:
     start, end = _period(gateway, call)
-    patient = id_of(call.one("patient-reference"), "Patient", call.base)
+    patient = _patient(actor, call)
     places = await places_of(gateway, actor, call)
     request = FindRequest(
         start,
         end,
         items=tuple(_items(gateway, call)),
-        patient=patient or (actor.patient if actor.role == "patient" else ""),
+        patient=patient,
         patient_resource=call.value("patient-resource"),
         based_on=places.orders,
         hospitals=tuple(
@@ -172,6 +172,22 @@ async def _asked(gateway: Gateway, actor: Actor, call: Call) -> _Asked:
         if name not in (CURSOR, "patient-resource")
     )
     return _Asked(request, pairs, call.one("patient-resource") is None)
+
+
+def _patient(actor: Actor, call: Call) -> str:
+    """The Patient who is to come, by name or by a patient's own token. Raises Invalid where a
+    resource says it too: it would not be heeded."""
+    named = id_of(call.one("patient-reference"), "Patient", call.base)
+    patient = named or (actor.patient if actor.role == "patient" else "")
+    resource = call.one("patient-resource")
+    if patient and resource is not None:
+        raise Invalid(
+            f"Patient/{patient} is asked for already: leave patient-resource out, which is for who "
+            "is not registered yet",
+            expression=resource.expression,
+            rule="find-patient",
+        )
+    return patient
 
 
 def _period(gateway: Gateway, call: Call) -> tuple[int, int]:
