@@ -116,7 +116,7 @@ async def _moved(look: Look, one: Stands, seat: Seat, marks: Marks) -> Planned:
         id, resource, one.stored.version, one.stored.owner, one.said.patient,
         [take_of(look, seat, id, until)], told, slots,
         summary=f"rebooked Slot/{one.said.slot} to Slot/{seat.slot.id} {seat.channel}",
-        counts="bookings_moved", others=seat.others,
+        counts="bookings_moved", others=seat.others, freed=one,
     )  # fmt: skip
 
 
@@ -168,7 +168,7 @@ async def _replaced(look: Look, one: Stands, seat: Seat, marks: Marks) -> Planne
         summary=f"rebooked Slot/{one.said.slot} to Slot/{seat.slot.id} {seat.channel}",
         counts="bookings_moved", others=seat.others,
         guards=[VersionIs("Appointment", old.id, old.version)],
-        along=[(old.id, old.version + 1, f"cancelled Slot/{one.said.slot} replaced")],
+        along=[(old.id, old.version + 1, f"cancelled Slot/{one.said.slot} replaced")], freed=one,
     )  # fmt: skip
 
 

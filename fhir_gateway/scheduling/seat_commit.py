@@ -21,7 +21,9 @@ from fhir_gateway.fhir.wire import parse, splice, tail
 from fhir_gateway.interactions.audit import call_of, disclose, entry
 from fhir_gateway.interactions.prepare import put_of
 from fhir_gateway.interactions.turns import Turn
+from fhir_gateway.scheduling.booking_parties import Stands
 from fhir_gateway.scheduling.booking_scopes import check_scopes
+from fhir_gateway.scheduling.freed import Freed, follows
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
 from fhir_gateway.store.changes import ChangeSet, Committed, Entry, Guard, Once, Put, VersionIs
 from fhir_gateway.store.claim_refusals import ClaimLost, ClaimRefused
@@ -66,7 +68,7 @@ class Turned(NamedTuple):
 
 class Planned(NamedTuple):
     """What one attempt would store. `version` is what is stored of the Appointment, 0 for none;
-    `resource` None leaves it as it is."""
+    `resource` None leaves it as it is. `freed` is whose seat is given back."""
 
     id: str
     resource: dict[str, Any] | None
@@ -82,6 +84,7 @@ class Planned(NamedTuple):
     others: bool = False  # other channels may be tried
     guards: Sequence[Guard] = ()
     along: Sequence[tuple[str, int, str]] = ()  # others that change with it: id, version, summary
+    freed: Stands | None = None
 
 
 class Done(NamedTuple):
@@ -128,6 +131,7 @@ async def carry_out(
     """
     once = _once(actor, asked)
     tried: set[str] = set()
+    passed: set[str] = set()
     async with Turn() as turn:
         await turn.join([(id(gateway), line)])
         for _ in range(ATTEMPTS):
@@ -137,12 +141,17 @@ async def carry_out(
                     done = await _again(whole, asked, kept)
                     return await _told_again(gateway, actor, asked, done)
                 planned = await plan(Sources(own, whole, frozenset(tried)))
+                freed = await _freed(gateway, whole, planned, frozenset(passed))
             await check_scopes(gateway, actor, planned)
             change_set = _change_set(gateway, actor, asked, planned, once)
+            _add_freed(change_set, freed)
             try:
                 committed = await gateway.store.commit(change_set)
             except GatewayError as error:
                 vars(error)["patient"] = planned.patient
+                if freed.offering is not None and _is_of_offer(error, planned):
+                    passed.add(freed.offering.entry)
+                    continue
                 if _is_of_channel(error, planned):
                     tried.add(planned.told.channel)
                     continue
@@ -151,8 +160,38 @@ async def carry_out(
                 await turn.take((id(gateway), line))
                 continue
             done = await _done(gateway, asked, planned, committed)
-            return await _told_again(gateway, actor, asked, done) if done.repeated else done
+            if done.repeated:
+                return await _told_again(gateway, actor, asked, done)
+            if freed.offering is not None:
+                gateway.count("waitlist_offers", 1)
+            return done
     raise Conflict("Others book here at the same moment; send it again", rule="overtaken")
+
+
+async def _freed(
+    gateway: Gateway, whole: Reader, planned: Planned, passed: frozenset[str]
+) -> Freed:
+    """What follows where the plan gives a seat back."""
+    return await follows(gateway, whole, planned.freed, passed) if planned.freed else Freed()
+
+
+def _add_freed(change_set: ChangeSet, freed: Freed) -> None:
+    """Puts what follows behind what the plan stores."""
+    if freed.task is not None and freed.guard is not None:
+        change_set.puts.append(freed.task)
+        change_set.guards.append(freed.guard)
+    if (offer := freed.offering) is not None:
+        change_set.puts += offer.puts
+        change_set.guards.append(offer.guard)
+        change_set.claims.append(offer.claim)
+        if change_set.journal:
+            change_set.journal.append(offer.journal)
+
+
+def _is_of_offer(error: GatewayError, planned: Planned) -> bool:
+    """Whether the claim of the offer was refused, which stands behind those of the plan."""
+    is_claim = isinstance(error, ClaimLost | ClaimRefused)
+    return is_claim and getattr(error, "guard", -1) == len(planned.claims)
 
 
 def _is_of_channel(error: GatewayError, planned: Planned) -> bool:

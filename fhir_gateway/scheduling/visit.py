@@ -119,6 +119,7 @@ async def plan_step(gateway: Gateway, actor: Actor, said: Said, sources: Sources
         Told(marks.channel), await _turned(sources, one, row),
         [put_of_answer(gateway, one, said.verb, said.text)] if answer else (),
         summary=f"{said.verb} Slot/{one.said.slot}", counts=row.counts,
+        freed=one if row.frees else None,
     )  # fmt: skip
 
 

@@ -249,8 +249,14 @@ async def _entry(
             "Nothing is offered to this entry now: wait for an offer, or find a seat by $find",
             rule="waitlist-nothing-offered",
         )
-    offered = await around_of(sources.whole, waiting.offered, waiting.patient)
-    return one._replace(around=offered), waiting
+    return await offered_to_entry(sources.whole, one, waiting), waiting
+
+
+async def offered_to_entry(whole: Reader, one: Stands, waiting: Waiting) -> Stands:
+    """The entry with the Slot that is offered to it, where one is."""
+    if not waiting.offered:
+        return one
+    return one._replace(around=await around_of(whole, waiting.offered, waiting.patient))
 
 
 async def _plan_accept(
@@ -295,7 +301,7 @@ async def decline(gateway: Gateway, actor: Actor, id: str, asked: Asked = _DECLI
         return Planned(
             id, resource, one.stored.version, one.stored.owner, waiting.patient, claims,
             Told(waiting.marks.channel), puts=[put_of_notice(gateway, told)],
-            summary=f"declined Slot/{waiting.offered}", counts="waitlist_declined",
+            summary=f"declined Slot/{waiting.offered}", counts="waitlist_declined", freed=one,
         )  # fmt: skip
 
     return await carry_out(gateway, actor, asked, f"Appointment/{id}", plan)

@@ -32,9 +32,9 @@ from fhir_gateway.scheduling.waitlist_entry import (
 )
 from fhir_gateway.security import actor
 from fhir_gateway.security.actor import SYSTEM_ACCESS
-from fhir_gateway.store.changes import ChangeSet, Put, VersionIs
+from fhir_gateway.store.changes import ChangeSet, Entry, Put, VersionIs
 from fhir_gateway.store.claim_refusals import ClaimLost, ClaimRefused
-from fhir_gateway.store.claim_rows import HELD, Claim, Take
+from fhir_gateway.store.claim_rows import HELD, Take
 from fhir_gateway.store.slot_sql import FreeSlot, Wish, find_slots
 from fhir_gateway.store.store import Stored
 
@@ -92,11 +92,7 @@ async def _look(
 ) -> Looked:  # fmt: skip
     """One entry in its turn. `nothing` are wishes for which there was no seat in this run."""
     if waiting.end <= gateway.clock.now():
-        if not dry_run:
-            entry_step(waiting.state, "end", GATEWAY)
-            resource = ended(parse(stored.whole()))
-            await _store(gateway, stored, waiting, [_put(gateway, stored, resource)], [], OVER)
-        return Looked(waiting.id, OVER)
+        return Looked(waiting.id, OVER) if dry_run else await _end(gateway, stored, waiting)
     wish = (waiting.service, waiting.items, waiting.start, waiting.end, waiting.marks.channel)
     past = {slot for slot, _ in waiting.past}
     found = [] if wish in nothing else await _free(gateway, waiting, TRIED + len(past))
@@ -110,10 +106,58 @@ async def _look(
     return await _offer(gateway, stored, waiting, slots)
 
 
+async def _end(gateway: Gateway, stored: Stored, waiting: Waiting) -> Looked:
+    """An entry whose days are over."""
+    entry_step(waiting.state, "end", GATEWAY)
+    try:
+        await gateway.store.commit(ChangeSet(
+            id=gateway.random(16),
+            guards=[VersionIs("Appointment", stored.id, stored.version)],
+            puts=[_put(gateway, stored, ended(parse(stored.whole())))],
+            journal=[_told(gateway, waiting, OVER)],
+        ))  # fmt: skip
+    except PreconditionFailed:  # it is cancelled in this moment
+        return Looked(waiting.id, OVERTAKEN)
+    return Looked(waiting.id, OVER)
+
+
+class Offering(NamedTuple):
+    """An offer as it is stored: the entry's claim on a seat, its resources, and its AuditEvent."""
+
+    entry: str  # logical id
+    claim: Take
+    puts: list[Put]
+    guard: VersionIs
+    journal: Entry
+
+
+def offering(
+    gateway: Gateway, stored: Stored, waiting: Waiting, slot: str, start: int, channel: str
+) -> Offering:
+    """A Slot that begins at `start`, held for an entry and offered to it from now on."""
+    rules, now = booking_rules(gateway), gateway.clock.now()
+    entry_step(waiting.state, "offer", GATEWAY)
+    until = offer_until(rules.limits, now, start)
+    until -= until % _MILLISECOND  # as the entry says it
+    claim = Take(
+        f"Slot/{slot}", f"Appointment/{waiting.id}", waiting.patient, channel, HELD, until,
+        rules.claims,
+    )  # fmt: skip
+    resource = offered_to(parse(stored.whole()), slot, until, rules.zone)
+    puts = [
+        _put(gateway, stored, resource),
+        put_of_notice(gateway, notice_of(waiting, slot, until, now)),
+    ]
+    return Offering(
+        waiting.id, claim, puts, VersionIs("Appointment", stored.id, stored.version),
+        _told(gateway, waiting, f"{OFFERED} Slot/{slot}"),
+    )  # fmt: skip
+
+
 async def _free(gateway: Gateway, waiting: Waiting, limit: int) -> Sequence[FreeSlot]:
     now = gateway.clock.now()
     wish = Wish(
-        max(waiting.start, now + 1), waiting.end, _channels(waiting), waiting.items,
+        max(waiting.start, now + 1), waiting.end, channels_of(waiting), waiting.items,
         services=[waiting.service] if waiting.service else (),
     )  # fmt: skip
     async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
@@ -123,7 +167,7 @@ async def _free(gateway: Gateway, waiting: Waiting, limit: int) -> Sequence[Free
     return found.slots
 
 
-def _channels(waiting: Waiting) -> tuple[str, ...]:
+def channels_of(waiting: Waiting) -> tuple[str, ...]:
     """The entry's own channel, then the one that is open to everybody."""
     return tuple(dict.fromkeys((waiting.marks.channel, ORDINARY)))
 
@@ -132,24 +176,15 @@ async def _offer(
     gateway: Gateway, stored: Stored, waiting: Waiting, slots: Sequence[FreeSlot]
 ) -> Looked:
     """The first of these Slots that the person can have is held and offered."""
-    rules, rule = booking_rules(gateway), ""
-    entry_step(waiting.state, "offer", GATEWAY)
+    rule = ""
     for slot in slots:
-        now = gateway.clock.now()
-        until = offer_until(rules.limits, now, slot.place[0])
-        until -= until % _MILLISECOND  # as the entry says it
-        channel = next((one for one in _channels(waiting) if one in slot.channels), ORDINARY)
-        claim = Take(
-            f"Slot/{slot.id}", f"Appointment/{waiting.id}", waiting.patient, channel, HELD, until,
-            rules.claims,
-        )  # fmt: skip
-        resource = offered_to(parse(stored.whole()), slot.id, until, rules.zone)
-        puts = [
-            _put(gateway, stored, resource),
-            put_of_notice(gateway, notice_of(waiting, slot.id, until, now)),
-        ]
+        channel = next((one for one in channels_of(waiting) if one in slot.channels), ORDINARY)
+        one = offering(gateway, stored, waiting, slot.id, slot.place[0], channel)
         try:
-            await _store(gateway, stored, waiting, puts, [claim], f"{OFFERED} Slot/{slot.id}")
+            await gateway.store.commit(ChangeSet(
+                id=gateway.random(16), guards=[one.guard], puts=one.puts, claims=[one.claim],
+                journal=[one.journal],
+            ))  # fmt: skip
         except PreconditionFailed:
             return Looked(waiting.id, OVERTAKEN)
         except (ClaimLost, ClaimRefused) as error:
@@ -164,18 +199,10 @@ def _put(gateway: Gateway, stored: Stored, resource: dict[str, object]) -> Put:
     return put_of(gateway, resource, op="update", owner=stored.owner)
 
 
-async def _store(
-    gateway: Gateway, stored: Stored, waiting: Waiting, puts: list[Put], claims: list[Claim],
-    summary: str,
-) -> None:  # fmt: skip
+def _told(gateway: Gateway, waiting: Waiting, summary: str) -> Entry:
+    """The AuditEvent of what became of an entry."""
     told = event(
         operation_head("waitlist-offer"), call_of(gateway, actor.GATEWAY), "0", "write",
         (patient_entity(waiting.patient), resource_entity(f"Appointment/{waiting.id}")), summary,
     )  # fmt: skip
-    await gateway.store.commit(ChangeSet(
-        id=gateway.random(16),
-        guards=[VersionIs("Appointment", stored.id, stored.version)],
-        puts=puts,
-        claims=claims,
-        journal=[entry(gateway, told, patient=waiting.patient)],
-    ))  # fmt: skip
+    return entry(gateway, told, patient=waiting.patient)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -16,11 +17,18 @@ from fhir_gateway.rest.later import WORKS
 from fhir_gateway.scheduling import pool_job
 from fhir_gateway.scheduling.appointment import PROFILE
 from fhir_gateway.scheduling.book import BookRequest, HoldRequest, book, cancel, hold
+from fhir_gateway.scheduling.move import rebook
+from fhir_gateway.scheduling.seat_commit import Asked
+from fhir_gateway.scheduling.supply_change import WITHDRAWN, Affected
 from fhir_gateway.scheduling.tidy import tidy
+from fhir_gateway.scheduling.visit import take_step
 from fhir_gateway.scheduling.waitlist import WaitRequest, decline, wait
+from fhir_gateway.scheduling.waitlist_entry import waiting_of
 from fhir_gateway.scheduling.waitlist_offers import offer
+from fhir_gateway.scheduling.withdrawal import tell_affected
 from fhir_gateway.security.actor import GATEWAY
 from fhir_gateway.store import jobs
+from fhir_gateway.store.claim_rows import QuotaRow, Settle
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +56,12 @@ def booked(pool: Pool, slot: str, person: str) -> str:
 
 def outcomes(found: list[Any]) -> list[tuple[str, str]]:
     return [(one.appointment, one.outcome) for one in found]
+
+
+def offered(pool: Pool, entry: str) -> str:
+    """The Slot that is offered to an entry, "" for none."""
+    waiting = waiting_of(pool.read("Appointment", entry), "Asia/Shanghai")
+    return waiting.offered if waiting is not None else ""
 
 
 def tasks(pool: Pool, appointment: str) -> list[tuple[str, str]]:
@@ -147,17 +161,15 @@ def test_who_waits_is_served_by_urgency_then_age_and_takes_it_by_booking(
     ]  # fmt: skip
     with pytest.raises(Conflict, match="waits for this already"):
         waits(pool, people[0])
-    pool.run(cancel(pool.gateway, GATEWAY, taken))
-    told = pool.all(offer(pool.gateway))
-    assert outcomes(told)[0] == (entries[2], "offered")
-    assert {one for _, one in outcomes(told)[1:]} == {"nothing-free"}
-    assert [one for one in pool.all(offer(pool.gateway)) if one.outcome == "offered"] == []
+    pool.run(cancel(pool.gateway, GATEWAY, taken))  # offered in the same commit
+    assert [offered(pool, one) for one in entries] == ["", "", f"{pool.name}-a"]
+    assert tasks(pool, entries[2]) == [("waitlist-offered", "requested")]
+    assert {one for _, one in outcomes(pool.all(offer(pool.gateway)))} == {"nothing-free"}
 
     pool.run(decline(pool.gateway, GATEWAY, entries[2]))
     assert pool.read("Appointment", entries[2])["status"] == "waitlist"
-    assert outcomes(pool.all(offer(pool.gateway)))[:2] == [
-        (entries[2], "nothing-free"), (entries[0], "offered"),  # not the same one again
-    ]  # fmt: skip
+    assert [offered(pool, one) for one in entries] == [f"{pool.name}-a", "", ""]
+    assert {one for _, one in outcomes(pool.all(offer(pool.gateway)))} == {"nothing-free"}
     pool.clock.time += 31 * MINUTE  # nobody answers
     assert outcomes(pool.all(tidy(pool.gateway))) == [(entries[0], "offer-over")]
     assert outcomes(pool.all(offer(pool.gateway)))[-1] == (entries[1], "offered")
@@ -234,3 +246,68 @@ def test_offers_that_nobody_answers_end_an_entry(running: PoolRunning) -> None:
     assert [one for one in pool.all(offer(pool.gateway)) if one.appointment == entry] == []
     assert {status for _, status in tasks(pool, entry)} == {"failed"}
     assert pool.faults() == []
+
+
+def in_turn(pool: Pool, *people: str) -> list[str]:
+    """Entries of these persons, one after the other."""
+    found = []
+    for one in people:
+        found.append(waits(pool, one))
+        pool.clock.time += 1_000
+    return found
+
+
+def test_a_seat_that_is_given_back_passes_over_who_cannot_have_it(running: PoolRunning) -> None:
+    """Nobody who searches is faster than the list: the offer is in the commit that frees the seat,
+    whichever step it is."""
+    pool = Pool(running, "passed")
+    pool.supply("a", "b", "c")
+    taken = [booked(pool, slot, pool.person()) for slot in "abc"]
+    busy, next_, last = (pool.person() for _ in range(3))
+    bucket, pool.bucket = pool.bucket, f"{pool.hospital}|ct|other"
+    settle = Settle(pool.home, pool.bucket, "ordinary", [QuotaRow("ordinary", 1)], 1)
+    pool.store(pool.schedule("other"), pool.slot("x", pool.start, schedule="other"),
+               claims=(settle,))  # fmt: skip
+    pool.bucket = bucket
+    entries = in_turn(pool, busy, next_, last)
+    pool.run(book(pool.gateway, GATEWAY, BookRequest(take=seat(pool, "x", busy))))
+    pool.run(cancel(pool.gateway, GATEWAY, taken[0]))
+    assert [offered(pool, one) for one in entries] == ["", f"{pool.name}-a", ""]
+    (found,) = [one for one in pool.all(offer(pool.gateway)) if one.appointment == entries[0]]
+    assert found.outcome == "nothing-free"
+
+    pool.run(cancel(pool.gateway, GATEWAY, entries[1]))  # leaves, with an offer in hand
+    assert tasks(pool, entries[1]) == [("waitlist-offered", "cancelled")]
+    assert offered(pool, entries[2]) == f"{pool.name}-a"
+    pool.run(decline(pool.gateway, GATEWAY, entries[2]))
+    moved = pool.run(rebook(pool.gateway, GATEWAY, taken[1], f"{pool.name}-a", channel="ordinary"))
+    assert moved.status == "booked"
+    assert [offered(pool, one) for one in entries] == ["", "", f"{pool.name}-b"]
+    assert pool.faults() == []
+
+
+def test_two_seats_that_are_given_back_at_once_go_to_the_first_two(running: PoolRunning) -> None:
+    pool = Pool(running, "pair")
+    pool.supply("a", capacity=2, master="hospital")
+    pair = [booked(pool, "a", pool.person()) for _ in range(2)]
+    entries = in_turn(pool, *(pool.person() for _ in range(3)))
+
+    async def both() -> None:
+        steps = [take_step(pool.gateway, GATEWAY, one, "refuse", Asked("$refuse")) for one in pair]
+        await asyncio.gather(*steps)
+
+    pool.run(both())
+    assert [offered(pool, one) for one in entries] == [f"{pool.name}-a"] * 2 + [""]
+    assert (pool.quotas()["ordinary"], pool.faults()) == ((2, 2), [])
+
+
+def test_a_seat_of_a_withdrawn_slot_is_offered_to_nobody(running: PoolRunning) -> None:
+    pool = Pool(running, "halted")
+    pool.supply("a")
+    taken = booked(pool, "a", pool.person())
+    entry = waits(pool, pool.person())
+    affected = [Affected(f"{pool.name}-a", WITHDRAWN, (f"Appointment/{taken}",))]
+    assert [one.outcome for one in pool.all(tell_affected(pool.gateway, affected))] == ["told"]
+    pool.run(cancel(pool.gateway, GATEWAY, taken))
+    assert offered(pool, entry) == ""
+    assert tasks(pool, taken) == [("booking-rebook", "completed")]
