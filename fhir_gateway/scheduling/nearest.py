@@ -109,7 +109,6 @@ class _Judge:
     def __init__(self, gateway: Gateway, actor: Actor, whole: Reader, wanted: Wanted) -> None:
         self._gateway, self._actor, self._whole, self._wanted = gateway, actor, whole, wanted
         self._zone = booking_rules(gateway).zone
-        self._own = whole.under(actor.access)
         self._askers: dict[bool, Asker] = {}
         self._open: dict[Site, frozenset[str]] = {}
         self._person: Person | None = None
@@ -149,18 +148,20 @@ class _Judge:
 
     async def _asker(self, of_patient: bool) -> Asker:
         if of_patient not in self._askers:
-            person = await self._patient() if of_patient else None
+            own = self._whole.under(self._actor.access) if of_patient else self._whole
+            person = await self._patient(own) if of_patient else None
             self._askers[of_patient] = Asker(
-                self._gateway, self._actor, self._own, self._whole, person=person
+                self._gateway, self._actor, own, self._whole, person=person
             )  # fmt: skip
         return self._askers[of_patient]
 
-    async def _patient(self) -> Person | None:
+    async def _patient(self, own: Reader | None = None) -> Person | None:
         """Whose Patient the caller does not see gets what is sold to anybody."""
         if not self._is_known:
             self._is_known = True
+            own = own or self._whole.under(self._actor.access)
             try:
-                self._person = await person_of(self._own, self._wanted.patient)
+                self._person = await person_of(own, self._wanted.patient)
             except NotFound:
                 self._person = None
         return self._person

@@ -10,6 +10,7 @@ for every driver (see query.py); Slots and quotas are no person's. `now` is in Â
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 from fhir_gateway.store.dialect import SQLITE, Dialect
@@ -87,47 +88,47 @@ def _slot(row: Sequence[Any]) -> NearSlot:
 def _statement(
     dialect: Dialect, items: Sequence[str], reaches: Sequence[Reach], now: int, end: int
 ) -> Part:
-    windows, told = [], []
-    values: list[Any] = []
-    for number, item in enumerate(items):
-        windows.append(f"w{number} AS MATERIALIZED ({_WINDOW})")
-        values += [item, now, end, now]
-    for number in range(len(items)):
-        for place, reach in enumerate(reaches):
-            fits, bound = _fits(reach)
-            left, more = left_of_quota(now)
-            told.append(_TOLD.format(number=number, reach=place, fits=fits, left=left))
-            values += [*bound, *more]
-    left, more = left_of_quota(now)
-    counts = "".join(_COUNT.format(number=number) for number in range(len(items)))
+    kinds = tuple("home" if one.home else "district" if one.district else "" for one in reaches)
+    _, left = left_of_quota(now)
+    values: list[Any] = [value for item in items for value in (item, now, end, now)]
+    for _ in items:
+        for reach in reaches:
+            values += [one for one in reach if one]
+            values += left
+    return _text(dialect, len(items), kinds, WINDOW, MOST), [*values, now, *left]
+
+
+@cache
+def _text(dialect: Dialect, items: int, kinds: tuple[str, ...], window: int, most: int) -> str:
+    left, _ = left_of_quota(0)
+    windows = [f"w{number} AS MATERIALIZED ({_WINDOW} {window})" for number in range(items)]
+    told = [
+        _TOLD.format(number=number, reach=place, fits=_FITS[kind], left=left, most=most)
+        for number in range(items)
+        for place, kind in enumerate(kinds)
+    ]
+    counts = "".join(_COUNT.format(number=number) for number in range(items))
     joins = _JOINS[dialect is SQLITE].format(left=left)
-    sql = (
+    return (
         f"WITH {', '.join(windows)}, x AS MATERIALIZED ({' UNION ALL '.join(told)})"
         f" SELECT * FROM ({_FOUND.format(joins=joins)}) f{counts}"
     )
-    return sql, [*values, now, *more]
 
 
-def _fits(reach: Reach) -> Part:
-    if reach.home:
-        return "i.home = ? AND", [reach.home]
-    if reach.district:
-        return (
-            "i.schedule IN (SELECT c.schedule FROM schedule_row c WHERE c.district = ?) AND",
-            [reach.district],
-        )
-    return "", []
-
-
-_WINDOW = f"""
+_FITS = {
+    "": "",
+    "home": "i.home = ? AND",
+    "district": "i.schedule IN (SELECT c.schedule FROM schedule_row c WHERE c.district = ?) AND",
+}
+_WINDOW = """
 SELECT i."start", i.home, i.slot, i.pool, i.schedule FROM slot_item i
 WHERE i.item = ? AND i."start" > ? AND i."start" < ? AND i.full_until <= ?
-ORDER BY i."start", i.home, i.slot LIMIT {WINDOW}"""
-_TOLD = f"""
+ORDER BY i."start", i.home, i.slot LIMIT"""
+_TOLD = """
 SELECT * FROM (
-  SELECT {{number}} AS n, {{reach}} AS m, i."start", i.home, i.slot, i.pool FROM w{{number}} i
-  WHERE {{fits}} (i.pool = 0 OR EXISTS (SELECT 1 FROM quota q WHERE q.pool = i.pool AND {{left}}))
-  ORDER BY i."start", i.home, i.slot LIMIT {MOST}) t{{number}}_{{reach}}"""
+  SELECT {number} AS n, {reach} AS m, i."start", i.home, i.slot, i.pool FROM w{number} i
+  WHERE {fits} (i.pool = 0 OR EXISTS (SELECT 1 FROM quota q WHERE q.pool = i.pool AND {left}))
+  ORDER BY i."start", i.home, i.slot LIMIT {most}) t{number}_{reach}"""
 _FOUND = """
 SELECT x.n, x.m, x."start", x.home, x.slot, s.id, s."end", s.capacity, s.kind, s.bucket,
   c.id AS schedule, c.kind AS sold_as,
