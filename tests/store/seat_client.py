@@ -2,9 +2,9 @@
 
 seat_client.py DATABASE LEDGER NAME SEED
 
-Each line of the ledger is written with one system call before (`ask`) or after (`booked`,
-`cancelled`, `refused`) a commit: whoever reads it knows what was acknowledged when the process
-died, and can send again what was not.
+Each line of the ledger is written with one system call before (`ask`) or after (`done`, `refused`)
+a commit: whoever reads it knows what was acknowledged when the process died, and can send again
+what was not, also what nobody could answer because another process died.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import msgspec
 from seat_world import BUCKET, DAY, HOUR, NOW, appointment, slot
 from store_builders import TestClock, change, rows_of
 
-from fhir_gateway.errors import GatewayError
+from fhir_gateway.errors import GatewayError, Unavailable
 from fhir_gateway.store.changes import ChangeSet, Put
 from fhir_gateway.store.claim_rows import Give, Take
 from fhir_gateway.store.opening import open_store
 
 #: Slots, clients, and bookings that a client keeps.
-SLOTS, CLIENTS, KEPT = 72, 12, 3
+SLOTS, CLIENTS, KEPT = 72, 12, 2
 
 
 def seat_slot(place: int, *, busy: bool = False) -> Put:
@@ -48,6 +48,8 @@ async def send(store: Any, ledger: int, kind: str, name: str, change_set: Change
     os.write(ledger, f"ask {kind} {name} {packed}\n".encode())
     try:
         await store.commit(change_set)
+    except Unavailable:
+        return False
     except GatewayError:
         os.write(ledger, f"refused {kind} {name}\n".encode())
         return False
