@@ -62,7 +62,7 @@ async def take_answer(
     for name in ("start", "end"):
         step.resource.setdefault(name, one.resource.get(name))
     if verb:
-        _check_scopes(gateway, actor)
+        await _check_scopes(gateway, actor, sources, one)
         planned = await _planned(gateway, actor, sources, one, verb, step.resource)
         _add(gateway, actor, guards, Asked(f"${verb}"), planned, step)
 
@@ -140,13 +140,19 @@ def _named(step: Step, text: str) -> Unprocessable:
     return Unprocessable(text, expression=f"{step.root}.participantStatus", rule="booking-answer")
 
 
-def _check_scopes(gateway: Gateway, actor: Actor) -> None:
-    """Who changes a booking by an answer needs what the operation would need."""
+async def _check_scopes(gateway: Gateway, actor: Actor, sources: Sources, one: Stands) -> None:
+    """Who changes a booking by an answer needs what the operation would need (booking_scopes.py);
+    on this snapshot, which holds its connection."""
     if actor.scopes is None:
         return
     grant = smart.allowed(scopes_of(gateway, actor), "Appointment", "u", smart.levels_of(actor))
     if isinstance(grant, smart.Refused):
         raise insufficient(grant.needs)
+    if isinstance(grant, smart.Whole):
+        return
+    person = await sources.whole.person(actor.patient) if actor.patient else None
+    if person is None or one.stored.home not in (person.homes or (person.home,)):
+        raise Forbidden("This token is bound to another patient", rule="launch-patient")
 
 
 async def _planned(

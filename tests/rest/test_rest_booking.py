@@ -33,8 +33,26 @@ def test_a_patient_books_for_himself_alone(start, tmp_path):
     assert world.call(path, token).status_code == 404
     refused = world.call(f"Appointment/{whole['id']}/$arrive", token)
     assert refused.status_code == 403
-    ended = world.call(f"Appointment/{whole['id']}/$cancel", token)
-    assert ended.json()["cancelationReason"]["coding"][0]["code"] == "pat"
+    # what he answers is the step that it says, and only of his own and within the scopes
+    said = {
+        "resourceType": "AppointmentResponse", "participantStatus": "declined", "comment": "改期",
+        "appointment": {"reference": f"Appointment/{whole['id']}"},
+        "actor": {"reference": f"Patient/{mine}"},
+    }  # fmt: skip
+    scope = "patient/AppointmentResponse.c patient/Appointment.rs"
+    narrow = provider.token(role="patient", patient=mine, user=f"Patient/{mine}", scope=scope)
+    path = "/fhir/AppointmentResponse"
+    refused = world.running.post(path, said, headers=narrow)
+    assert (refused.status_code, "patient/Appointment.u" in refused.text) == (403, True)
+    about = {**said, "appointment": {"reference": f"Appointment/{theirs['id']}"}}
+    assert world.running.post(path, about, headers=token).status_code in (404, 422)
+    ended = world.running.post(path, said, headers=token)
+    assert ended.status_code == 201, ended.text
+    kept = world.read(f"Appointment/{whole['id']}", token).json()
+    assert kept["status"] == "cancelled"
+    assert kept["cancelationReason"]["coding"][0]["code"] == "pat"
+    found = world.running.get(f"{path}?appointment=Appointment/{whole['id']}", headers=token)
+    assert [one["resource"]["comment"] for one in found.json()["entry"]] == ["改期"]
     figures = world.running.metrics()
     assert 'fhir_gateway_events_total{event="bookings_made"} 2.0' in figures
     assert 'event="bookings_cancelled"} 1.0' in figures
