@@ -24,6 +24,7 @@ AREA = f"{_DEFINITIONS}/area"
 #: On a Slot: how many bookings it takes, what its quotas are counted in, what a patient must know.
 CAPACITY = f"{_DEFINITIONS}/slot-capacity"
 BUCKET = f"{_DEFINITIONS}/slot-bucket"
+QUOTA = f"{_DEFINITIONS}/slot-quota"
 REQUIREMENT = f"{_DEFINITIONS}/exam-requirement"
 
 #: On an Appointment.

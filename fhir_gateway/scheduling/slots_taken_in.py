@@ -37,6 +37,10 @@ _POOL = (
 )
 
 
+#: How long one slot lasts, until when there are any (2100-01-01), and how many seats one has.
+_LONGEST, _LAST, _MOST_SEATS = 31 * 86_400_000_000, 4_102_444_800_000_000, 10_000
+
+
 class Written:
     """Resources as a request leaves them: its own first, else what is stored."""
 
@@ -173,6 +177,7 @@ class Intake:
         if row is None:
             text = "A slot that is sold here begins before it ends"
             raise Unprocessable(text, expression=f"{step.root}.start", rule="slot-time")
+        _check_reach(step, slot, row)
         bucket = self._bucket(row, supply.row, site)
         if given not in (None, bucket):
             text = f"This slot is counted in {bucket}: say so, or leave the extension out"
@@ -234,6 +239,26 @@ class Intake:
         for home in sorted({home for home, _ in changed}):
             guard = Settled(("Slot",), (home,), self._written.reader.t)
             guards.add(guard, ours=True)
+
+
+def _check_reach(step: Step, slot: Json, row: SlotRow) -> None:
+    """Raises Unprocessable for what no pool has: slots without end, seats without number, and parts
+    that a Slot claims for channels of its own."""
+
+    def refused(element: str, rule: str, text: str) -> Unprocessable:
+        return Unprocessable(text, expression=f"{step.root}.{element}", rule=rule)
+
+    if row.end > _LAST:
+        raise refused("end", "slot-time", "A slot that is sold here ends before the year 2100")
+    if row.end - row.start > _LONGEST:
+        raise refused("end", "slot-time", "A slot that is sold here lasts 31 days at most: submit "
+                      "one for each time at which somebody comes")  # fmt: skip
+    if row.capacity > _MOST_SEATS or len(list(ext.extensions(slot, ext.CAPACITY))) > 1:
+        raise refused("extension", "slot-capacity", f"A slot says once how many seats it has, "
+                      f"{_MOST_SEATS} at most")  # fmt: skip
+    if any(ext.extensions(slot, ext.QUOTA)):
+        raise refused("extension", "slot-quota", "Seats are divided among the channels by tables, "
+                      "over the whole release period: leave slot-quota out")  # fmt: skip
 
 
 def _check_master(step: Step, *rows: ScheduleRow | None) -> None:
