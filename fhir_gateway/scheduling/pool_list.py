@@ -60,8 +60,8 @@ class OurSlot(NamedTuple):
 
 class OurBooking(NamedTuple):
     """A booking here: its numbers (our id, and those of the hospital) and hashes of the person's.
-    A hold is not told to hospitals and not compared; one that waits for confirmation may be
-    missing there."""
+    A hold is not told to hospitals and not compared. One that waits for confirmation (`pending`)
+    may be missing there, and one that was carried out or missed (`over`) missing or cancelled."""
 
     id: str
     schedule: str
@@ -69,6 +69,7 @@ class OurBooking(NamedTuple):
     numbers: frozenset[str]
     persons: frozenset[bytes]
     pending: bool = False
+    over: bool = False
 
 
 class Difference(NamedTuple):
@@ -112,22 +113,33 @@ def _records(text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
             if line.strip():
                 try:
                     record = json.loads(line)
-                except ValueError:
+                except (ValueError, RecursionError):
                     record = None
                 if not isinstance(record, dict):
                     raise Invalid(f"Row {number} is no JSON object", rule="list-row")
                 yield number, record
         return
     reader = csv.DictReader(io.StringIO(text))
-    missing = [one for one in COLUMNS[:4] if one not in (reader.fieldnames or ())]
+    missing = [one for one in COLUMNS[:4] if one not in (_header(reader) or ())]
     if missing:
         raise Invalid(
             f"The list lacks the columns {', '.join(missing)}; it has to begin with "
             f"{','.join(COLUMNS)}",
             rule="list-columns",
         )
-    for record in reader:
-        yield reader.line_num, record
+    try:
+        for record in reader:
+            yield reader.line_num, record
+    except csv.Error as error:
+        raise Invalid(f"Row {reader.line_num} is no CSV: {error}", rule="list-row") from None
+
+
+def _header(reader: csv.DictReader[str]) -> Sequence[str] | None:
+    """The names of the columns. Raises Invalid for what is no CSV."""
+    try:
+        return reader.fieldnames
+    except csv.Error as error:
+        raise Invalid(f"The first row is no CSV: {error}", rule="list-row") from None
 
 
 def _row(line: int, record: Mapping[str, Any], zone: str, hashed: Hash) -> Row:
@@ -196,23 +208,27 @@ def _bookings(rows: Sequence[Row], ours: list[OurBooking]) -> Iterator[Differenc
             continue
         del left[known.id]
         yield from _of_pair(row, known)
+    at: dict[tuple[str, int], list[OurBooking]] = {}
+    for one in left.values():
+        at.setdefault((one.schedule, one.start), []).append(one)
     for row in sorted(later, key=lambda one: one.status == "cancelled"):
-        known = _alike(row, left.values())
+        there = at.get((row.schedule, row.start), [])
+        known = _alike(row, there)
         if known is not None:
+            there.remove(known)
             del left[known.id]
             yield from _of_pair(row, known)
         elif row.status == "booked":
             yield _here("booking-missing-here", row)
     for one in left.values():
-        if not one.pending:
+        if not (one.pending or one.over):
             yield Difference(
                 "booking-missing-there", one.schedule, one.start, f"Appointment/{one.id}"
             )
 
 
-def _alike(row: Row, left: Iterable[OurBooking]) -> OurBooking | None:
-    """The booking at the time of a row, of its person if it names one that is known."""
-    there = [one for one in left if (one.schedule, one.start) == (row.schedule, row.start)]
+def _alike(row: Row, there: Sequence[OurBooking]) -> OurBooking | None:
+    """Of the bookings at the time of a row its own, of its person if it names one that is known."""
     same = [one for one in there if row.person and row.person in one.persons]
     if same or row.status == "cancelled" or row.booking:
         return next(iter(same), None)
@@ -222,7 +238,10 @@ def _alike(row: Row, left: Iterable[OurBooking]) -> OurBooking | None:
 def _of_pair(row: Row, known: OurBooking) -> Iterator[Difference]:
     about = f"Appointment/{known.id}"
     if row.status == "cancelled":
-        yield Difference("booking-cancelled-there", known.schedule, known.start, about, row.line)
+        if not known.over:
+            yield Difference(
+                "booking-cancelled-there", known.schedule, known.start, about, row.line
+            )
         return
     if (row.schedule, row.start) != (known.schedule, known.start):
         yield Difference("booking-time", known.schedule, known.start, about, row.line)

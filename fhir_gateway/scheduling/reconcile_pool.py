@@ -43,10 +43,14 @@ from fhir_gateway.scheduling.pool_list import (
 )
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
 from fhir_gateway.store.changes import ChangeSet, Put, VersionIs
-from fhir_gateway.store.missed_sql import Taken, seats_listed, slots_listed
+from fhir_gateway.store.claim_rows import EXCUSED, FULFILLED, HELD, NOSHOW
+from fhir_gateway.store.missed_sql import COMING, Taken, seats_listed, slots_listed
 from fhir_gateway.store.store import Reader, Stored
 
 _PAGE = 100
+
+#: Bookings that a hospital's list may have: also those of this day that are over by the evening.
+_STATES = (*COMING, FULFILLED, NOSHOW, EXCUSED)
 
 #: What a difference says to whoever looks at it.
 WORDS: Mapping[str, str] = {
@@ -111,7 +115,7 @@ async def _ours(
 ) -> tuple[list[OurSlot], list[OurBooking]]:
     home, named = institution_home(institution), {one.schedule for one in rows}
     listed = await reader.steps(lambda _: slots_listed(home, since, until))
-    taken = await reader.steps(lambda _: seats_listed(home, since, until))
+    taken = await reader.steps(lambda _: seats_listed(home, since, until, _STATES))
     await _check_schedules(reader, home, named - {one.schedule for one in listed})
     slots = [
         OurSlot(one.id, one.schedule, one.start, one.end, bool(one.open))
@@ -140,7 +144,7 @@ async def _booking(gateway: Gateway, reader: Reader, taken: Taken) -> OurBooking
         return None
     appointment = parse(stored.whole())
     standing = standing_of(appointment, gateway.settings.zone)
-    if taken.state == "held" and not standing.marks.confirm_by:
+    if taken.state == HELD and not standing.marks.confirm_by:
         return None
     numbers = {one.get("value", "") for one in appointment.get("identifier") or ()}
     person = await reader.read("Patient", standing.patient)
@@ -152,7 +156,7 @@ async def _booking(gateway: Gateway, reader: Reader, taken: Taken) -> OurBooking
     return OurBooking(
         taken.appointment, taken.schedule, taken.start,
         frozenset({taken.appointment, *numbers} - {""}), frozenset(persons),
-        taken.state == "held",
+        taken.state == HELD, taken.state not in COMING,
     )  # fmt: skip
 
 

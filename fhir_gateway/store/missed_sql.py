@@ -8,9 +8,10 @@ query.py); they judge by no Access, so whoever calls them answers for who is tol
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from fhir_gateway.store.claim_rows import EXCUSED, NOSHOW
+from fhir_gateway.store.claim_rows import BOOKED, EXCUSED, HELD, NOSHOW
 from fhir_gateway.store.claim_sql import COLUMNS
 from fhir_gateway.store.claim_state import BookingState
 from fhir_gateway.store.query import Query, Steps
@@ -66,13 +67,20 @@ def slots_listed(home: int, since: int, until: int) -> Steps[list[Listed]]:
     return [Listed(*row) for row in rows]
 
 
-def seats_listed(home: int, since: int, until: int) -> Steps[list[Taken]]:
-    """The seats of these Slots that are held or booked."""
+#: States of a booking that is still to be carried out.
+COMING = (HELD, BOOKED)
+
+
+def seats_listed(
+    home: int, since: int, until: int, states: Sequence[str] = COMING
+) -> Steps[list[Taken]]:
+    """The seats of these Slots whose bookings are in one of these states."""
+    marks = ", ".join("?" * len(states))
     rows = yield Query(
         f'SELECT b.id, b.state, e."until", s.id, c.id, s."start"{_JOINED}'
         " JOIN schedule_row c ON c.home = s.home AND c.schedule = s.schedule"
-        f"{_BETWEEN} AND b.state IN ('held', 'booked')"
+        f"{_BETWEEN} AND b.state IN ({marks})"
         ' ORDER BY s."start", s.id, e.seat',
-        [home, since, until],
+        [home, since, until, *states],
     )
     return [Taken(*row) for row in rows]

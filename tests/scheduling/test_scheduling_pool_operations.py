@@ -110,6 +110,9 @@ def test_what_a_hospital_lists_and_we_do_not_becomes_a_task_once_and_closes(
     )
     told = parts(call(pool, path, pool.hospital, list=("valueString", right)))
     assert (told["differences"], told["open"], told["closed"]) == (1, 1, 2)
+    pool.run(take_step(pool.gateway, GATEWAY, first, "fulfil", Asked("$fulfil")))
+    told = parts(call(pool, path, pool.hospital, list=("valueString", right)))
+    assert (told["bookings"], told["differences"]) == (1, 1)
 
 
 def test_how_two_lists_differ_is_told_by_kind() -> None:
@@ -144,6 +147,22 @@ def test_how_two_lists_differ_is_told_by_kind() -> None:
     ]  # fmt: skip
 
 
+def test_what_was_carried_out_by_the_evening_is_no_difference() -> None:
+    """A list of today that is sent at night has those who have come, and those who have not."""
+    head = "schedule,start,end,status,booking,person\n"
+    line = "s,2031-06-02T{0}:00,2031-06-02T{0}:30,{1},{2},\n"
+    content = head + line.format("08", "booked", "a1") + line.format("09", "cancelled", "a2")
+    rows = read_list(content.encode(), "Asia/Shanghai", lambda text: text.encode())
+    t = rows[0].start
+    slots = [OurSlot(f"{n}", "s", t + n * HOUR, t + n * HOUR + HOUR // 2, True) for n in range(2)]
+    over = [
+        OurBooking(f"a{n}", "s", t + n * HOUR - HOUR, frozenset({f"a{n}"}), frozenset(), over=True)
+        for n in (1, 2)
+    ]
+    gone = OurBooking("a3", "s", t, frozenset({"a3"}), frozenset(), over=True)
+    assert compare(rows, slots, [*over, gone]) == []
+
+
 @pytest.mark.parametrize(("content", "rule"), [
     (b"\xff\xfe", "list-encoding"),
     (b"schedule,start\n", "list-columns"),
@@ -151,6 +170,9 @@ def test_how_two_lists_differ_is_told_by_kind() -> None:
     (b"schedule,start,end,status\ns,yesterday,2031-06-02T09:00,free\n", "list-row"),
     (b"schedule,start,end,status\ns,2031-06-02T08:00,2031-06-02T09:00,booked\n", "list-row"),
     (b'{"schedule": 1\n', "list-row"),
+    (b'{"schedule": ' + b"[" * 100_000 + b"\n", "list-row"),
+    (b"schedule,start,end,status," + b"x" * 200_000 + b"\n", "list-row"),
+    (b"schedule,start,end,status\n" + b"x" * 200_000 + b"\n", "list-row"),
 ])  # fmt: skip
 def test_a_list_that_cannot_be_read_says_so_by_row(content: bytes, rule: str) -> None:
     with pytest.raises(GatewayError) as told:
