@@ -22,7 +22,7 @@ from fhir_gateway.mapping.v2_ack import acknowledge, read_header, refuse
 from fhir_gateway.mapping.v2_schedule import map_schedule
 from fhir_gateway.scheduling import extensions as ext
 from fhir_gateway.scheduling import siu_sender
-from fhir_gateway.scheduling.siu_sender import Outcome, Sender, hospital_of, state_of
+from fhir_gateway.scheduling.siu_sender import Outcome, Sender, Stopped, hospital_of, state_of
 from fhir_gateway.store import jobs
 from fhir_gateway.store.changes import ChangeSet
 
@@ -309,3 +309,56 @@ def test_too_many_that_were_given_up_stop_the_sender(
     with pytest.raises(GatewayError) as refusal:
         site.tell(hospital, attempts=1)
     assert refusal.value.issues[0].rule == "siu-dead"
+
+
+def test_an_answer_is_read_with_any_line_ends_and_for_its_own_message_alone(site: Site) -> None:
+    hospital = Hospital(site.running)
+    site.booking("ends")
+
+    async def windows(raw: bytes) -> bytes:
+        return (await hospital.take(raw)).replace(b"\r", b"\r\n")
+
+    async def stale(raw: bytes) -> bytes:
+        return (await hospital.take(raw)).replace(read_header(raw).control_id.encode(), b"OTHER")
+
+    told: list[Outcome] = []
+
+    async def work(send: Any) -> None:
+        sender = Sender(site.gateway, await hospital_of(site.gateway, "hospital"), wait=0.0)
+        await sender.begin()
+        try:
+            await sender.round(send, told.append)
+        finally:
+            await sender.end()
+
+    with pytest.raises(Unavailable, match="answers another message"):
+        site.run(work(stale))
+    assert told == []
+    site.run(work(windows))
+    assert [one.code for one in told] == ["AA"] and len(set(hospital.ids())) == 1
+
+
+def test_a_sender_ends_between_two_messages_and_while_it_waits(site: Site) -> None:
+    hospital = Hospital(site.running, refused={"S12"})
+    for n in range(3):
+        site.booking(f"end{n}")
+    stopping: list[bool] = []
+    found = site.run(hospital_of(site.gateway, "hospital"))
+    sender = Sender(site.gateway, found, attempts=20, wait=1e9, stopping=lambda: bool(stopping))
+
+    async def work() -> None:
+        await sender.begin()
+        try:
+            with pytest.raises(Stopped):
+                await sender.round(stop_after_one, lambda outcome: None)
+        finally:
+            await sender.end()
+
+    async def stop_after_one(raw: bytes) -> bytes:
+        stopping.append(True)
+        return await hospital.take(raw)
+
+    site.run(asyncio.wait_for(work(), 5))
+    assert len(hospital.got) == 1
+    hospital.refused = set()
+    assert [one.code for one in site.tell(hospital)] == ["AA"] * 3
