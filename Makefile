@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-# a file goes to one process, so that what its tests share is set up once
-PYTEST_ARGS ?= -n 2 --dist loadfile
+# a file goes to one process, so that what its tests share is set up once; long files first, in the
+# order of tests/conftest.py
+PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 # tests sync thousands of small commits: in memory where there is some, for the disk's sake
 SCRATCH := $(shell test -w /dev/shm && df -Pk /dev/shm | awk 'NR == 2 && $$4 < 2000000 {exit 1}' \
     && echo /dev/shm || echo $${TMPDIR:-/tmp})
@@ -80,14 +81,13 @@ bench: setup     ## the tables of docs/performance.md, some ten minutes
 	$(BIN)/python -m bench.recognition
 	$(BIN)/python -m bench.security
 	$(BIN)/python -m bench.mllp
-	$(BIN)/python -m bench.slots --slots 2000 --find 50000 --asked 300
-	$(BIN)/python -m bench.booking --slots 500 --spare 500 --asked 100
+	$(BIN)/python -m bench.booking --slots 1000 --stored 50000 --asked 200
 
 bench-large: setup  ## all scales up to 64x on both stores; takes an hour or more
 	$(BIN)/python -m bench.run --scales 1 4 16 64 --seconds 5 --minutes 240
 	$(BIN)/python -m bench.recognition --people 1000000 --seconds 10
-	$(BIN)/python -m bench.slots --slots 10000 --find 1000000
-	$(BIN)/python -m bench.booking --slots 10000 --spare 100000 --stores sqlite postgresql
+	$(BIN)/python -m bench.booking --slots 10000 --stored 1000000
+	$(BIN)/python -m bench.booking --slots 2000 --wanting 4 --cases commit book
 
 docs: setup      ## write the generated pages (settings, errors)
 	$(BIN)/python -m docs.generate

@@ -1,270 +1,312 @@
-"""What booking costs through the whole product: requests in, durable bookings out, one process.
+"""What booking costs: seats taken by many clients at once, free Slots found, slots on a card.
 
-`python -m bench.booking [--slots N] [--clients N] [--wanting N] [--asked N] [--profile]`. Each
-request goes through the doors (authentication, rights, parameters), the caller's channel, limits
-and order, the claim under the write lock, the AuditEvent, and is durable when it is answered.
-`--wanting` clients want the same Slot at one moment. Then `$find` asks for an item within two
-weeks. Persons and institutions are artificial.
+`python -m bench.booking [--slots N] [--stored N] [--clients N] [--wanting N] [--asked N]
+[--cases NAME ...] [--stores NAME ...] [--folder DIR]`. The cases, on one store of `--stored` Slots:
+
+    commit   the store alone: an Appointment, its Slot with its new status, the claim on seat, quota
+             and person and an audit entry, durable when it is acknowledged
+    book     the same through the product: `$book` behind the doors, one process
+    find     `$find` of an item within a fortnight, exact total, page of twenty
+    card     order-sign of one examination whose card tells the earliest slots
+
+`--wanting` clients want the same Slot at one moment. CPU is that of this process and of the
+database server. Floors: for seats one durable batch of the same number of rows and bytes for so
+many clients, without the product; for `$find` the count in its index and twenty rows, for the card
+the same call without slots. At the end all seats are audited by SQL. Everything is artificial.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import cProfile
-import pstats
+import gc
+import os
 import random
 import shutil
-import statistics
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
-from bench.machine import describe, measure_fdatasync
+from bench.booking_floor import find_floor, seat_floor
+from bench.booking_world import DAY, HOSPITALS, ITEMS, PEOPLE, World, fill
+from bench.load import Load
+from bench.machine import bare_call_ns, cpu_seconds, describe, measure_fdatasync
 from bench.measure import OUT
-from bench.places import empty_database, places
-from fhir_gateway.app import Application, build
-from fhir_gateway.context import Gateway
-from fhir_gateway.fhir.home import institution_home
-from fhir_gateway.fhir.wire import instant, parse, render
-from fhir_gateway.interactions.institutions import issue_token, register
-from fhir_gateway.interactions.prepare import prepare
-from fhir_gateway.scheduling import extensions as ext
-from fhir_gateway.security.actor import SYSTEM_ACCESS
-from fhir_gateway.security.institution import Institution
+from bench.places import Place, empty_database, places
+from fhir_gateway.app import build
+from fhir_gateway.audit.events import booking_event
+from fhir_gateway.errors import GatewayError
+from fhir_gateway.fhir.wire import instant, parse
+from fhir_gateway.interactions.audit import call_of
+from fhir_gateway.security.actor import GATEWAY, SYSTEM_ACCESS
 from fhir_gateway.settings import Settings
-from fhir_gateway.store.changes import ChangeSet
-from fhir_gateway.store.claim_rows import QuotaRow, Settle
+from fhir_gateway.store.blobs import pack
+from fhir_gateway.store.changes import ChangeSet, Entry, Put
+from fhir_gateway.store.claim_rows import Limits, Take
 from fhir_gateway.store.seat_audit import audit
 from fhir_gateway.terminology.catalogue import IMAGING_SYSTEM
 
-Json = dict[str, Any]
-HOUR = 3_600_000_000
-HOSPITALS, PEOPLE, PIECE = 20, 2_000, 250
-ITEMS = [f"I{number:03}" for number in range(1, 41)]
-_DOCUMENT = "urn:oid:2.16.156.10011.1.3"
-_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
+CASES = ("commit", "book", "find", "card")
+_HEAD = (
+    f"  {'case':<34}{'per s':>8}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'CPU µs':>9}"
+    f"{'floor µs':>10}{'':>7}"
+)
+_APPOINTMENT_BODY = (
+    b'},"status":"booked","participant":[{"actor":{"reference":"Patient/p"},"status":"accepted"}],'
+    b'"slot":[{"reference":"Slot/s"}],"start":"2026-12-07T08:00:00+08:00","created":"2026-11-22"'
+    b',"basedOn":[{"reference":"ServiceRequest/order"}],"comment":"' + b"x" * 400 + b'"}'
+)
+_LIMITS = Limits(per_day=3, per_department_day=1, no_shows=3)
+
+#: What one client does with a number: how it ended.
+Act = Callable[[int, int], Awaitable[str]]
 
 
-class Product:
-    """The gateway behind its own ASGI door, called without a network."""
+class Bench:
+    """A place with a world in it, and what is measured there."""
 
-    def __init__(self, application: Application) -> None:
-        self.asgi, self.gateway = application.asgi, application.gateway
-        self.token = ""
+    def __init__(self, place: Place, world: World, arguments: argparse.Namespace) -> None:
+        self.place, self.world, self.arguments = place, world, arguments
 
-    async def call(self, path: str, body: Json) -> tuple[int, bytes]:
-        """POST of an operation: status and body."""
-        sent = [{"type": "http.request", "body": render(body)}]
-        scope = {
-            "type": "http", "method": "POST", "path": f"/fhir/{path}", "raw_path": b"",
-            "query_string": b"", "scheme": "http", "http_version": "1.1",
-            "server": ("127.0.0.1", 80), "client": ("127.0.0.1", 1),
-            "headers": [(b"content-type", b"application/fhir+json"), (b"host", b"127.0.0.1"),
-                        (b"authorization", f"Bearer {self.token}".encode())],
-        }  # fmt: skip
-        got: list[Any] = []
+    def cpu(self) -> float:
+        """CPU seconds so far, the database server's too."""
+        server = cpu_seconds(self.place.pid) if self.place.pid else 0.0
+        return time.process_time() + server
 
-        async def receive() -> Any:
-            return sent.pop() if sent else {"type": "http.disconnect"}
-
-        async def send(message: Any) -> None:
-            got.append(message)
-
-        await self.asgi(scope, receive, send)
-        return got[0]["status"], b"".join(one.get("body", b"") for one in got[1:])
+    def tell(self, name: str, load: Load, cpu: float, floor: float, made: int) -> None:
+        """One line of the table; the rate and CPU are of what was made."""
+        each = cpu / max(made, 1) * 1e6
+        ratio = f"{each / floor:6.1f}×" if floor else ""
+        print(
+            f"  {name:<34}{made / load.seconds:8,.0f}{load.percentile(0.5):9.2f}"
+            f"{load.percentile(0.95):9.2f}{load.percentile(0.99):9.2f}{each:9,.0f}{floor:10,.0f}"
+            f"{ratio:>7}",
+            flush=True,
+        )
 
 
-async def fill(gateway: Gateway, count: int) -> list[str]:
-    """Schedules, Slots with their quotas, and persons; ids of the Slots."""
-    for number in range(HOSPITALS):
-        await register(gateway, Institution(id=f"h{number}", name=f"示范医院{number}",
-                                            area="110105", level="三级甲等"))  # fmt: skip
-        await _store(gateway, [_service(number), _schedule(number)], f"h{number}")
-    begin = gateway.clock.now() // HOUR * HOUR + 24 * HOUR
-    slots = [_slot(number, begin) for number in range(count)]
-    for number in range(HOSPITALS):
-        mine = slots[number::HOSPITALS]
-        bucket = f"h{number}|ct|2030-01-01"
-        settle = Settle(institution_home(f"h{number}"), bucket, "ordinary",
-                        [QuotaRow("ordinary", len(mine))])  # fmt: skip
-        for at in range(0, len(mine), PIECE):
-            await _store(gateway, mine[at : at + PIECE], f"h{number}")
-        await gateway.store.commit(ChangeSet(gateway.random(16), claims=[settle]))
-    persons = [_patient(number) for number in range(PEOPLE)]
-    for at in range(0, PEOPLE, PIECE):
-        await _store(gateway, persons[at : at + PIECE], "clinic")
-    return [one["id"] for one in slots]
-
-
-async def _store(gateway: Gateway, resources: Sequence[Json], institution: str) -> None:
-    puts = [prepare(gateway, one, op="create", institution=institution) for one in resources]
-    await gateway.store.commit(ChangeSet(gateway.random(16), puts=puts))
-
-
-def _service(number: int) -> Json:
-    return {
-        "resourceType": "HealthcareService", "id": f"ct-{number}", "active": True,
-        "providedBy": {"reference": f"Organization/h{number}"},
-    }  # fmt: skip
-
-
-def _schedule(number: int) -> Json:
-    return {
-        "resourceType": "Schedule", "id": f"schedule-{number}", "active": True,
-        "extension": [{"url": ext.MASTER, "valueCode": "gateway"},
-                      {"url": ext.DEPARTMENT, "valueId": "ct"}],
-        "serviceCategory": [{"coding": [{"system": ext.BOOKING_KIND, "code": "exam"}]}],
-        "actor": [{"reference": f"HealthcareService/ct-{number}", "display": "CT室"}],
-        "planningHorizon": {"start": "2020-01-01", "end": "2099-12-31"},
-    }  # fmt: skip
-
-
-def _slot(number: int, begin: int) -> Json:
-    hospital = number % HOSPITALS
-    start = begin + number // HOSPITALS * HOUR // 2
-    item = ITEMS[number // HOSPITALS % len(ITEMS)]
-    return {
-        "resourceType": "Slot", "id": f"slot-{number}", "status": "free",
-        "extension": [
-            {"url": ext.CAPACITY, "extension": [{"url": "total", "valuePositiveInt": 1}]},
-            {"url": ext.BUCKET, "valueString": f"h{hospital}|ct|2030-01-01"},
-        ],
-        "schedule": {"reference": f"Schedule/schedule-{hospital}"},
-        "serviceType": [{"coding": [{"system": IMAGING_SYSTEM, "code": item}]}],
-        "appointmentType": {"coding": [{"system": ext.SLOT_CLASS, "code": "ordinary"}]},
-        "start": instant(start), "end": instant(start + HOUR // 2),
-    }  # fmt: skip
-
-
-def _patient(number: int) -> Json:
-    body = f"110101{1950 + number % 50}0307{number // 50:03d}"
-    total = sum(int(digit) * weight for digit, weight in zip(body, _WEIGHTS, strict=True))
-    document = body + "10X98765432"[total % 11]
-    return {
-        "resourceType": "Patient", "id": f"p{number}", "name": [{"text": f"测试{number}"}],
-        "identifier": [{"system": _DOCUMENT, "value": document}],
-        "birthDate": f"{1950 + number % 50}-03-07",
-    }  # fmt: skip
-
-
-async def book(product: Product, slots: Sequence[str], clients: int, wanting: int) -> None:
-    """Lets clients book all Slots, some after the same one; prints bookings a second and CPU."""
-    told: Counter[str] = Counter()
-    waits: list[float] = []
-    queues = max(1, clients // wanting)
+async def contend(bench: Bench, name: str, first: int, act: Act, floor: float) -> None:
+    """Lets clients book Slots from a number on, `--wanting` of them after the same one."""
+    asked, load, told = bench.arguments, Load(), Counter[str]()
+    queues = max(1, asked.clients // asked.wanting)
+    order = random.Random(1).sample(range(first, first + asked.slots), asked.slots)
 
     async def client(number: int) -> None:
-        for place in range(number % queues, len(slots), queues):
-            person = (place * wanting + number // queues) % PEOPLE
-            parameters = [
-                {"name": "slot", "valueString": f"Slot/{slots[place]}"},
-                {"name": "patient-reference", "valueString": f"Patient/p{person}"},
-            ]
-            body = {"resourceType": "Parameters", "parameter": parameters}
+        for place in range(number % queues, len(order), queues):
             began = time.perf_counter()
-            status, answer = await product.call("Appointment/$book", body)
-            waits.append(time.perf_counter() - began)
-            rule = "" if status == 200 else parse(answer)["issue"][0]["details"]["text"]
-            told[rule or "booked"] += 1
+            told[await act(order[place], number // queues)] += 1
+            load.latencies.append(time.perf_counter() - began)
 
-    began, cpu = time.perf_counter(), time.process_time()
-    await asyncio.gather(*(client(number) for number in range(clients)))
-    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
-    made = told["booked"]
-    print(
-        f"  book: {made / seconds:,.0f} bookings/s, {len(waits) / seconds:,.0f} requests/s, "
-        f"{cpu / max(made, 1) * 1000:.2f} ms CPU per booking, p50 {_ms(waits, 50)} ms, "
-        f"p99 {_ms(waits, 99)} ms; {dict(told)}",
-        flush=True,
-    )
-    async with product.gateway.store.snapshot(SYSTEM_ACCESS) as reader:
-        faults = await reader.steps(lambda _: audit())
-    if faults:
-        raise SystemExit(f"the audit found {faults}")
-    print("  audit: every seat, quota and booking agrees", flush=True)
+    began, cpu = time.perf_counter(), bench.cpu()
+    await asyncio.gather(*(client(number) for number in range(asked.clients)))
+    load.seconds, cpu = time.perf_counter() - began, bench.cpu() - cpu
+    bench.tell(name, load, cpu, floor, told["booked"])
+    if len(told) > 1:
+        print(f"    {len(load.latencies) / load.seconds:,.0f} requests/s: {dict(told)}", flush=True)
+    async with bench.world.gateway.store.snapshot(SYSTEM_ACCESS) as reader:
+        if faults := await reader.steps(lambda _: audit()):
+            raise SystemExit(f"the audit found {faults}")
 
 
-async def find(product: Product, asked: int) -> None:
-    """Asks for free Slots of an item within two weeks; prints how long that takes."""
-    chance, waits, total = random.Random(2), [], 0
-    now = product.gateway.clock.now()
-    for _ in range(asked):
+def _commit(world: World) -> Act:
+    """Books at the store, through the channel that has most of the Slot's seats."""
+    told = booking_event(call_of(world.gateway, GATEWAY), id="a", version=1, patient="p",
+                         operation="$book", summary="booked Slot/slot ordinary")  # fmt: skip
+    enc, body = pack(told)
+
+    async def act(number: int, client: int) -> str:
+        person, name = (number * 4 + client) * 7 % PEOPLE, f"a{number}-{client}"
+        channel = "grassroots-referral" if number // HOSPITALS % 10 < 3 else "ordinary"
+        event = Entry("AuditEvent", f"e-{name}", 0, enc, body, nonce=os.urandom(16),
+                      leaf=os.urandom(32), patient=f"p{person}")  # fmt: skip
+        claim = Take(f"Slot/slot-{number}", f"Appointment/{name}", f"p{person}", channel,
+                     limits=_LIMITS)  # fmt: skip
+        put = Put("Appointment", name, "update", 0, _APPOINTMENT_BODY, patient=f"p{person}")
+        puts = [put, world.slot(number, busy=True)]
+        try:
+            await world.gateway.store.commit(
+                ChangeSet(os.urandom(16), puts=puts, journal=[event], claims=[claim])
+            )
+        except GatewayError as error:
+            return error.issues[0].rule or ""
+        return "booked"
+
+    return act
+
+
+def _book(world: World) -> Act:
+    async def act(number: int, client: int) -> str:
         parameters = [
-            {"name": "start", "valueDateTime": instant(now)},
-            {"name": "end", "valueDateTime": instant(now + 14 * 24 * HOUR)},
+            {"name": "slot", "valueString": f"Slot/slot-{number}"},
+            {"name": "patient-reference",
+             "valueString": f"Patient/p{(number * 4 + client) * 7 % PEOPLE}"},
+        ]  # fmt: skip
+        body = {"resourceType": "Parameters", "parameter": parameters}
+        status, answer = await world.call("/fhir/Appointment/$book", body)
+        return "booked" if status == 200 else parse(answer)["issue"][0]["details"]["text"]
+
+    return act
+
+
+# -- finding --------------------------------------------------------------------------------------
+
+
+async def find(bench: Bench) -> None:
+    """Free Slots of an item within a fortnight, one caller after another."""
+    world, chance, total = bench.world, random.Random(2), 0
+
+    async def ask(_: int) -> None:
+        nonlocal total
+        start = world.begin + chance.randrange(14) * DAY
+        parameters = [
+            {"name": "start", "valueDateTime": instant(start)},
+            {"name": "end", "valueDateTime": instant(start + 14 * DAY)},
             {"name": "service", "valueString": chance.choice(ITEMS)},
         ]
         body = {"resourceType": "Parameters", "parameter": parameters}
-        began = time.perf_counter()
-        status, answer = await product.call("Appointment/$find", body)
-        waits.append(time.perf_counter() - began)
+        status, answer = await world.call("/fhir/Appointment/$find", body)
         if status != 200:
             raise SystemExit(f"$find was answered {status}: {answer[:300]!r}")
         total += parse(answer)["total"]
-    print(f"  find: p50 {_ms(waits, 50)} ms, p99 {_ms(waits, 99)} ms, {total // asked:,} found of "
-          "each item", flush=True)  # fmt: skip
+
+    floor = await find_floor(world, bench.place, bench.cpu)
+    load, cpu = await _asked(bench, ask)
+    found = total // (bench.arguments.asked + _WARM)
+    bench.tell(f"$find, {found:,} found", load, cpu, floor, len(load.latencies))
 
 
-def _ms(waits: Iterable[float], part: int) -> str:
-    return f"{statistics.quantiles(waits, n=100)[part - 1] * 1000:.1f}"
+async def card(bench: Bench) -> None:
+    """Order-sign with slots on its card, and without for a floor."""
+    world, settings, shown = bench.world, bench.world.gateway.settings, 0
+
+    async def ask(number: int) -> None:
+        nonlocal shown
+        body = _order(ITEMS[number % len(ITEMS)], f"p{number % PEOPLE}")
+        status, answer = await world.call("/cds-services/recognition-order-sign", body)
+        if status != 200:
+            raise SystemExit(f"order-sign was answered {status}: {answer[:300]!r}")
+        shown += b"bookable-slots" in answer
+
+    most = settings.hook_slots
+    object.__setattr__(settings, "hook_slots", 0)  # settings are frozen
+    load, cpu = await _asked(bench, ask)
+    floor = cpu / len(load.latencies) * 1e6
+    bench.tell("order-sign without slots", load, cpu, 0.0, len(load.latencies))
+    object.__setattr__(settings, "hook_slots", most)
+    load, cpu = await _asked(bench, ask)
+    part = shown * 100 // (bench.arguments.asked + _WARM)
+    bench.tell(f"order-sign, slots on {part} %", load, cpu, floor, len(load.latencies))
 
 
-async def _measured(url: str, arguments: argparse.Namespace) -> None:
-    quotas = OUT / "booking-quotas.toml"
-    settings = Settings(database=url, exports=str(OUT), quotas=str(quotas) if quotas.is_file()
-                        else "")  # fmt: skip
-    application = await build(settings)
-    product = Product(application)
+_WARM = 20
+
+
+async def _asked(bench: Bench, ask: Callable[[int], Awaitable[None]]) -> tuple[Load, float]:
+    for number in range(_WARM):
+        await ask(number)
+    load = Load()
+    start, cpu = time.perf_counter(), bench.cpu()
+    for number in range(bench.arguments.asked):
+        began = time.perf_counter()
+        await ask(number)
+        load.latencies.append(time.perf_counter() - began)
+    load.seconds = time.perf_counter() - start
+    return load, bench.cpu() - cpu
+
+
+def _order(item: str, patient: str) -> dict[str, Any]:
+    order = {
+        "resourceType": "ServiceRequest", "id": "draft-1", "status": "draft", "intent": "order",
+        "subject": {"reference": f"Patient/{patient}"},
+        "code": {"coding": [{"system": IMAGING_SYSTEM, "code": item}], "text": "CT"},
+    }  # fmt: skip
+    return {
+        "hook": "order-sign", "hookInstance": "d1577c69-dfbe-44ad-ba6d-3e05e953b2ea",
+        "context": {
+            "userId": "Practitioner/example", "patientId": patient,
+            "draftOrders": {"resourceType": "Bundle", "entry": [{"resource": order}]},
+        },
+        "prefetch": {
+            "encounter": {"resourceType": "Encounter", "status": "in-progress",
+                          "class": {"code": "AMB"}},
+            "conditions": None, "requests": None, "procedures": None,
+        },
+    }  # fmt: skip
+
+
+# -- the run --------------------------------------------------------------------------------------
+
+
+async def _measured(place: Place, url: str, asked: argparse.Namespace) -> None:
+    application = await build(
+        Settings(database=url, exports=str(OUT), hook_slots_ms=5_000, hook_deadline_ms=5_000)
+    )
     try:
-        await register(product.gateway, Institution(id="clinic", name="示范社区中心",
-                                                    area="110105", level="社区"))  # fmt: skip
-        product.token = await issue_token(product.gateway, "clinic")
-        slots = await fill(product.gateway, arguments.slots + arguments.spare)
-        profile = cProfile.Profile()
-        if arguments.profile:
-            profile.enable()
-        if arguments.slots:
-            await book(product, slots[: arguments.slots], arguments.clients, arguments.wanting)
-        if arguments.asked:
-            await find(product, arguments.asked)
-        if arguments.profile:
-            profile.disable()
-            pstats.Stats(profile).sort_stats("cumtime").print_stats("fhir_gateway|apsw", 45)
+        world = World(application, max(asked.stored, asked.slots * 2))
+        bench, began = Bench(place, world, asked), time.perf_counter()
+        await fill(world)
+        await world.gateway.store.drain()
+        print(f"  {world.count:,} Slots stored in {time.perf_counter() - began:.0f} s", flush=True)
+        gc.collect()
+        gc.freeze()
+        print(_HEAD, flush=True)
+        floor = await seat_floor(place, Path(asked.folder), asked.clients, bench.cpu)
+        if "commit" in asked.cases:
+            name = f"store: {asked.slots:,} seats, {asked.clients} clients"
+            await contend(bench, name, 0, _commit(world), floor)
+        if "book" in asked.cases:
+            name = f"$book: {asked.slots:,} seats, {asked.clients} clients"
+            await contend(bench, name, asked.slots, _book(world), floor)
+        if "find" in asked.cases:
+            await find(bench)
+        if "card" in asked.cases:
+            await card(bench)
     finally:
         await application.close()
 
 
-def _database(name: str) -> str:
-    if name != "sqlite":
+def _database(place: Place, folder: Path) -> str:
+    if place.name != "sqlite":
         return empty_database("bench_booking")
-    folder = OUT / "booking"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return f"sqlite:///{folder}/bench.sqlite"
+    shutil.rmtree(folder / "booking", ignore_errors=True)
+    (folder / "booking").mkdir(parents=True)
+    return f"sqlite:///{folder}/booking/bench.sqlite"
 
 
 def main() -> None:
     """Measures what the arguments name."""
-    parser = argparse.ArgumentParser(description=__doc__, prog="python -m bench.booking")
-    parser.add_argument("--slots", type=int, default=2_000, help="Slots that are booked")
-    parser.add_argument("--spare", type=int, default=2_000, help="Slots that stay free for $find")
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        prog="python -m bench.booking",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--slots", type=int, default=10_000, help="Slots that each case books")
+    parser.add_argument(
+        "--stored", type=int, default=0, help="Slots stored, twice --slots at least"
+    )
     parser.add_argument("--clients", type=int, default=64, help="clients that book at once")
     parser.add_argument("--wanting", type=int, default=1, help="clients that want the same Slot")
-    parser.add_argument("--asked", type=int, default=200, help="searches")
-    parser.add_argument("--profile", action="store_true", help="where the time goes")
-    parser.add_argument("--stores", nargs="+", default=["sqlite"], choices=["sqlite", "postgresql"])
-    arguments = parser.parse_args()
+    parser.add_argument("--asked", type=int, default=1_000, help="searches, and orders")
+    parser.add_argument("--cases", nargs="+", default=CASES, choices=CASES, help="what is measured")
+    parser.add_argument("--folder", default=str(OUT), help="where the SQLite file is made")
+    parser.add_argument(
+        "--stores", nargs="+", default=["sqlite", "postgresql"], choices=["sqlite", "postgresql"]
+    )
+    asked = parser.parse_args()
     OUT.mkdir(exist_ok=True)
-    sync = measure_fdatasync(OUT)
-    print(f"{describe()}; fdatasync p50 {sync.p50:.2f} ms, {sync.per_second:,.0f}/s")
+    Path(asked.folder).mkdir(exist_ok=True)
+    sync = measure_fdatasync(Path(asked.folder))
+    print(
+        f"{describe()}; an empty call {bare_call_ns():.0f} ns; fdatasync p50 {sync.p50:.2f} ms, "
+        f"p99 {sync.p99:.2f} ms, {sync.per_second:,.0f}/s"
+    )
     with ExitStack() as stack:
-        for place in places(arguments.stores, stack):
+        for place in places(asked.stores, stack):
             print(place.name, flush=True)
-            url = _database(place.name)
-            asyncio.run(_measured(url, arguments))
+            asyncio.run(_measured(place, _database(place, Path(asked.folder)), asked))
 
 
 if __name__ == "__main__":
