@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import Counter
 from datetime import date, datetime, timedelta
 from fractions import Fraction
@@ -12,6 +13,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from city import DOCUMENT, id_number
+from effort import TORTURE
 
 from fhir_gateway.app import profile_resources
 from fhir_gateway.cli.profiles_check import context_of, judged
@@ -20,7 +23,9 @@ from fhir_gateway.fhir.home import institution_home
 from fhir_gateway.fhir.profile_known import Known
 from fhir_gateway.fhir.wire import parse
 from fhir_gateway.interactions.prepare import prepare
+from fhir_gateway.scheduling.book import BookRequest, HoldRequest, book, cancel, hold
 from fhir_gateway.scheduling.generate_fhir import schedules_of, services_of, slots_of
+from fhir_gateway.scheduling.move import rebook
 from fhir_gateway.scheduling.site_files import items_of, load_site
 from fhir_gateway.scheduling.supply import (
     affected_of,
@@ -32,10 +37,11 @@ from fhir_gateway.scheduling.supply import (
 from fhir_gateway.scheduling.supply_change import WITHDRAWN
 from fhir_gateway.scheduling.template import Closure
 from fhir_gateway.scheduling.template_file import load_supply
-from fhir_gateway.security.actor import SYSTEM_ACCESS
+from fhir_gateway.security.actor import GATEWAY, SYSTEM_ACCESS
 from fhir_gateway.settings import load_settings
 from fhir_gateway.store.changes import ChangeSet
 from fhir_gateway.store.claim_rows import Give, Take
+from fhir_gateway.store.seat_audit import audit
 from fhir_gateway.store.slot_sql import capacities, quota_rows
 from fhir_gateway.terminology.catalogue import load_catalogue
 
@@ -52,6 +58,8 @@ CT = next(one for one in WHOLE.templates if one.id == "ct-day")._replace(
 TODAY = datetime.now(ZONE).date()
 ONE_DAY, NEXT_DAY = TODAY + timedelta(days=4), TODAY + timedelta(days=5)
 NUMBERS = count(1)
+#: Of the storm of plans: clients, requests of each, and plans that are stored.
+CLIENTS, TURNS, PLANS = (16, 150, 60) if TORTURE else (6, 6, 4)
 
 
 class Pool:
@@ -278,6 +286,78 @@ def test_another_release_period_leaves_booked_slots_in_their_bucket(pool):
     assert (left.pieces, left.change.affected) == ((), ())
     seats, caps = sums[str(ONE_DAY)]  # of the booked slot alone, but on the first of a month
     assert seats == caps and seats["ordinary"] >= 4
+
+
+class Storm:
+    """Persons who book, hold, move and cancel while templates, closures and tables change."""
+
+    def __init__(self, pool: Pool, seed: int) -> None:
+        self.pool, self.chance = pool, random.Random(seed)
+        whole, day = pool.plan(), (closed(ONE_DAY), closed(NEXT_DAY))
+        self.plans = [whole, pool.plan(capacity=2), pool.plan(*day[:1]), pool.plan(start=540),
+                      pool.plan(duration=60), pool.plan(*day)]  # fmt: skip
+        self.slots = sorted({slot.id for plan in self.plans for slot in plan.slots})
+        self.told: Counter[str] = Counter()
+
+    async def client(self) -> None:
+        person, mine = f"p{(number := next(NUMBERS))}", list[str]()
+        identifier = [{"system": DOCUMENT, "value": id_number(number)}]
+        patient = {"resourceType": "Patient", "id": person, "name": [{"text": "示例"}]}
+        await self.pool.commit([patient | {"identifier": identifier}])
+        for _ in range(TURNS):
+            try:
+                await self.turn(person, mine)
+                self.told[""] += 1
+            except GatewayError as error:
+                self.told[error.issues[0].rule or "?"] += 1
+
+    async def turn(self, person: str, mine: list[str]) -> None:
+        chance, gateway = self.chance, self.pool.gateway
+        slot, what = chance.choice(self.slots), chance.random()
+        if mine and what < 0.3:
+            await cancel(gateway, GATEWAY, mine.pop())
+        elif mine and what < 0.5:
+            await rebook(gateway, GATEWAY, mine[-1], slot, channel="in-consultation")
+        else:
+            take = HoldRequest(slot, person, channel="in-consultation")
+            wanted = hold(gateway, GATEWAY, take) if what > 0.8 else book(
+                gateway, GATEWAY, BookRequest(take=take))  # fmt: skip
+            mine.append((await wanted).id)
+
+    async def planner(self, site: Any) -> None:
+        for _ in range(PLANS // 2):
+            try:
+                await self.pool.store(self.chance.choice(self.plans), site)
+            except GatewayError as error:
+                assert error.issues[0].rule in ("quota-stale", "overtaken")
+
+
+def test_plans_change_while_persons_book(pool):
+    """Two who plan, each by another table of quotas: no seat is lost, and none is there twice."""
+    storm = Storm(pool, 8)
+    other = SITE._replace(tables=tuple(
+        one._replace(shares=tuple(
+            share._replace(share=None if share.share is None else share.share / 2)
+            for share in one.shares
+        )) for one in SITE.tables
+    ))  # fmt: skip
+
+    async def scenario():
+        await pool.store(storm.plans[0])
+        clients = (storm.client() for _ in range(CLIENTS))
+        await asyncio.gather(storm.planner(SITE), storm.planner(other), *clients)
+        await pool.store(storm.plans[0])
+        async with pool.gateway.store.snapshot(SYSTEM_ACCESS) as reader:
+            faults = await reader.steps(lambda _: audit())
+        return faults, await pool.difference(storm.plans[0]), await pool.sums()
+
+    faults, left, sums = pool.client.run(scenario())
+    assert (faults, left.pieces) == ([], ())
+    assert all(seats == caps for seats, caps in sums.values())
+    assert storm.told[""] >= CLIENTS
+    known = {"", "slot-unknown", "slot-closed", "slot-full", "quota-full", "person-limit",
+             "person-overlap", "rebook-same", "overtaken"}  # fmt: skip
+    assert storm.told.keys() <= known
 
 
 def test_withdrawing_leaves_nothing_to_be_booked(pool):
