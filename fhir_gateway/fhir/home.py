@@ -195,6 +195,13 @@ def _first(
 ) -> Reference | None:
     """The first local reference at one of these paths, of the wanted type where one is named."""
     for whole in paths:
+        value = resource.get(whole)
+        if value.__class__ is dict:  # one plain element, as most have
+            text = value.get("reference")
+            found = parse_reference(text) if text else None
+            if isinstance(found, Reference) and wanted in ("", found.type):
+                return found
+            continue
         for reference in _references(resource, whole):
             if wanted in ("", reference.type):
                 return reference

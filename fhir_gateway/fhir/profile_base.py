@@ -12,7 +12,7 @@ from typing import Any
 
 from fhir_gateway.errors import Issue
 from fhir_gateway.fhir.definitions import Element, TypeDefinition, definitions
-from fhir_gateway.fhir.invariant import BY_WALKER, judge_of
+from fhir_gateway.fhir.invariant import BY_WALKER, GOOD_PRACTICE, judge_of
 from fhir_gateway.fhir.invariants import r4_invariants
 from fhir_gateway.fhir.primitives import PRIMITIVES
 from fhir_gateway.fhir.profile_binding import bound
@@ -88,7 +88,7 @@ def _judge_remembering(run: Run, resource: Resource, place: Place) -> None:
     """`judge_value` of a resource; a member that is judged by itself is judged once, byte for byte:
     what was sound is sound again as long as the context is the same. Not for hints."""
     own, table, names = _compiled(place.type)
-    for step in own:
+    for step in own if "contained" in resource else _own_alone(place.type):
         step(run, resource, None, place)
     if names.isdisjoint(resource):
         return
@@ -109,6 +109,16 @@ def _judge_remembering(run: Run, resource: Resource, place: Place) -> None:
             if len(sound) >= _MOST:
                 sound.clear()
             sound.add(key)
+
+
+#: Invariants that say nothing of a resource that contains none.
+_OF_CONTAINED = frozenset({"dom-2", "dom-3", "dom-4", "dom-5"})
+
+
+@lru_cache(maxsize=256)
+def _own_alone(type: str) -> tuple[Judge, ...]:
+    """What judges a resource as a whole that contains no other, hints left out."""
+    return _own(type, _OF_CONTAINED | GOOD_PRACTICE)
 
 
 def _is_kept(said: bytes) -> bool:
@@ -178,12 +188,12 @@ def _compiled(type: str) -> tuple[tuple[Judge, ...], _Table, frozenset[str]]:
     return _own(type), table, frozenset(table)
 
 
-def _own(type: str) -> tuple[Judge, ...]:
+def _own(type: str, without: frozenset[str] = frozenset()) -> tuple[Judge, ...]:
     """What judges a value of a type as a whole: its invariants and those of its bases."""
     made: list[Judge] = []
     name = type
     while name:
-        made = [*_invariants(name, type), *made]
+        made = [*_invariants(name, type, without), *made]
         definition = definitions().types.get(name)
         name = definition.base if definition else ""
     for base, look in _LOOKS.items():
@@ -192,9 +202,10 @@ def _own(type: str) -> tuple[Judge, ...]:
     return tuple(made)
 
 
-def _invariants(path: str, type: str) -> list[Judge]:
+def _invariants(path: str, type: str, without: frozenset[str] = frozenset()) -> list[Judge]:
     stated = r4_invariants().invariants.get(path, ())
-    return [judge_of(one, type, _NO_PROFILES) for one in stated if one.key not in BY_WALKER]
+    left = BY_WALKER | without
+    return [judge_of(one, type, _NO_PROFILES) for one in stated if one.key not in left]
 
 
 def _coding(run: Run, value: Any, sibling: Any, place: Place) -> None:

@@ -121,7 +121,9 @@ def reread(body: bytes) -> dict[str, Any]:
 
 def is_read_as_rendered(rendered: bytes) -> bool:
     """False where reading what `render` gave may give something else, or may be refused."""
-    if b"\\" in rendered or _MINUS_ZERO.search(rendered):
+    if b"\\" in rendered:
+        return False
+    if b":-0" in rendered or b",-0" in rendered or b"[-0" in rendered:
         return False
     return rendered.count(b"{") * 2 < MAX_DEPTH or _TOO_DEEP not in _indented(rendered)
 

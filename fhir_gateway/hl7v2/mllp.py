@@ -24,9 +24,11 @@ from fhir_gateway.interactions.audit import ORIGIN, Origin
 from fhir_gateway.interactions.callers import Caller, actor_of
 from fhir_gateway.interactions.institutions import institutions
 from fhir_gateway.interactions.intake import Acknowledged, receive_v2, refuse_v2
+from fhir_gateway.interactions.pace import in_turn
 from fhir_gateway.mapping.v2_ack import by_mode, read_header
 from fhir_gateway.security.actor import OPEN, SYSTEM_ACCESS, Actor
 from fhir_gateway.security.mllp_senders import Senders
+from fhir_gateway.store.opening import SQLITE
 
 LOG = logging.getLogger("fhir_gateway.mllp")
 
@@ -39,13 +41,20 @@ _CLIENT = "mllp"
 
 class Limits(NamedTuple):
     """Seconds and numbers: `idle` between messages, `frame` for one message to come whole,
-    `connections` of all senders together, `per_address` of one, `at_once` messages under way."""
+    `connections` of all senders together, `per_address` of one, `at_once` messages under way, and
+    `prepared` of these that are read, mapped and judged at a time (0: as the store reads)."""
 
     idle: float = 600.0
     frame: float = 30.0
     connections: int = 500
     per_address: int = 50
     at_once: int = 64
+    prepared: int = 0
+
+
+#: Messages that are prepared at a time: by a store that is read in the event loop, and by one that
+#: is asked over the network, so that another goes on meanwhile.
+_PREPARED, _PREPARED_AFAR = 1, 4
 
 
 class Mllp:
@@ -55,6 +64,10 @@ class Mllp:
         self._gateway, self._senders = gateway, senders
         self._limits = limits = limits or Limits()
         self._turn = asyncio.Semaphore(limits.at_once)
+        near = gateway.settings.database.startswith(SQLITE)
+        self._preparing = asyncio.Semaphore(
+            limits.prepared or (_PREPARED if near else _PREPARED_AFAR)
+        )
         self.at_work = 0  # messages that are being stored
         self._open: dict[asyncio.Task[None], _Connection] = {}
         self._server: asyncio.Server | None = None
@@ -110,7 +123,8 @@ class Mllp:
         async with self._turn:
             self.at_work += 1
             try:
-                return await receive_v2(gateway, actor, frame.message)
+                async with in_turn(self._preparing):
+                    return await receive_v2(gateway, actor, frame.message)
             finally:
                 self.at_work -= 1
 

@@ -26,6 +26,7 @@ from fhir_gateway.errors import GatewayError
 from fhir_gateway.fhir.home import HOME_RULES, followed, home_of
 from fhir_gateway.fhir.keys import key64
 from fhir_gateway.interactions.letters import refusal_rows
+from fhir_gateway.interactions.pace import prepared
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
 from fhir_gateway.store.blobs import pack
 from fhir_gateway.store.changes import ChangeSet, Entry
@@ -250,6 +251,7 @@ async def refused(
         id=b"", journal=[entry(gateway, event, patient=patient)], urgent=True,
         messages=messages, refused=bodies, dropped=dropped,
     )  # fmt: skip
+    prepared()
     await gateway.store.commit(said)
     gateway.count("disclosures", 1)
 

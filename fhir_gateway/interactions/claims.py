@@ -15,7 +15,13 @@ from fhir_gateway.fhir.datatypes import Reference
 from fhir_gateway.fhir.home import home_of
 from fhir_gateway.fhir.wire import parse
 from fhir_gateway.interactions.institutions import institutions_at
-from fhir_gateway.interactions.own_name import STANDS_FOR, by_number, drop_owned, named_by
+from fhir_gateway.interactions.own_name import (
+    STANDS_FOR,
+    by_number,
+    drop_owned,
+    named_by,
+    names_itself,
+)
 from fhir_gateway.interactions.references import local
 from fhir_gateway.interactions.steps import Step
 from fhir_gateway.interactions.types import owner_of
@@ -48,6 +54,7 @@ async def check_claims(
     if not actor.bound:
         return
     registry = await institutions_at(gateway, reader)
+    own = f"Organization/{actor.institution}" if actor.institution in registry else ""
     for step in steps:
         if step.resource is None or step.matched:
             continue
@@ -57,7 +64,8 @@ async def check_claims(
             institution_of(step.resource) is not None or body_of(step.resource) is not None
         ):
             raise Forbidden(_REGISTRY, expression=step.root, rule="governed")
-        await _check_names(gateway, reader, actor, step, registry)
+        if not (own and names_itself(step.resource, own)):
+            await _check_names(gateway, reader, actor, step, registry)
         if step.type == "DiagnosticReport":
             await _check_results(gateway, reader, actor, step, steps)
         if actor.role == "patient":
@@ -80,10 +88,7 @@ async def _check_names(
     registry: Mapping[str, Institution],
 ) -> None:
     """Raises Forbidden when a resource says that another institution made it or answers for it."""
-    own = f"Organization/{actor.institution}" if actor.institution in registry else None
     for named in named_by(step.resource or {}):
-        if named.reference.get("reference") == own and "identifier" not in named.reference:
-            continue  # it names itself, as most do
         others = {by_number(named.reference, registry)}
         target = local(named.reference.get("reference") or "", gateway.settings.base_url)
         if target is not None and target.type == "Organization" and target.id in registry:
@@ -121,14 +126,15 @@ async def _check_results(
     own = owner_of(actor)
     known = {other.name: other for other in steps}
     for place, result in enumerate((step.resource or {}).get("result", ())):
-        named = local(result.get("reference") or "", gateway.settings.base_url)
-        if named is None:
-            continue
-        other = known.get(f"{named.type}/{named.id}")
-        if other is None:
-            stored = await reader.read(named.type, named.id)
+        text = result.get("reference") or ""
+        if text in known:
+            stored = known[text].current
         else:
-            stored = other.current
+            named = local(text, gateway.settings.base_url)
+            if named is None:
+                continue
+            other = known.get(f"{named.type}/{named.id}")
+            stored = other.current if other else await reader.read(named.type, named.id)
         if stored is not None and stored.owner != own:
             raise Forbidden(
                 "This result belongs to another institution, which reports on it itself",

@@ -5,6 +5,7 @@ hl7.org/fhir/R4/bundle.html#transaction: `request.url` is relative to the base.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, TypeVar
 from urllib.parse import unquote
@@ -20,7 +21,7 @@ from fhir_gateway.interactions.conditional import condition_of, pairs_of
 from fhir_gateway.interactions.etag import is_known, version_in
 from fhir_gateway.interactions.history import history, history_system, history_type
 from fhir_gateway.interactions.outcome import Outcome, Refused, found
-from fhir_gateway.interactions.pace import unhurried
+from fhir_gateway.interactions.pace import PIECE
 from fhir_gateway.interactions.patch import patch_in_bundle
 from fhir_gateway.interactions.permits import Asked, why_not
 from fhir_gateway.interactions.read import read, vread
@@ -188,11 +189,13 @@ async def every(function: Callable[[T], U], values: Iterable[tuple[str, str, T]]
     """
     results: list[U] = []
     refusals: list[tuple[GatewayError, list[Issue]]] = []
-    async for where, type, value in unhurried(values):
+    for number, (where, type, value) in enumerate(values, 1):
         try:
             results.append(function(value))
         except GatewayError as error:
             refusals.append((error, [placed(issue, where, type) for issue in error.issues]))
+        if number % PIECE == 0:
+            await asyncio.sleep(0)
     if refusals:
         kind = refusals[0][0].__class__
         raise kind(issues=tuple(issue for _, issues in refusals for issue in issues))

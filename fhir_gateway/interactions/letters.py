@@ -23,6 +23,7 @@ import msgspec
 
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import GatewayError, Issue, PreconditionFailed, Unavailable
+from fhir_gateway.interactions.pace import prepared
 from fhir_gateway.security.actor import SYSTEM_ACCESS
 from fhir_gateway.store.blobs import pack
 from fhir_gateway.store.changes import ChangeSet
@@ -176,6 +177,7 @@ async def repeated(gateway: Gateway, letter: Letter) -> None:
     try:
         row = msgspec.structs.replace(stored_row(letter, (), ()), outcome=REPEATED)
         letter.told = True
+        prepared()
         await gateway.store.commit(ChangeSet(id=b"", messages=[row]))
     except Unavailable:
         gateway.count("messages_uncounted", 1)

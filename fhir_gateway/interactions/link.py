@@ -45,8 +45,7 @@ async def link(
         around = full_url_base(step.full_url, step.type)
         if linker.names:
             linker.follow_links(step, around)
-        for slot in step.slots:
-            await linker.follow(slot, step, around, issues)
+        await linker.follow_all(step, around, issues)
     if issues:
         raise Unprocessable(issues=tuple(issues))
     unknown = {n: at for n, at in linker.wanted.items() if n not in linker.known}
@@ -116,12 +115,20 @@ class _Linker:
         """The name of the entry with this full URL, or with it below the base of another one."""
         return self.names.get(text) or (self.names.get(base + text) if base else None)
 
-    async def follow(self, slot: Slot, step: Step, base: str, issues: list[Issue]) -> None:
-        """Rewrites a reference and notes what it names outside of the Bundle."""
-        if not base and slot.text in self.settled:
-            slot.holder["reference"] = self.settled[slot.text]
-            return
-        text = await self.resolve(slot, step, base, issues)
+    async def follow_all(self, step: Step, base: str, issues: list[Issue]) -> None:
+        """Rewrites the references of a step, and notes what they name outside of the Bundle."""
+        settled = self.settled if not base else {}
+        for slot in step.slots:
+            again = settled.get(slot.text)
+            if again is None:
+                await self._follow(slot, step, base, issues)
+            else:
+                slot.holder["reference"] = again
+
+    async def _follow(self, slot: Slot, step: Step, base: str, issues: list[Issue]) -> None:
+        text = slot.text
+        if self.names or local(text) is None:  # else it is Type/id already and names no entry
+            text = await self.resolve(slot, step, base, issues)
         slot.holder["reference"] = text
         target = local(text, self.gateway.settings.base_url)
         if target is None or target.type in JOURNAL_TYPES:

@@ -93,6 +93,27 @@ def named_by(resource: Json) -> Iterator[Named]:
         yield from _of(inside, f"contained[{place}].")
 
 
+def names_itself(resource: Json, own: str) -> bool:
+    """Whether all that a resource names so is the reference `own`, or a name that is only shown.
+    False says nothing: it has to be looked at."""
+    type = resource.get("resourceType", "")
+    if "contained" in resource or type == "Organization":
+        return False
+    for name in SPEAKS.get(type, ()):
+        if name not in resource:
+            continue
+        value = resource[name]
+        for one in value if isinstance(value, list) else (value,):
+            said = one.get("reference") == own and "identifier" not in one
+            if name in _PARTS or not (said or one.keys() <= _SHOWN):
+                return False
+    return True
+
+
+#: What a Reference says that names nobody.
+_SHOWN = frozenset({"display"})
+
+
 def _of(resource: Json, where: str) -> Iterator[Named]:
     if resource.get("resourceType") == "Organization" and "identifier" in resource:
         yield Named(f"{where}identifier", {"identifier": resource["identifier"]})

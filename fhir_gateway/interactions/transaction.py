@@ -53,9 +53,10 @@ async def transaction(
     first refusal, other classes; PreconditionFailed, MultipleMatches, TooLong.
     """
     check_size(gateway, entries)
-    requests = await _requests(entries)
-    await _check_rights(gateway, actor, requests)
-    steps = await _steps(gateway, actor, requests)
+    roots = [root(index) for index in range(len(entries))]
+    requests = await _requests(entries, roots)
+    await _check_rights(gateway, actor, requests, roots)
+    steps = await _steps(gateway, actor, requests, roots)
     _check_overlap(steps)
     results: dict[int, Outcome | bytes] = {}
     written: Written | None = None
@@ -99,15 +100,17 @@ def check_size(gateway: Gateway, entries: Sequence[BundleEntry]) -> None:
         raise TooLong(f"A Bundle may have {limit} entries here", rule="bundle-limit")
 
 
-async def _requests(entries: Sequence[BundleEntry]) -> list[Request]:
+async def _requests(entries: Sequence[BundleEntry], roots: Sequence[str]) -> list[Request]:
     """The request lines of all entries. Raises all that is wrong with them at once."""
     return await every(
-        lambda pair: request_of(pair[1], root(pair[0])),
-        [(root(index), "", (index, entry)) for index, entry in enumerate(entries)],
+        lambda pair: request_of(*pair),
+        [(where, "", (entry, where)) for entry, where in zip(entries, roots, strict=True)],
     )
 
 
-async def _check_rights(gateway: Gateway, actor: Actor, requests: Sequence[Request]) -> None:
+async def _check_rights(
+    gateway: Gateway, actor: Actor, requests: Sequence[Request], roots: Sequence[str]
+) -> None:
     """Raises Forbidden for every entry that the caller's role may not ask for, or the scopes of
     its token do not grant; reads too."""
     plain = [one for one in requests if one.method != "GET" and not one.query]
@@ -116,8 +119,8 @@ async def _check_rights(gateway: Gateway, actor: Actor, requests: Sequence[Reque
     await every(
         lambda request: check_entry(gateway, actor, request),
         [
-            (root(index), "", request)
-            for index, request in enumerate(requests)
+            (where, "", request)
+            for where, request in zip(roots, requests, strict=True)
             if request.query or (request.method, request.type) not in free
         ],
     )
@@ -125,12 +128,14 @@ async def _check_rights(gateway: Gateway, actor: Actor, requests: Sequence[Reque
         await scoped(gateway, actor, asked_of(request))
 
 
-async def _steps(gateway: Gateway, actor: Actor, requests: Sequence[Request]) -> dict[int, Step]:
+async def _steps(
+    gateway: Gateway, actor: Actor, requests: Sequence[Request], roots: Sequence[str]
+) -> dict[int, Step]:
     """The writes by their place in the Bundle. Raises the issues of all of them at once."""
     writes = [index for index, request in enumerate(requests) if request.method != "GET"]
     steps = await every(
-        lambda index: step_of(actor, gateway, requests[index], root(index)),
-        [(root(index), requests[index].type, index) for index in writes],
+        lambda index: step_of(actor, gateway, requests[index], roots[index]),
+        [(roots[index], requests[index].type, index) for index in writes],
     )
     return dict(zip(writes, steps, strict=True))
 

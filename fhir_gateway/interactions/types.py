@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from fhir_gateway.errors import Forbidden, Invalid, MethodNotAllowed, NotFound
 from fhir_gateway.fhir.definitions import definitions
@@ -49,10 +50,17 @@ def interactions_of(type: str) -> tuple[str, ...]:
 
 def check_type(type: str, interaction: str) -> None:
     """Raises NotFound for an unknown type, MethodNotAllowed for what the type does not offer."""
-    if type not in definitions().search_parameters and type not in definitions().resource_types:
+    offered = _offered(type)
+    if offered is None:
         raise NotFound("There is no such resource type in FHIR R4", rule="unknown-type")
-    if interaction not in interactions_of(type):
+    if interaction not in offered:
         raise MethodNotAllowed(f"{type} offers no {interaction}", rule="interaction")
+
+
+@lru_cache(maxsize=512)
+def _offered(type: str) -> tuple[str, ...] | None:
+    known = type in definitions().search_parameters or type in definitions().resource_types
+    return interactions_of(type) if known else None
 
 
 #: Owns what persons store themselves. No institution has it as its own: what a person says opens to

@@ -37,7 +37,7 @@ from fhir_gateway.interactions.extras import (
 from fhir_gateway.interactions.link import link
 from fhir_gateway.interactions.local_codes import catch_up, check_maps, is_behind
 from fhir_gateway.interactions.outcome import Kind, Outcome, found, outcome_of
-from fhir_gateway.interactions.pace import unhurried
+from fhir_gateway.interactions.pace import prepared, unhurried
 from fhir_gateway.interactions.permits import check_plan
 from fhir_gateway.interactions.places import (
     check_free,
@@ -114,6 +114,7 @@ async def write(
             change_set = await plan_write(gateway, actor, steps, guards, extras, hopeful=hopeful)
             change_set.journal = [*audit(steps), *guards.journal] if gateway.audit else []
             enclose(change_set, steps)
+            prepared()
             try:
                 committed = await gateway.store.commit(change_set)
             except GatewayError as error:

@@ -13,7 +13,7 @@ from typing import Any
 
 from fhir_gateway.errors import Severity
 from fhir_gateway.fhir.profile_context import Finding
-from fhir_gateway.terminology.catalogue import Catalogue, Item
+from fhir_gateway.terminology.catalogue import SYSTEMS, Catalogue, Item
 from fhir_gateway.terminology.identifier_checks import check_number
 from fhir_gateway.terminology.naming import Naming
 from fhir_gateway.terminology.service import Terminology
@@ -193,6 +193,8 @@ class Looks:
 
     def _item(self, concept: Any) -> Item | None:
         for coding in concept.get("coding", ()) if concept else ():
+            if coding.get("system") not in SYSTEMS:
+                continue
             item = self._catalogue.by_coding(coding.get("system"), coding.get("code"))
             if item is not None:
                 return item
