@@ -208,6 +208,14 @@ def test_the_hospital_books_and_moves_what_it_does_not_see_the_record_of(world: 
     assert booked(answer)["slot"] == [{"reference": f"Slot/{second}"}]
 
 
+def test_a_hospital_does_not_take_a_booking_out_of_sight(world: World) -> None:
+    path = f"Appointment/{booked(world.book(world.slots()[0], world.patient()))['id']}"
+    later = world.read(path, world.hospital).json() | {"created": "2099-01-01T00:00:00Z"}
+    answer = world.running.put(f"/fhir/{path}", later, headers=world.hospital)
+    assert rule(answer) == (403, "booking-governed")
+    assert world.read(path).status_code == 200
+
+
 def test_what_opens_no_channel(world: World) -> None:
     patient = world.patient(world.hospital)
     over = {
