@@ -19,6 +19,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 import click
@@ -119,6 +120,7 @@ def _ready_line(settings: Settings, listener: socket.socket, workers: int) -> st
         "pid": os.getpid(),
         "workers": workers,
         "open_access": settings.open_access,
+        "tzdata": version("tzdata"),
     })  # fmt: skip
 
 

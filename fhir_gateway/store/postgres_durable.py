@@ -2,12 +2,15 @@
 
 A commit is acknowledged when the server has it on disk. A server that runs without fsync, without
 full page writes or as a standby cannot promise that, so it is refused. Tests, which need no
-promise, say `?durability=test` in the address.
+promise, say `?durability=test` in the address. A process whose clock is far from the server's does
+not write either: nodes reckon by their own clocks, and what is sold from a moment on would be sold
+early (docs/booking-proof.md).
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -44,7 +47,11 @@ _WRITING = {
 _PROMISES = """
 SELECT current_setting('server_version_num')::bigint / 10000, current_setting('server_encoding'),
   current_setting('fsync'), current_setting('full_page_writes'),
-  current_setting('synchronous_commit'), pg_is_in_recovery()"""
+  current_setting('synchronous_commit'), pg_is_in_recovery(),
+  extract(epoch FROM clock_timestamp())::float8"""
+
+#: Seconds by which the clock of this machine may differ from the server's.
+MOST_APART = 10.0
 
 
 class Address(NamedTuple):
@@ -67,19 +74,40 @@ def address_of(url: str) -> Address:
 
 async def connect_to_write(address: Address) -> asyncpg.Connection:
     """A connection that may commit. Raises Unavailable when the server cannot be reached, is too
-    old, is a standby, or could lose commits.
+    old, is a standby, could lose commits, or has another time.
     """
     connection = await connect(address.url, _WRITING)
     try:
-        version, encoding, *promises, is_standby = await connection.fetchrow(_PROMISES)
+        asked = time.time()
+        *promised, there = await connection.fetchrow(_PROMISES)
+        apart = _apart(asked, there, time.time())
     except BaseException:
         connection.terminate()
         raise
+    version, encoding, *promises, is_standby = promised
     refusal = _refusal(version, encoding, promises, is_standby, is_test=address.is_test)
+    refusal = refusal or _clocks(apart)
     if refusal is not None:
         await connection.close()
         raise refusal
     return connection
+
+
+def _apart(asked: float, there: float, answered: float) -> float:
+    """By how many seconds a clock here is ahead of one that was read between two times of it; 0
+    within them."""
+    return max(asked - there, 0.0) + min(answered - there, 0.0)
+
+
+def _clocks(apart: float) -> Unavailable | None:
+    if abs(apart) <= MOST_APART:
+        return None
+    way = "ahead of" if apart > 0 else "behind"
+    return Unavailable(
+        f"The clock of this machine is {abs(apart):.0f} seconds {way} the database's: set both by "
+        "NTP; what is sold or ends at a moment would be so at another one",
+        rule="clocks-differ",
+    )
 
 
 def _refusal(
