@@ -44,8 +44,8 @@ _OURS = (
     ext.CHANNEL, ext.HOLD_UNTIL, ext.HOLD_RENEWALS, ext.CONFIRM_BY, ext.BOOKED_BY, ext.OFFER,
     ext.REPLACES,
 )  # fmt: skip
-#: What a booking operation answers for.
-_KEPT = ("status", "slot", "start", "end", "participant")
+#: What a booking operation answers for; from `created` on who booked sees it.
+_KEPT = ("status", "slot", "start", "end", "participant", "created")
 #: By what a waiting list is served, and what was offered from it: nobody sorts it by hand.
 _TURN = ("priority", "created", "requestedPeriod", "supportingInformation")
 _LIVE = frozenset({"pending", "booked", "arrived", "checked-in", "fulfilled"})
