@@ -150,6 +150,39 @@ def test_two_bodies_under_one_key(world):
     assert booked(other)["status"] == "booked"  # each caller has keys of its own
 
 
+def test_fault_81_without_its_key_a_repeat_books_no_second_time(world):
+    """As when a key was forgotten: the person's own time stands in the way."""
+    (slot,) = world.slots(capacity=4)
+    patient = world.patient()
+    assert booked(world.book(slot, patient, headers={"idempotency-key": "old"}))
+    for headers in ({"idempotency-key": "new"}, {}):
+        status, rule, _ = refusal(world.book(slot, patient, headers=headers))
+        assert (status, rule) == (409, "person-overlap")
+
+
+def test_fault_85_two_at_once_leave_what_is_kept_for_others(world):
+    """One seat each for everybody and for consultations: two who would each leave the last one
+    untouched take one, and the reserve is a row that both are judged by."""
+    slots = world.slots(2, quotas={"ordinary": 1, "in-consultation": 1})
+    bodies = [
+        body_of({"slot": f"Slot/{slot}", "patient_reference": f"Patient/{world.patient()}"})
+        for slot in slots
+    ]
+    headers = {**world.clinic, "content-type": "application/fhir+json"}
+
+    async def both():
+        http = world.running.http
+        return await asyncio.gather(*(
+            http.post("/fhir/Appointment/$book", json=body, headers=headers) for body in bodies
+        ))  # fmt: skip
+
+    answers = world.running.run(both())
+    assert sorted(one.status_code for one in answers) == [200, 409]
+    (lost,) = [one for one in answers if one.status_code == 409]
+    assert {"quota-full", "channel-closed"} & set(told(lost)), lost.text
+    assert sorted(world.status(slot) for slot in slots) == ["busy", "free"]
+
+
 def test_who_is_barred_and_what_is_excused(world, later):
     patient = world.patient()
     missed = []

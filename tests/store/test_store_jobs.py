@@ -31,7 +31,7 @@ def test_a_job_is_leased_renewed_and_completed(play):
     assert (done.state, stored) == ("done", done)
 
 
-def test_who_lost_the_lease_can_change_nothing(play, clock):
+def test_fault_91_who_lost_the_lease_can_change_nothing(play, clock):
     async def scenario(store):
         await jobs.enqueue(store, id="j1", kind="export")
         first = await jobs.lease(store, kind="export", duration=MINUTE)
@@ -70,7 +70,7 @@ def test_a_job_that_never_ends_is_set_aside(play, clock):
     assert (poison.state, poison.attempts) == ("failed", jobs.MAX_ATTEMPTS)
 
 
-def test_of_many_workers_one_gets_the_job(open_store):
+def test_fault_91_of_many_workers_one_gets_the_job(open_store):
     async def scenario():
         stores = [await open_store() for _ in range(2)]
         await jobs.enqueue(stores[0], id="j1", kind="export")
