@@ -7,7 +7,7 @@ profile `appointment`). What an operation makes is valid by construction.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -60,6 +60,7 @@ class Standing(NamedTuple):
     start: int
     end: int
     marks: Marks
+    labels: tuple[Json, ...] = ()  # of security
 
 
 class Offer(NamedTuple):
@@ -163,6 +164,7 @@ def standing_of(appointment: Json, zone: str) -> Standing:
             renewals if isinstance(renewals, int) else 0,
             _moment(ext.value_of(appointment, ext.CONFIRM_BY), zone),
         ),
+        tuple((appointment.get("meta") or {}).get("security") or ()),
     )
 
 
@@ -182,6 +184,7 @@ def instruction_of(*resources: Json) -> str:
     return ""
 
 
+@lru_cache(maxsize=1_024)
 def said(us: int, zone: ZoneInfo) -> str:
     """A moment on the site's clock, as FHIR says it."""
     return moment_at(us, zone).isoformat(timespec="milliseconds")

@@ -32,9 +32,9 @@ from fhir_gateway.scheduling.calendar import day_at
 from fhir_gateway.scheduling.channel import PREFERENCE, Verdict, open_channels
 from fhir_gateway.scheduling.find_hints import HintsFor, hints
 from fhir_gateway.scheduling.proposal import Numbers, id_of_proposal
-from fhir_gateway.scheduling.seat_channels import Asker, Site, because
+from fhir_gateway.scheduling.seat_channels import Asker, Site
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
-from fhir_gateway.store.slot_sql import FreeSlot, FreeSlots, Place, Wish, find_slots
+from fhir_gateway.store.slot_sql import FreeSlot, FreeSlots, Place, Wish, find_slots, seconds_of
 from fhir_gateway.store.slot_view_sql import seats_taken, selling_homes
 from fhir_gateway.store.store import Reader
 
@@ -79,7 +79,6 @@ class Offered(NamedTuple):
     free: FreeSlot
     hospital: str
     channel: str
-    because: str
     left: int
     slot: dict[str, Any]
     proposal: dict[str, Any]
@@ -209,7 +208,8 @@ async def _group(
             return FreeSlots([], 0, False)
     wish = _wish(search, {**narrower, "homes": homes, "channels": group.channels})
     return await search.whole.steps(
-        lambda seen: find_slots(seen.dialect, wish, now=search.now, limit=limit, after=after)
+        lambda seen: find_slots(seen.dialect, wish, now=search.now, limit=limit, after=after),
+        seconds=seconds_of(wish),
     )
 
 
@@ -296,7 +296,7 @@ def _offered(
     patient = search.person.resource if search.person else request.patient_resource
     misfits = unfit(patient, day_at(free.place[0], rules.zone), slot, schedule) if patient else []
     return Offered(
-        free, search.hospitals.get(home, ""), channel, because(verdicts, channel), left,
+        free, search.hospitals.get(home, ""), channel, left,
         _with_left(slot, free.capacity, left), proposal, schedule, tuple(misfits),
     )  # fmt: skip
 

@@ -15,7 +15,7 @@ from fhir_gateway.errors import Issue
 from fhir_gateway.scheduling.calendar import moment_at
 from fhir_gateway.scheduling.channel import Verdict
 from fhir_gateway.scheduling.channel_reasons import CHANNELS_ZH, reason
-from fhir_gateway.store.slot_sql import FreeSlots, Wish, find_slots
+from fhir_gateway.store.slot_sql import FreeSlots, Wish, find_slots, seconds_of
 from fhir_gateway.store.slot_view_sql import opening_later
 from fhir_gateway.store.store import Reader
 
@@ -36,9 +36,13 @@ class HintsFor(NamedTuple):
 async def hints(whole: Reader, asked: HintsFor) -> list[Issue]:
     """At most a handful of hints, as information; one at least."""
     wish, now = asked.wish, asked.now
-    others = await whole.steps(lambda seen: find_slots(seen.dialect, wish, now=now, limit=_SHOWN))
+    seconds = seconds_of(wish)
+    others = await whole.steps(
+        lambda seen: find_slots(seen.dialect, wish, now=now, limit=_SHOWN), seconds=seconds
+    )
     later = await whole.steps(
-        lambda seen: opening_later(seen.dialect, wish.items, wish.start, wish.end, now)
+        lambda seen: opening_later(seen.dialect, wish.items, wish.start, wish.end, now),
+        seconds=seconds,
     )
     found = [*_of_channels(others, asked), *_of_time(later, asked)][:_MOST]
     if found:

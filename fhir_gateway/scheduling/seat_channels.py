@@ -33,7 +33,7 @@ from fhir_gateway.scheduling.channel import (
 from fhir_gateway.scheduling.membership import memberships_at
 from fhir_gateway.scheduling.quota_plan import Row
 from fhir_gateway.security.actor import Actor
-from fhir_gateway.security.institution import level_of
+from fhir_gateway.security.institution import Level, level_of
 from fhir_gateway.store.claim_person import barred_until, day_of, reasons_of_person
 from fhir_gateway.store.claim_rows import NOSHOW
 from fhir_gateway.store.claim_state import BookingState
@@ -91,17 +91,23 @@ class Asker:
         self.person, self.residence = person, residence or (person.residence if person else "")
         self._orders, self._seen = orders, bool(orders)
         self._encounter: bool | None = None
+        self._level: Level | None = None
+        self._is_graded = False
+        self._today = day_at(gateway.clock.now(), booking_rules(gateway).zone)
         self._referrals: tuple[Referral, ...] | None = None
 
     async def verdicts(self, site: Site) -> list[Verdict]:
         """Every channel in order of preference, open to this caller or not."""
         gateway, rules = self.gateway, booking_rules(self.gateway)
         known = await institutions_at(gateway, self._whole)
-        level = level_of(known[self.institution].level) if self.institution in known else None
+        if not self._is_graded:
+            mine = known.get(self.institution)
+            self._level, self._is_graded = level_of(mine.level) if mine else None, True
+        level = self._level
         wanted = Wanted(
             site.hospital,
             site.kind,
-            day_at(gateway.clock.now(), rules.zone),
+            self._today,
             modality_of(gateway, site.items),
             site.items,
             (known[site.hospital].area if site.hospital in known else "") or _NO_AREA,

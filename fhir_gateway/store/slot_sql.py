@@ -38,6 +38,17 @@ class Wish(NamedTuple):
     masters: Sequence[str] = ()
 
 
+#: Days of one item that are looked through in less than a few milliseconds, and how long the rest
+#: may take.
+_SHORT, _LONG_SECONDS = 31 * 86_400_000_000, 1.0
+
+
+def seconds_of(wish: Wish) -> float | None:
+    """What to give `Reader.steps`: a search of all items or of many days may not hold up others."""
+    days = (wish.end - wish.start) * len(set(wish.items))
+    return None if 0 < days <= _SHORT else _LONG_SECONDS
+
+
 #: Where a page ended: (start, home, key of the Slot).
 Place = tuple[int, int, int]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from databases import Databases
 from running import Running
 
 from fhir_gateway.cds_hooks import slots
+from fhir_gateway.store import slot_near_sql
 from fhir_gateway.terminology.catalogue import IMAGING_SYSTEM
 
 Json = dict[str, Any]
@@ -27,7 +29,7 @@ def world(shared_database: Databases, tmp_path_factory: pytest.TempPathFactory) 
     clients = tmp_path_factory.mktemp("clients") / "clients.toml"
     clients.write_text(CLIENTS, encoding="utf-8")
     one = Running(shared_database.url("cards"), booking_page=PAGE, cds_clients=str(clients),
-                  hook_deadline_ms=20_000, area="110000")  # fmt: skip
+                  hook_deadline_ms=20_000, hook_slots_ms=20_000, area="110000")  # fmt: skip
     yield World(one)
     one.close()
 
@@ -130,26 +132,50 @@ def test_an_emergency_an_item_that_nobody_sells_and_no_order_get_nothing(world: 
 def test_what_goes_wrong_and_what_takes_too_long_holds_up_no_order(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Slots have milliseconds of their own: the card goes out without them, and says so."""
     world.slots(1, hours=70)
     patient = world.patient()
+    answered: list[float] = []
 
     async def broken(*arguments: Any) -> Any:
         raise RuntimeError("a fault")
 
-    monkeypatch.setattr(slots, "find", broken)
+    async def endless(*arguments: Any) -> Any:
+        answered.append(asyncio.get_running_loop().time())
+        try:
+            await asyncio.sleep(3_600)
+        finally:
+            answered.append(asyncio.get_running_loop().time())
+
+    monkeypatch.setattr(slots, "nearest", broken)
     assert hook(world, world.clinic, patient) == []  # no card: nothing false is said
-    shown = {"draft-1": {"detail": "x"}}
-    monkeypatch.setattr(slots, "_MARGIN", 1_000.0)
-    monkeypatch.setattr(slots, "_sold", broken)
-    assert slots._untold(shown["draft-1"])["detail"].endswith("本次未查询可预约时段。")
-    assert hook(world, world.clinic, patient) == []
+    monkeypatch.setattr(slots, "nearest", endless)
+    object.__setattr__(world.gateway.settings, "hook_slots_ms", 40)  # settings are frozen
+    try:
+        assert hook(world, world.clinic, patient) == []
+    finally:
+        object.__setattr__(world.gateway.settings, "hook_slots_ms", 20_000)
+    began, ended = answered
+    assert ended - began < 10.0  # of the 20 seconds that the call has
+    assert slots._untold({"detail": "x"})["detail"].endswith("本次未查询可预约时段。")
+
+
+def test_slots_are_found_behind_thousands_that_are_not_the_callers(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The window of the one statement ends before them: then the search itself is asked."""
+    monkeypatch.setattr(slot_near_sql, "MOST", 2)
+    world.slots(6, hours=80, item="I021", quotas={"grassroots-referral": 6})
+    later = world.slots(2, hours=500, item="I021")
+    (card,) = hook(world, world.other, world.patient(world.other), "I021")
+    assert [one["slot"] for one in offered(card)["slots"]] == [f"Slot/{id}" for id in later]
 
 
 def test_the_page_of_a_smart_app_gets_the_reference_in_its_context(
     shared_database: Databases, tmp_path: Path
 ) -> None:
     one = Running(shared_database.url("smart"), booking_page=PAGE, booking_page_smart=True,
-                  hook_deadline_ms=20_000)  # fmt: skip
+                  hook_deadline_ms=20_000, hook_slots_ms=20_000)  # fmt: skip
     try:
         world = World(one)
         world.slots(1)
