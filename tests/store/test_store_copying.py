@@ -9,17 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 from databases import Databases, need_postgres
 from running import Running
+from seat_world import BUCKET, DAY, appointment, schedule, settle, slot
+from store_builders import change, patient
 
 from fhir_gateway.app import open_gateway
 from fhir_gateway.cli.copy import command
 from fhir_gateway.errors import Unavailable
+from fhir_gateway.security.actor import SYSTEM_ACCESS
 from fhir_gateway.settings import Settings
 from fhir_gateway.store import copying, migrate
+from fhir_gateway.store.claim_rows import QuotaRow, Take
 from fhir_gateway.store.copying_sqlite import SqliteSide
+from fhir_gateway.store.seat_audit import audit
+from fhir_gateway.store.seat_sql import slot_state
 
 Start = Callable[..., Running]
 
@@ -57,6 +64,34 @@ def fill(gateway: Running) -> None:
     gateway.put("/fhir/Linkage/l", {"resourceType": "Linkage", "id": "l", "active": True, "item": [
         {"type": "source", "resource": {"reference": "Patient/p"}},
         {"type": "alternate", "resource": {"reference": "Patient/q"}}]})  # fmt: skip
+    start = gateway.gateway.clock.now() + DAY
+    taken = Take("Slot/s", "Appointment/a", "p", "ordinary")
+    for one in (
+        change(schedule(), slot("s", start, capacity=2, bucket=BUCKET),
+               claims=[settle(QuotaRow("ordinary", 2))]),
+        change(appointment("a", "p"), claims=[taken]),
+    ):  # fmt: skip
+        gateway.run(gateway.gateway.store.commit(one))
+
+
+def book_the_rest(gateway: Running) -> list[str]:
+    """Books the last seat for another person, and asks whether all seats agree."""
+
+    async def work() -> list[str]:
+        store = gateway.gateway.store
+        start = gateway.gateway.clock.now() + DAY
+        full = slot("s", start, capacity=2, bucket=BUCKET, busy=True)
+        async with store.snapshot(SYSTEM_ACCESS) as reader:
+            found = await reader.steps(lambda _: slot_state("s"))
+        full.derived.slots[:] = [msgspec.structs.replace(
+            full.derived.slots[0], start=found.slot.start, end=found.slot.end)]  # fmt: skip
+        claims = [Take("Slot/s", "Appointment/b", "r", "ordinary")]
+        await store.commit(change(patient("r"), appointment("b", "r"), full, claims=claims))
+        async with store.snapshot(SYSTEM_ACCESS) as reader:
+            return [one.name for one in await reader.steps(lambda _: audit())]
+
+    found: list[str] = gateway.run(work())
+    return found
 
 
 QUESTIONS = (
@@ -95,6 +130,7 @@ def test_a_copy_answers_as_its_source(database: Databases, target: Databases) ->
     refused = again.put("/fhir/Patient/p", {"resourceType": "Patient", "id": "p"},
                         headers={"if-match": 'W/"7"'})  # fmt: skip
     assert refused.status_code == 412
+    assert book_the_rest(again) == []
     again.close()
 
 
