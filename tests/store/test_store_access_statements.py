@@ -38,6 +38,7 @@ PLACES = {
     ("history_sql", "_SUPERSEDING"): "when a version ended, of one that is judged",
     ("history_sql", "journal_number"): "a resource number to begin at",
     ("history_times", "_NEXT"): "the time of a batch",
+    ("listing_sql", "having"): "whether to look at all, told to nobody",
     ("narrow_sql", "passes"): "one term more about a row that is judged",
     ("person_sql", "_APART"): "a doubt about the person's own records, told by all of them",
     ("person_sql", "_CONTESTED"): "a doubt about the person's own records, told by all of them",
