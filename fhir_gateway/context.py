@@ -30,8 +30,9 @@ Coder = Callable[[dict[str, Any], str], tuple[list[str], list[str]]]
 #: (gateway, reader, actor, steps, guards). Raises what refuses it, adds guards that keep it true.
 Governor = Callable[..., Awaitable[None]]
 
-#: Takes (gateway, actor, sent) and does what a message asks for; gives the bytes of its answer.
-Requests = Callable[..., Awaitable[bytes]]
+#: Takes (gateway, actor, sent) and does what a message asks for; gives the bytes of its answer,
+#: None for a message that asks for nothing and is stored as it is.
+Requests = Callable[..., Awaitable[bytes | None]]
 
 #: Counts events by name (unmapped, commits …) for the operator's metrics.
 Counter = Callable[[str, int], None]

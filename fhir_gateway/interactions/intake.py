@@ -221,9 +221,10 @@ async def _receive(
         earlier = _repeat(stored, digest)
         await _count(gateway)
         return earlier
-    if header.kind in REQUESTS and gateway.requests is not None:
+    if header.kind in (*REQUESTS, "SIU") and gateway.requests is not None:
         sent = Sent(sender, message, header, raw, key)
-        return Acknowledged(await gateway.requests(gateway, actor, sent), None)
+        if (done := await gateway.requests(gateway, actor, sent)) is not None:
+            return Acknowledged(done, None)
     others = assigned_by_others(sender, known)
     mapped = map_message(message, sender, folder=folder, others=others)
     orders = mapped.orders if isinstance(mapped, Mapped) else ()

@@ -154,7 +154,7 @@ REPLIES = {
 }
 
 #: Segments that tell more than whether a message was accepted.
-_TOLD = ("ORC", "SCH")
+_TOLD = ("ORC", "SCH", "RGS", "AIL")
 
 
 def acknowledge(

@@ -220,7 +220,8 @@ def _words(segments: Sequence[Segment]) -> list[str]:
 
 class Booking(NamedTuple):
     """How a booking stands, for the answer: its numbers, status (Appointment.status), times (FHIR
-    instants), and in words what should be known, "" for nothing."""
+    instants), and in words what should be known, at which department and at which hospital, "" for
+    nothing."""
 
     placer: str
     filler: str
@@ -228,6 +229,8 @@ class Booking(NamedTuple):
     start: str = ""
     end: str = ""
     words: str = ""
+    department: str = ""
+    hospital: str = ""
 
 
 def answer(
@@ -241,7 +244,7 @@ def answer(
 ) -> bytes:
     """The SRR of a request that was granted: AA, and the booking as it stands now."""
     said = v2_ack.acknowledge(header, time=time, control_id=control_id, warnings=warnings)
-    return said + _sch(header, booking, zone)
+    return said + _sch(header, booking, zone) + _place(header, booking)
 
 
 def refuse(
@@ -257,6 +260,20 @@ def refuse(
     booking as it stands, where there is one."""
     said = v2_ack.refuse(header, error, time=time, control_id=control_id)
     return said + (_sch(header, booking, zone) if booking is not None else b"")
+
+
+def _place(header: v2_ack.Header, booking: Booking) -> bytes:
+    """RGS and AIL: where the patient is to come, as department and facility (PL.1, PL.4)."""
+    if not booking.hospital:
+        return b""
+    signs = Signs(header.separator, *header.encoding[:4])
+    lines = [
+        signs.segment("RGS", {1: "1"}),
+        signs.segment("AIL", {
+            1: "1", 3: signs.components(booking.department, "", "", booking.hospital),
+        }),
+    ]  # fmt: skip
+    return "".join(f"{line}\r" for line in lines).encode(header.codec, "replace")
 
 
 def _sch(header: v2_ack.Header, booking: Booking, zone: str) -> bytes:

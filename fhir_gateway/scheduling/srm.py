@@ -22,9 +22,9 @@ from fhir_gateway.errors import (
     Unprocessable,
 )
 from fhir_gateway.interactions.institutions import institutions
-from fhir_gateway.interactions.intake import ONCE_KIND, V2_MEDIA, Sent, entries_of
+from fhir_gateway.interactions.intake import Sent, entries_of
 from fhir_gateway.interactions.intake_merge import assigned_by_others
-from fhir_gateway.interactions.letters import stored_row, under_way
+from fhir_gateway.interactions.letters import under_way
 from fhir_gateway.interactions.reconcile import reconcile
 from fhir_gateway.interactions.transaction import transaction
 from fhir_gateway.mapping.ids import business_id
@@ -34,15 +34,16 @@ from fhir_gateway.scheduling.amend import Amendment, amend
 from fhir_gateway.scheduling.book import Booked, BookRequest, HoldRequest, book, cancel
 from fhir_gateway.scheduling.move import rebook
 from fhir_gateway.scheduling.seat_commit import Asked, answered
+from fhir_gateway.scheduling.siu_taken_in import answer_of, take_in
 from fhir_gateway.scheduling.srm_slot import (
     check_place_stays,
     orders_meant,
     slot_for_new,
     slot_to_move_to,
+    where,
 )
+from fhir_gateway.scheduling.v2_kept import kept
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
-from fhir_gateway.store.blobs import pack
-from fhir_gateway.store.changes import ChangeSet, Once, Received
 
 _PLACER = "srm-placer"
 _DIGEST = 32
@@ -50,11 +51,22 @@ _DIGEST = 32
 _ATTEMPTS = 6
 
 
-async def carry_out_request(gateway: Gateway, actor: Actor, sent: Sent) -> bytes:
-    """Does what an SRM asks for; the SRR that says so, once that is durable.
+async def carry_out_request(gateway: Gateway, actor: Actor, sent: Sent) -> bytes | None:
+    """Does what an SRM asks for, or what a hospital says by SIU of a booking of ours; the answer,
+    once that is durable. None for an SIU about an appointment of the hospital's own.
 
     Raises what the mapper and the verbs raise, NotSupported for what no booking can do here.
     """
+    if sent.header.kind != "SIU":
+        return await _requested(gateway, actor, sent)
+    told = await answer_of(gateway, sent)
+    if told is None:
+        return None
+    return await kept(gateway, sent, await take_in(gateway, actor, sent, told), told.warnings)
+
+
+async def _requested(gateway: Gateway, actor: Actor, sent: Sent) -> bytes:
+    """The SRR of an SRM that was carried out."""
     folder = f"{gateway.settings.mappings}/v2"
     others = assigned_by_others(sent.sender, await institutions(gateway))
     request = map_request(sent.message, sent.sender, folder=folder, others=others)
@@ -62,13 +74,16 @@ async def carry_out_request(gateway: Gateway, actor: Actor, sent: Sent) -> bytes
     done = await answered(gateway, actor, asked)  # carried out, and killed before its answer
     if done is None:
         done = await _VERBS[request.action](gateway, actor, sent, request, asked)
-    said_so = _answer(gateway, sent, request, done)
-    await _register(gateway, sent, request, done, said_so)
+    said_so = _answer(gateway, sent, request, done, await where(gateway, done.resource))
+    warnings = (*request.warnings, *_warned(done.told.issues))
+    said_so = await kept(gateway, sent, said_so, warnings)
     gateway.count("booking_requests", 1)
     return said_so
 
 
-def _answer(gateway: Gateway, sent: Sent, request: BookingRequest, done: Booked) -> bytes:
+def _answer(
+    gateway: Gateway, sent: Sent, request: BookingRequest, done: Booked, place: tuple[str, str]
+) -> bytes:
     """The SRR: the booking as it stands, and what should be known."""
     said = done.resource
     booking = Booking(
@@ -78,6 +93,7 @@ def _answer(gateway: Gateway, sent: Sent, request: BookingRequest, done: Booked)
         str(said.get("start", "")),
         str(said.get("end", "")),
         str(said.get("patientInstruction", ""))[:200],
+        *place,
     )
     now = datetime.fromtimestamp(gateway.clock.now() // 1_000_000, ZoneInfo(sent.sender.zone))
     return answer(
@@ -183,8 +199,8 @@ async def _by_placer(gateway: Gateway, sent: Sent, placer: str) -> str:
     async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
         if await reader.read("Appointment", id) is not None:
             return id
-        kept = await reader.once(_PLACER, _placer_key(sent, placer))  # as it was kept before
-    return kept[_DIGEST:].decode() if kept is not None else ""
+        before = await reader.once(_PLACER, _placer_key(sent, placer))  # as it was kept before
+    return before[_DIGEST:].decode() if before is not None else ""
 
 
 def _placer_key(sent: Sent, placer: str) -> bytes:
@@ -251,23 +267,3 @@ async def _patient(gateway: Gateway, actor: Actor, sent: Sent, request: BookingR
                 letter.part = False
         return request.patient.partition("/")[2]
     raise Conflict("Other messages change the same patient; send it again", rule="overtaken")
-
-
-# -- the register of messages ---------------------------------------------------------------------
-
-
-async def _register(
-    gateway: Gateway, sent: Sent, request: BookingRequest, done: Booked, said: bytes
-) -> None:
-    """Keeps the message with its bytes and its answer. Where that is not reached, a repeat finds
-    what was done under the message's own key."""
-    change_set = ChangeSet(
-        id=gateway.random(16),
-        once=Once(ONCE_KIND, sent.key, sent.digest + said),
-        received=[Received(sent.digest, V2_MEDIA, *pack(sent.raw))],
-    )
-    if (letter := under_way()) is not None:
-        letter.warnings, letter.code = (*request.warnings, *_warned(done.told.issues)), "AA"
-        letter.ack, letter.told = said, True
-        change_set.messages = [stored_row(letter, (), ())]
-    await gateway.store.commit(change_set)

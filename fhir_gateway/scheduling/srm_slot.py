@@ -8,7 +8,7 @@ stays at its hospital and, where no service is said, with its own. docs/booking-
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -16,6 +16,7 @@ import msgspec
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Issue, NotFound, Unprocessable
 from fhir_gateway.fhir.datatypes import date_range
+from fhir_gateway.interactions.institutions import institutions
 from fhir_gateway.interactions.intake import Sent
 from fhir_gateway.interactions.local_codes import follow
 from fhir_gateway.interactions.prepare import add_codings
@@ -227,3 +228,16 @@ async def orders_meant(
         return found, []
     text = "No active order of this patient has this number here; it was booked without an order"
     return (), [Issue("not-found", text, "ARQ[1]-24", "srm-order", "warning")]
+
+
+async def where(gateway: Gateway, appointment: Mapping[str, Any]) -> tuple[str, str]:
+    """Department and hospital of a booking in words, "" for what is not known."""
+    actors = [one.get("actor") or {} for one in appointment.get("participant") or ()]
+    of = (one for one in actors if str(one.get("reference", "")).startswith("HealthcareService/"))
+    department = str(next(of, {}).get("display", ""))
+    slot = str(next(iter(appointment.get("slot") or ()), {}).get("reference", ""))
+    async with gateway.store.snapshot(SYSTEM_ACCESS) as whole:
+        view = await view_of(whole, slot.partition("/")[2]) if slot else None
+    known = await institutions(gateway)
+    hospital = known.get(view.hospital) if view is not None else None
+    return department, hospital.name if hospital is not None else ""

@@ -86,6 +86,7 @@ def test_a_slot_is_booked_moved_and_cancelled_by_the_numbers_of_either_side(worl
     first, second = world.slots(2, hours=500, item="I030")
     made = send(world, srm("S01", person=501, f1="P-1", f5=f"{first}^^SLOT", f7="^腹痛"))
     assert (made.status, made.code, made.type) == (200, "AA", ("SRR", "S01")), made.text
+    assert (made.by["AIL"].text(3), made.by["AIL"].text(3, 4)) == ("CT室", "示范医院")
     assert (made.by["SCH"].text(1), made.standing) == ("P-1", "Booked")
     stored = appointment(world, made.booking)
     assert stored["status"] == "booked" and stored["slot"][0]["reference"] == f"Slot/{first}"
@@ -197,7 +198,7 @@ def test_a_request_that_was_killed_before_its_answer_is_answered_and_not_searche
         raise RuntimeError("killed")
 
     with monkeypatch.context() as patch:
-        patch.setattr("fhir_gateway.scheduling.srm._register", killed)
+        patch.setattr("fhir_gateway.scheduling.srm.kept", killed)
         lost = send(world, message)
     assert lost.code == "AE" and world.status(slot) == "busy"
     token = {"authorization": f"Bearer {world.running.run(issue_token(world.gateway, 'clinic'))}"}
@@ -207,7 +208,7 @@ def test_a_request_that_was_killed_before_its_answer_is_answered_and_not_searche
     (other,) = world.slots(1, hours=561, item="I033")
     moved = srm("S02", f1="P-30", f11=RANGE, ais=ais)
     with monkeypatch.context() as patch:
-        patch.setattr("fhir_gateway.scheduling.srm._register", killed)
+        patch.setattr("fhir_gateway.scheduling.srm.kept", killed)
         assert send(world, moved).code == "AE"
     again = send(world, moved)
     assert (again.code, again.booking) == ("AA", made.booking), again.text
@@ -289,3 +290,54 @@ def test_the_order_of_arq_24_stands_behind_the_booking(world: World) -> None:
     assert made.code == "AA" and "ERR" not in made.by, made.text
     (order,) = appointment(world, made.booking)["basedOn"]
     assert order["reference"].startswith("ServiceRequest/")
+
+
+def siu(event: str, booking: str, *, number: str = "", status: str = "", person: int = 0,
+        start: str = "", control: str = "") -> str:  # fmt: skip
+    """What the hospital's own system says of a booking of the gateway's."""
+    end = f"{start[:8]}235959{start[14:]}" if start else ""
+    fields = {1: booking, 2: number, 11: f"^^^{start}^{end}" if start else "", 25: status}
+    sch = "|".join(["SCH", *(fields.get(n, "") for n in range(1, 26))]).rstrip("|")
+    return (
+        f"MSH|^~\\&|HIS||GW||20261122090000+0800||SIU^{event}^SIU_S12|"
+        f"{control or f'H{next(_ids)}'}|P|2.5.1||||||UNICODE UTF-8\r{sch}\r"
+        f"PID|1||H{person}^^^^PI~{id_number(person)}^^^^NI||测试乙{person}||19900307|M\r"
+    )
+
+
+def test_a_hospital_confirms_and_tells_the_rest_by_siu(world: World) -> None:
+    first, second = world.slots(2, hours=700, item="I042", master="hospital")
+    made = send(world, srm("S01", person=560, f1="P-60", f5=f"{first}^^SLOT"))
+    assert (made.code, made.standing) == ("AA", "Pending"), made.text
+
+    def says(event: str, **more: Any) -> Said:
+        return send(world, siu(event, made.booking, person=560, **more), world.hospital)
+
+    wrong = says("S12", start="20310101080000+0800")
+    assert (wrong.code, wrong.rule) == ("AE", "siu-time"), wrong.text
+    other = send(world, siu("S12", made.booking, person=517), world.hospital)
+    assert (other.code, other.rule) == ("AE", "appointment-other-person"), other.text
+    one = says("S12", number="H-1", control="CONFIRM-1")
+    assert (one.code, one.type) == ("AA", ("ACK", "S12")), one.text
+    assert says("S12", number="H-1", control="CONFIRM-1").raw == one.raw
+    stored = appointment(world, made.booking)
+    assert stored["status"] == "booked" and stored["identifier"][0]["value"] == "H-1"
+    assert world.status(first) == "busy"
+    assert says("S14", number="H-1").code == "AA"  # told twice
+    assert appointment(world, made.booking)["meta"] == stored["meta"]
+    found = world.read("Appointment?identifier=H-1", world.hospital).json()
+    assert found["total"] == 1  # no second one beside it
+    assert says("S14", status="Started").code == "AA"
+    assert says("S14", status="Complete").code == "AA"
+    assert appointment(world, made.booking)["status"] == "fulfilled"
+    late = says("S15")
+    assert (late.code, late.rule) == ("AE", "appointment-state"), late.text
+
+    asked = send(world, srm("S01", person=561, f1="P-61", f5=f"{second}^^SLOT"))
+    gone = send(world, siu("S15", asked.booking, person=561), world.hospital)
+    assert gone.code == "AA" and appointment(world, asked.booking)["status"] == "cancelled"
+    assert world.status(second) == "free"
+    late = send(world, siu("S12", asked.booking, person=561), world.hospital)
+    assert (late.code, late.rule) == ("AE", "appointment-state"), late.text
+    own = send(world, siu("S12", "OWN-1", person=561, start="20310101080000+0800"), world.hospital)
+    assert own.code == "AA", own.text
