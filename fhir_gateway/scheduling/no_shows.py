@@ -47,31 +47,31 @@ GRANTED, UPHELD = "excused", "upheld"
 
 
 class Missed(NamedTuple):
-    """What a person has missed, and until when (µs) the person is barred, 0 for not at all."""
+    """What a person has missed, as far as the caller sees the Appointments; how many there are that
+    were not excused, whoever sees them, and until when (µs) they bar the person, 0 for not at
+    all."""
 
     bookings: Sequence[BookingState]
+    counted: int
     barred_until: int
     most: int
     months: int
 
-    @property
-    def counted(self) -> int:
-        """Those that were not excused."""
-        return sum(one.state == NOSHOW for one in self.bookings)
-
 
 async def missed_of(gateway: Gateway, actor: Actor, patient: str) -> Missed:
-    """The missed appointments of a person that the caller sees. Raises NotFound."""
+    """The missed appointments of a person, those by name that the caller sees. Raises NotFound."""
     rules, now = booking_rules(gateway), gateway.clock.now()
     async with gateway.store.snapshot(SYSTEM_ACCESS) as whole:
-        person = await person_of(whole.under(actor.access), patient)
+        own = whole.under(actor.access)
+        person = await person_of(own, patient)
         every = await whole.steps(lambda seen: bookings_of(seen.dialect, person.homes))
-    missed = [one for one in every if one.state in (NOSHOW, EXCUSED)]
-    until = barred_until(
-        rules.limits, (one.start for one in missed if one.state == NOSHOW), rules.zone
+        missed = [one for one in every if one.state in (NOSHOW, EXCUSED)]
+        seen = [one for one in missed if await own.read("Appointment", one.id) is not None]
+    counted = [one.start for one in missed if one.state == NOSHOW]
+    until, limits = barred_until(rules.limits, counted, rules.zone), rules.limits
+    return Missed(
+        seen, len(counted), until if until > now else 0, limits.no_shows, limits.window_months
     )
-    limits = rules.limits
-    return Missed(missed, until if until > now else 0, limits.no_shows, limits.window_months)
 
 
 async def ledger_of(
@@ -100,8 +100,11 @@ def _appeal_id(appointment: str, hospital: str) -> str:
     return _notice(appointment, hospital, "", 0, "").id
 
 
-def _notice(appointment: str, hospital: str, text: str, at: int, patient: str) -> Notice:
-    return Notice(APPEAL, (appointment,), f"Appointment/{appointment}", hospital, text, at, patient)
+def _notice(
+    appointment: str, hospital: str, text: str, at: int, patient: str, labels: Sequence[Json] = ()
+) -> Notice:
+    about = f"Appointment/{appointment}"
+    return Notice(APPEAL, (appointment,), about, hospital, text, at, patient, labels=labels)
 
 
 # -- an appeal ------------------------------------------------------------------------------------
@@ -124,7 +127,8 @@ async def appeal(gateway: Gateway, actor: Actor, id: str, text: str, asked: Aske
         if one.booking is None or one.booking.state != NOSHOW or one.view is None:
             raise refused("no-show-unknown")
         hospital = one.view.hospital
-        notice = _notice(id, hospital, text.strip(), gateway.clock.now(), one.said.patient)
+        now, said = gateway.clock.now(), one.said
+        notice = _notice(id, hospital, text.strip(), now, said.patient, said.labels)
         made[:] = [notice.id]
         before = await sources.whole.read("Task", notice.id)
         if before is not None and not before.deleted:
@@ -207,7 +211,7 @@ async def _appeal(own: Reader, id: str) -> tuple[Stored, dict[str, Any]]:
 def _decided(
     task: dict[str, Any], decision: str, by: str, text: str, now: int
 ) -> dict[str, Any]:  # fmt: skip
-    after = {name: value for name, value in task.items() if name != "meta"}
+    after = dict(task)
     after["status"] = "completed"
     after["businessStatus"] = concept(decision)
     after["output"] = [

@@ -51,7 +51,7 @@ OPEN_DIFFERENCE = parameter_key("Task", "open-pool-difference")
 class Notice(NamedTuple):
     """One Task. `about` is "Type/id"; `key` makes it the same one when it is told again. `slots`
     are Slots that are proposed or offered, `until` the moment (µs) by which to answer, 0 for none;
-    `group` keeps Tasks together.
+    `group` keeps Tasks together, `labels` are the security labels of what it is about.
     Without an institution ("") the patient alone is told.
     """
 
@@ -69,6 +69,7 @@ class Notice(NamedTuple):
     status: str = "requested"
     by: str = ""
     group: str = ""
+    labels: Sequence[Json] = ()
 
     @property
     def id(self) -> str:
@@ -89,6 +90,7 @@ def task_of(notice: Notice) -> dict[str, Any]:
     resource: dict[str, Any] = {
         "resourceType": "Task",
         "id": notice.id,
+        "meta": {"security": [dict(one) for one in notice.labels]} if notice.labels else None,
         "groupIdentifier": {"system": GROUP, "value": notice.group} if notice.group else None,
         "status": notice.status,
         "intent": "order",

@@ -113,7 +113,7 @@ MISSED = Definition(
         P("most", "integer", "So many bar booking", 1),
         P("months", "integer", "… within so many months", 1),
         P("barred-until", "instant", "No booking before; absent when not barred"),
-        P("missed", "", "One of them", 0, MANY, parts=(
+        P("missed", "", "One that the caller sees", 0, MANY, parts=(
             P("appointment", "Reference", "The Appointment", 1),
             P("start", "instant", "When it began", 1),
             P("excused", "boolean", "Whether it counts no more", 1))),

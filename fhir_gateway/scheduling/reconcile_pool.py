@@ -23,7 +23,7 @@ from fhir_gateway.fhir.keys import key64
 from fhir_gateway.fhir.wire import parse
 from fhir_gateway.interactions.audit import call_of, entry
 from fhir_gateway.interactions.institutions import institutions_at
-from fhir_gateway.scheduling.appointment import standing_of
+from fhir_gateway.scheduling.appointment import Standing, standing_of
 from fhir_gateway.scheduling.calendar import day_at, instant_at
 from fhir_gateway.scheduling.notice import (
     DIFFERENCE,
@@ -179,14 +179,14 @@ async def _tell(
             del groups[id]
         elif _is_within(parse(stored.whole()), schedules, days):
             task = {**parse(stored.whole()), "status": "completed"}
-            task.pop("meta")
             counts["closed"] += await _store(gateway, stored, put_of_task(
                 gateway, task, institution))  # fmt: skip
     for notice in groups.values():
         async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
             before = await reader.read("Task", notice.id)
-            about = await _patient(gateway, reader, notice.about)
-        put = put_of_notice(gateway, notice._replace(patient=about))
+            said = await _standing(gateway, reader, notice.about)
+        named = notice._replace(patient=said.patient, labels=said.labels) if said else notice
+        put = put_of_notice(gateway, named)
         counts["opened"] += await _store(gateway, before, put)
     return counts
 
@@ -203,13 +203,13 @@ def _notice(gateway: Gateway, institution: str, one: Difference, zone: ZoneInfo)
     )  # fmt: skip
 
 
-async def _patient(gateway: Gateway, reader: Reader, about: str) -> str:
-    """Whose home a Task lies in: that of the person of its Appointment."""
+async def _standing(gateway: Gateway, reader: Reader, about: str) -> Standing | None:
+    """What an Appointment says: its Task lies in the home of its person. None for another one."""
     type, _, id = about.partition("/")
     stored = await reader.read(type, id) if type == "Appointment" else None
     if stored is None or stored.deleted:
-        return ""
-    return standing_of(parse(stored.whole()), gateway.settings.zone).patient
+        return None
+    return standing_of(parse(stored.whole()), gateway.settings.zone)
 
 
 async def _open(gateway: Gateway, institution: str) -> dict[str, Stored]:

@@ -141,5 +141,5 @@ def _notice(gateway: Gateway, standing: Standing, version: int) -> Notice:
     return Notice(
         RELEASED, (standing.id, str(version)), f"Appointment/{standing.id}",
         standing.marks.booked_by, _WORDS[UNCONFIRMED], gateway.clock.now(), standing.patient,
-        priority="urgent",
+        priority="urgent", labels=standing.labels,
     )  # fmt: skip

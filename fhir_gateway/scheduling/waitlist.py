@@ -97,7 +97,7 @@ async def _plan_wait(
     marks = Marks(channel, "" if actor.role == "patient" else actor.institution or "")
     resource = entry_of(Wanted(
         id, request.patient, request.service, _concepts(gateway, request, service),
-        max(request.start, now), request.end, marks, _urgency(orders), request.based_on,
+        max(request.start, now), request.end, marks, _urgency(orders), request.based_on, service,
     ), now, rules.zone)  # fmt: skip
     return Planned(
         id, resource, 0, key64(f"Organization/{hospital}"), request.patient, [], Told(channel),

@@ -9,6 +9,7 @@ docs/pools-operation.md, docs/adr/0053-jobs-of-the-pools.md
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -70,6 +71,7 @@ class Waiting(NamedTuple):
     offered: str = ""
     until: int = 0
     past: tuple[tuple[str, str], ...] = ()
+    labels: tuple[Json, ...] = ()  # of security
 
     @property
     def state(self) -> str:
@@ -83,7 +85,8 @@ class Waiting(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """What an entry is made from. `concepts` are the serviceType."""
+    """What an entry is made from. `concepts` are the serviceType, `offered` is the
+    HealthcareService: what it is labelled, its entries are."""
 
     id: str
     patient: str
@@ -94,6 +97,7 @@ class Wanted(NamedTuple):
     marks: Marks
     urgency: str = "routine"
     based_on: Sequence[str] = ()
+    offered: Json = MappingProxyType({})
 
 
 def entry_of(wanted: Wanted, now: int, zone: ZoneInfo) -> dict[str, Any]:
@@ -101,7 +105,7 @@ def entry_of(wanted: Wanted, now: int, zone: ZoneInfo) -> dict[str, Any]:
     resource: dict[str, Any] = {
         "resourceType": "Appointment",
         "id": wanted.id,
-        "meta": {"profile": [PROFILE]},
+        "meta": meta_of(PROFILE, {}, wanted.offered),
         "extension": list(_marked(wanted.marks)),
         "status": "waitlist",
         "serviceType": list(wanted.concepts),
@@ -138,6 +142,7 @@ def waiting_of(appointment: Json, zone: str, catalogue: Catalogue | None = None)
         _moment(ext.part_of(appointment, ext.OFFER, "until"), zone),
         tuple((str(one.get("reference", "")).removeprefix("Slot/"), str(one.get("display", "")))
               for one in appointment.get("supportingInformation") or ()),
+        standing.labels,
     )  # fmt: skip
 
 
@@ -158,7 +163,7 @@ def notice_of(entry: Waiting, slot: str, until: int, now: int, status: str = "re
     return Notice(
         OFFERED, (entry.id, slot, str(until)), f"Appointment/{entry.id}", entry.marks.booked_by,
         "候补号源已为您保留，请在时限内预约 (a seat is held for you; book it in time)",
-        now, entry.patient, (slot,), until, priority="urgent", status=status,
+        now, entry.patient, (slot,), until, priority="urgent", status=status, labels=entry.labels,
     )  # fmt: skip
 
 

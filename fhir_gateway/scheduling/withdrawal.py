@@ -99,7 +99,7 @@ async def _notice(gateway: Gateway, said: Standing, view: SlotView, reason: str)
         f"{chinese}，请改约；原号源保留至改约或取消 ({english}; the seat is kept until you "
         "rebook or cancel)",
         gateway.clock.now(), said.patient, tuple(one.id for one in proposed), said.start,
-        priority="urgent",
+        priority="urgent", labels=said.labels,
     )  # fmt: skip
 
 
