@@ -9,22 +9,43 @@ from typing import Any
 import pytest
 from booking_world import HOUR, SHIPPED, World, booked, soon, told
 from databases import Databases
+from running import Running
 
+from fhir_gateway.app import build
+from fhir_gateway.context import SystemClock
 from fhir_gateway.interactions.callers import Caller, actor_of
 from fhir_gateway.interactions.relations import CONSENT_OBTAINED
 from fhir_gateway.scheduling import extensions as ext
 from fhir_gateway.scheduling.generate_fhir import AREA_SYSTEM
 from fhir_gateway.security.actor import SYSTEM_ACCESS
 from fhir_gateway.security.tokens import Known, hash_token
+from fhir_gateway.settings import Settings
 from fhir_gateway.terminology.catalogue import LAB_SYSTEM
 
 HIV = "L115"
 PSY = {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "PSY"}
 
 
+class Clock(SystemClock):
+    """The machine's clock, which the last test puts forward."""
+
+    ahead = 0
+
+    def now(self) -> int:
+        return super().now() + self.ahead
+
+
+class Later(Running):
+    """A gateway with such a clock."""
+
+    def build(self, settings: Settings) -> Any:
+        self.clock = Clock()
+        return build(settings, clock=self.clock)
+
+
 @pytest.fixture(scope="module")
 def world(shared_database: Databases) -> Iterator[World]:
-    running = shared_database.running("rights", policy=SHIPPED)
+    running = Later(shared_database.url("rights"), policy=SHIPPED)
     yield World(running)
     running.close()
 
@@ -317,3 +338,33 @@ def test_a_referral_is_found_by_whichever_record_of_the_person(world: World) -> 
                           address=[{"text": "外地", "extension": [area]}])  # fmt: skip
     (slot,) = world.slots(quotas={"green-channel": 1})
     assert booked(world.book(slot, again))["status"] == "booked"
+
+
+def test_missed_appointments_are_named_to_who_sees_them(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So are appeals: what is said of a sensitive booking is as sensitive. The last test: it puts
+    the clock forward."""
+    plain = world._schedule
+    monkeypatch.setattr(world, "_schedule", lambda *a: plain(*a) | {"meta": {"security": [PSY]}})
+    (slot,), patient = world.slots(hours=2), world.patient()
+    missed = booked(world.book(slot, patient))["id"]
+    world.running.clock.ahead += 3 * HOUR  # type: ignore[attr-defined]
+    answer = world.call(f"Appointment/{missed}/$no-show", world.hospital)
+    assert answer.json()["meta"]["security"] == [PSY]
+    other = elsewhere(world, patient)
+    visit(world, other, world.other, agreed=True)
+
+    def told_of(one: str, by: dict[str, str]) -> tuple[int, list[str]]:
+        parts = world.call(f"Patient/{one}/$missed-appointments", by).json()["parameter"]
+        named = [part["part"][0]["valueReference"]["reference"] for part in parts
+                 if part["name"] == "missed"]  # fmt: skip
+        return parts[0]["valueInteger"], named
+
+    assert told_of(patient, world.clinic) == (1, [f"Appointment/{missed}"])
+    assert told_of(other, world.other) == (1, [])
+    path = f"Appointment/{missed}/$appeal"
+    bound = doctor(world, "patient/Task.cu", "user/Appointment.rs", patient=world.patient())
+    assert rule(world.call(path, bound, text="住院")) == (403, "launch-patient")
+    task = world.call(path, text="住院").json()["parameter"][0]["valueReference"]["reference"]
+    assert [world.read(task, by).status_code for by in (world.hospital, world.other)] == [200, 404]
