@@ -40,8 +40,11 @@ from fhir_gateway.store.seat_audit import audit
 PERSONS, RESERVED, LAST = 4, "reserved", "ordinary"
 CAPACITIES, STARTS = (1, 2, 1, 3), (DAY, DAY + 2 * HOUR, DAY + 5 * HOUR // 2, 2 * DAY)
 LIMITS = Limits(per_day=1)
-#: Requests of each of the 32 clients of a storm: 10⁴ over both drivers, 10⁶ under torture.
-TURNS = 8_000 if TORTURE else 60
+#: Bookings that each of the 32 clients of a storm asks for. With what is cancelled and asked again,
+#: and with the games, these are 10⁴ requests over both drivers, 10⁶ under torture.
+TURNS = {"sqlite": 16_000, "postgresql": 16_000} if TORTURE else {"sqlite": 210, "postgresql": 60}
+#: After so many a client books for somebody else: nobody has thousands of bookings.
+STAYS = 300
 _worlds = itertools.count(1)
 TIME: dict[str, Any] = {}
 
@@ -323,20 +326,21 @@ def test_faults_75_to_80_store_and_model_agree(look, seed):
     look(scenario)
 
 
-def test_a_storm_never_oversells_and_never_undersells(look):
+def test_a_storm_never_oversells_and_never_undersells(look, driver):
     """Many clients at once: what they were told is what is stored, and all is sold at the end."""
     chance = random.Random(7)
 
     async def scenario(store):
         world = World(TIME["clock"].time)
         await store.commit(world.opening())
-        people = [patient(f"{world.name}-s{n}") for n in range(32)]
-        await store.commit(change(*people))
         told: dict[str, str] = {}
 
         async def client(number: int) -> None:
-            for turn in range(TURNS):
-                id, person = f"{world.name}-c{number}-{turn}", f"{world.name}-s{number}"
+            for turn in range(TURNS[driver]):
+                id = f"{world.name}-c{number}-{turn}"
+                person = f"{world.name}-s{number}-{turn // STAYS}"
+                if not turn % STAYS:
+                    await store.commit(change(patient(person)))
                 slot = chance.randrange(len(CAPACITIES))
                 claim = Take(f"Slot/{world.name}-{slot}", f"Appointment/{id}", person, LAST,
                              limits=NO_LIMITS)  # fmt: skip
@@ -357,8 +361,9 @@ def test_a_storm_never_oversells_and_never_undersells(look):
         await asyncio.gather(*(client(number) for number in range(32)))
         async with store.snapshot(SYSTEM_ACCESS) as reader:
             assert await reader.steps(lambda _: audit()) == []
-            for id, rule in told.items():
-                found = await reader.read("Appointment", id)
-                assert (found is not None) == (rule in ("", "cancelled")), (id, rule)
+            for place, (id, rule) in enumerate(told.items()):
+                made = rule in ("", "cancelled")
+                if made or place % 10 == 0:
+                    assert (await reader.read("Appointment", id) is not None) == made, (id, rule)
 
     look(scenario)
