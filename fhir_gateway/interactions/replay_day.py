@@ -25,7 +25,7 @@ from fhir_gateway.interactions.dead_letters import RETRIES, Letter
 from fhir_gateway.interactions.institutions import institution
 from fhir_gateway.interactions.intake_bundle import is_bundle, receive_bundle, receive_resources
 from fhir_gateway.interactions.prepare import put_of
-from fhir_gateway.mapping.v2_messages import REQUESTS
+from fhir_gateway.mapping.v2_messages import asks
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
 from fhir_gateway.store.changes import ChangeSet
 from fhir_gateway.store.messages import Message, received_bytes
@@ -175,7 +175,7 @@ class _Run:
 
     async def message(self, one: Message) -> None:
         """One message by its own door. What is refused is compared by the register."""
-        if one.kind.partition("^")[0] in REQUESTS:
+        if asks(one.kind):
             self.outcome.left_out["requests for bookings: seats are not replayed"] += 1
             return
         async with self.source.store.snapshot(SYSTEM_ACCESS) as reader:

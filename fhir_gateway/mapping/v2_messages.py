@@ -34,6 +34,14 @@ MESSAGES: dict[str, dict[str, Mapper]] = {
 #: (scheduling/srm.py).
 REQUESTS: dict[str, tuple[str, ...]] = {"SRM": REQUEST_EVENTS}
 
+#: What the register calls an SIU beside its type that was a hospital's answer to a booking of ours.
+OF_BOOKING = " booking"
+
+
+def asks(kind: str) -> bool:
+    """Whether a message of this kind (of the register) changed a booking and stored no more."""
+    return kind.partition("^")[0] in REQUESTS or kind.endswith(OF_BOOKING)
+
 
 def is_taken(kind: str, event: str) -> bool:
     """Whether messages of this type and event are taken in."""

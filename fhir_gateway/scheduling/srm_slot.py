@@ -235,7 +235,8 @@ async def where(gateway: Gateway, appointment: Mapping[str, Any]) -> tuple[str, 
     actors = [one.get("actor") or {} for one in appointment.get("participant") or ()]
     of = (one for one in actors if str(one.get("reference", "")).startswith("HealthcareService/"))
     department = str(next(of, {}).get("display", ""))
-    slot = str(next(iter(appointment.get("slot") or ()), {}).get("reference", ""))
+    first: Mapping[str, Any] = next(iter(appointment.get("slot") or ()), {})
+    slot = str(first.get("reference", ""))
     async with gateway.store.snapshot(SYSTEM_ACCESS) as whole:
         view = await view_of(whole, slot.partition("/")[2]) if slot else None
     known = await institutions(gateway)

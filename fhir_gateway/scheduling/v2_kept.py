@@ -8,6 +8,7 @@ from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Issue
 from fhir_gateway.interactions.intake import ONCE_KIND, V2_MEDIA, Sent
 from fhir_gateway.interactions.letters import stored_row, under_way
+from fhir_gateway.mapping.v2_messages import OF_BOOKING, REQUESTS
 from fhir_gateway.store.blobs import pack
 from fhir_gateway.store.changes import ChangeSet, Once, Received
 
@@ -24,6 +25,8 @@ async def kept(gateway: Gateway, sent: Sent, said: bytes, warnings: Sequence[Iss
     if (letter := under_way()) is not None:
         letter.warnings, letter.code = tuple(warnings), "AA"
         letter.ack, letter.told = said, True
+        if sent.header.kind not in REQUESTS:
+            letter.kind += OF_BOOKING
         change_set.messages = [stored_row(letter, (), ())]
     committed = await gateway.store.commit(change_set)
     if committed.repeated and committed.response[: len(sent.digest)] == sent.digest:

@@ -322,6 +322,9 @@ def test_a_hospital_confirms_and_tells_the_rest_by_siu(world: World) -> None:
     assert says("S12", number="H-1", control="CONFIRM-1").raw == one.raw
     stored = appointment(world, made.booking)
     assert stored["status"] == "booked" and stored["identifier"][0]["value"] == "H-1"
+    path = "/fhir/Organization/hospital/$messages?name=CONFIRM-1"
+    kept = world.running.get(path, headers=world.hospital).text
+    assert "SIU^S12 booking" in kept, kept  # left out of a replayed day
     assert world.status(first) == "busy"
     assert says("S14", number="H-1").code == "AA"  # told twice
     assert appointment(world, made.booking)["meta"] == stored["meta"]
