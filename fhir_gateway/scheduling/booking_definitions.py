@@ -106,6 +106,8 @@ BOOK = Definition(
           "$find; it or slot"),
         P("slot", "Reference string", "The Slot itself"),
         P("patient-reference", "Reference string", "Patient who is to come"),
+        P("appointment-resource", "Appointment", "The whole Appointment in place of the others: "
+          "status pending books it, booked moves or amends it, cancelled cancels it"),
         _ORDERS, _REASON, _COMMENT, _KEY,
     ),
     gives=(_BUNDLE,),

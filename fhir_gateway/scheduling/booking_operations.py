@@ -20,6 +20,7 @@ from fhir_gateway.scheduling.alternatives import with_alternatives
 from fhir_gateway.scheduling.amend import Amendment, amend
 from fhir_gateway.scheduling.appointment import CANCEL_REASONS, cancel_reasons
 from fhir_gateway.scheduling.book import BookRequest, HoldRequest, book, cancel, hold, renew
+from fhir_gateway.scheduling.book_resource import PARAMETER, book_resource
 from fhir_gateway.scheduling.move import rebook
 from fhir_gateway.scheduling.proposal import Proposal, is_proposal, read_proposal
 from fhir_gateway.scheduling.seat_commit import Asked, Done
@@ -31,6 +32,8 @@ _LONGEST_KEY = 255
 #: A code as searches spell it, with or without its system.
 _TOKEN = re.compile(r"(?P<system>[^\s|]*)\|(?P<code>[^\s|]+(?: [^\s|]+)*)")
 _KEY = "idempotency-key"
+#: What $book takes where it is not given the whole Appointment.
+_BESIDE = ("appointment-reference", "slot", "patient-reference", "based-on", "reason", "comment")
 
 
 async def hold_operation(gateway: Gateway, actor: Actor, call: Call) -> bytes:
@@ -45,8 +48,14 @@ async def hold_operation(gateway: Gateway, actor: Actor, call: Call) -> bytes:
 
 
 async def book_operation(gateway: Gateway, actor: Actor, call: Call) -> bytes:
-    """Appointment/$book: a Bundle with the Appointment (ITI-117). Raises as book.book."""
-    asked, held = asked_of(call), _held(call)
+    """Appointment/$book: a Bundle with the Appointment (ITI-117). Raises as book.book and
+    book_resource.book_resource."""
+    asked = asked_of(call)
+    if call.one(PARAMETER) is not None:
+        _check_alone(gateway, call, asked)
+        resource = call.value(PARAMETER)
+        return _bundle(call, await book_resource(gateway, actor, resource, asked, call.base))
+    held = _held(call)
     if held:
         _no_slot(call)
         patient = id_of(call.one("patient-reference"), "Patient", call.base)
@@ -187,6 +196,18 @@ def _held(call: Call) -> str:
     """The held Appointment that is named, "" for a proposal or none."""
     id = id_of(call.one("appointment-reference"), "Appointment", call.base)
     return "" if is_proposal(id) else id
+
+
+def _check_alone(gateway: Gateway, call: Call, asked: Asked) -> None:
+    """The whole Appointment says all that there is to say. Raises Invalid, PreconditionFailed."""
+    if others := [name for name in _BESIDE if call.parameters[name]]:
+        raise Invalid(
+            f"{PARAMETER} says it all: leave out {', '.join(others)}, or say it in the Appointment",
+            expression=others[0],
+            rule="book-resource",
+        )
+    if call.value(PARAMETER).get("status") in ("booked", "cancelled"):
+        check_if_match(gateway, asked)
 
 
 def _no_slot(call: Call) -> None:

@@ -291,6 +291,61 @@ def test_what_a_booking_says_is_amended_by_its_parties(world: World) -> None:
     assert rule_of(world.call(path, comment="x")) == (409, "appointment-state")
 
 
+def test_a_whole_appointment_books_changes_and_cancels(world: World) -> None:
+    """As IHE Scheduling 1.0 has it: `$book` with appointment-resource, by what its status says."""
+    first, second = world.slots(2, item=CARDIAC, hours=800)
+    patient = world.patient()
+
+    def book(resource: Any, **more: Any) -> Any:
+        return world.call("Appointment/$book", **more, appointment_resource={"resource": resource})
+
+    offer = offers(world, 800, patient_reference=f"Patient/{patient}", service=CARDIAC)[0]
+    whole = booked(book({**offer, "status": "pending"}))
+    assert (whole["status"], whole["slot"]) == ("booked", offer["slot"])
+    said = {name: one for name, one in whole.items() if name not in ("meta", "extension")}
+    amended = booked(book({**said, "comment": "轮椅", "reasonCode": [{"text": "胸闷"}]}))
+    assert (amended["id"], amended["comment"]) == (whole["id"], "轮椅")
+    moved = booked(book({
+        **said, "slot": [{"reference": f"http://127.0.0.1/fhir/Slot/{second}"}],
+        "comment": "x",
+    }))  # fmt: skip
+    assert (moved["id"], moved["slot"]) == (whole["id"], [{"reference": f"Slot/{second}"}])
+    reason = {"coding": [{"code": "pat"}], "text": "改期"}
+    ended = {**said, "status": "cancelled", "cancelationReason": reason}
+    gone = booked(book(ended, headers={"idempotency-key": "gone"}))
+    assert (gone["status"], gone["cancelationReason"]["text"]) == ("cancelled", "改期")
+    assert booked(book(ended, headers={"idempotency-key": "gone"})) == gone
+    # without a number: a Slot, a participant and the times that were seen
+    plain = {
+        "resourceType": "Appointment", "status": "pending", "start": offer["start"],
+        "end": offer["end"], "slot": [{"reference": f"Slot/{first}"}],
+        "participant": [{"actor": {"reference": f"Patient/{patient}"}, "status": "accepted"}],
+    }  # fmt: skip
+    held = world.hold(second, world.patient()).json()
+    assert booked(book({**held, "status": "pending"}))["id"] == held["id"]
+    early = {**plain, "start": "2026-12-24T08:00:00+08:00"}
+    nobody = {**plain, "participant": [{"actor": {"display": "x"}, "status": "accepted"}]}
+    for resource, more, expected in (
+        ({**plain, "status": "arrived"}, {}, (400, "book-resource")),
+        ({**plain, "status": "cancelled"}, {}, (400, "book-resource")),
+        ({**plain, "status": "booked"}, {}, (400, "book-resource")),
+        ({**plain, "slot": plain["slot"] * 2}, {}, (400, "book-resource")),
+        ({name: one for name, one in plain.items() if name != "slot"}, {}, (400, "book-resource")),
+        (nobody, {}, (400, "book-resource")),
+        (
+            {**plain, "slot": [{"reference": f"http://elsewhere.example/Slot/{first}"}]},
+            {},
+            (400, "book-resource"),
+        ),
+        (plain, {"slot": f"Slot/{first}"}, (400, "book-resource")),
+        ({**plain, "status": "booked", "id": "none"}, {}, (404, "appointment-unknown")),
+        (early, {}, (409, "slot-changed")),
+    ):
+        assert rule_of(book(resource, **more)) == expected, (resource, more)
+    assert booked(book(plain))["status"] == "booked"
+    assert book(plain).status_code == 409
+
+
 # -- to another hospital --------------------------------------------------------------------------
 
 
