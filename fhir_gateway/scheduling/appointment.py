@@ -180,6 +180,8 @@ def instruction_of(*resources: Json) -> str:
             words.append(f"检查前禁食{hours}小时")
         if ext.value_of(found, "contrast") is True:
             words.append("使用造影剂：请告知过敏史与肾功能")
+        if device := ext.value_of(found, "device"):
+            words.append(f"检查设备：{device}")
         return "；".join(word for word in words if word)
     return ""
 

@@ -142,6 +142,7 @@ def _requirement(requires: Requirements) -> list[dict[str, Any]]:
         ("preparation", "valueString", requires.preparation or None),
         ("fasting", "valueUnsignedInt", requires.fasting),
         ("contrast", "valueBoolean", requires.contrast),
+        ("device", "valueString", requires.device or None),
         ("sex", "valueCode", requires.sex or None),
         ("minAge", "valueUnsignedInt", requires.min_age),
         ("maxAge", "valueUnsignedInt", requires.max_age),

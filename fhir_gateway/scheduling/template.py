@@ -68,6 +68,7 @@ class Requirements(NamedTuple):
     sex: str = ""
     min_age: int | None = None
     max_age: int | None = None
+    device: str = ""  # the device that it is made with, in words
 
 
 class Template(NamedTuple):

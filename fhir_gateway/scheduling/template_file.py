@@ -43,7 +43,7 @@ _TEMPLATE = (
     "dates", "without", "class", "duration", "capacity", "items", "services", "modality", "master",
     "valid_from", "valid_to", "requires",
 )  # fmt: skip
-_REQUIRES = ("preparation", "fasting_hours", "contrast", "sex", "min_age", "max_age")
+_REQUIRES = ("preparation", "fasting_hours", "contrast", "sex", "min_age", "max_age", "device")
 _ID = re.compile(r"[A-Za-z0-9.-]{1,64}")
 _REFERENCE = re.compile(
     r"(Practitioner|PractitionerRole|Device|Location|HealthcareService)/[A-Za-z0-9.-]{1,64}"
@@ -310,6 +310,7 @@ def _requires(page: Page, place: str, table: Mapping[str, Any]) -> Requirements:
         page.number(place, said, "fasting_hours", most=48) if "fasting_hours" in said else None,
         page.flag(place, said, "contrast"),
         page.word(place, said, "sex", ("", "male", "female")), ages[0], ages[1],
+        page.text(place, said, "device", need=False),
     )  # fmt: skip
 
 

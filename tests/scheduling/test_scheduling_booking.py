@@ -89,13 +89,14 @@ def test_a_booking_is_valid_at_every_step(world):
     first, second = world.slots(2, requires=[
         {"url": "preparation", "valueString": "去除金属物品"},
         {"url": "fasting", "valueUnsignedInt": 4},
+        {"url": "device", "valueString": "64排CT"},
     ])  # fmt: skip
     patient = world.patient()
     order = world.order(patient)
     held = world.hold(first, patient, based_on=f"ServiceRequest/{order}", comment="轮椅").json()
     whole = booked(world.call("Appointment/$book",
                               appointment_reference=f"Appointment/{held['id']}"))  # fmt: skip
-    assert whole["patientInstruction"] == "去除金属物品；检查前禁食4小时"
+    assert whole["patientInstruction"] == "去除金属物品；检查前禁食4小时；检查设备：64排CT"
     assert whole["basedOn"] == [{"reference": f"ServiceRequest/{order}"}]
     moved = booked(world.call(f"Appointment/{held['id']}/$rebook", slot=f"Slot/{second}"))
     assert (moved["id"], moved["slot"]) == (held["id"], [{"reference": f"Slot/{second}"}])
