@@ -130,10 +130,7 @@ def _verb(step: Step, one: Stands, parties: Sequence[str]) -> str:
                      "declined by Appointment/[id]/$decline")  # fmt: skip
     if said == "accepted" and is_hold:
         raise _named(step, "This seat is held and not booked: book it by Appointment/$book")
-    if said == "accepted":
-        asks = status == "pending" and states.HOSPITAL in parties
-        return "confirm" if asks else ""
-    return "refuse" if status == "pending" and states.HOSPITAL in parties else "cancel"
+    return states.ANSWER.get((said, status, states.HOSPITAL in parties), "")
 
 
 def _named(step: Step, text: str) -> Unprocessable:

@@ -63,6 +63,16 @@ ASKED: Mapping[tuple[str, str], str] = MappingProxyType({
     ("waitlist", "accept"): "pending", ("booked", "rebook"): "pending",
 })  # fmt: skip
 
+#: What an answer to an appointment that has a seat is (AppointmentResponse.participantStatus,
+#: Appointment.status, whether the hospital gives it) -> verb; what is not here changes nothing.
+ANSWER: Mapping[tuple[str, str, bool], str] = MappingProxyType({
+    ("accepted", "pending", True): "confirm",
+    ("declined", "pending", True): "refuse",
+    ("declined", "pending", False): "cancel",
+    **{("declined", status, by_hospital): "cancel"
+       for status in ("booked", "arrived", "checked-in") for by_hospital in (True, False)},
+})  # fmt: skip
+
 #: An entry of the waiting list, beside the status of its Appointment.
 ENTRY: Mapping[tuple[str, str], str] = MappingProxyType({
     ("", "wait"): "waiting",

@@ -20,6 +20,7 @@ from fhir_gateway.scheduling.limits import (
     offer_until,
 )
 from fhir_gateway.scheduling.states import (
+    ANSWER,
     APPOINTMENT,
     ASKED,
     ENTRY,
@@ -52,6 +53,15 @@ def test_every_status_of_r4_is_reached_and_no_other():
     assert {before for before, _ in APPOINTMENT} - {""} == STATUSES - {"entered-in-error"}
     assert set(VERBS) == set(WHO)
     assert all(parties <= set(PARTIES) and parties for parties in WHO.values())
+
+
+def test_an_answer_is_a_step_that_its_giver_may_take():
+    for (said, status, by_hospital), verb in ANSWER.items():
+        assert said in ("accepted", "declined") and status in SEATED
+        giver = "hospital" if by_hospital else "patient"
+        assert giver in WHO[verb] and verb in VERBS
+        if (status, verb) in APPOINTMENT:
+            assert step(status, verb, giver)
 
 
 def test_a_step_is_in_the_table_or_refused_with_what_can_be_done():
