@@ -71,6 +71,7 @@ def apply(batch: Batch, change_set: ChangeSet) -> Iterator[Outcome | None]:
         return
     n, batch.n = batch.n, batch.n + 1
     placed: list[Placed] = []
+    batch.lookups.foresee(change_set)
     try:
         counters = judge(batch.lookups, change_set)
         for place in Placing(batch.lookups, batch.homes).place(change_set):

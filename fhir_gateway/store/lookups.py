@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from fhir_gateway.store.changes import Absent, Settled
+    from fhir_gateway.store.changes import Absent, ChangeSet, Settled
     from fhir_gateway.store.claim_state import (
         BookingState,
         Group,
@@ -81,6 +81,9 @@ class Held(NamedTuple):
 
 class Lookups(Protocol):
     """The answers of one open batch. Types are numbers (fhir.keys.type_key)."""
+
+    def foresee(self, change_set: ChangeSet) -> None:
+        """Called before a change set is judged: what it is sure to ask may be looked up at once."""
 
     def current(self, type: int, id: str) -> Current | None:
         """The current version, also a deletion; None when never stored."""

@@ -193,11 +193,13 @@ def write_sqlite(connection: apsw.Connection, rows: Rows) -> None:
     """Writes what was gathered of messages, and forgets it."""
     for insert in INSERTS:
         if gathered := getattr(rows, insert.gathered):
-            connection.executemany(_sqlite_insert(insert), insert.join(gathered))
+            for row in insert.join(gathered) if len(gathered) > 1 else gathered:
+                connection.execute(_sqlite_insert(insert), row)
             gathered.clear()
     for change in CHANGES:
         if gathered := getattr(rows, change.gathered):
-            connection.executemany(_sqlite_change(change), gathered)
+            for row in gathered:
+                connection.execute(_sqlite_change(change), row)
             gathered.clear()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fhir_gateway.fhir.keys import type_key
-from fhir_gateway.store.changes import Absent, Settled
+from fhir_gateway.store.changes import Absent, ChangeSet, Settled
 from fhir_gateway.store.lookups import Current, Edge, Held, Opened, OpeningKey, Place
 from fhir_gateway.store.postgres_claims import AskedClaims, PostgresSeating
 from fhir_gateway.store.postgres_links import Links
@@ -74,6 +74,9 @@ class PostgresLookups(PostgresSeating):
             self._settled[settled[number]] = True
 
     # -- answers -----------------------------------------------------------------------------
+
+    def foresee(self, change_set: ChangeSet) -> None:
+        """Nothing: all that the batch may ask was fetched when it began."""
 
     def current(self, type: int, id: str) -> Current | None:
         """The current version, also a deletion; None when never stored."""

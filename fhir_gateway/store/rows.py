@@ -119,13 +119,15 @@ class Rows:
                     (home, link.result, rid, t, link.status, link.issued, source, link.more,
                      put.owner, put.sensitivity)
                 )  # fmt: skip
-            self._add_access(derived, home, rid, key64(source), t)
+            if derived.openings or derived.consents:
+                self._add_access(derived, home, rid, key64(source), t)
         for ordinal, row in enumerate(derived.evaluations):
             self.evaluation.append(
                 (row.institution, row.item, rid, ordinal, t, row.area, row.start, row.end,
                  int(row.passed), row.evaluator, row.round)
             )  # fmt: skip
-        self.identity += [(key, kind, home, rid) for key, kind in derived.identity]
+        if derived.identity:
+            self.identity += [(key, kind, home, rid) for key, kind in derived.identity]
 
     def _add_access(self, derived: Derived, home: int, rid: int, source: int, t: int) -> None:
         """What a resource says of who may see the rows of its person."""

@@ -10,13 +10,16 @@ import msgspec
 
 from fhir_gateway.fhir.keys import type_key
 from fhir_gateway.store import statements as sql
-from fhir_gateway.store.changes import Absent, Settled
+from fhir_gateway.store.changes import Absent, ChangeSet, Exists, Settled, VersionIs
 from fhir_gateway.store.lookups import Current, Edge, Held, Opened, OpeningKey, Place
 from fhir_gateway.store.rows import Rows
 from fhir_gateway.store.sqlite_claims import SqliteSeating
 from fhir_gateway.store.sqlite_rows import write
 
 _PATIENT = type_key("Patient")
+
+#: From so many resources on they are looked up together; a few are found faster one by one.
+_MANY = 4
 
 
 class SqliteLookups(SqliteSeating):
@@ -26,6 +29,21 @@ class SqliteLookups(SqliteSeating):
         super().__init__(connection)
         self._connection = connection
         self._current: dict[tuple[int, str], Current | None] = {}  # guards and places ask the same
+
+    def foresee(self, change_set: ChangeSet) -> None:
+        """Looks up at once what judging and placing a change set asks for one by one."""
+        names = {(type_key(put.type), put.id) for put in change_set.puts}
+        if len(names) < _MANY:
+            return
+        for guard in change_set.guards:
+            if isinstance(guard, VersionIs):
+                names.add((type_key(guard.type), guard.id))
+            elif isinstance(guard, Exists):
+                type, _, id = guard.reference.partition("/")
+                names.add((type_key(type), id))
+        self._current |= dict.fromkeys(names)
+        for type, id, *row in self._execute(sql.CURRENTS, (_json(names),)):
+            self._current[type, id] = Current(*row)
 
     def current(self, type: int, id: str) -> Current | None:
         """The current version, also a deletion; None when never stored."""

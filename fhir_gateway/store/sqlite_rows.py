@@ -6,6 +6,9 @@ index are sorted so that neighbours are written together.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cache
+from itertools import chain
 from operator import attrgetter
 
 import apsw
@@ -104,11 +107,39 @@ def _insert(
 ) -> None:
     for gathered, (_, statement, sort) in zip(all_gathered, tables, strict=True):
         if gathered:
-            if len(gathered) == 1:
-                connection.execute(statement, gathered[0])
-            else:
-                connection.executemany(statement, sorted(gathered) if sort else gathered)
+            write_rows(connection, statement, sorted(gathered) if sort else gathered)
             gathered.clear()
+
+
+#: Rows of one statement, as long as there are so many left. A connection keeps the statements of
+#: its last executions, and each row of an `executemany` counts as one: hundreds of them would have
+#: all others prepared anew for every batch.
+_TOGETHER = (64, 16, 4)
+
+
+def write_rows(connection: apsw.Connection, statement: str, rows: Sequence[Row]) -> None:
+    """Carries out a statement for each of the rows, in their order."""
+    at, count = 0, len(rows)
+    if count >= _TOGETHER[-1] and _ends_in_values(statement):
+        for size in _TOGETHER:
+            while count - at >= size:
+                together = tuple(chain.from_iterable(rows[at : at + size]))
+                connection.execute(_of_several(statement, size), together)
+                at += size
+    for row in rows[at:]:
+        connection.execute(statement, row)
+
+
+@cache
+def _ends_in_values(statement: str) -> bool:
+    """Whether a statement adds rows and says no more of them."""
+    return statement.rpartition("VALUES")[2].count("(") == 1 and statement.endswith(")")
+
+
+@cache
+def _of_several(statement: str, count: int) -> str:
+    head, _, row = statement.rpartition("VALUES")
+    return f"{head}VALUES{', '.join([row] * count)}"
 
 
 def _retire(connection: apsw.Connection, type: int, home: int, rid: int, ended: int) -> None:

@@ -16,6 +16,10 @@ CURRENT = """
 SELECT r.home, r.rid, r.version, r.deleted, r.patient, r.owner
 FROM locator l JOIN resource r ON r.home = l.home AND r.type = l.type AND r.rid = l.rid
 WHERE l.type = ? AND l.id = ?"""
+CURRENTS = """
+SELECT l.type, l.id, r.home, r.rid, r.version, r.deleted, r.patient, r.owner
+FROM json_each(?) CROSS JOIN locator l ON l.type = value ->> 0 AND l.id = value ->> 1
+CROSS JOIN resource r ON r.home = l.home AND r.type = l.type AND r.rid = l.rid"""
 HOME = "SELECT home FROM locator WHERE type = ? AND id = ?"
 BODY = """
 SELECT r.enc, r.body
