@@ -263,10 +263,16 @@ def tail_and_members(resource: Mapping[str, Any]) -> tuple[bytes, dict[str, byte
     """The tail, and each member but type and id as JSON of its own."""
     others = {k: v for k, v in resource.items() if k not in _IDENTITY}
     body = render(others)
-    members = {name: bytes(value) for name, value in _members.decode(body).items()}
-    if "meta" in resource:
-        members["meta"] = render(resource["meta"])
-    return _rest_of_meta(resource) + (b"," + body[1:] if others else b"}"), members
+    found = _members.decode(body)
+    members = dict(zip(found, map(bytes, found.values()), strict=True))
+    meta = resource.get("meta")
+    if meta is None:
+        rest = b"}"
+    else:
+        members["meta"] = said = render(meta)
+        plain = meta and "versionId" not in meta and "lastUpdated" not in meta
+        rest = b"," + said[1:] if plain else _rest_of_meta(resource)
+    return rest + (b"," + body[1:] if others else b"}"), members
 
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])

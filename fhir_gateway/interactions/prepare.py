@@ -67,7 +67,7 @@ def derived_of(
     derived = Derived(rows.ints, rows.texts, rows.global_ints, rows.global_texts, [], [], [], [])
     for derive in gateway.derivers:
         derive(resource, derived)
-    derived.global_ints += unmapped_rows(resource, owner)
+    derived.global_ints += unmapped_rows(resource, owner, spelled)
     zone = gateway.settings.zone
     derive_relations(resource, derived, owner=owner, policy=gateway.policy, zone=zone)
     return derived

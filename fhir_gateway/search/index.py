@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from fhir_gateway.errors import Internal
 from fhir_gateway.fhir.datatypes import fold
@@ -37,6 +37,7 @@ from fhir_gateway.terminology.naming import NO_NAMES, Naming
 
 IntRow = tuple[int, int, int]
 TextRow = tuple[int, str]
+_Row = TypeVar("_Row", IntRow, TextRow)
 _Convert = Callable[[Items, list[IntRow], list[TextRow]], None]
 
 
@@ -62,7 +63,16 @@ class _Group(NamedTuple):
 
     steps: list[_Step]
     others: frozenset[str] | None
-    kept: dict[bytes, tuple[list[IntRow], list[TextRow]]]
+    kept: dict[bytes, _Kept]
+
+
+class _Kept(NamedTuple):
+    """The rows of one member, and those of them that stand in the global index too."""
+
+    ints: list[IntRow]
+    texts: list[TextRow]
+    global_ints: list[IntRow]
+    global_texts: list[TextRow]
 
 
 class _Type(NamedTuple):
@@ -104,44 +114,61 @@ class Extractor:
         known = self._types.get(type)
         if known is None:
             known = self._types[type] = _compile_type(type, self._context)
-        ints: list[IntRow] = []
-        texts: list[TextRow] = []
+        found = _Kept([], [], [], [])
+        ints, texts, global_ints, global_texts = found
         groups = known.groups
         for member in resource:
-            here = groups.get(member)
-            if here is None:
+            if member not in groups:
                 continue
-            said = spelled.get(member) if spelled is not None else None
-            if said is not None and len(said) > _LONGEST:
-                said = None
-            for group in here:
-                if said is None or not _is_alone(group, resource):
-                    _add(group.steps, resource, ints, texts)
+            said = spelled[member] if spelled is not None and member in spelled else None
+            for group in groups[member]:
+                others = group.others
+                if said is None or others is None or (others and not others.isdisjoint(resource)):
+                    _add_new(group, resource, known.global_numbers, found)
                     continue
-                kept = group.kept.get(said)
-                if kept is None:
-                    kept = _keep(group, said, resource)
+                remembered = group.kept
+                kept = (
+                    remembered[said]
+                    if said in remembered
+                    else _keep(group, said, resource, known.global_numbers)
+                )
                 ints += kept[0]
                 texts += kept[1]
-        return _finished(ints, texts, known.global_numbers)
+                if kept[2] or kept[3]:
+                    global_ints += kept[2]
+                    global_texts += kept[3]
+        return IndexRows(_once(ints), _once(texts), _once(global_ints), _once(global_texts))
 
 
-def _is_alone(group: _Group, resource: dict[str, Any]) -> bool:
-    """Whether a group reads nothing of the resource but one member."""
-    others = group.others
-    return others is not None and (not others or others.isdisjoint(resource))
+def _once(rows: list[_Row]) -> list[_Row]:
+    """The rows without duplicates."""
+    return list(dict.fromkeys(rows)) if rows else rows
 
 
 def _keep(
-    group: _Group, said: bytes, resource: dict[str, Any]
-) -> tuple[list[IntRow], list[TextRow]]:
-    if len(group.kept) >= _MOST:
-        group.kept.clear()
+    group: _Group, said: bytes, resource: dict[str, Any], global_numbers: frozenset[int]
+) -> _Kept:
+    """The rows of one member, remembered unless it is long."""
+    found = _Kept([], [], [], [])
+    _add_new(group, resource, global_numbers, found)
+    if len(said) <= _LONGEST:
+        if len(group.kept) >= _MOST:
+            group.kept.clear()
+        group.kept[said] = found
+    return found
+
+
+def _add_new(
+    group: _Group, resource: dict[str, Any], global_numbers: frozenset[int], found: _Kept
+) -> None:
+    """Adds the rows of a group's members, made now."""
     ints: list[IntRow] = []
     texts: list[TextRow] = []
     _add(group.steps, resource, ints, texts)
-    group.kept[said] = found = (ints, texts)
-    return found
+    found.ints.extend(ints)
+    found.texts.extend(texts)
+    found.global_ints.extend([row for row in ints if row[0] in global_numbers])
+    found.global_texts.extend([row for row in texts if row[0] in global_numbers])
 
 
 def _add(
@@ -152,18 +179,6 @@ def _add(
         if items:
             for convert in converts:
                 convert(items, ints, texts)
-
-
-def _finished(
-    ints: list[IntRow], texts: list[TextRow], global_numbers: frozenset[int]
-) -> IndexRows:
-    ints, texts = list(dict.fromkeys(ints)), list(dict.fromkeys(texts))
-    return IndexRows(
-        ints,
-        texts,
-        [row for row in ints if row[0] in global_numbers],
-        [row for row in texts if row[0] in global_numbers],
-    )
 
 
 def references(type: str, code: str, resource: dict[str, Any]) -> Iterator[str]:

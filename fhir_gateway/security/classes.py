@@ -81,20 +81,21 @@ class Classes:
             for coding in _codings(resource):
                 number = max(number, self.of_coding(coding))
             return number
+        kept = self.kept
         for name, said in spelled.items():
             if b'"system"' in said:
-                number = max(number, self._of_member(said, resource[name]))
+                found = kept[said] if said in kept else self._of_member(said, resource[name])
+                if found:  # of most there is no class
+                    number = max(number, found)
         return number
 
     def _of_member(self, said: bytes, value: Any) -> int:
-        """The same for one member."""
-        number = self.kept.get(said)
-        if number is None:
-            number = max((self.of_coding(coding) for coding in _codings(value)), default=0)
-            if len(said) <= _LONGEST:
-                if len(self.kept) >= _MOST:
-                    self.kept.clear()
-                self.kept[said] = number
+        """The same for one member that was not met before."""
+        number = max((self.of_coding(coding) for coding in _codings(value)), default=0)
+        if len(said) <= _LONGEST:
+            if len(self.kept) >= _MOST:
+                self.kept.clear()
+            self.kept[said] = number
         return number
 
     def of_coding(self, coding: Mapping[str, Any]) -> int:

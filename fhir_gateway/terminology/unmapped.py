@@ -6,7 +6,7 @@ owner, so that an institution's codes are found and counted without reading what
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fhir_gateway.fhir.keys import key64, parameter_key
@@ -49,19 +49,47 @@ def parameter_of(type: str) -> int:
     return parameter_key(type, _ROWS)
 
 
-def unmapped_rows(resource: Mapping[str, Any], owner: int) -> list[tuple[int, int, int]]:
-    """Rows (parameter, owner, code) for the global index; none for what is not flagged. Hot."""
+def unmapped_rows(
+    resource: Mapping[str, Any], owner: int, spelled: Mapping[str, bytes] | None = None
+) -> list[tuple[int, int, int]]:
+    """Rows (parameter, owner, code) for the global index; none for what is not flagged. Hot.
+
+    `spelled` are the members as JSON, where they are at hand: a code that was met before is known.
+    """
     meta = resource.get("meta")
     if not meta or "tag" not in meta or resource["resourceType"] not in USE_OF or not owner:
         return []
-    if not any(
-        tag.get("system") == DATA_QUALITY and tag.get("code") in _FLAGS for tag in meta["tag"]
-    ):
+    if not _is_flagged(meta["tag"]):
         return []
-    number, use = parameter_of(resource["resourceType"]), USE_OF[resource["resourceType"]]
-    if resource["resourceType"] in ("Observation", "DiagnosticReport"):  # one code, of which a
-        return [(number, owner, local_code(use, resource.get("code")).key)]  # key says no more
+    type = resource["resourceType"]
+    number = parameter_of(type)
+    if type in _ONE_CODE:  # a key says no more than that
+        said = spelled.get("code") if spelled is not None else None
+        key = _known.get((type, said)) if said is not None else None
+        if key is None:
+            key = local_code(USE_OF[type], resource.get("code")).key
+            if said is not None:
+                _remember((type, said), key)
+        return [(number, owner, key)]
     return list(dict.fromkeys((number, owner, one.key) for one in unmapped_codes(resource)))
+
+
+#: Types with one code of their own.
+_ONE_CODE = frozenset({"Observation", "DiagnosticReport"})
+
+#: Keys of codes by type and bytes, and how many are remembered.
+_known: dict[tuple[str, bytes], int] = {}
+_MOST = 8_192
+
+
+def _remember(name: tuple[str, bytes], key: int) -> None:
+    if len(_known) >= _MOST:
+        _known.clear()
+    _known[name] = key
+
+
+def _is_flagged(tags: Sequence[Mapping[str, Any]]) -> bool:
+    return any(tag.get("code") in _FLAGS and tag.get("system") == DATA_QUALITY for tag in tags)
 
 
 def unmapped_codes(resource: Mapping[str, Any]) -> Iterator[Local]:
