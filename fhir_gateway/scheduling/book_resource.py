@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from fhir_gateway.context import Gateway
-from fhir_gateway.errors import GatewayError, Invalid
+from fhir_gateway.errors import GatewayError, Invalid, Unprocessable
 from fhir_gateway.fhir.datatypes import Reference, date_range, parse_reference
 from fhir_gateway.fhir.wire import parse
 from fhir_gateway.scheduling.alternatives import with_alternatives
 from fhir_gateway.scheduling.amend import Amendment, amend
+from fhir_gateway.scheduling.appointment import CANCEL_REASONS, cancel_reasons
 from fhir_gateway.scheduling.book import BookRequest, HoldRequest, book, cancel
 from fhir_gateway.scheduling.booking_parties import view_of
 from fhir_gateway.scheduling.move import rebook
@@ -52,10 +53,10 @@ async def book_resource(
     """
     said = _said(gateway, resource, base)
     if said.status == "cancelled":
+        _check_patient(said, await _stored(gateway, actor, _known(said.id)), gateway)
         concept: Json = resource.get("cancelationReason") or {}
-        codes = [str(one["code"]) for one in concept.get("coding") or () if one.get("code")]
-        reason, words = next(iter(codes), ""), str(concept.get("text") or "") or said.comment
-        return await cancel(gateway, actor, _known(said.id), asked, reason=reason, text=words)
+        reason, words = _reason(concept), str(concept.get("text") or "") or said.comment
+        return await cancel(gateway, actor, said.id, asked, reason=reason, text=words)
     if said.status == "booked":
         return await _changed(gateway, actor, said, asked)
     if said.status not in ("pending", "proposed"):
@@ -106,6 +107,7 @@ async def _changed(gateway: Gateway, actor: Actor, said: Said, asked: Asked) -> 
             raise await with_alternatives(
                 gateway, actor, HoldRequest(said.slot, ""), error
             ) from None
+    _check_patient(said, stored, gateway)
     if before is not None and said.start not in (0, before.start):
         raise _wrong("start", "A booking moves to another Slot: name it in slot, with its times")
     return await amend(gateway, actor, id, Amendment(
@@ -113,6 +115,29 @@ async def _changed(gateway: Gateway, actor: Actor, said: Said, asked: Asked) -> 
         said.comment if before is None or said.comment != before.comment else "",
         said.orders if before is None or said.orders != before.orders else (),
     ), asked)  # fmt: skip
+
+
+def _reason(concept: Json) -> str:
+    """The code of why it is cancelled, "" for none. Raises Invalid for one that the system does not
+    have; codes of other systems say it beside."""
+    for one in concept.get("coding") or ():
+        if one.get("system") == CANCEL_REASONS or not one.get("system"):
+            code = str(one.get("code") or "")
+            if code in cancel_reasons():
+                return code
+            raise _wrong("cancelationReason", f"This is no code of {CANCEL_REASONS}; take pat, "
+                         "prov, maint or other, and say the rest in text")  # fmt: skip
+    return ""
+
+
+def _check_patient(said: Said, stored: Json, gateway: Gateway) -> None:
+    """Raises Unprocessable where the Appointment that is meant is another patient's."""
+    if stored and said.patient not in ("", _said(gateway, stored, "").patient):
+        raise Unprocessable(
+            "The appointment is another person's; name the patient that it was made for",
+            expression=f"{PARAMETER}.participant",
+            rule="appointment-other-person",
+        )
 
 
 async def _stored(gateway: Gateway, actor: Actor, id: str) -> dict[str, Any]:
@@ -129,6 +154,8 @@ def _said(gateway: Gateway, resource: Json, base: str) -> Said:
     actors = [one.get("actor") for one in resource.get("participant") or ()]
     patients = [one for one in actors if "Patient/" in str((one or {}).get("reference"))]
     people = _named(patients, base, "participant", "Patient")
+    if len({one.id for one in people}) > 1:
+        raise _wrong("participant", "One Appointment is for one Patient here: name one")
     orders = _named(resource.get("basedOn"), base, "basedOn", "ServiceRequest")
     start = resource.get("start")
     return Said(
@@ -149,9 +176,7 @@ def _named(values: Any, base: str, element: str, type: str) -> list[Reference]:
     for one in values or ():
         reference = parse_reference(str((one or {}).get("reference") or ""), base)
         if not isinstance(reference, Reference) or reference.type != type:
-            raise _wrong(
-                element, f"{element} names a {type} of this server, as {type}/[id]"
-            )
+            raise _wrong(element, f"{element} names a {type} of this server, as {type}/[id]")
         found.append(reference)
     return found
 
