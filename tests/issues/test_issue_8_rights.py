@@ -153,6 +153,28 @@ def test_reasons_are_codes_of_their_system_or_words(world: World) -> None:
     assert ended["cancelationReason"]["coding"][0]["code"] == "pat-lt"
 
 
+def test_a_whole_appointment_is_of_one_patient_and_of_this_one(world: World) -> None:
+    patient, other = world.patient(), world.patient()
+    whole = booked(world.book(world.slots()[0], patient))
+
+    def send(**changed: Any) -> Any:
+        resource = {"resource": {**whole, **changed}}
+        return world.call("Appointment/$book", appointment_resource=resource)
+
+    mine, *others = whole["participant"]
+    foreign = [mine | {"actor": {"reference": f"Patient/{other}"}}, *others]
+    for said in ({"status": "cancelled"}, {"comment": "?"}):
+        assert rule(send(**said, participant=foreign)) == (422, "appointment-other-person")
+        assert rule(send(**said, participant=[mine, *foreign])) == (400, "book-resource")
+    reason = {"coding": [{"code": "banana"}]}
+    assert rule(send(status="cancelled", cancelationReason=reason)) == (400, "book-resource")
+    assert world.read(f"Appointment/{whole['id']}").json()["status"] == "booked"
+    reason = {"coding": [{"system": "urn:x", "code": "y"}], "text": "外出"}
+    ended = booked(send(status="cancelled", cancelationReason=reason))
+    assert (ended["status"], ended["cancelationReason"]["text"]) == ("cancelled", "外出")
+    assert ended["cancelationReason"]["coding"][0]["code"] == "prov"
+
+
 def test_another_institution_learns_of_no_entry_of_a_waiting_list(world: World) -> None:
     world.store([{
         "resourceType": "HealthcareService", "id": "psychiatry", "active": True, "name": "精神科",
