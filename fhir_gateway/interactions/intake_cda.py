@@ -29,11 +29,13 @@ from fhir_gateway.errors import (
     PreconditionFailed,
 )
 from fhir_gateway.interactions.audit import refused
+from fhir_gateway.interactions.conditional import condition
 from fhir_gateway.interactions.institutions import institutions
 from fhir_gateway.interactions.intake import ATTEMPTS, entries_of
 from fhir_gateway.interactions.intake_cda_versions import (
     Answers,
     Place,
+    Successors,
     place_of,
     plan_document,
     plan_late,
@@ -45,6 +47,7 @@ from fhir_gateway.interactions.permits import permit_door
 from fhir_gateway.interactions.reconcile import Planned, reconcile
 from fhir_gateway.interactions.transaction import transaction
 from fhir_gateway.mapping.cda import Read, Taken, custodian_of, map_cda, read_cda
+from fhir_gateway.mapping.cda_header import Id
 from fhir_gateway.mapping.cda_parse import parse_document
 from fhir_gateway.mapping.v2_time import micros_of
 from fhir_gateway.security.actor import Actor
@@ -59,6 +62,9 @@ DOOR = "cda"
 CDA_MEDIA = "application/cda+xml"
 ONCE_KIND = "cda"
 _DIGEST = 32
+
+#: What separates values of a search parameter, as it stands in a value.
+_LITERAL = str.maketrans({one: f"\\{one}" for one in "\\|,$"})
 
 #: Bytes from which a document is read in a thread, so that other requests are answered meanwhile.
 _LARGE = 100_000
@@ -212,7 +218,8 @@ async def _store(
     for _ in range(ATTEMPTS):
         async with gateway.store.snapshot(actor.access) as reader:
             answered = _answers(reader, sender)
-            place = await place_of(reader, taken.read.header, sender, answered)
+            successor = _successors(gateway, reader, sender)
+            place = await place_of(reader, taken.read.header, sender, answered, successor)
             plan = await _planned(gateway, reader, taken, sender, place)
             if place.older:
                 late = await plan_late(reader, taken.read.header, place, answered)
@@ -247,6 +254,20 @@ def _answers(reader: Reader, sender: Institution) -> Answers:
         return found.partition("/")[2]
 
     return answered
+
+
+def _successors(gateway: Gateway, reader: Reader, sender: Institution) -> Successors:
+    """Which document of this sender says that it replaces one, for one that names no set and comes
+    when that which came in between told of it."""
+
+    async def successor(id: Id) -> str:
+        named = "|".join(text.translate(_LITERAL) for text in (id.system, id.value))
+        asked = [("relatesto:identifier", named), ("status", "current"),
+                 ("custodian", f"Organization/{sender.id}")]  # fmt: skip
+        page = await reader.search(condition(gateway, "DocumentReference", asked).plan)
+        return page.matches[0].id if page.matches else ""
+
+    return successor
 
 
 async def _planned(

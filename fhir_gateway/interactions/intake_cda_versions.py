@@ -7,7 +7,7 @@ versions at the same moment come one after the other. CDA R2 4.2.1.7 to 4.2.3.1
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NamedTuple
 
 from fhir_gateway.errors import Conflict
@@ -38,6 +38,8 @@ Planned = tuple[Resource, int | None]
 
 #: The id of the DocumentReference that a document's sender was told, "" when there is none.
 Answers = Callable[[str, str, int], Awaitable[str]]
+#: The id of the sender's DocumentReference that says it replaces a document, "" when none does.
+Successors = Callable[[Id], Awaitable[str]]
 
 
 class Place(NamedTuple):
@@ -50,12 +52,14 @@ class Place(NamedTuple):
     older: bool
 
 
-async def place_of(reader: Reader, header: Header, sender: Institution, answered: Answers) -> Place:
+async def place_of(
+    reader: Reader, header: Header, sender: Institution, answered: Answers, successor: Successors
+) -> Place:
     """Where a document stands among its versions.
 
     Raises Conflict for a document that replaces one about another person.
     """
-    for head in await _heads(header, sender, answered):
+    async for head in _heads(header, sender, answered, successor):
         stored, version = await current(reader, f"DocumentReference/{head}")
         if stored is not None:
             return Place(head, stored, version, _is_older(header, stored, sender.zone))
@@ -64,39 +68,60 @@ async def place_of(reader: Reader, header: Header, sender: Institution, answered
     return Place(head, None, version, older=False)
 
 
-async def _heads(header: Header, sender: Institution, answered: Answers) -> list[str]:
+async def _heads(
+    header: Header, sender: Institution, answered: Answers, successor: Successors
+) -> AsyncIterator[str]:
     """The ids under which versions of the document may be stored, the most certain first."""
-    heads = [series_id(sender, header)]
-    replaced = header.relation(REPLACES)
     if header.set is None:
-        heads.insert(0, own_series_id(sender, header.id))
+        yield own_series_id(sender, header.id)
+        if later := await successor(header.id):
+            yield later
+    yield series_id(sender, header)
+    replaced = header.relation(REPLACES)
     if replaced is not None:
         told = await answered(replaced.id.root, replaced.id.extension, replaced.version)
-        heads += [told] if told else []
-    return heads
+        if told:
+            yield told
 
 
 async def plan_late(
     reader: Reader, header: Header, place: Place, answered: Answers
 ) -> list[Planned]:
     """What a version that comes after a newer one still tells: the one that it replaces, where
-    that stands by itself because nobody had said so, is current no more."""
+    that stands by itself because nobody had said so, is current no more; where it has not come yet,
+    the newer one is known to replace it too."""
     replaced = header.relation(REPLACES)
     if replaced is None or place.stored is None:
         return []
     head = await answered(replaced.id.root, replaced.id.extension, replaced.version)
     stored, version = await current(reader, f"DocumentReference/{head}") if head else (None, 0)
+    if stored is None and replaced.set is None:
+        return _foretold(place, replaced.id)
     if stored is None or head == place.head or stored.get("subject") != place.stored.get("subject"):
         return []
     master = stored.get("masterIdentifier", {})
     if (master.get("system"), master.get("value")) != _pair(replaced.id):
         return []
-    ended = {name: value for name, value in stored.items() if name != "meta"}
-    if tags := stored["meta"].get("tag"):
-        ended["meta"] = {"tag": tags}
     kept = place.stored.get("context", {}).get("related", [])
-    own: Planned = ({**ended, "status": SUPERSEDED}, version)
+    own: Planned = ({**_without_meta(stored), "status": SUPERSEDED}, version)
     return [own, *await _withdrawn(reader, stored, kept)]
+
+
+def _foretold(place: Place, id: Id) -> list[Planned]:
+    """The DocumentReference that stands, saying of a document to come that it is replaced."""
+    stored = place.stored or {}
+    if _pair(id) in replaced_by(stored):
+        return []
+    target = {"identifier": {"system": id.system, "value": id.value}}
+    related = [*stored.get("relatesTo", ()), {"code": "replaces", "target": target}]
+    return [({**_without_meta(stored), "relatesTo": related}, place.version)]
+
+
+def _without_meta(stored: Resource) -> Resource:
+    """A stored resource as it is written again: of its meta the tags alone."""
+    kept = {name: value for name, value in stored.items() if name != "meta"}
+    tags = stored.get("meta", {}).get("tag")
+    return {**kept, "meta": {"tag": tags}} if tags else kept
 
 
 def _is_older(header: Header, stored: Resource, zone: str) -> bool:

@@ -142,18 +142,22 @@ def fault(node: Node, sentence: str, rule: str) -> GatewayError:
 
 
 def is_stated(node: Node) -> bool:
-    """Whether an act, and each that it stands in, is said to have happened: in the mood of an event
-    and not negated (CDA R2 3.1.1.5, HL7 RIM Act.moodCode, Act.negationInd)."""
-    return _unstated(node) is None
+    """Whether an act, and each that it stands in, is said to have happened: in the mood of an
+    event, not negated, not null (CDA R2 3.1.1.5; HL7 RIM moodCode, negationInd, nullFlavor)."""
+    return _unstated(node) is None and _nullified(node) is None
 
 
 def check_stated(node: Node) -> None:
     """Raises Unprocessable for an act that is negated, ordered, planned or hoped for: read as a
-    result it would say the contrary."""
+    result it would say the contrary; and for one that has a value and is null, which says both."""
     found = _unstated(node)
     if found is not None:
         raise fault(found, "this says what is not so, or not yet (negationInd true, or a moodCode "
                     "other than EVN); a result is what was found", "cda-not-stated")  # fmt: skip
+    null = _nullified(node)
+    if null is not None and not all(is_null(value) for value in every(node, "value")):
+        raise fault(null, "its nullFlavor says that nothing is known here, and there is a value; "
+                    "send one or the other", "cda-not-stated")  # fmt: skip
 
 
 def _unstated(node: Node) -> Node | None:
@@ -161,6 +165,16 @@ def _unstated(node: Node) -> Node | None:
         if local(one) == "section":
             return None
         if one.get("negationInd") in ("true", "1") or one.get("moodCode", "EVN") != "EVN":
+            return one
+    return None
+
+
+def _nullified(node: Node) -> Node | None:
+    """The act itself, or what it stands in, that is null as a whole."""
+    for one in (node, *node.iterancestors()):
+        if local(one) == "section":
+            return None
+        if one.get("nullFlavor"):
             return one
     return None
 

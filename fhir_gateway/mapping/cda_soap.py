@@ -24,13 +24,23 @@ SOAP_12 = "http://www.w3.org/2003/05/soap-envelope"
 _XOP = "http://www.w3.org/2004/08/xop/include"
 MEDIA = {SOAP_11: "text/xml", SOAP_12: "application/soap+xml"}
 
+#: Who a block of the Header is meant for: its attribute, and the names of whoever reads it first or
+#: last.
+_ROLE = {SOAP_11: "actor", SOAP_12: "role"}
+_OURS = frozenset({
+    "", "http://schemas.xmlsoap.org/soap/actor/next",
+    f"{SOAP_12}/role/next", f"{SOAP_12}/role/ultimateReceiver",
+})  # fmt: skip
+MUST_UNDERSTAND = "soap-must-understand"
+
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,79}")
 _DECLARED = re.compile(r"""(<\?xml\b[^>]{0,200}?\bencoding\s*=\s*["'])[A-Za-z0-9._\-]+(["'])""")
 _RESPONSE = ("operation", "code", "text", "document", "report", "warning")
 
 
 class Envelope(NamedTuple):
-    """One shape of submission. `response` are the names of the answer's elements."""
+    """One shape of submission. `response` are the names of the answer's elements, `headers` the
+    blocks of the SOAP Header that may insist on being understood."""
 
     operations: tuple[str, ...]
     document: tuple[str, ...]
@@ -40,6 +50,7 @@ class Envelope(NamedTuple):
     namespace: str
     accepted: str
     response: Mapping[str, str]
+    headers: tuple[str, ...] = ()
 
 
 class Submission(NamedTuple):
@@ -75,7 +86,7 @@ def _faulty(path: Path, faults: Sequence[str]) -> Unprocessable:
 
 def _envelope(said: Any, where: str, faults: list[str]) -> Envelope:
     said = said if isinstance(said, dict) else {}
-    known = {"operations", "document", "action", "actions", "fault_status", "response"}
+    known = {"operations", "document", "action", "actions", "fault_status", "headers", "response"}
     faults += [f"{where}: {name} is no key of it" for name in said if name not in known]
     response = said.get("response")
     response = response if isinstance(response, dict) else {}
@@ -109,6 +120,7 @@ def _envelope(said: Any, where: str, faults: list[str]) -> Envelope:
         str(response.get("namespace", "")),
         str(response.get("accepted", "AA")),
         names,
+        _names(said, "headers", where, faults),
     )
 
 
@@ -152,6 +164,7 @@ def read_request(raw: bytes, envelopes: Sequence[Envelope]) -> Submission:
             expression="Envelope/Body",
             rule="soap-operation",
         )
+    _check_headers(root, soap, envelope)
     _check_action(operation, envelope)
     return Submission(soap, envelope, _document(operation, envelope))
 
@@ -159,6 +172,23 @@ def read_request(raw: bytes, envelopes: Sequence[Envelope]) -> Submission:
 def soap_of(raw: bytes) -> str:
     """The version of SOAP of bytes that could not be read as an envelope, for the fault."""
     return SOAP_12 if SOAP_12.encode() in raw[:4_096] else SOAP_11
+
+
+def _check_headers(root: Node, soap: str, envelope: Envelope) -> None:
+    """Raises NotSupported for a block of the Header that must be understood and is not, where it is
+    meant for this receiver (SOAP 1.1 4.2.3, SOAP 1.2 part 1 2.4)."""
+    for block in (one for header in root.findall(f"{{{soap}}}Header") for one in header):
+        if not isinstance(block.tag, str):  # a comment
+            continue
+        must = (block.get(f"{{{soap}}}mustUnderstand") or "").strip() in ("1", "true")
+        role = block.get(f"{{{soap}}}{_ROLE[soap]}") or ""
+        if must and role.strip() in _OURS and local(block) not in envelope.headers:
+            raise NotSupported(
+                f"The header {local(block)} must be understood (mustUnderstand) and is not known "
+                "here: leave it out, or have it named under headers in mappings/cda/soap.toml",
+                expression=f"Envelope/Header/{local(block)}",
+                rule=MUST_UNDERSTAND,
+            )
 
 
 def _below(node: Node | None, path: Sequence[str]) -> Node | None:
@@ -250,7 +280,7 @@ def response(request: Submission, said: Said) -> bytes:
 
 def fault(soap: str, error: GatewayError, issues: Sequence[Issue]) -> bytes:
     """A SOAP Fault with our rules and sentences (SOAP 1.1 4.4, SOAP 1.2 part 1 5.4)."""
-    sender = error.status < 500
+    code = _fault_code(soap, error, issues)
     text = escaped(issues[0].diagnostics)
     detail = "".join(
         f'<issue rule="{escaped(one.rule or one.code)}"'
@@ -260,17 +290,24 @@ def fault(soap: str, error: GatewayError, issues: Sequence[Issue]) -> bytes:
     )
     outcome = f'<outcome xmlns="urn:fhir-gateway:cda">{detail}</outcome>'
     if soap == SOAP_12:
-        code = "soap:Sender" if sender else "soap:Receiver"
         return _enveloped(soap, (
             f"<soap:Fault><soap:Code><soap:Value>{code}</soap:Value></soap:Code><soap:Reason>"
             f'<soap:Text xml:lang="en">{text}</soap:Text></soap:Reason>'
             f"<soap:Detail>{outcome}</soap:Detail></soap:Fault>"
         ))  # fmt: skip
-    code = "soap:Client" if sender else "soap:Server"
     return _enveloped(soap, (
         f"<soap:Fault><faultcode>{code}</faultcode><faultstring>{text}</faultstring>"
         f"<detail>{outcome}</detail></soap:Fault>"
     ))  # fmt: skip
+
+
+def _fault_code(soap: str, error: GatewayError, issues: Sequence[Issue]) -> str:
+    """Whose fault it was, in the words of the version."""
+    if issues[0].rule == MUST_UNDERSTAND:
+        return "soap:MustUnderstand"
+    if error.status < 500:
+        return "soap:Sender" if soap == SOAP_12 else "soap:Client"
+    return "soap:Receiver" if soap == SOAP_12 else "soap:Server"
 
 
 def _sentence(issue: Issue) -> str:

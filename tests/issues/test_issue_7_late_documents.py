@@ -71,6 +71,48 @@ def test_versions_in_order_leave_one_that_is_current(hospital: Hospital) -> None
     assert said == ("corrected", 3, {"D3": "current", "D2": "superseded", "D1": "superseded"})
 
 
+#: A replaces nothing, B replaces A and C replaces B; "D" replaces C. None names a set.
+BEFORE = {"A": "", "B": "A", "C": "B", "D": "C"}
+
+
+@pytest.mark.parametrize("order", ["CBA", "DBCA", "DACB", "BCA"])
+def test_versions_without_a_set_leave_one_that_is_current_in_any_order(
+    hospital: Hospital, order: str
+) -> None:
+    for id in order:
+        hospital.post(id, str("ABCD".index(id) + 1), BEFORE[id])
+    documents = hospital.stands()[2]
+    assert [id for id, status in documents.items() if status == "current"] == [max(order)]
+
+
+INSISTING = '<s:Header><w:Security xmlns:w="urn:w" s:mustUnderstand="1"/></s:Header><s:Body>'
+
+
+def test_a_header_that_must_be_understood_is_not_passed_over(hospital: Hospital) -> None:
+    for version, role in (("http://schemas.xmlsoap.org/soap/envelope/", "actor"),
+                          ("http://www.w3.org/2003/05/soap-envelope", "role")):  # fmt: skip
+        envelope = soap(form("element"), version=version).decode()
+        insisting = envelope.replace("<s:Body>", INSISTING)
+        refused = hospital.send(insisting.encode(), "/cda/soap")
+        assert (refused.status_code, "soap:MustUnderstand" in refused.text) == (400, True)
+        assert 'rule="soap-must-understand" expression="Envelope/Header/Security"' in refused.text
+        assert hospital.all("DocumentReference?_count=100") == []
+        elsewhere = insisting.replace("s:must", f's:{role}="urn:other" s:must')
+        for body in (elsewhere, insisting.replace('Understand="1"', 'Understand="0"')):
+            assert hospital.send(body.encode(), "/cda/soap").status_code == 200
+        hospital = Hospital(hospital.running)
+
+
+def test_a_result_that_is_null_as_a_whole_and_has_a_value_is_refused(hospital: Hospital) -> None:
+    for place in (b'<code code="DE04.30.015.00"', b'<code code="DE04.30.019.00"'):
+        raw = form("element").encode()
+        at = raw.index(place)
+        begin = raw.rindex(b"<observation ", 0, at) + len(b"<observation ")
+        answer = hospital.send(raw[:begin] + b'nullFlavor="NI" ' + raw[begin:], "/cda")
+        told = [one["details"]["text"] for one in answer.json()["issue"]]
+        assert (answer.status_code, told) == (422, ["cda-not-stated"])
+
+
 XOP = '<xop:Include xmlns:xop="http://www.w3.org/2004/08/xop/include" href="cid:1"/>'
 ONE = soap(form("element"))
 
