@@ -78,6 +78,7 @@ class SqliteReader(SecondSight):
         self._see_acts = visible_of(shape_of(access))
         self._moment = Moment()
         self._values: dict[str, Any] = {}
+        self._clock: Sequence[int] = ()  # the row of the snapshot
         self._connection: apsw.Connection
 
     async def __aenter__(self) -> SqliteReader:
@@ -100,12 +101,13 @@ class SqliteReader(SecondSight):
     def _begin(self) -> None:
         try:
             self._connection.execute("BEGIN")
+            self._clock = self._connection.execute(visible.CLOCK).get
             self._begun()
         except apsw.BusyError:
             raise Unavailable("The database is being recovered", rule="database-locked") from None
 
     def _begun(self) -> None:
-        self.t, self.epoch, *index, updated = self._connection.execute(visible.CLOCK).get
+        self.t, self.epoch, *index, updated = self._clock
         self.index = index_of(index, self._pool.index)
         self._moment = moment_of(self._access, self.index, self.t, updated, self._now)
         self.at = self._moment.at

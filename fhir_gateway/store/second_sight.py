@@ -10,7 +10,7 @@ from fhir_gateway.security.actor import Access
 from fhir_gateway.store.narrowed_reader import NarrowedReader
 
 #: What a Reader has of its transaction.
-_SHARED = ("t", "epoch", "_session", "_connection")
+_SHARED = ("t", "epoch", "_clock", "_session", "_connection")
 
 
 class SecondSight:
