@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 from fhir_gateway.context import Gateway
-from fhir_gateway.errors import Forbidden, PreconditionFailed
+from fhir_gateway.errors import Conflict, Forbidden, PreconditionFailed
 from fhir_gateway.scheduling import states
 from fhir_gateway.scheduling.appointment import Marks, with_step
 from fhir_gateway.scheduling.booking_answer import ANSWERS, put_of_answer
 from fhir_gateway.scheduling.booking_parties import Stands, parties_of, stands, step
 from fhir_gateway.scheduling.booking_rules import booking_rules
+from fhir_gateway.scheduling.calendar import day_at
 from fhir_gateway.scheduling.seat_choice import given_back, turned
 from fhir_gateway.scheduling.seat_commit import (
     Asked,
@@ -102,6 +104,8 @@ async def plan_step(gateway: Gateway, actor: Actor, said: Said, sources: Sources
     status = step(actor, one, said.verb)
     if row.takes:
         _check_waits(one, gateway.clock.now())
+    if said.verb == "check-in" and actor.role == "patient":
+        _check_day(one, gateway.clock.now(), booking_rules(gateway).zone)
     marks = one.said.marks._replace(hold_until=0, renewals=0, confirm_by=0)
     code = (said.reason or "prov") if status == "cancelled" else ""
     resource = with_step(
@@ -124,6 +128,16 @@ async def plan_step(gateway: Gateway, actor: Actor, said: Said, sources: Sources
 
 
 _LIVE = frozenset({BOOKED, "held", "expired"})
+
+
+def _check_day(one: Stands, now: int, zone: ZoneInfo) -> None:
+    """A patient who is ready weeks ahead could not cancel any more."""
+    if day_at(now, zone) < day_at(one.said.start, zone):
+        raise Conflict(
+            f"Check in on the day of the appointment, {day_at(one.said.start, zone)}; until then it "
+            "can be rebooked or cancelled",
+            rule="check-in-early",
+        )
 
 
 def _check_waits(one: Stands, now: int) -> None:
