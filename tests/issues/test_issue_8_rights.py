@@ -239,6 +239,14 @@ def test_a_sensitive_item_that_others_book_is_not_told(world: World) -> None:
     assert "booking-same-item" not in told(answer)
 
 
+def test_a_patient_is_not_ready_weeks_ahead(world: World) -> None:
+    patient = world.patient()
+    path = f"Appointment/{booked(world.book(world.slots()[0], patient))['id']}"
+    app = caller(world, role="patient", patient=patient)
+    assert rule(world.call(f"{path}/$check-in", app)) == (409, "check-in-early")
+    assert world.call(f"{path}/$cancel", app).json()["status"] == "cancelled"
+
+
 def test_the_hospital_books_and_moves_what_it_does_not_see_the_record_of(world: World) -> None:
     first, second = world.slots(2)
     held = world.hold(first, world.patient()).json()
