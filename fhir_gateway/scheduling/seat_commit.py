@@ -34,6 +34,8 @@ from fhir_gateway.store.store import Reader, Stored
 ATTEMPTS = 16
 
 _KIND = "booking"
+#: Whoever gives a seat back offers it to who is next, the same for many.
+_WAITING = "waiting list"
 _NOTHING = sha256(b"").digest()
 _DIGEST = len(_NOTHING)
 _NEXT_CHANNEL = frozenset({"quota-full", "channel-closed", "channel-not-open"})
@@ -134,14 +136,14 @@ async def carry_out(
     passed: set[str] = set()
     async with Turn() as turn:
         await turn.join([(id(gateway), line)])
-        for _ in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             async with gateway.store.snapshot(SYSTEM_ACCESS) as whole:
                 own = whole.under(actor.access)
                 if once and (kept := await whole.once(_KIND, once)) is not None:
                     done = await _again(whole, asked, kept)
                     return await _told_again(gateway, actor, asked, done)
                 planned = await plan(Sources(own, whole, frozenset(tried)))
-                freed = await _freed(gateway, whole, planned, frozenset(passed))
+                freed = await _freed(gateway, whole, planned, frozenset(passed), attempt)
             await check_scopes(gateway, actor, planned)
             change_set = _change_set(gateway, actor, asked, planned, once)
             _add_freed(change_set, freed)
@@ -157,7 +159,7 @@ async def carry_out(
                     continue
                 if not _is_overtaken(error):
                     raise
-                await turn.take((id(gateway), line))
+                await turn.take((id(gateway), _line_of(error, change_set, freed, line)))
                 continue
             done = await _done(gateway, asked, planned, committed)
             if done.repeated:
@@ -169,10 +171,20 @@ async def carry_out(
 
 
 async def _freed(
-    gateway: Gateway, whole: Reader, planned: Planned, passed: frozenset[str]
+    gateway: Gateway, whole: Reader, planned: Planned, passed: frozenset[str], attempt: int
 ) -> Freed:
-    """What follows where the plan gives a seat back."""
-    return await follows(gateway, whole, planned.freed, passed) if planned.freed else Freed()
+    """What follows where the plan gives a seat back. That comes first: whoever is overtaken again
+    and again by other offers leaves this one to the job."""
+    if planned.freed is None or attempt > ATTEMPTS // 2:
+        return Freed()
+    return await follows(gateway, whole, planned.freed, passed)
+
+
+def _line_of(error: GatewayError, change_set: ChangeSet, freed: Freed, line: str) -> str:
+    """Where to wait for one's turn: with those who offer to the same entry, where that one was
+    offered something else meanwhile."""
+    last = getattr(error, "guard", -1) == len(change_set.guards) - 1
+    return _WAITING if freed.offering is not None and last else line
 
 
 def _add_freed(change_set: ChangeSet, freed: Freed) -> None:
