@@ -112,6 +112,7 @@ def test_a_strict_client_holds_and_books_by_the_proposal_alone(world: World) -> 
     assert rule_of(moved) == (422, "appointment-other-person")
 
 
+@pytest.mark.drivers("sqlite")
 def test_what_an_id_has_no_room_for_is_said_again(world: World) -> None:
     (slot,) = world.slots(item=CARDIAC, hours=720)
     patient = world.patient()
@@ -128,6 +129,7 @@ def test_what_an_id_has_no_room_for_is_said_again(world: World) -> None:
     assert "reason-again" in told(answer)
 
 
+@pytest.mark.drivers("sqlite")
 def test_a_number_of_a_proposal_is_sealed_for_one_caller(world: World) -> None:
     from fhir_gateway.security.actor import Actor
 
@@ -236,6 +238,7 @@ def marked(world: World, whole: Any) -> list[Any]:
     return [{"url": url, "valueReference": {"reference": "Organization/other"}}]
 
 
+@pytest.mark.drivers("sqlite")
 def test_who_booked_declines_by_an_answer_and_holds_are_booked_by_their_operation(
     world: World,
 ) -> None:
@@ -268,6 +271,7 @@ def test_who_booked_declines_by_an_answer_and_holds_are_booked_by_their_operatio
     assert second and no_faults(world)
 
 
+@pytest.mark.drivers("sqlite")
 def test_what_a_booking_says_is_amended_by_its_parties(world: World) -> None:
     (slot,) = world.slots()
     patient = world.patient()
@@ -291,6 +295,7 @@ def test_what_a_booking_says_is_amended_by_its_parties(world: World) -> None:
     assert rule_of(world.call(path, comment="x")) == (409, "appointment-state")
 
 
+@pytest.mark.drivers("sqlite")
 def test_a_whole_appointment_books_changes_and_cancels(world: World) -> None:
     """As IHE Scheduling 1.0 has it: `$book` with appointment-resource, by what its status says."""
     first, second = world.slots(2, item=CARDIAC, hours=800)
