@@ -134,8 +134,8 @@ def _check_day(one: Stands, now: int, zone: ZoneInfo) -> None:
     """A patient who is ready weeks ahead could not cancel any more."""
     if day_at(now, zone) < day_at(one.said.start, zone):
         raise Conflict(
-            f"Check in on the day of the appointment, {day_at(one.said.start, zone)}; until then it "
-            "can be rebooked or cancelled",
+            f"Check in on the day of the appointment, {day_at(one.said.start, zone)}; until then "
+            "it can be rebooked or cancelled",
             rule="check-in-early",
         )
 
