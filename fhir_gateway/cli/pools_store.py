@@ -68,13 +68,15 @@ async def generate(gateway: Gateway, *, template: str, first: str | None, last: 
 @click.confirmation_option(prompt="Withdraw all planned slots of these days?")
 async def withdraw(gateway: Gateway, *, template: str, first: str | None, last: str | None
                    ) -> None:  # fmt: skip
-    """Withdraw every slot that was planned for the institution of a TEMPLATE file.
+    """Withdraw every slot of these days that was planned for the institution of a TEMPLATE file.
 
-    Slots with live bookings stay for those alone and are listed for re-booking. To close single
-    days for good, write [[closures]] into the file and generate.
+    Slots with live bookings stay for those alone and are listed for re-booking. The next `generate`
+    opens what was withdrawn again: to close days for good, write [[closures]] into the file
+    (`pools close`) and generate.
     """
     site, plan = _planned(gateway, template, first, last)
-    await _store(gateway, site, supply.withdrawn(plan))
+    days = _days(gateway, first, last)
+    await _store(gateway, site, supply.withdrawn(plan, days))
 
 
 async def _store(gateway: Gateway, site: SiteFiles, plan: Plan) -> None:
@@ -86,7 +88,8 @@ async def _store(gateway: Gateway, site: SiteFiles, plan: Plan) -> None:
     click.echo("", err=True)
     compared_told(compared)
     tell_findings(compared.findings)
-    await _tell_affected(gateway, compared)
+    # who has booked meanwhile is affected, too: what stands now says who
+    await _tell_affected(gateway, await supply.compare(gateway, site, plan))
 
 
 async def _tell_affected(gateway: Gateway, compared: supply.Compared) -> None:
@@ -102,14 +105,21 @@ async def _tell_affected(gateway: Gateway, compared: supply.Compared) -> None:
 def _planned(gateway: Gateway, template: str, first: str | None, last: str | None
              ) -> tuple[SiteFiles, Plan]:  # fmt: skip
     settings, zone = gateway.settings, ZoneInfo(gateway.settings.zone)
-    since = _day(first, "--from") or day_at(gateway.clock.now(), zone)
-    until = _day(last, "--to") or since + timedelta(days=27)
-    if not 0 <= (until - since).days < _LONGEST:
-        raise Invalid(f"--to must be up to {_LONGEST} days after --from", rule="horizon")
+    since, until = _days(gateway, first, last)
     profiles = Path(settings.profiles)
     site = load_site(profiles)
     found = load_named(profiles, template, load_catalogue(settings.terminology), site)
     return site, supply.planned(site, found, since, until, zone)
+
+
+def _days(gateway: Gateway, first: str | None, last: str | None) -> tuple[date, date]:
+    """The days that are meant. Raises Invalid for what are none."""
+    zone = ZoneInfo(gateway.settings.zone)
+    since = _day(first, "--from") or day_at(gateway.clock.now(), zone)
+    until = _day(last, "--to") or since + timedelta(days=27)
+    if not 0 <= (until - since).days < _LONGEST:
+        raise Invalid(f"--to must be up to {_LONGEST} days after --from", rule="horizon")
+    return since, until
 
 
 def _day(text: str | None, option: str) -> date | None:

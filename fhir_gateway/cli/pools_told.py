@@ -63,8 +63,9 @@ def compared_told(compared: Compared) -> None:
         ("create", "created"), ("change", "changed"), ("withdraw", "withdrawn"),
         ("keep-back", "kept for those who have booked"),
     )]  # fmt: skip
+    first, last = plan.only or (plan.first, plan.last)
     click.echo(
-        f"{plan.supply.site.id}, {plan.first} to {plan.last}: {', '.join(parts)}, "
+        f"{plan.supply.site.id}, {first} to {last}: {', '.join(parts)}, "
         f"{change.same} the same, {change.past} begun already; {len(compared.pieces)} commits"
     )
     for one in affected_of(compared):

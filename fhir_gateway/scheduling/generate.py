@@ -49,7 +49,8 @@ class Finding(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a horizon is meant to hold, with the version of the calendar it was planned by."""
+    """What a horizon is meant to hold, with the version of the calendar it was planned by. `only`
+    are the days whose Slots it speaks of, where these are not all of the horizon."""
 
     supply: Supply
     first: date
@@ -58,6 +59,7 @@ class Plan(NamedTuple):
     slots: tuple[PlannedSlot, ...]
     closed: tuple[tuple[PlannedSlot, Closure], ...]
     findings: tuple[Finding, ...]
+    only: tuple[date, date] | None = None
 
 
 def plan_supply(supply: Supply, calendar: Calendar, period_of: PeriodOf, first: date, last: date,

@@ -68,9 +68,10 @@ def planned(site: SiteFiles, supply: Supply, first: date, last: date, zone: Zone
     )  # fmt: skip
 
 
-def withdrawn(plan: Plan) -> Plan:
-    """The plan of the same horizon with nothing in it: everything is to be withdrawn."""
-    return plan._replace(slots=(), closed=())
+def withdrawn(plan: Plan, days: tuple[date, date] | None = None) -> Plan:
+    """The plan of the same horizon with nothing in it: everything is to be withdrawn that begins on
+    these days, or at all. What else lies in their release periods stays as it is stored."""
+    return plan._replace(slots=(), closed=(), only=days)
 
 
 async def compare(gateway: Gateway, site: SiteFiles, plan: Plan) -> Compared:
@@ -83,7 +84,8 @@ async def compare(gateway: Gateway, site: SiteFiles, plan: Plan) -> Compared:
         wanted = slots_of(plan, zone)
         for slot in wanted.values():
             add_codings(gateway, slot, plan.supply.site.id)
-        change = changes_to(wanted, existing, now, {one.id: one.start for one in plan.slots})
+        starts = {one.id: one.start for one in plan.slots}
+        change = changes_to(wanted, existing, now, starts, _within(plan, zone))
         pieces, findings = pieces_of(site.tables, plan, change, buckets, zone, now)
         home = institution_home(plan.supply.site.id)
         kept = []
@@ -93,6 +95,14 @@ async def compare(gateway: Gateway, site: SiteFiles, plan: Plan) -> Compared:
             if needed.writes or not needed.is_settled(stored):
                 kept.append(needed)
     return Compared(plan, change, tuple(kept), (*plan.findings, *findings))
+
+
+def _within(plan: Plan, zone: ZoneInfo) -> tuple[int, int] | None:
+    """From when until when (µs) a plan speaks of Slots; None for all of its horizon."""
+    if plan.only is None:
+        return None
+    first, last = plan.only
+    return instant_at(first, 0, zone), instant_at(last + timedelta(days=1), 0, zone)
 
 
 async def _quotas(reader: Reader, home: int, bucket: str) -> list[QuotaState]:

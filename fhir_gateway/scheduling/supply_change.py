@@ -73,10 +73,12 @@ class SupplyChange(NamedTuple):
 
 
 def changes_to(wanted: Mapping[str, Slot], existing: Iterable[Existing], now: int,
-               starts: Mapping[str, int]) -> SupplyChange:  # fmt: skip
+               starts: Mapping[str, int], within: tuple[int, int] | None = None
+               ) -> SupplyChange:  # fmt: skip
     """The difference between slots that are meant to be and those that are, both of one horizon.
 
     `starts` are the beginnings (µs) of the wanted ones: what has begun is not made any more.
+    `within` are the begins of which something is meant at all.
     """
     writes: list[Write] = []
     affected: list[Affected] = []
@@ -87,7 +89,7 @@ def changes_to(wanted: Mapping[str, Slot], existing: Iterable[Existing], now: in
         write, told = None, None
         if one.start <= now:
             past += 1
-        elif _ours(one.slot):
+        elif _ours(one.slot) and (within is None or within[0] <= one.start < within[1]):
             write, told = _step(wanted.get(id), one)
         if told is not None:
             affected.append(told)

@@ -133,6 +133,12 @@ def test_slots_are_stored_compared_and_withdrawn(tmp_path, monkeypatch):
     assert "16 created" in told("generate", *days)
     assert "0 created" in told("generate", *days)
     assert "16 the same, 0 begun already; 0 commits" in told("diff", *days)
+    assert "8 withdrawn" in told("withdraw", *days[:3], "--to", days[2], "--yes")  # not the period
+    assert "2031-06-08 to 2031-06-08: 0 created, 0 changed, 8 withdrawn" in told(
+        "withdraw", *days[:2], days[4], "--to", days[4], "--yes"
+    )
+    assert " 0 withdrawn" in told("withdraw", *days, "--yes")
+    assert "16 changed" in told("generate", *days)
     assert "16 withdrawn" in told("withdraw", *days, "--yes")
     assert run("diff", *days[:1], "--from", "soon").exit_code == 1
     assert run("diff", *days[:3], "--to", "2031-01-01").exit_code == 1
