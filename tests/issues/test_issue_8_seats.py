@@ -14,6 +14,7 @@ from running import Running
 from fhir_gateway.app import build
 from fhir_gateway.fhir.wire import instant
 from fhir_gateway.scheduling import extensions as ext
+from fhir_gateway.scheduling import seat_commit
 from fhir_gateway.security.actor import SYSTEM_ACCESS
 from fhir_gateway.settings import Settings
 from fhir_gateway.store.changes import ChangeSet, Derived, Put
@@ -196,6 +197,56 @@ def test_a_waiting_list_is_sorted_by_nobody(world: World) -> None:
     for changed in ({"priority": 0}, {"created": "2030-01-01T00:00:00+08:00"}):
         assert put(world, entry | changed) == (403, ["booking-governed"])
     assert put(world, entry | {"comment": "带旧片"})[0] == 200
+
+
+def together(world: World, *paths: str, by: Json | None = None) -> list[Any]:
+    """Operations of the clinic, or of somebody else, at one moment."""
+    headers = {**(by or world.clinic), "content-type": "application/fhir+json"}
+
+    async def all() -> list[Any]:
+        http = world.running.http
+        sent = (http.post(f"/fhir/{path}", json=body_of({}), headers=headers) for path in paths)
+        return await asyncio.gather(*sent)
+
+    found: list[Any] = world.running.run(all())
+    return found
+
+
+@pytest.mark.drivers("sqlite")
+def test_many_give_back_at_once_what_one_person_waits_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would offer its seat to the first of the list; nobody is sent away for that."""
+    monkeypatch.setattr(seat_commit, "ATTEMPTS", 4)
+    slots = world.slots(6, hours=30)
+    service = schedule_of(world, slots[0])["actor"][0]["reference"]
+    mine = [booked(world.book(slot, world.patient()))["id"] for slot in slots]
+    now = Timed.clock.time
+    entries = [
+        world.call(
+            "Appointment/$waitlist", patient_reference=f"Patient/{world.patient()}",
+            service=service, item={"valueCode": "I001"}, start={"valueDateTime": instant(now)},
+            end={"valueDateTime": instant(now + 20 * DAY)},
+        ).json()["id"]
+        for _ in slots
+    ]  # fmt: skip
+    answers = together(world, *(f"Appointment/{id}/$cancel" for id in mine))
+    assert {one.status_code for one in answers} == {200}
+    offered = [marks(get(world, f"Appointment/{id}")).get("waitlist-offer") for id in entries]
+    assert sum(one is not None for one in offered) >= 4
+
+
+@pytest.mark.drivers("sqlite")
+def test_of_two_steps_at_one_moment_the_later_one_sees_the_other(world: World) -> None:
+    slots = world.slots(4)
+    mine = [booked(world.book(slot, world.patient()))["id"] for slot in slots]
+    verbs = ("check-in", "cancel", "arrive", "void")
+    paths = [f"Appointment/{id}/${verb}" for id in mine for verb in verbs]
+    for answer in together(world, *paths, by=world.hospital):
+        assert answer.status_code == 200 or [*told(answer)] == ["appointment-state"]
+    for slot, id in zip(slots, mine, strict=True):  # what was cancelled or voided stays so
+        assert get(world, f"Appointment/{id}")["status"] in ("cancelled", "entered-in-error")
+        assert world.status(slot) == "free"
 
 
 def test_one_key_in_flight_many_times_is_one_booking(world: World) -> None:
