@@ -70,6 +70,9 @@ from fhir_gateway.store.changes import (
 from fhir_gateway.store.store import Reader
 from fhir_gateway.terminology.mapped_by import SERVICES
 
+#: Types whose codings rest on maps of local codes.
+_CODED = frozenset({*CODED_TYPES, *SERVICES})
+
 #: A request overtaken so often by others is answered 409 and may be sent again.
 ATTEMPTS = 16
 
@@ -230,7 +233,7 @@ async def _look_up(
 
 def _is_coded(step: Step) -> bool:
     """Whether maps of local codes have a say in what is stored."""
-    return step.resource is not None and step.type in (*CODED_TYPES, *SERVICES)
+    return step.resource is not None and step.type in _CODED
 
 
 def _is_outdated(gateway: Gateway, steps: Sequence[Step]) -> bool:
