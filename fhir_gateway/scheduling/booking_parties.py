@@ -12,6 +12,7 @@ from fhir_gateway.errors import Conflict, Forbidden, NotFound, PreconditionFaile
 from fhir_gateway.fhir.home import institution_home
 from fhir_gateway.fhir.keys import key64
 from fhir_gateway.fhir.wire import parse
+from fhir_gateway.interactions.etag import ANY_VERSION
 from fhir_gateway.scheduling import states
 from fhir_gateway.scheduling.appointment import Standing, standing_of
 from fhir_gateway.security.actor import Actor
@@ -57,7 +58,7 @@ async def stands(
             "There is no such Appointment that you may see; search Appointment?patient=… for it",
             rule="appointment-unknown",
         )
-    if if_match is not None and stored.version != if_match:
+    if if_match not in (None, ANY_VERSION, stored.version):
         raise PreconditionFailed(
             "If-Match names a version that is not the current one; read the Appointment again",
             rule="if-match",

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Conflict, Forbidden, PreconditionFailed
+from fhir_gateway.interactions.etag import ANY_VERSION
 from fhir_gateway.scheduling import states
 from fhir_gateway.scheduling.appointment import Marks, with_step
 from fhir_gateway.scheduling.booking_answer import ANSWERS, put_of_answer
@@ -185,7 +186,7 @@ async def excuse(gateway: Gateway, actor: Actor, id: str, asked: Asked, *, said:
 
 def check_if_match(gateway: Gateway, asked: Asked) -> None:
     """Raises PreconditionFailed where the site insists on If-Match and there is none."""
-    if gateway.settings.booking_if_match and asked.if_match is None:
+    if gateway.settings.booking_if_match and asked.if_match in (None, ANY_VERSION):
         raise PreconditionFailed(
             "This site asks for If-Match with the version that you have read; read the Appointment "
             "and send its ETag",
