@@ -244,7 +244,10 @@ def test_a_patient_is_not_ready_weeks_ahead(world: World) -> None:
     path = f"Appointment/{booked(world.book(world.slots()[0], patient))['id']}"
     app = caller(world, role="patient", patient=patient)
     assert rule(world.call(f"{path}/$check-in", app)) == (409, "check-in-early")
-    assert world.call(f"{path}/$cancel", app).json()["status"] == "cancelled"
+    for tag, status in (('W/"7"', 412), ("7.0", 400), ("*", 200)):
+        answer = world.call(f"{path}/$cancel", app, headers={"if-match": tag})
+        assert answer.status_code == status
+    assert answer.json()["status"] == "cancelled"
 
 
 def test_the_hospital_books_and_moves_what_it_does_not_see_the_record_of(world: World) -> None:
