@@ -31,7 +31,7 @@ from fhir_gateway.interactions.intake_tabular_marks import (
 from fhir_gateway.interactions.intake_tabular_survey import Opener, Survey, groups_of, survey
 from fhir_gateway.interactions.local_codes import follow
 from fhir_gateway.mapping.tabular_map import TableMap
-from fhir_gateway.mapping.tabular_rows import Group
+from fhir_gateway.mapping.tabular_rows import Group, mark_before
 from fhir_gateway.security.actor import Actor
 from fhir_gateway.terminology.coder import DATA_QUALITY
 
@@ -85,7 +85,8 @@ async def load_table(
         )
     await follow(gateway, sender.id)
     last = await last_load(gateway, sender.id, table.name)
-    since = last.watermark if last and not order.again else ""
+    mark = last.watermark if last and not order.again else ""
+    since = mark_before(table, mark)
     found = await asyncio.to_thread(survey, open_file, table, zone=sender.zone, since=since)
     number = last.number if last else 0
     series = series_of(table, found.digest, since=since, again=number if order.again else None)
@@ -99,18 +100,18 @@ async def load_table(
     made = Load(
         number + 1, gateway.clock.now(), order.file, found.digest.hex(), table.digest,
         figures.rows, figures.groups, figures.stored, figures.unchanged,
-        figures.refused, _next(order, since, found, figures),
+        figures.refused, _next(order, mark, found, figures),
     )  # fmt: skip
     return Loaded(figures, found, pieces, False, await finish(gateway, series, made))
 
 
-def _next(order: Order, since: str, found: Survey, figures: Figures) -> str:
+def _next(order: Order, mark: str, found: Survey, figures: Figures) -> str:
     """Where the next load begins: behind nothing that was refused in this one."""
     if not order.table.watermark:
         return ""
-    reached = since
+    reached = mark
     if not found.broken:
-        reached = min(filter(None, (max(since, found.high), figures.held)), default="")
+        reached = min(filter(None, (max(mark, found.high), figures.held)), default="")
     return reached if order.most is None else min(reached, order.most)
 
 

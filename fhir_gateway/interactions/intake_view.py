@@ -35,6 +35,7 @@ from fhir_gateway.interactions.intake_view_open import (
 )
 from fhir_gateway.interactions.intake_view_read import Rows, Seen, rows_of_view, see
 from fhir_gateway.mapping.tabular_map import TableMap
+from fhir_gateway.mapping.tabular_rows import mark_before
 from fhir_gateway.mapping.tabular_view import View
 
 R = TypeVar("R")
@@ -78,7 +79,7 @@ async def pull_view(
         raise Invalid(f"No institution {pull.table.institution} is registered; see `fhir-gateway "
                       "institution list`", rule="institution")  # fmt: skip
     last = await last_load(gateway, sender.id, pull.table.name)
-    since = last.watermark if last and not pull.again else ""
+    since = mark_before(pull.table, last.watermark) if last and not pull.again else ""
     parts: list[Part] = []
     async with _reading(pull.address, view, waiting) as reading:
         seen = await reading.see(pull.table)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from fhir_gateway.errors import GatewayError, Issue, Unprocessable
@@ -76,6 +77,21 @@ def mark_of(table: TableMap, record: Record, zone: str) -> str | None:
         return None
     # the institution's clock, which its rows were written by; zones of cells are not mixed
     return moment.text[:19] if moment.exact else moment.text[:10]
+
+
+def mark_before(table: TableMap, mark: str) -> str:
+    """Where a view is read from that was read up to a watermark: earlier by its overlap, for a row
+    whose transaction was stamped before others and committed after them."""
+    overlap = table.database.overlap if table.database is not None else 0
+    if not mark or not overlap:
+        return mark
+    if table.watermark_kind == "number":
+        return str(max(0, int(mark) - overlap)).rjust(30, "0")
+    try:
+        earlier = datetime.fromisoformat(mark) - timedelta(seconds=overlap)
+    except (ValueError, OverflowError):  # a year alone, or the first day of all
+        return mark
+    return earlier.isoformat()[: len(mark)]
 
 
 def rows_of(table: TableMap, group: Group) -> list[Row]:

@@ -23,6 +23,7 @@ _NUMBERS = {
     "connect_seconds": (15, 1, 600),
     "query_seconds": (300, 1, 86_400),
     "connect_attempts": (5, 1, 100),
+    "overlap": (300, 0, 604_800),
 }
 
 Scalar = str | int
@@ -31,7 +32,8 @@ Scalar = str | int
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
     """A view or table of a database. `order` is how the rows of one report follow one another,
-    `where` which rows there are for this map: column -> values, one of which it has."""
+    `where` which rows there are for this map: column -> values, one of which it has. `overlap` is
+    how far before the last watermark it is read again: seconds, or that much of a number."""
 
     url_env: str
     url_file: str
@@ -43,6 +45,7 @@ class View:
     connect_seconds: int
     query_seconds: int
     connect_attempts: int
+    overlap: int = 0
 
     @property
     def name(self) -> str:
@@ -76,6 +79,7 @@ def view(said: Mapping[str, Any], faults: Faults) -> View | None:
         connect_seconds=numbers["connect_seconds"],
         query_seconds=numbers["query_seconds"],
         connect_attempts=numbers["connect_attempts"],
+        overlap=numbers["overlap"],
     )
 
 

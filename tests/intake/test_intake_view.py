@@ -106,6 +106,23 @@ def test_rows_that_are_written_meanwhile_come_with_the_next_pull(
     assert len(ward.one("DiagnosticReport")["result"]) == 2
 
 
+def test_a_row_that_is_committed_late_with_an_earlier_watermark_is_not_lost(
+    ward: Ward, small: Hospital
+) -> None:
+    """A transaction of the hospital was stamped at 12:28 and committed after what came at 12:31."""
+    table = mapped(ward)
+    small.fill(row(1, person=1, marked="2026-11-18 12:31:00"))
+    pulled(ward, small, table)
+    small.fill(row(2, person=2, marked="2026-11-18 12:28:00"))
+    assert figures(pulled(ward, small, table)) == (1, 1, 0)
+    (last, *_) = ward.opened.runner.run(loads(ward.opened.gateway, ward.id, table.name, 1))
+    assert last.watermark == "2026-11-18T12:31:00"
+    assert pulled(ward, small, table)[0].loaded.whole
+    narrow = mapped(ward, "overlap = 60\n")
+    small.fill(row(3, person=3, marked="2026-11-18 12:29:59"))
+    assert figures(pulled(ward, small, narrow)) == (0, 1, 0)
+
+
 def test_parts_hold_whole_reports_and_what_is_refused_holds_the_watermark(
     ward: Ward, small: Hospital
 ) -> None:
@@ -188,7 +205,7 @@ def test_a_number_may_be_the_watermark_and_none_may_be(ward: Ward, small: Hospit
     text = RESULTS.replace(
         'watermark = "更新时间"', 'watermark = "序号"\nwatermark_kind = "number"'
     )
-    table = mapped(ward, results=text)
+    table = mapped(ward, "overlap = 0\n", results=text)
     assert figures(pulled(ward, small, table)) == (3, 0, 0)
     (part,) = pulled(ward, small, table)
     assert (part.loaded.survey.rows, part.loaded.figures.unchanged) == (1, 1)
