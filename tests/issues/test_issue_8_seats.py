@@ -246,8 +246,8 @@ def test_of_two_steps_at_one_moment_the_later_one_sees_the_other(world: World) -
     seen = set()
     for answer in together(world, *paths, by=world.hospital):
         if answer.status_code == 200:
-            said = answer.json()
-            assert (version := (said["id"], said["meta"]["versionId"])) not in seen
+            version = answer.json()["id"], answer.json()["meta"]["versionId"]
+            assert version not in seen
             seen.add(version)
         else:
             assert [*told(answer)] == ["appointment-state"]
