@@ -10,6 +10,7 @@ from store_builders import body, change, event, observation, patient
 
 from fhir_gateway.errors import Conflict, GatewayError, PreconditionFailed, Unavailable
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Access
+from fhir_gateway.store import writer
 from fhir_gateway.store.changes import Absent, Counter, Derived, Put, VersionIs
 
 
@@ -63,7 +64,9 @@ def test_of_many_edits_of_one_version_one_wins(play):
     assert len(history) == 2
 
 
-def test_what_arrives_together_is_one_batch_with_the_urgent_first(play):
+def test_what_arrives_together_is_one_batch_with_the_urgent_first(play, monkeypatch):
+    monkeypatch.setattr(writer, "BATCH_SECONDS", 60)  # however slow the machine is
+
     async def scenario(store):
         ordinary = [store.commit(change(patient(f"p{n}"))) for n in range(5)]
         urgent = [store.commit(change(journal=[event(f"a{n}")], urgent=True)) for n in range(5)]
