@@ -3,12 +3,13 @@ move a booking to another hospital."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
 import pytest
-from booking_world import HOUR, SHIPPED, World, booked, marks, told
+from booking_world import HOUR, SHIPPED, World, body_of, booked, marks, told
 from databases import Databases
 
 from fhir_gateway.app import profile_resources
@@ -354,6 +355,21 @@ def test_a_whole_appointment_books_changes_and_cancels(world: World) -> None:
 # -- to another hospital --------------------------------------------------------------------------
 
 
+def at_once(world: World, path: str, calls: list[tuple[str, dict[str, str]]]) -> list[int]:
+    """The statuses of operations that are called at the same moment."""
+    headers = {**world.clinic, "content-type": "application/fhir+json"}
+
+    async def all_of_them() -> list[int]:
+        answers = await asyncio.gather(*(
+            world.running.http.post(f"/fhir/{path}/{name}", json=body_of(said), headers=headers)
+            for name, said in calls
+        ))  # fmt: skip
+        return [one.status_code for one in answers]
+
+    found: list[int] = world.running.run(all_of_them())
+    return found
+
+
 def test_a_booking_moves_to_another_hospital_in_one_step(world: World) -> None:
     run = world.running.run
     run(register(world.gateway, Institution(id="north", name="北部示范医院", area="110108",
@@ -389,6 +405,16 @@ def test_a_booking_moves_to_another_hospital_in_one_step(world: World) -> None:
     assert world.read(f"Appointment/{new['id']}", world.hospital).status_code == 404
     # it moves on within its new hospital, and keeps where it came from
     assert rule_of(world.call(path, slot=f"Slot/{here}")) == (409, "appointment-state")
+    # whoever moves and cancels at once: one of them, and no seat is lost
+    (home,) = world.slots(hours=950)
+    one, two = world.slots(2, hours=960, hospital="north")
+    third = booked(world.book(home, world.patient()))
+    answers = at_once(world, f"Appointment/{third['id']}", [
+        ("$rebook", {"slot": f"Slot/{one}"}), ("$rebook", {"slot": f"Slot/{two}"}), ("$cancel", {}),
+    ])  # fmt: skip
+    assert sorted(answers) == [200, 409, 409]
+    assert world.status(home) == "free"
+    assert [world.status(slot) for slot in (one, two)].count("busy") <= 1
     # a hold moves too, and one that the patient has at that time already does not count against it
     (beside,) = world.slots(hours=930)
     (far,) = world.slots(hours=930, hospital="north")
