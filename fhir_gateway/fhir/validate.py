@@ -8,6 +8,7 @@ other invariants and extensible bindings are not judged here.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -15,9 +16,16 @@ import msgspec
 from fhir_gateway.errors import Unprocessable
 from fhir_gateway.fhir.definitions import definitions
 from fhir_gateway.fhir.envelope import BundleEntry, BundleEnvelope, read_bundle
+from fhir_gateway.fhir.primitives import PRIMITIVES
 from fhir_gateway.fhir.structs import decoder, has_spaces
 from fhir_gateway.fhir.walk import is_reversed, issues
-from fhir_gateway.fhir.wire import is_read_as_rendered, parse_minified, without_bom
+from fhir_gateway.fhir.wire import (
+    is_read_as_rendered,
+    is_too_deep,
+    parse_minified,
+    render,
+    without_bom,
+)
 
 __all__ = [
     "BundleEntry", "BundleEnvelope", "issues", "made_resource", "read_bundle", "read_resource",
@@ -54,11 +62,56 @@ def made_resource(resource: dict[str, Any], rendered: bytes, *, type: str) -> di
 
     Its numbers must be those that reading gives (`wire.read_number`). Raises as `read_resource`.
     """
-    plain = _EMPTY not in rendered and not has_spaces(rendered)
-    plain = plain and is_read_as_rendered(rendered) and resource.get("resourceType") == type
-    if plain and _accepted(rendered, type) and not _has_reversed(resource, rendered):
-        return resource
-    return read_resource(rendered, type=type)
+    if resource.get("resourceType") != type or type not in definitions().resource_type_set:
+        return read_resource(rendered, type=type)
+    optional, known = _optional(type), _known
+    rest: dict[str, Any] = {}
+    new: list[_Member] = []
+    for name, value in resource.items():
+        if name in optional:
+            member = (type, name, render(value))
+            if member in known:
+                continue
+            new.append(member)
+        rest[name] = value
+    if not _is_sound(resource, rest, rendered, type):
+        return read_resource(rendered, type=type)
+    if len(known) + len(new) > _MOST:
+        known.clear()
+    known.update([member for member in new if len(member[2]) <= _LONGEST])
+    return resource
+
+
+def _is_sound(resource: dict[str, Any], rest: dict[str, Any], rendered: bytes, type: str) -> bool:
+    """Whether the members that are not known yet are accepted, and read as they were rendered."""
+    body = rendered if len(rest) == len(resource) else render(rest)
+    if is_too_deep(rendered) or _EMPTY in body or has_spaces(body):
+        return False
+    return (
+        is_read_as_rendered(body)
+        and _accepted(body, type)
+        and not _has_reversed(resource, rendered)
+    )
+
+
+#: Type, name and bytes of a member.
+_Member = tuple[str, str, bytes]
+
+#: Members of resources that were sound. A Struct judges each member by itself, but for those that
+#: must be there and the types of a choice, so without one of these the rest is judged alike.
+_known: set[_Member] = set()
+_MOST, _LONGEST = 20_000, 640
+
+
+@lru_cache(maxsize=256)
+def _optional(type: str) -> frozenset[str]:
+    """The members of a resource that are objects, need not be there and are no choice."""
+    members = definitions().types[type].members
+    return frozenset(
+        name
+        for name, (element, kind) in members.items()
+        if not element.low and not element.choice and kind not in PRIMITIVES
+    )
 
 
 def _has_reversed(resource: dict[str, Any], minified: bytes) -> bool:

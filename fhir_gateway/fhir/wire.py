@@ -26,6 +26,8 @@ _EPOCH = datetime(1970, 1, 1)
 _DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
 _TOO_MANY_DIGITS = b"0" * (MAX_DIGITS + 1)
 _MINUS_ZERO = re.compile(rb"[:,\[]-0[,\]}]")
+#: The same at a glance: it begins with what is seldom; a text may hold it too.
+_PERHAPS_MINUS_ZERO = re.compile(rb"-0[,\]}]")
 _TOO_DEEP = b"\n" + b" " * (MAX_DEPTH + 1)
 #: Characters that a FHIR string may not hold (datatypes.html#string).
 _CONTROL = frozenset(map(chr, range(32))) - {"\t", "\n", "\r"}
@@ -120,12 +122,13 @@ def reread(body: bytes) -> dict[str, Any]:
 
 
 def is_read_as_rendered(rendered: bytes) -> bool:
-    """False where reading what `render` gave may give something else, or may be refused."""
-    if b"\\" in rendered:
-        return False
-    if b":-0" in rendered or b",-0" in rendered or b"[-0" in rendered:
-        return False
-    return rendered.count(b"{") * 2 < MAX_DEPTH or _TOO_DEEP not in _indented(rendered)
+    """False where reading what `render` gave may give something else, for its escapes or a -0."""
+    return b"\\" not in rendered and _PERHAPS_MINUS_ZERO.search(rendered) is None
+
+
+def is_too_deep(rendered: bytes) -> bool:
+    """Whether what `render` gave is nested too deep to be read."""
+    return rendered.count(b"{") * 2 >= MAX_DEPTH and _TOO_DEEP in _indented(rendered)
 
 
 def _indented(body: bytes) -> bytes:

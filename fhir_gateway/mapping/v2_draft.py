@@ -37,6 +37,7 @@ class Draft:
     last: Segment | None = None  # what ends the message, and may have been cut off
     kits: dict[Any, dict[Any, Any]] | None = None  # what v2_kits remembers, for messages
     kits_of: Delimiters | None = None  # with these signs
+    kit: tuple[Segment, dict[Any, Any]] | None = None  # of the OBX that was looked up last
 
     def rows(self, name: str, extra: str = "") -> Table:
         """A table of mappings/v2."""

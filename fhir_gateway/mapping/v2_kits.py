@@ -44,6 +44,14 @@ _kinds: dict[tuple[Any, ...], _Kits] = {}
 
 def kit_of(draft: Draft, obx: Segment) -> Kit:
     """The kit of an OBX: an empty one for what was not met before."""
+    if draft.kit is not None and draft.kit[0] is obx:
+        return draft.kit[1]
+    kit = _found(draft, obx)
+    draft.kit = obx, kit
+    return kit
+
+
+def _found(draft: Draft, obx: Segment) -> Kit:
     fields = obx.fields
     said = (*fields[2:5], *fields[6:9], *fields[11:12], *fields[17:19])
     key = len(fields), said  # the number of fields says which are not there

@@ -159,3 +159,23 @@ def test_minus_zero_keeps_its_sign_where_it_is_handed_on() -> None:
                 "valueQuantity": {"value": read_number("-0")}}  # fmt: skip
     made = made_resource(resource, render(resource), type="Observation")
     assert render(made) == render(resource)
+
+
+def test_members_that_were_sound_before_make_nothing_else_sound() -> None:
+    good = {"resourceType": "Observation", "status": "final", "code": {"text": "a"},
+            "category": [{"text": "b"}], "performer": [{"reference": "Organization/o"}],
+            "valueString": "c"}  # fmt: skip
+    for _ in range(2):
+        assert made_resource(good, render(good), type="Observation") is good
+    wrong = [
+        {k: v for k, v in good.items() if k != "code"}, {**good, "basedOn": good["performer"]},
+        {**good, "method": good["category"]}, {**good, "valueInteger": 1}, {**good, "category": []},
+        {**good, "performers": good["performer"]}, {**good, "performer": [{"reference": "X"}]},
+        {**good, "resourceType": "ServiceRequest"},
+    ]  # fmt: skip
+    for one in wrong:
+        with pytest.raises(GatewayError) as read:
+            read_resource(render(one), type="Observation")
+        with pytest.raises(GatewayError) as made:
+            made_resource(one, render(one), type="Observation")
+        assert made.value.issues == read.value.issues
