@@ -72,7 +72,7 @@ def faults_of(pool: Pool, resource: dict[str, Any]) -> list[Any]:
     return [one for one in answer.json()["issue"] if one["severity"] in ("error", "fatal")]
 
 
-def test_what_a_hospital_lists_and_we_do_not_becomes_a_task_once_and_closes(
+def test_fault_178_what_a_hospital_lists_and_we_do_not_becomes_a_task_once_and_closes(
     running: PoolRunning,
 ) -> None:
     pool = Pool(running, "night")
