@@ -173,7 +173,7 @@ def test_nobody_but_institutions_and_their_doctors_writes_a_record(role: str) ->
     for type, group in RIGHTS.files.groups.items():
         if group in ("record", "attachment", "workflow", "decision", "audit"):
             able = {act for act in WRITES if RIGHTS.may(role, type, act)}
-            answers = (role, type) == ("patient", "AppointmentResponse")  # to what is booked for him
+            answers = (role, type) == ("patient", "AppointmentResponse")  # on the own bookings
             assert able == ({"create"} if answers else set()), type
 
 
