@@ -18,7 +18,15 @@ from fhir_gateway.cli.send import address_of, tls_of
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Invalid, Unavailable
 from fhir_gateway.hl7v2.mllp_client import MllpClient
-from fhir_gateway.scheduling.siu_sender import Outcome, Sender, Stopped, hospital_of, state_of
+from fhir_gateway.mapping.v2_ack import read_header
+from fhir_gateway.scheduling.siu_sender import (
+    Outcome,
+    Sender,
+    Stopped,
+    hospital_of,
+    is_answer_to,
+    state_of,
+)
 
 #: Seconds between two looks for what is new, and the longest wait for a hospital that is away.
 _LOOK, _LONGEST = 1.0, 60.0
@@ -187,7 +195,9 @@ class _Wire:
         """The answer to a message. Raises Unavailable."""
         if self._client is None:
             self._client = await self._make().__aenter__()
-        return (await self._client.send(message))[0]
+        control_id = read_header(message).control_id
+        found = await self._client.send(message, fits=lambda raw: is_answer_to(raw, control_id))
+        return found[0]
 
     async def close(self) -> None:
         """Closes the connection; the next message opens another."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -48,8 +49,11 @@ class MllpClient:
         """Closes the connection."""
         self._writer.close()
 
-    async def send(self, message: bytes, *, answers: int = 1) -> list[bytes]:
-        """Sends a message and gives so many answers to it, in order.
+    async def send(
+        self, message: bytes, *, answers: int = 1, fits: Callable[[bytes], bool] | None = None
+    ) -> list[bytes]:
+        """Sends a message and gives so many answers to it, in order. What does not fit is passed
+        over: a receiver in enhanced mode answers a message twice.
 
         Raises Unavailable when the connection ends first or nothing comes in time: whether the
         message was stored is unknown then, and sending it again is safe.
@@ -57,17 +61,21 @@ class MllpClient:
         try:
             self._writer.write(framed(message))
             await asyncio.wait_for(self._writer.drain(), self._seconds)
-            return [await asyncio.wait_for(self._next(), self._seconds) for _ in range(answers)]
+            async with asyncio.timeout(self._seconds):
+                return [await self._next(fits) for _ in range(answers)]
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             raise Unavailable(
                 "No answer came: it is not known whether the message was stored; send it again",
                 rule="mllp-answer",
             ) from None
 
-    async def _next(self) -> bytes:
-        while not self._waiting:
-            data = await self._reader.read(65_536)
-            if not data:
-                raise asyncio.IncompleteReadError(b"", None)
-            self._waiting += [frame.message for frame in self._frames.feed(data)]
-        return self._waiting.pop(0)
+    async def _next(self, fits: Callable[[bytes], bool] | None) -> bytes:
+        while True:
+            while not self._waiting:
+                data = await self._reader.read(65_536)
+                if not data:
+                    raise asyncio.IncompleteReadError(b"", None)
+                self._waiting += [frame.message for frame in self._frames.feed(data)]
+            answer = self._waiting.pop(0)
+            if fits is None or fits(answer):
+                return answer

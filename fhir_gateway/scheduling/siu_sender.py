@@ -48,6 +48,7 @@ LONGEST_WAIT, _BREATH = 60.0, 2.0
 #: Messages between two writings of the cursor; after a kill so many are sent again at most.
 EVERY = 20
 
+_ANOTHERS = "this answers another message"
 _GOOD = frozenset({"AA", "CA"})
 _WRONG = frozenset({"AE", "CE"})
 #: Conditions (table 0357) by which also a message that was rejected will never be taken.
@@ -325,10 +326,15 @@ def answer_of(raw: bytes, control_id: str = "") -> Said:
     fields = {line[:3]: line.split(header.separator) for line in reversed(lines)}
     said, error = fields.get("MSA", ["MSA", "?"]), fields.get("ERR", [])
     if control_id and len(said) > 2 and said[2].strip() not in ("", control_id):
-        return Said("?", f"this answers another message: {said[2][:40]}")
+        return Said("?", _ANOTHERS)
     text = error[8] if len(error) > 8 else (said[3] if len(said) > 3 else "")
     condition = error[3].split(header.encoding[:1])[0] if len(error) > 3 else ""
     return Said(said[1].strip() if len(said) > 1 else "?", text, condition)
+
+
+def is_answer_to(raw: bytes, control_id: str) -> bool:
+    """Whether an answer is to the message of this control id, as far as it says."""
+    return answer_of(raw, control_id).text != _ANOTHERS
 
 
 async def hospital_of(gateway: Gateway, id: str) -> Institution:

@@ -25,6 +25,7 @@ from fhir_gateway.scheduling.waitlist_entry import after_offer
 from fhir_gateway.security import actor
 from fhir_gateway.security.actor import SYSTEM_ACCESS
 from fhir_gateway.store.changes import ChangeSet, Put, VersionIs
+from fhir_gateway.store.claim_refusals import ClaimRefused
 from fhir_gateway.store.claim_rows import Give
 from fhir_gateway.store.claim_state import BookingState
 from fhir_gateway.store.seat_sql import expired_holds
@@ -97,7 +98,7 @@ async def _one(gateway: Gateway, booking: BookingState, dry_run: bool) -> str:
     )
     try:
         await gateway.store.commit(change_set)
-    except (PreconditionFailed, Conflict):  # booked, renewed or cancelled in this moment
+    except (PreconditionFailed, Conflict, ClaimRefused):  # others were faster: booked, cancelled …
         return OVERTAKEN
     gateway.count("pool_tidied", 1)
     return outcome

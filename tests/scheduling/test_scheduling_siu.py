@@ -263,7 +263,8 @@ class Door:
         frames = Frames(100_000)
         while data := await reader.read(65_536):
             for frame in frames.feed(data):
-                writer.write(framed(await self._take(frame.message)))
+                answer = await self._take(frame.message)
+                writer.write(framed(answer) * 2)  # as a receiver that acknowledges twice
         writer.close()
 
     def close(self) -> None:
