@@ -148,9 +148,9 @@ def _part(number: int, table: str, alias: str, rest: str) -> str:
 def _statement(dialect: Dialect) -> str:
     """Every key is a scalar of what was found before: each part is one look-up by its index,
     however small a table was when the plan was made."""
-    of_person = "IN (SELECT home FROM h)"
+    of_person, its_slot = "IN (SELECT home FROM h)", _ITS_SLOT
     if dialect is not SQLITE:
-        of_person = "= ANY (ARRAY(SELECT home FROM h))"
+        of_person, its_slot = "= ANY (ARRAY(SELECT home FROM h))", _ITS_SLOT_LATERAL
     s = {name: f"(SELECT {name} FROM s)" for name in ("home", "slot", "bucket", "kind")}
     kept = [f"r.{name}" for name in _STORED.split()]
     of_home = f"FROM resource r WHERE r.home = {s['home']} AND r.type = ?"
@@ -163,8 +163,7 @@ def _statement(dialect: Dialect) -> str:
         _part(2, "seat", "e", f"e.home = {s['home']} AND e.slot = {s['slot']}"),
         _part(3, "quota", "q", f"q.home = {s['home']} AND q.bucket = {s['bucket']}"
               f" AND q.kind = {s['kind']}"),
-        f"SELECT {bookings} FROM booking b LEFT JOIN slot_row o ON o.home = b.slot_home"
-        f" AND o.slot = b.slot WHERE b.home {of_person}",
+        f"SELECT {bookings} FROM booking b {its_slot} WHERE b.home {of_person}",
         f"SELECT {_padded(5, kept, _STORED_KINDS, 'r.body')} {of_home}"
         " AND r.rid = (SELECT rid FROM locator WHERE type = ? AND id = ?)",
         f"SELECT {_padded(6, kept, _STORED_KINDS, 'r.body')} {of_home}"
@@ -175,6 +174,13 @@ def _statement(dialect: Dialect) -> str:
     ]  # fmt: skip
     return _FIRST.format(slot=", ".join(_columns("slot_row", "r"))) + " UNION ALL ".join(parts)
 
+
+_ITS_SLOT = "LEFT JOIN slot_row o ON o.home = b.slot_home AND o.slot = b.slot"
+#: In PostgreSQL a subquery with OFFSET is not merged into the query around it.
+_ITS_SLOT_LATERAL = (
+    "LEFT JOIN LATERAL (SELECT items, bucket FROM slot_row"
+    " WHERE home = b.slot_home AND slot = b.slot OFFSET 0) o ON TRUE"
+)
 
 _FIRST = f"""
 WITH s AS MATERIALIZED (

@@ -118,7 +118,8 @@ def _text(dialect: Dialect, items: int, kinds: tuple[str, ...], window: int, mos
 _FITS = {
     "": "",
     "home": "i.home = ? AND",
-    "district": "i.schedule IN (SELECT c.schedule FROM schedule_row c WHERE c.district = ?) AND",
+    "district": "EXISTS (SELECT 1 FROM schedule_row c WHERE c.home = i.home"
+    " AND c.schedule = i.schedule AND c.district = ?) AND",
 }
 _WINDOW = """
 SELECT i."start", i.home, i.slot, i.pool, i.schedule FROM slot_item i
