@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from email.message import Message
 from pathlib import Path
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
@@ -20,14 +20,13 @@ from fhir_gateway.errors import (
     Internal,
     Issue,
     NotSupported,
-    Structure,
-    TooLong,
     UnsupportedMedia,
 )
 from fhir_gateway.fhir.outcome import operation_outcome
 from fhir_gateway.fhir.xml_write import xml_of
 from fhir_gateway.interactions.audit import ORIGIN
 from fhir_gateway.interactions.authenticate import authenticate
+from fhir_gateway.interactions.body import read_bounded
 from fhir_gateway.interactions.intake_cda import Answered, receive_cda, refuse_cda
 from fhir_gateway.interactions.quota import spend
 from fhir_gateway.mapping.cda_soap import (
@@ -117,7 +116,7 @@ async def _asked(
 
 async def _entered(gateway: Gateway, request: Request, media: frozenset[str]) -> bytes:
     """The body of a caller who may come in. Raises what is wrong before it is looked at."""
-    body = await read_body(request, gateway.settings.body_limit)
+    body = await read_bounded(request.receive, gateway.settings.body_limit, "A document")
     check_media(request.headers.get("content-type", ""), media)
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedMedia("Send the body without Content-Encoding", rule="content-encoding")
@@ -139,21 +138,6 @@ def _folder(gateway: Gateway) -> Path:
 
 async def _take(gateway: Gateway, request: Request, document: bytes) -> Answered:
     return await receive_cda(gateway, request.state.actor, document)
-
-
-async def read_body(request: Request, limit: int) -> bytes:
-    """The body. Raises TooLong as soon as it is over the limit, Structure when it was cut off."""
-    chunks: list[bytes] = []
-    size = 0
-    try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > limit:
-                raise TooLong(f"A document may have at most {limit} bytes", rule="body-limit")
-            chunks.append(chunk)
-    except ClientDisconnect:
-        raise Structure("The body was cut off", rule="body") from None
-    return b"".join(chunks)
 
 
 def check_media(content_type: str, known: frozenset[str]) -> None:

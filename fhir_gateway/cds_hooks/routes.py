@@ -28,15 +28,14 @@ from fhir_gateway.errors import (
     GatewayError,
     MethodNotAllowed,
     NotFound,
-    Structure,
     TooCostly,
-    TooLong,
     Unavailable,
     UnsupportedMedia,
 )
 from fhir_gateway.fhir.outcome import operation_outcome
 from fhir_gateway.interactions.audit import ORIGIN, refused
 from fhir_gateway.interactions.authenticate import authenticate
+from fhir_gateway.interactions.body import read_bounded
 from fhir_gateway.interactions.narrowing import scoped
 from fhir_gateway.interactions.permits import Asked, permit_door
 from fhir_gateway.interactions.quota import spend
@@ -153,7 +152,8 @@ class _Endpoint:
         spend(gateway, actor, "feedback" if self._path else "hook")
         try:
             _check_media(headers)
-            return await self._handler(gateway, actor, service, base, await _body(receive))
+            body = await read_bounded(receive, MOST_BYTES, "A hook call")
+            return await self._handler(gateway, actor, service, base, body)
         except GatewayError as error:
             if error.status < 500:
                 await refused(gateway, actor, error, interaction="operation")
@@ -258,22 +258,6 @@ def _check_media(headers: Headers) -> None:
 
 
 _CHARSET = re.compile(r"""\bcharset\s*=\s*["']?([^"';\s]*)""")
-
-
-async def _body(receive: Receive) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Structure("The body was cut off", rule="body")
-        part = message.get("body", b"")
-        size += len(part)
-        if size > MOST_BYTES:
-            raise TooLong(f"A hook call may have {MOST_BYTES} bytes", rule="body-limit")
-        parts.append(part)
-        if not message.get("more_body"):
-            return b"".join(parts)
 
 
 async def _refuse(send: Send, error: GatewayError, more: Pairs) -> None:

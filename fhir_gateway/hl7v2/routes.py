@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from email.message import Message
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from fhir_gateway.context import Gateway
-from fhir_gateway.errors import GatewayError, TooLong, UnsupportedMedia
+from fhir_gateway.errors import GatewayError, UnsupportedMedia
 from fhir_gateway.interactions.authenticate import authenticate
+from fhir_gateway.interactions.body import read_bounded
 from fhir_gateway.interactions.intake import V2_MEDIA, Acknowledged, receive_v2, refuse_v2
 from fhir_gateway.interactions.quota import spend
 from fhir_gateway.mapping.v2_ack import read_header
@@ -38,8 +39,8 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
     async def post(request: Request) -> Response:
         request.scope["template"] = PATH
         try:
-            body = await read_body(request, gateway.settings.body_limit)
-        except TooLong as error:
+            body = await read_bounded(request.receive, gateway.settings.body_limit, "A message")
+        except GatewayError as error:
             return _answer(refuse_v2(gateway, b"", error), "utf-8")
         try:
             charset = check_media(request.headers.get("content-type", ""))
@@ -53,21 +54,6 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
         return _answer(answer, read_header(answer.body).codec)
 
     return [Route(PATH, post, methods=["POST"])]
-
-
-async def read_body(request: Request, limit: int) -> bytes:
-    """The body. Raises TooLong as soon as it is over the limit."""
-    chunks: list[bytes] = []
-    size = 0
-    try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > limit:
-                raise TooLong(f"A message may have at most {limit} bytes", rule="body-limit")
-            chunks.append(chunk)
-    except ClientDisconnect:
-        return b""
-    return b"".join(chunks)
 
 
 def check_media(content_type: str) -> str:

@@ -7,10 +7,11 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
-from fhir_gateway.errors import GatewayError, Invalid, Login, TooLong, UnsupportedMedia
+from fhir_gateway.errors import GatewayError, Invalid, Login, UnsupportedMedia
+from fhir_gateway.interactions.body import read_bounded
 from fhir_gateway.security.tokens import challenge
 
 #: Bytes of a form: an assertion, a token, a list of scopes. Fields of it.
@@ -33,7 +34,8 @@ async def read_form(request: Request) -> Mapping[str, str]:
     if kind != "application/x-www-form-urlencoded":
         raise UnsupportedMedia("Send application/x-www-form-urlencoded", rule="invalid_request")
     try:
-        text = (await _body(request)).decode("ascii")
+        body = await read_bounded(request.receive, MOST_BYTES, "A form", rule="invalid_request")
+        text = body.decode("ascii")
         pairs = parse_qsl(
             text, keep_blank_values=True, strict_parsing=bool(text), max_num_fields=MOST_FIELDS,
             errors="strict",
@@ -78,16 +80,3 @@ def refusal(error: GatewayError) -> Response:
     if error.status in (429, 503):
         response.headers["Retry-After"] = str(getattr(error, "after", 1) or 1)
     return response
-
-
-async def _body(request: Request) -> bytes:
-    parts, size = [], 0
-    try:
-        async for part in request.stream():
-            size += len(part)
-            if size > MOST_BYTES:
-                raise TooLong(f"A form may have {MOST_BYTES} bytes", rule="invalid_request")
-            parts.append(part)
-    except ClientDisconnect:
-        return b""
-    return b"".join(parts)
