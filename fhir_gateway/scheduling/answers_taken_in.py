@@ -108,12 +108,20 @@ def _check_actor(step: Step, one: Stands, parties: Sequence[str]) -> None:
             expression=step.root,
             rule="appointment-party",
         )
-    if named is not None and named.type in _HOSPITALS and states.HOSPITAL not in parties:
+    if named is not None and _is_hospitals(named, one) and states.HOSPITAL not in parties:
         raise Forbidden(
             f"A {named.type} answers for the hospital, which you are not: name the patient",
             expression=f"{step.root}.actor",
             rule="appointment-party",
         )
+
+
+def _is_hospitals(actor: Reference, one: Stands) -> bool:
+    """Whether an actor answers for the hospital: its services, places and machines, and whoever
+    takes part for it."""
+    taking_part = [each.get("actor") or {} for each in one.resource.get("participant") or ()]
+    named = {str(each.get("reference", "")) for each in taking_part}
+    return actor.type in _HOSPITALS or (actor.type != "Patient" and actor.key in named)
 
 
 def _verb(step: Step, one: Stands, parties: Sequence[str]) -> str:

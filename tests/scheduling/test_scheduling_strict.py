@@ -202,6 +202,8 @@ def test_an_answer_that_is_posted_is_the_step_that_it_says(world: World) -> None
     assert now(whole) == "pending"
     # nobody answers for the hospital, and nobody else at all
     assert rule_of(post(answer_to(whole, "accepted"), world.clinic)) == (403, "appointment-party")
+    room = {"reference": "Location/none"}
+    assert post(answer_to(whole, "accepted", actor=room), world.clinic).status_code in (403, 422)
     assert post(answer_to(whole, "declined", comment="x"), world.other).status_code == 422
     forged = answer_to(whole, "accepted", extension=marked(world, whole))
     made = post(forged, world.hospital)
