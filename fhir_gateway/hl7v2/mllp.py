@@ -22,7 +22,7 @@ from fhir_gateway.errors import Forbidden, GatewayError, Structure, Throttled, T
 from fhir_gateway.hl7v2.mllp_frames import Frame, Frames, framed
 from fhir_gateway.interactions.audit import ORIGIN, Origin
 from fhir_gateway.interactions.callers import Caller, actor_of
-from fhir_gateway.interactions.institutions import institutions
+from fhir_gateway.interactions.institutions import institutions_at
 from fhir_gateway.interactions.intake import Acknowledged, receive_v2, refuse_v2
 from fhir_gateway.interactions.pace import in_turn
 from fhir_gateway.mapping.v2_ack import by_mode, read_header
@@ -132,10 +132,11 @@ class Mllp:
         if self._gateway.settings.open_access:
             return OPEN
         gateway, id = self._gateway, self._senders.institution(address, certificate)
-        if id is not None and id in await institutions(gateway):
+        if id is not None:
             said = Caller("institution", id, client=_CLIENT, token=certificate[:16])
             async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
-                return await actor_of(gateway, reader, said)
+                if id in await institutions_at(gateway, reader):
+                    return await actor_of(gateway, reader, said)
         raise Forbidden(
             "No registered institution sends from this address with this certificate: the"
             " operator lists senders in FHIR_GATEWAY_MLLP_SENDERS",
@@ -212,7 +213,9 @@ class _Connection:
         return not nobodys and frame.fault != "too-long"
 
     async def _write(self, frame: Frame, answer: Acknowledged) -> None:
-        header = read_header(frame.message)._replace(codec=read_header(answer.body).codec)
+        header = read_header(frame.message)
+        if header.accept or header.application:  # else the answer goes out as it is
+            header = header._replace(codec=read_header(answer.body).codec)
         for body in by_mode(header, answer.body, stored=answer.error is None):
             self._writer.write(framed(body))
         await asyncio.wait_for(self._writer.drain(), self._door._limits.frame)

@@ -72,7 +72,7 @@ def read_header(raw: bytes, codec: str = "") -> Header:
         return Header()
     text, read_as = _decode(line, codec)
     separator = text[3]
-    fields = [_CONTROLS.sub("", field) for field in text.split(separator)]
+    fields = _CONTROLS.sub("", text).split(separator)
     fields += [""] * (19 - len(fields))
     encoding = fields[1] if len(fields[1]) in (4, 5) else "^~\\&"
     event = fields[8].split(encoding[0])
