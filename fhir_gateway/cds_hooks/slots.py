@@ -26,6 +26,7 @@ from fhir_gateway.recognition.ask import Answer
 from fhir_gateway.recognition.order import Order
 from fhir_gateway.recognition.vocabulary import catalogue_of
 from fhir_gateway.scheduling.nearest import NearSeat, Wanted, nearest, proposal_of
+from fhir_gateway.scheduling.rows import items_of
 from fhir_gateway.security.actor import Actor
 
 _log = logging.getLogger("fhir_gateway.cds_hooks")
@@ -146,7 +147,7 @@ def _told(look: Lookup, line: Line, offers: Sequence[NearSeat], card: Card | Non
         [
             "**可预约时段**（尚未占用，以预约时为准）：",
             "",
-            *(_row(look, one, zone) for one in offers),
+            *(_row(look, line, one, zone) for one in offers),
         ]
     )
     first = _when(offers[0], zone)
@@ -178,11 +179,22 @@ def _untold(card: Card) -> Card:
     return {**card, "detail": f"{card['detail']}\n\n本次未查询可预约时段。"}
 
 
-def _row(look: Lookup, offer: NearSeat, zone: ZoneInfo) -> str:
+def _row(look: Lookup, line: Line, offer: NearSeat, zone: ZoneInfo) -> str:
     known = look.answer.institutions.get(offer.hospital)
     name = escape(known.name if known else offer.hospital)
     kind = _KINDS.get(offer.kind, "")
-    return f"- {_when(offer, zone)} {name}{f'（{kind}）' if kind else ''}，余 {offer.left}"
+    only = _only(look, line, offer)
+    return f"- {_when(offer, zone)} {name}{f'（{kind}）' if kind else ''}，余 {offer.left}{only}"
+
+
+def _only(look: Lookup, line: Line, offer: NearSeat) -> str:
+    """Which of several ordered items a slot is for, where it is not for all of them."""
+    served = set(items_of(offer.slot)) & set(line.items)
+    if served >= set(line.items):
+        return ""
+    known = catalogue_of(look.gateway).items
+    names = "、".join(known[one].name_zh for one in line.items if one in served and one in known)
+    return f"，仅含{names}" if names else ""
 
 
 def _when(offer: NearSeat, zone: ZoneInfo) -> str:

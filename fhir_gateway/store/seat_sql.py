@@ -65,7 +65,8 @@ def slot_state(id: str) -> Steps[SlotStanding | None]:
     )
     if not rows:
         return None
-    slot, department, active = SlotState(*rows[0][:-2]), *rows[0][-2:]
+    slot = SlotState(*rows[0][:-2])
+    department, active = rows[0][-2:]
     rows = yield Query(
         f"SELECT {_names('seat', 'e')} FROM seat e WHERE e.home = ? AND e.slot = ? ORDER BY e.seat",
         place,

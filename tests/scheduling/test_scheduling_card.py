@@ -15,6 +15,7 @@ from databases import Databases
 from running import Running
 
 from fhir_gateway.cds_hooks import slots
+from fhir_gateway.recognition.vocabulary import catalogue_of
 from fhir_gateway.store import slot_near_sql
 from fhir_gateway.terminology.catalogue import IMAGING_SYSTEM
 
@@ -246,3 +247,13 @@ def test_recognize_tells_slots_to_who_asks_for_them(
     assert parts(unknown, "slots-not-looked-up") == [
         {"name": "slots-not-looked-up", "valueString": "I040"}
     ]
+
+
+def test_a_slot_for_one_of_several_ordered_items_says_for_which(world: World) -> None:
+    world.slots(1, hours=130, item="I042")
+    detail = [{"coding": [{"system": IMAGING_SYSTEM, "code": "I043"}]}]
+    (card,) = hook(world, world.clinic, world.patient(), "I042", orderDetail=detail)
+    name = catalogue_of(world.gateway).items["I042"].name_zh
+    assert f"余 1，仅含{name}" in card["detail"], card["detail"]
+    (card,) = hook(world, world.clinic, world.patient(), "I042")
+    assert "仅含" not in card["detail"]
