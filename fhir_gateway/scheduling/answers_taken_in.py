@@ -12,14 +12,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fhir_gateway.audit.events import booking_event
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Conflict, Forbidden, Unprocessable
 from fhir_gateway.fhir.datatypes import Reference, parse_reference
 from fhir_gateway.fhir.wire import parse
+from fhir_gateway.interactions.audit import call_of, entry
 from fhir_gateway.interactions.narrowing import insufficient, scopes_of
 from fhir_gateway.interactions.steps import Guards, Step
 from fhir_gateway.scheduling import extensions as ext
 from fhir_gateway.scheduling import states
+from fhir_gateway.scheduling.appointment import meta_of
 from fhir_gateway.scheduling.book import plan_cancel
 from fhir_gateway.scheduling.booking_answer import institutions_of
 from fhir_gateway.scheduling.booking_parties import Stands, parties_of, stands
@@ -27,6 +30,7 @@ from fhir_gateway.scheduling.seat_commit import Asked, Planned, Sources, pieces_
 from fhir_gateway.scheduling.visit import Said, plan_step
 from fhir_gateway.security import scopes as smart
 from fhir_gateway.security.actor import Actor
+from fhir_gateway.store.changes import Entry
 
 Json = Mapping[str, Any]
 
@@ -61,10 +65,25 @@ async def take_answer(
     step.resource["extension"] = [*others, *marks]
     for name in ("start", "end"):
         step.resource.setdefault(name, one.resource.get(name))
+    if one.said.labels:  # what is said of a sensitive booking is as sensitive
+        meta = step.resource.setdefault("meta", {})
+        meta["security"] = meta_of("", step.resource, one.resource)["security"]
     if verb:
         await _check_scopes(gateway, actor, sources, one)
         planned = await _planned(gateway, actor, sources, one, verb, step.resource)
         _add(gateway, actor, guards, Asked(f"${verb}"), planned, step)
+    elif gateway.audit:
+        guards.journal.append(_told(gateway, actor, one, step.resource))
+
+
+def _told(gateway: Gateway, actor: Actor, one: Stands, answer: Json) -> Entry:
+    """The AuditEvent of an answer that changes nothing, so that the patient finds it."""
+    event = booking_event(
+        call_of(gateway, actor), id=one.stored.id, version=one.stored.version,
+        patient=one.said.patient, operation="answer",
+        summary=f"answer {answer.get('participantStatus', '')}",
+    )  # fmt: skip
+    return entry(gateway, event, patient=one.said.patient)
 
 
 async def _booking(gateway: Gateway, sources: Sources, step: Step) -> Stands | None:
