@@ -212,6 +212,16 @@ def test_what_is_labelled_sensitive_is_booked_as_sensitive(
 
     assert (seen(ordinary["id"]), seen(sensitive["id"])) == ([200] * 3, [200, 200, 404])
     assert world.read(f"Slot/{first}", world.other).status_code == 200
+    answer = world.create({
+        "resourceType": "AppointmentResponse", "participantStatus": "tentative",
+        "appointment": {"reference": f"Appointment/{sensitive['id']}"}, "actor": {"display": "?"},
+    }, world.hospital)  # fmt: skip
+    by = (world.hospital, world.clinic, world.other)
+    path = f"AppointmentResponse/{answer}"
+    assert [world.read(path, one).status_code for one in by] == [200, 200, 404]
+    query = f"AuditEvent?patient=Patient/{patient}&_sort=-date&_count=50"
+    found = world.read(query, world.hospital).json()["entry"]
+    assert "answer tentative" in [one["resource"].get("outcomeDesc") for one in found]
     moved = world.call(f"Appointment/{sensitive['id']}/$rebook", slot=f"Slot/{second}")
     assert booked(moved)["meta"]["security"] == [PSY]
     world.call(f"Appointment/{sensitive['id']}/$cancel")
