@@ -74,6 +74,7 @@ REASONS = {
     "store/postgres_claims.py": "which Slots and Patients claims will ask for",
     "store/purge_sql.py": "AuditEvents alone are removed when their time is over",
     "store/search_sql.py": "AuditEvents of others are closed, and asked for apart",
+    "store/seat_around_sql.py": "a Slot with its Schedule, and the Patient who is to come",
     "store/seat_sql.py": "seats are those of a Slot or a Schedule",
     "store/seating.py": "the two types that give rows of supply",
     "store/sight_sql.py": "what lives with a person though it names none, and AuditEvents",
