@@ -311,9 +311,7 @@ class PostgresReader(SecondSight):
         where: dict[str, Any] = {"home": home, "patient": patient, "dates": dates}
         return await self.steps(lambda seen: record_sql.record(seen, **where, **page))
 
-    async def steps(
-        self, make: Callable[[Seen], Steps[_T]], *, seconds: float | None = None
-    ) -> _T:
+    async def steps(self, make: Callable[[Seen], Steps[_T]], *, seconds: float | None = None) -> _T:
         """What statements return that are written once for every store (query.py)."""
         return await self._drive(make(self._seen()), seconds=seconds or DEADLINE_SECONDS, late=slow)
 

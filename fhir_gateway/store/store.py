@@ -218,9 +218,7 @@ class Reader(Protocol):
         It rests on the index: Unavailable as for `search`.
         """
 
-    async def steps(
-        self, make: Callable[[Seen], Steps[_T]], *, seconds: float | None = None
-    ) -> _T:
+    async def steps(self, make: Callable[[Seen], Steps[_T]], *, seconds: float | None = None) -> _T:
         """What statements return that are written once for every store (query.py), in this
         snapshot and under its Access. They must stay within a few homes, unless they are given
         `seconds`: then they hold up nobody, and TooCostly or Unavailable is raised after them."""
