@@ -117,10 +117,15 @@ class Extractor:
         found = _Kept([], [], [], [])
         ints, texts, global_ints, global_texts = found
         groups = known.groups
+        if spelled is None:
+            for member in resource:
+                for group in groups.get(member, ()):
+                    _add(group.steps, resource, ints, texts)
+            return _finished(ints, texts, known.global_numbers)
         for member in resource:
             if member not in groups:
                 continue
-            said = spelled[member] if spelled is not None and member in spelled else None
+            said = spelled.get(member)
             for group in groups[member]:
                 others = group.others
                 if said is None or others is None or (others and not others.isdisjoint(resource)):
@@ -138,6 +143,18 @@ class Extractor:
                     global_ints += kept[2]
                     global_texts += kept[3]
         return IndexRows(_once(ints), _once(texts), _once(global_ints), _once(global_texts))
+
+
+def _finished(
+    ints: list[IntRow], texts: list[TextRow], global_numbers: frozenset[int]
+) -> IndexRows:
+    ints, texts = _once(ints), _once(texts)
+    return IndexRows(
+        ints,
+        texts,
+        [row for row in ints if row[0] in global_numbers],
+        [row for row in texts if row[0] in global_numbers],
+    )
 
 
 def _once(rows: list[_Row]) -> list[_Row]:

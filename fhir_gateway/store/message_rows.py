@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cache
 from hashlib import sha256
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fhir_gateway.store.changes import ChangeSet
@@ -221,11 +222,12 @@ _KINDS = {"b": "bytea", "t": "text", "i": "bigint"}
 
 
 async def write_postgres(connection: Any, rows: Rows) -> None:
-    """Writes what a batch has gathered of messages; the connection is asyncpg's."""
-    for insert in INSERTS:
-        if gathered := getattr(rows, insert.gathered):
-            values = zip(*insert.join(gathered), strict=True)
-            await connection.execute(_postgres_insert(insert), *values)
+    """Writes what a batch has gathered of messages; the connection is asyncpg's. What is added to
+    several tables is added by one statement: others wait for the batch."""
+    added = tuple(insert for insert in INSERTS if getattr(rows, insert.gathered))
+    if added:
+        values = [zip(*one.join(getattr(rows, one.gathered)), strict=True) for one in added]
+        await connection.execute(_postgres_inserts(added), *chain.from_iterable(values))
     for change in CHANGES:
         if gathered := getattr(rows, change.gathered):
             if change.gathered == "message_repeated":
@@ -233,16 +235,23 @@ async def write_postgres(connection: Any, rows: Rows) -> None:
             await connection.execute(_postgres_change(change), *zip(*gathered, strict=True))
 
 
-def _unnested(kinds: str) -> str:
-    arrays = ", ".join(f"${place}::{_KINDS[kind]}[]" for place, kind in enumerate(kinds, 1))
+def _unnested(kinds: str, first: int = 1) -> str:
+    arrays = ", ".join(f"${place}::{_KINDS[kind]}[]" for place, kind in enumerate(kinds, first))
     return f"unnest({arrays})"
 
 
 @cache
-def _postgres_insert(insert: Insert) -> str:
-    columns = ", ".join(insert.columns)
-    source = f"SELECT * FROM {_unnested(insert.kinds)}"
-    return f"INSERT INTO {insert.gathered} ({columns}) {source} {insert.held}"
+def _postgres_inserts(inserts: tuple[Insert, ...]) -> str:
+    """One statement for all; each is into a table of its own."""
+    parts, first = [], 1
+    for one in inserts:
+        columns = ", ".join(one.columns)
+        source = f"SELECT * FROM {_unnested(one.kinds, first)}"
+        parts.append(f"INSERT INTO {one.gathered} ({columns}) {source} {one.held}")
+        first += len(one.kinds)
+    *others, last = parts
+    besides = ", ".join(f"add_{place} AS ({part})" for place, part in enumerate(others))
+    return f"WITH {besides} {last}" if besides else last
 
 
 @cache
