@@ -68,7 +68,8 @@ async def _stored(gateway: Gateway, reference: str, version: int | None) -> Stor
         else:
             stored = await reader.vread(type, id, version)
     if stored is None or stored.deleted:
-        raise NotFound(f"There is no {reference} in this version", rule="unknown-id")
+        which = reference if version is None else f"version {version} of {reference}"
+        raise NotFound(f"There is no {which} in this store", rule="unknown-id")
     return stored
 
 
