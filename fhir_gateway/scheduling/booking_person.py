@@ -209,6 +209,9 @@ def unfit(patient: Json, day: date, *resources: Json) -> list[Issue]:
     known. `resources` are Slot and Schedule; the first that says something counts."""
     asked = next((found for one in resources for found in ext.extensions(one, ext.REQUIREMENT)), {})
     issues: list[Issue] = []
+    if patient.get("deceasedBoolean") is True or patient.get("deceasedDateTime"):
+        issues.append(_misfit("patient-deceased", "The Patient is registered as deceased; name who "
+                              "is to come, or correct the Patient"))  # fmt: skip
     sex, gender = ext.value_of(asked, "sex"), patient.get("gender")
     if sex and gender in ("male", "female") and gender != sex:
         issues.append(_misfit("patient-sex", f"This examination is for {sex} persons; choose "
