@@ -307,17 +307,20 @@ def test_what_opens_no_channel(world: World) -> None:
 def test_why_not_tells_all_that_a_booking_would_be_refused_for(world: World) -> None:
     (slot,) = world.slots()
     unknown = world.patient(identifier=[{"system": "urn:clinic:patient", "value": "no-paper"}])
-    patient = world.patient()
+    patient, late = world.patient(), world.patient(deceasedBoolean=True)
     over = world.order(patient, status="completed")
 
     def why(one: str, **more: str) -> tuple[bool, set[str]]:
         answer = world.call(f"Slot/{slot}/$why-not", patient_reference=f"Patient/{one}", **more)
         first, *others = answer.json()["parameter"]
         rules = {one["part"][0]["valueCode"] for one in others if one["name"] == "reason"}
-        return first["valueBoolean"], rules & {"person-unproved", "order-not-active"}
+        return first["valueBoolean"], rules & {"person-unproved", "order-not-active",
+                                               "patient-deceased"}  # fmt: skip
 
     assert why(unknown) == (False, {"person-unproved"})
     assert why(patient, based_on=f"ServiceRequest/{over}") == (False, {"order-not-active"})
+    assert why(late) == (False, {"patient-deceased"})
+    assert rule(world.book(slot, late)) == (422, "patient-deceased")
     assert why(patient) == (True, set())
 
 
