@@ -119,7 +119,7 @@ def test_nobody_takes_a_step_that_is_not_his():
 def test_a_patient_may_cancel_and_not_confirm():
     assert verbs("booked", "patient") == ["rebook", "amend", "cancel", "check-in"]
     assert verbs("pending", "hospital") == [
-        "hold", "book", "confirm", "refuse", "rebook", "cancel", "void",
+        "hold", "book", "confirm", "refuse", "rebook", "amend", "cancel", "void",
     ]  # fmt: skip
     assert verbs("fulfilled", "patient") == []
 
