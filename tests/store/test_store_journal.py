@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from store_builders import body, change, event, patient
+from store_builders import body, change, event, patient, rows_of
 
 from fhir_gateway.errors import Unavailable
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Access
+from fhir_gateway.store import writer
 from fhir_gateway.store.blobs import pack
 from fhir_gateway.store.changes import Entry
 
@@ -68,6 +69,31 @@ def test_the_journal_is_drained_when_nothing_else_is_to_do(play, rows):
         return False
 
     assert play(scenario) is True
+
+
+@pytest.mark.drivers("sqlite")
+def test_what_arrives_during_housework_waits_for_a_piece_of_it(open_store):
+    """PostgreSQL's housework cannot know who waits in other processes; it ends by the time."""
+    seen = {"made": 0}
+
+    async def scenario():
+        def counted(type, resource):
+            seen["made"] += 1
+            if seen["made"] == 3:
+                waiting = store._seat.submit(change(patient("p1")))
+                waiting.add_done_callback(lambda _: seen.setdefault("told", seen["made"]))
+            return rows_of(type, resource)
+
+        store = await open_store(rows=counted)
+        await store.commit(change(journal=[event(f"a{n}") for n in range(100)]))
+        for _ in range(200):
+            await asyncio.sleep(0.02)
+            if seen["made"] == 100:
+                break
+        await store.close()
+
+    asyncio.run(scenario())
+    assert (seen["made"], seen["told"]) == (100, writer.DRAIN_PIECE)
 
 
 def test_every_entry_has_one_place_in_order(play, rows):
