@@ -12,12 +12,14 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 
 import msgspec
 
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Internal, TooCostly, Unavailable
 from fhir_gateway.identity.review_propose import compare_with_all, counted, withdraw
+from fhir_gateway.interactions.following import Following
 from fhir_gateway.interactions.jobs import Done, Held
 from fhir_gateway.security.actor import SYSTEM_ACCESS
 from fhir_gateway.store import jobs
@@ -84,24 +86,8 @@ def _begun_at(job: Job) -> int:
     return int(low if job.state in ("failed", "cancelled") else high)
 
 
-class Watch:
-    """Sees that there are Patients to compare, and plans. A worker has one."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-        self._next = 0
-        self._t = -1
-
-    async def look(self) -> None:
-        """Makes the job that is wanted, at most every EVERY_SECONDS."""
-        now = self._gateway.clock.now()
-        if now < self._next:
-            return
-        async with self._gateway.store.snapshot(SYSTEM_ACCESS) as reader:
-            t = reader.t
-        if t != self._t:
-            await plan(self._gateway)
-            self._next, self._t = now + EVERY_SECONDS * _MICROSECONDS, t
+#: Sees that there are Patients to compare, and plans. A worker has one.
+Watch = partial(Following, plan=plan, every=EVERY_SECONDS * _MICROSECONDS)
 
 
 async def work(held: Held) -> Done:

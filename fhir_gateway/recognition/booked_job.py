@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -32,6 +33,7 @@ from fhir_gateway.errors import (
 from fhir_gateway.fhir.keys import key64
 from fhir_gateway.fhir.wire import instant, parse
 from fhir_gateway.interactions.audit import call_of, entry
+from fhir_gateway.interactions.following import Following
 from fhir_gateway.interactions.jobs import Done, Held
 from fhir_gateway.interactions.prepare import prepare
 from fhir_gateway.recognition.booked_look import Booked, booked, look, patient_of
@@ -117,24 +119,8 @@ def _high(job: Job) -> int:
     return int(job.id.split("_")[2])
 
 
-class Watch:
-    """Sees that results or bookings have changed, and plans. A worker has one."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-        self._next = 0
-        self._t = -1
-
-    async def look(self) -> None:
-        """Makes the job that is wanted, at most every EVERY microseconds."""
-        now = self._gateway.clock.now()
-        if now < self._next:
-            return
-        async with self._gateway.store.snapshot(SYSTEM_ACCESS) as reader:
-            t = reader.t
-        if t != self._t:
-            await plan(self._gateway)
-            self._next, self._t = now + EVERY, t
+#: Sees that results or bookings have changed, and plans. A worker has one.
+Watch = partial(Following, plan=plan, every=EVERY)
 
 
 async def work(held: Held) -> Done:
