@@ -1,15 +1,14 @@
 """Free seats for a caller: what his channels sell now, with the exact total (ITI-115).
 
-Hospitals are divided by the channels that are open to the caller there; of each group the store is
-asked once (store/slot_sql.py), and pages are merged in one order. Held and full Slots are never
-found. Where nothing is found, what would be is told: another channel, a later day.
+The channels that are open to the caller are found out for each hospital; then the store is asked
+once (store/slot_sql.py). Held and full Slots are never found. Where nothing is found, what would be
+is told: another channel, a later day.
 IHE Scheduling 1.0; docs/booking.md, docs/adr/0052
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from heapq import merge
 from typing import Any, NamedTuple
 
 from fhir_gateway.context import Gateway
@@ -100,13 +99,6 @@ class Found(NamedTuple):
     hints: tuple[Issue, ...] = ()
 
 
-class Group(NamedTuple):
-    """Hospitals at which the same channels are open to the caller."""
-
-    channels: tuple[str, ...]
-    homes: tuple[int, ...]
-
-
 class Search(NamedTuple):
     """A search under way."""
 
@@ -122,7 +114,7 @@ class Search(NamedTuple):
     items: tuple[str, ...]
     hospitals: Mapping[int, str]  # home -> institution
     verdicts: Mapping[int, Sequence[Verdict]]
-    groups: tuple[Group, ...]
+    channels: Mapping[int, Sequence[str]]  # open to the caller
 
 
 async def find(gateway: Gateway, actor: Actor, request: FindRequest) -> Found:
@@ -149,12 +141,9 @@ async def _search(
     hospitals = await _hospitals(gateway, whole, request)
     kind = "exam" if items else "visit"
     verdicts = {home: await asker.verdicts(Site(id, kind, items)) for home, id in hospitals.items()}
-    open_to: dict[tuple[str, ...], list[int]] = {}
-    for home, several in verdicts.items():
-        open_to.setdefault(tuple(open_channels(several)), []).append(home)
-    groups = tuple(Group(channels, tuple(homes)) for channels, homes in open_to.items() if channels)
+    channels = {home: able for home, of in verdicts.items() if (able := open_channels(of))}
     return Search(gateway, actor, booking_rules(gateway), gateway.clock.now(), own, whole, request,
-                  person, orders, items, hospitals, verdicts, groups)  # fmt: skip
+                  person, orders, items, hospitals, verdicts, channels)  # fmt: skip
 
 
 async def _hospitals(gateway: Gateway, whole: Reader, request: FindRequest) -> dict[int, str]:
@@ -180,14 +169,9 @@ async def _page(search: Search) -> tuple[int, list[FreeSlot], After | None]:
         is_over = rank < begin[0]
         room = request.limit + 1 - len(found)
         after = (begin[1], begin[2], begin[3]) if rank == begin[0] and request.after else None
-        pages = [
-            await _group(search, group, narrower, 0 if is_over else max(room, 0), after)
-            for group in search.groups
-        ]
-        total += sum(one.total for one in pages)
-        if not is_over:
-            ordered = merge(*(one.slots for one in pages), key=lambda slot: slot.place)
-            found += [(rank, slot) for slot in [*ordered][: max(room, 0)]]
+        few = await _found(search, narrower, 0 if is_over else max(room, 0), after)
+        total += few.total
+        found += [(rank, slot) for slot in few.slots]
     page = found[: request.limit]
     following = None
     if len(found) > request.limit and page:
@@ -196,17 +180,12 @@ async def _page(search: Search) -> tuple[int, list[FreeSlot], After | None]:
     return total, [slot for _, slot in page], following
 
 
-async def _group(
-    search: Search, group: Group, narrower: Mapping[str, Any], limit: int, after: Place | None
+async def _found(
+    search: Search, narrower: Mapping[str, Any], limit: int, after: Place | None
 ) -> FreeSlots:
-    homes = group.homes
-    if len(search.groups) == 1 and not search.request.hospitals:
-        homes = ()  # all of them: no list to compare with
-    if "homes" in narrower:
-        homes = tuple(home for home in group.homes if home in narrower["homes"])
-        if not homes:
-            return FreeSlots([], 0, False)
-    wish = _wish(search, {**narrower, "homes": homes, "channels": group.channels})
+    if not search.channels:
+        return FreeSlots([], 0, False)
+    wish = _wish(search, {**narrower, "sold_by": search.channels})
     return await search.whole.steps(
         lambda seen: find_slots(seen.dialect, wish, now=search.now, limit=limit, after=after),
         seconds=seconds_of(wish),

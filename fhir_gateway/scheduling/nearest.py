@@ -27,7 +27,7 @@ from fhir_gateway.scheduling.find import FindRequest, find
 from fhir_gateway.scheduling.seat_channels import CONSULTATION, GREEN, Asker, Site
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
 from fhir_gateway.security.institution import Institution
-from fhir_gateway.store.slot_near_sql import Near, NearSlot, Reach, near_slots
+from fhir_gateway.store.slot_near_sql import Near, NearSlot, Reach, near_slots, sells_itself
 from fhir_gateway.store.store import Reader
 
 Json = Mapping[str, Any]
@@ -84,11 +84,15 @@ async def nearest(gateway: Gateway, actor: Actor, wanted: Wanted) -> list[list[N
         near = await whole.steps(
             lambda seen: near_slots(seen.dialect, items, reaches, now=now, end=wanted.end)
         )
+        sells = await whole.steps(lambda _: sells_itself(reaches[0].home))
         judge = _Judge(gateway, actor, whole, wanted)
         found = [await judge.line(tuple(line), [near[item] for item in line])
                  for line in wanted.lines]  # fmt: skip
     for number, line in enumerate(wanted.lines):
-        if len(found[number]) < wanted.most and any(near[item].is_cut for item in line):
+        if not any(near[item].is_cut for item in line):
+            continue
+        own = sum(seat.hospital == actor.institution for seat in found[number])
+        if len(found[number]) < wanted.most or (sells and own < wanted.most):
             found[number] = await _searched(gateway, actor, wanted, line, mine)
     return found
 

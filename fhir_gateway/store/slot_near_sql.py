@@ -76,6 +76,12 @@ def near_slots(
     return near
 
 
+def sells_itself(home: int) -> Steps[bool]:
+    """Whether an institution sells anything."""
+    rows = yield Query("SELECT 1 FROM schedule_row WHERE home = ? AND active = 1 LIMIT 1", [home])
+    return bool(rows)
+
+
 def _slot(row: Sequence[Any]) -> NearSlot:
     _, _, start, home, slot, id, end, capacity, kind, bucket, *more = row
     schedule, sold_as, taken, channel = more

@@ -10,7 +10,7 @@ channels are not open. `now` is in µs. docs/adr/0049-seats-and-quotas.md
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -36,6 +36,7 @@ class Wish(NamedTuple):
     departments: Sequence[str] = ()
     practitioners: Sequence[str] = ()
     masters: Sequence[str] = ()
+    sold_by: Mapping[int, Sequence[str]] | None = None  # the same by home, of these homes alone
 
 
 #: Days of one item that are looked through in less than a few milliseconds, and how long the rest
@@ -100,7 +101,7 @@ def find_slots(
     )
     counts: dict[int, int] = {row[0]: row[1] for row in rows}
     sold = yield from _sold(dialect, sorted(counts.keys() - {0}), now)
-    channels = {pool: _may(of, wish) for pool, of in sold.items()}
+    channels = {pool: _may(home, of, wish) for pool, (home, of) in sold.items()}
     pools = [pool for pool in counts if not pool or channels.get(pool)]
     total = sum(counts[pool] for pool in pools)
     if not total:
@@ -120,9 +121,12 @@ def find_slots(
     return FreeSlots(page, total, len(rows) > limit)
 
 
-def _may(channels: Sequence[str], wish: Wish) -> tuple[str, ...]:
+def _may(home: int, channels: Sequence[str], wish: Wish) -> tuple[str, ...]:
     """Those of the caller's channels that sell."""
-    return tuple(one for one in channels if not wish.channels or one in wish.channels)
+    able = wish.channels or channels
+    if wish.sold_by is not None:
+        able = wish.sold_by.get(home, ())
+    return tuple(one for one in channels if one in able)
 
 
 def _free(row: Sequence[Any], channels: tuple[str, ...]) -> FreeSlot:
@@ -181,19 +185,22 @@ _SCHEDULED = " LEFT JOIN schedule_row c ON c.home = s.home AND c.schedule = s.sc
 _LISTED = 'i."start", i.home, i.slot, i.pool, i.kind, i.schedule, i.full_until'
 
 
-def _sold(dialect: Dialect, pools: Sequence[int], now: int) -> Steps[dict[int, list[str]]]:
-    """The channels that are open in these pools and have something left, in order of release."""
+def _sold(
+    dialect: Dialect, pools: Sequence[int], now: int
+) -> Steps[dict[int, tuple[int, list[str]]]]:
+    """(home, channels that are open and have something left) of these pools, in order of
+    release."""
     if not pools:
         return {}
     left, values = left_of_quota(now)
     rows = yield Query(
-        f"SELECT q.pool, q.channel FROM quota q WHERE {dialect.any_of('q.pool')} AND {left}"
+        f"SELECT q.pool, q.channel, q.home FROM quota q WHERE {dialect.any_of('q.pool')} AND {left}"
         " ORDER BY q.pool, q.place, q.channel",
         [dialect.array(pools), *values],
     )
-    found: dict[int, list[str]] = {}
-    for pool, channel in rows:
-        found.setdefault(pool, []).append(channel)
+    found: dict[int, tuple[int, list[str]]] = {}
+    for pool, channel, home in rows:
+        found.setdefault(pool, (home, []))[1].append(channel)
     return found
 
 
