@@ -36,11 +36,11 @@ from fhir_gateway.store.query import Steps, run
 from fhir_gateway.store.scan_sql import scan
 from fhir_gateway.store.search_sql import search
 from fhir_gateway.store.second_sight import SecondSight
-from fhir_gateway.store.sight_sql import Moment, Statement, moment_of, shape_of, values_of
+from fhir_gateway.store.sight_sql import Moment, Statement, moment_of, values_of
 from fhir_gateway.store.sqlite_person import facts
 from fhir_gateway.store.statements import IS_UNDRAINED
 from fhir_gateway.store.store import Change, Dates, Listed, Page, Person, Stored, StoredFact
-from fhir_gateway.store.visible import visible_of
+from fhir_gateway.store.visible import visible_to
 from fhir_gateway.store.walk_sql import owned, walk
 
 _T = TypeVar("_T")
@@ -74,8 +74,7 @@ class SqliteReader(SecondSight):
         self._drain = drain
         self._budget = search_budget
         self._now = now
-        self._see = visible_of(shape_of(access, of_acts=False))
-        self._see_acts = visible_of(shape_of(access))
+        self._see, self._see_acts = visible_to(access)
         self._moment = Moment()
         self._values: dict[str, Any] = {}
         self._clock: Sequence[int] = ()  # the row of the snapshot

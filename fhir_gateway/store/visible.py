@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
+from fhir_gateway.security.actor import Access
 from fhir_gateway.store import apart_sql
 from fhir_gateway.store.dialect import SQLITE
 from fhir_gateway.store.sight_sql import (
@@ -21,6 +22,7 @@ from fhir_gateway.store.sight_sql import (
     columns,
     rule,
     rule_beside,
+    shape_of,
     sourced,
     statement,
 )
@@ -125,6 +127,12 @@ def visible_of(shape: Shape) -> Visible:
             for size in FACT_SHAPES
         },
     )  # fmt: skip
+
+
+@lru_cache(maxsize=1_024)
+def visible_to(access: Access) -> tuple[Visible, Visible]:
+    """The statements of an Access, and those for AuditEvents."""
+    return visible_of(shape_of(access, of_acts=False)), visible_of(shape_of(access))
 
 
 SEE_ALL = visible_of(EVERYBODY)
