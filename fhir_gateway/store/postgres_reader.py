@@ -40,14 +40,14 @@ from fhir_gateway.store.postgres_pool import (
     slow,
     too_long,
 )
-from fhir_gateway.store.postgres_sql import numbered, visible_of
+from fhir_gateway.store.postgres_sql import numbered, visible_to
 from fhir_gateway.store.query import Query, Steps
 from fhir_gateway.store.reader import COUNT_SECONDS, SCAN_SECONDS
 from fhir_gateway.store.scan_sql import scan
 from fhir_gateway.store.search_record import PLACE
 from fhir_gateway.store.search_sql import search
 from fhir_gateway.store.second_sight import SecondSight
-from fhir_gateway.store.sight_sql import Statement, moment_of, shape_of, values_of
+from fhir_gateway.store.sight_sql import Statement, moment_of, values_of
 from fhir_gateway.store.statements import IS_UNDRAINED
 from fhir_gateway.store.store import Change, Dates, Listed, Page, Person, Stored, StoredFact
 from fhir_gateway.store.walk_sql import owned, walk
@@ -79,8 +79,7 @@ class PostgresReader(SecondSight):
         self._drain = drain
         self._budget = search_budget
         self._now = now
-        self._see = visible_of(shape_of(access, of_acts=False))
-        self._see_acts = visible_of(shape_of(access))
+        self._see, self._see_acts = visible_to(access)
         self._session: Session
         self._connection: asyncpg.Connection
 

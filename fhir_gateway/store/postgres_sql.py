@@ -15,6 +15,7 @@ from functools import lru_cache
 from itertools import count
 from typing import Any, NamedTuple
 
+from fhir_gateway.security.actor import Access
 from fhir_gateway.store import apart_sql, search_record, visible
 from fhir_gateway.store.changes import Fact
 from fhir_gateway.store.dialect import POSTGRES
@@ -27,6 +28,7 @@ from fhir_gateway.store.sight_sql import (
     Statement,
     columns,
     rule,
+    shape_of,
     sourced,
     statement,
 )
@@ -145,6 +147,12 @@ def visible_of(shape: Shape) -> Visible:
         reports_of_several=reports[1],
         counts=statement(_COUNTS.format(r=r, j=see(entry)), POSTGRES, own=0),
     )
+
+
+@lru_cache(maxsize=1_024)
+def visible_to(access: Access) -> tuple[Visible, Visible]:
+    """The statements of an Access, and those for AuditEvents."""
+    return visible_of(shape_of(access, of_acts=False)), visible_of(shape_of(access))
 
 
 SEE_ALL = visible_of(EVERYBODY)
