@@ -9,12 +9,10 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from fhir_gateway.audit.events import search_event
 from fhir_gateway.context import Gateway
-from fhir_gateway.errors import Forbidden, Invalid
+from fhir_gateway.errors import Invalid
 from fhir_gateway.fhir.datatypes import date_range
 from fhir_gateway.fhir.wire import instant
-from fhir_gateway.interactions.audit import call_of, disclose, entry
 from fhir_gateway.interactions.local_codes_coverage import Coverage, coverage, share
 from fhir_gateway.interactions.local_codes_decide import (
     Asked,
@@ -25,6 +23,7 @@ from fhir_gateway.interactions.local_codes_decide import (
 from fhir_gateway.interactions.local_codes_work import Line, check_institution, work_list
 from fhir_gateway.interactions.operation_definitions import MANY, Call, Definition, Taken
 from fhir_gateway.interactions.operation_definitions import Parameter as P
+from fhir_gateway.interactions.own_operations import audit_asked, check_own, parameters, part
 from fhir_gateway.security.actor import Actor
 from fhir_gateway.terminology.local_map_check import Cells
 from fhir_gateway.terminology.local_map_decide import Kind
@@ -136,21 +135,21 @@ COVERAGE = Definition(
 async def unmapped(gateway: Gateway, actor: Actor, call: Call) -> dict[str, Any]:
     """Organization/[id]/$unmapped-codes. Raises Forbidden for another institution's, NotFound,
     Invalid, Unavailable while the index is brought up to date."""
-    _check_own(actor, call.id)
+    check_own(actor, call.id, "codes")
     limit = call.value("limit") or LINES
     if limit > MOST_LINES:
         raise Invalid(f"limit is {MOST_LINES} at most", expression="limit", rule="limit")
     lines = await work_list(
         gateway, call.id, use=use_of(call.value("use") or ""), access=actor.access, limit=limit
     )
-    await _audit(gateway, actor, call)
-    return _parameters([_part("code", _line(line)) for line in lines])
+    await audit_asked(gateway, actor, call)
+    return parameters([part("code", _line(line)) for line in lines])
 
 
 async def map_codes(gateway: Gateway, actor: Actor, call: Call) -> dict[str, Any]:
     """Organization/[id]/$map-codes. Raises Forbidden for another institution's codes, NotFound,
     Invalid, Unprocessable with every fault, Conflict."""
-    _check_own(actor, call.id)
+    check_own(actor, call.id, "codes")
     await check_institution(gateway, call.id, actor.access)
     threshold = call.value("acceptAbove")
     given = call.parameters["decision"]
@@ -166,19 +165,19 @@ async def map_codes(gateway: Gateway, actor: Actor, call: Call) -> dict[str, Any
         )
         asked = accepted_above(lines, score_of(threshold))
         if not asked:
-            return _parameters([{"name": "decided", "valueInteger": 0}])
+            return parameters([{"name": "decided", "valueInteger": 0}])
     done = await decide(gateway, actor, call.id, asked, person=call.value("person"))
     maps = [
         {"name": "map", "valueReference": {"reference": f"ConceptMap/{id}/_history/{version}"}}
         for id, version in done.maps
     ]
-    return _parameters([*maps, {"name": "decided", "valueInteger": done.decisions}])
+    return parameters([*maps, {"name": "decided", "valueInteger": done.decisions}])
 
 
 async def code_coverage(gateway: Gateway, actor: Actor, call: Call) -> dict[str, Any]:
     """Organization/[id]/$code-coverage. Raises Forbidden for another institution's, NotFound,
     TooCostly for more than can be looked at while somebody waits."""
-    _check_own(actor, call.id)
+    check_own(actor, call.id, "codes")
     text = call.value("since")
     since = gateway.clock.now() - DAYS * _DAY
     if text:
@@ -186,34 +185,11 @@ async def code_coverage(gateway: Gateway, actor: Actor, call: Call) -> dict[str,
     found = await coverage(
         gateway, call.id, access=actor.access, since=max(since, 1), most=MOST_SEEN
     )
-    await _audit(gateway, actor, call)
-    return _parameters([_part("coverage", _figures(use, one)) for use, one in found.items()])
-
-
-def _check_own(actor: Actor, institution: str) -> None:
-    if actor.bound and actor.institution != institution:
-        raise Forbidden(
-            "An institution asks for its own codes", expression="Organization", rule="owner"
-        )
-
-
-async def _audit(gateway: Gateway, actor: Actor, call: Call) -> None:
-    """What an institution sends is told before it is answered."""
-    query = f"Organization/{call.id}/{call.name}"
-    event = search_event(call_of(gateway, actor), query=query, interaction="operation")
-    if gateway.audit:
-        await disclose(gateway, [entry(gateway, event)])
+    await audit_asked(gateway, actor, call)
+    return parameters([part("coverage", _figures(use, one)) for use, one in found.items()])
 
 
 # -- as Parameters -------------------------------------------------------------------------------
-
-
-def _parameters(members: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"resourceType": "Parameters"} | ({"parameter": members} if members else {})
-
-
-def _part(name: str, parts: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"name": name, "part": parts}
 
 
 def _line(line: Line) -> list[dict[str, Any]]:
@@ -234,7 +210,7 @@ def _line(line: Line) -> list[dict[str, Any]]:
         {"name": "example", "valueReference": {"reference": line.example}},
         {"name": "own", "valueBoolean": line.is_own},
     ]
-    return parts + [_part("proposal", _proposal(one)) for one in line.proposals]
+    return parts + [part("proposal", _proposal(one)) for one in line.proposals]
 
 
 def _proposal(one: Proposal) -> list[dict[str, Any]]:

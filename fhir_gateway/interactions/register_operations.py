@@ -11,16 +11,15 @@ from typing import Any
 
 import msgspec
 
-from fhir_gateway.audit.events import search_event
 from fhir_gateway.context import Gateway
-from fhir_gateway.errors import Forbidden, Invalid
+from fhir_gateway.errors import Invalid
 from fhir_gateway.fhir.wire import instant
-from fhir_gateway.interactions.audit import call_of, disclose, entry
 from fhir_gateway.interactions.dead_letters import Attempt, dead, one, retry, set_aside
 from fhir_gateway.interactions.local_codes_work import check_institution
 from fhir_gateway.interactions.message_figures import Lag, figures
 from fhir_gateway.interactions.operation_definitions import MANY, Call, Definition
 from fhir_gateway.interactions.operation_definitions import Parameter as P
+from fhir_gateway.interactions.own_operations import audit_asked, check_own, parameters, part
 from fhir_gateway.security.actor import Actor
 from fhir_gateway.store.messages import Message
 
@@ -137,22 +136,22 @@ async def message_status(gateway: Gateway, actor: Actor, call: Call) -> dict[str
     """Organization/[id]/$message-status. Raises Forbidden for another institution's, NotFound."""
     await _check(gateway, actor, call)
     found = await figures(gateway, call.id)
-    parts = [_part("total", _counters(found.total))]
+    parts = [part("total", _counters(found.total))]
     for row in found.counts:
         head = [{"name": "door", "valueCode": row.door}, {"name": "kind", "valueString": row.kind}]
-        parts.append(_part("kind", head + _counters(row)))
-    parts += [_part("lag", _lag(name, lag)) for name, lag in (
+        parts.append(part("kind", head + _counters(row)))
+    parts += [part("lag", _lag(name, lag)) for name, lag in (
         ("message", found.message), ("report", found.report)) if lag is not None]  # fmt: skip
     parts += [
-        _part("dead", [
+        part("dead", [
             {"name": "rule", "valueCode": row.rule},
             {"name": "letters", "valueInteger": row.letters},
             {"name": "since", "valueInstant": instant(row.since)},
         ])
         for row in found.waiting
     ]  # fmt: skip
-    await _audit(gateway, actor, call)
-    return _parameters(parts)
+    await audit_asked(gateway, actor, call)
+    return parameters(parts)
 
 
 async def dead_letters(gateway: Gateway, actor: Actor, call: Call) -> dict[str, Any]:
@@ -163,8 +162,8 @@ async def dead_letters(gateway: Gateway, actor: Actor, call: Call) -> dict[str, 
     if limit > MOST_LETTERS:
         raise Invalid(f"limit is {MOST_LETTERS} at most", expression="limit", rule="limit")
     found = await dead(gateway, call.id, rule=call.value("rule"), limit=limit)
-    await _audit(gateway, actor, call)
-    return _parameters([_part("letter", _letter(row)) for row in found])
+    await audit_asked(gateway, actor, call)
+    return parameters([part("letter", _letter(row)) for row in found])
 
 
 async def retry_messages(gateway: Gateway, actor: Actor, call: Call) -> dict[str, Any]:
@@ -183,8 +182,8 @@ async def retry_messages(gateway: Gateway, actor: Actor, call: Call) -> dict[str
         letters = await dead(gateway, call.id, rule=rule, limit=MOST_LETTERS)
     who, dry_run = call.value("person"), bool(call.value("dryRun"))
     tried = [await retry(gateway, found, who=who, dry_run=dry_run) for found in letters]
-    await _audit(gateway, actor, call)
-    return _parameters([_part("attempt", _attempt(each)) for each in tried])
+    await audit_asked(gateway, actor, call)
+    return parameters([part("attempt", _attempt(each)) for each in tried])
 
 
 async def set_aside_messages(gateway: Gateway, actor: Actor, call: Call) -> dict[str, Any]:
@@ -196,34 +195,15 @@ async def set_aside_messages(gateway: Gateway, actor: Actor, call: Call) -> dict
     letters = [await one(gateway, id, institution=call.id) for id in ids]
     for found in letters:
         await set_aside(gateway, actor, found, who=who, reason=reason)
-    return _parameters([{"name": "aside", "valueInteger": len(letters)}])
+    return parameters([{"name": "aside", "valueInteger": len(letters)}])
 
 
 async def _check(gateway: Gateway, actor: Actor, call: Call) -> None:
-    if actor.bound and actor.institution != call.id:
-        raise Forbidden(
-            "An institution asks for its own messages", expression="Organization", rule="owner"
-        )
+    check_own(actor, call.id, "messages")
     await check_institution(gateway, call.id, actor.access)
 
 
-async def _audit(gateway: Gateway, actor: Actor, call: Call) -> None:
-    """What came from an institution is told before it is answered."""
-    query = f"Organization/{call.id}/{call.name}"
-    event = search_event(call_of(gateway, actor), query=query, interaction="operation")
-    if gateway.audit:
-        await disclose(gateway, [entry(gateway, event)])
-
-
 # -- as Parameters -------------------------------------------------------------------------------
-
-
-def _parameters(members: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"resourceType": "Parameters"} | ({"parameter": members} if members else {})
-
-
-def _part(name: str, parts: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"name": name, "part": parts}
 
 
 def _counters(row: Any) -> list[dict[str, Any]]:
