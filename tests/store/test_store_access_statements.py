@@ -64,6 +64,10 @@ ASKED = {
     ("origin_sql", "_superseded"): "the same, of a version that was superseded",
     ("origin_sql", "written_steps"): "names of what the commit of the institution's own message"
     " stored (message_trace.trace)",
+    ("row_id_sql", "ids_of"): "ids behind a proposal that was sealed for this very caller"
+    " (scheduling.proposal)",
+    ("seat_around_sql", "_statement"): "what a booking is planned by; parties are let in by"
+    " scheduling.booking_parties",
     ("replay_sql", "version_steps"): "the operator's, who holds both stores of a replay",
     ("replay_sql", "fact_steps"): "the operator's, who holds both stores of a replay",
 }
