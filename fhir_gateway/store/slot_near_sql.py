@@ -18,7 +18,7 @@ from fhir_gateway.store.query import Part, Query, Steps
 from fhir_gateway.store.slot_sql import Place, left_of_quota
 
 #: Entries of the list by item that are looked at, and Slots that are told of each reach.
-WINDOW, MOST = 1_000, 8
+WINDOW, MOST = 250, 8
 
 
 class Reach(NamedTuple):
