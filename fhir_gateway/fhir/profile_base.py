@@ -93,12 +93,14 @@ def _judge_remembering(run: Run, resource: Resource, place: Place) -> None:
     if names.isdisjoint(resource):
         return
     sound, by_itself = run.context.sound, _by_itself(place.type)
+    pointers = _pointers(place.type)
     for name, child in resource.items():
         entry = table.get(name)
         if entry is None:
             continue
         if name not in by_itself:
-            entry(run, child, place, resource)
+            if name not in pointers or not _only_points(child):
+                entry(run, child, place, resource)
             continue
         key = (place.type, name, render(child))
         if key in sound:
@@ -119,6 +121,33 @@ _OF_CONTAINED = frozenset({"dom-2", "dom-3", "dom-4", "dom-5"})
 def _own_alone(type: str) -> tuple[Judge, ...]:
     """What judges a resource as a whole that contains no other, hints left out."""
     return _own(type, _OF_CONTAINED | GOOD_PRACTICE)
+
+
+#: The members of a Reference about which nothing is judged here (`fhir.walk` does).
+_POINTS = frozenset({"reference", "display"})
+
+
+@lru_cache(maxsize=256)
+def _pointers(type: str) -> frozenset[str]:
+    """The members of a resource that are References of which nothing is judged as a whole."""
+    own, _, names = _compiled("Reference")
+    if own or not names.isdisjoint(_POINTS):
+        return frozenset()
+    return frozenset(
+        name
+        for name, (element, kind) in definitions().types[type].members.items()
+        if kind == "Reference" and not _of_element(kind, f"{type}.{element.name}")
+    )
+
+
+def _only_points(child: Any) -> bool:
+    """Whether References say nothing but where they lead."""
+    if child.__class__ is not list:
+        return bool(child.keys() <= _POINTS)
+    for one in child:  # noqa: SIM110 - a generator costs more than the loop
+        if not one.keys() <= _POINTS:
+            return False
+    return True
 
 
 def _is_kept(said: bytes) -> bool:

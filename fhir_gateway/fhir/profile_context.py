@@ -166,6 +166,8 @@ class Run:
 
     def issues(self) -> list[Issue]:
         """What was found, errors first, and a last line when there is more."""
+        if not self.found and not self.cut:
+            return []
         found = sorted(self.found, key=lambda issue: _ORDER[issue.severity])
         return [*found, more(self.limit)] if self.cut else found
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
@@ -77,9 +77,9 @@ _decoder = msgspec.json.Decoder(float_hook=number)
 _encoder = msgspec.json.Encoder(decimal_format="number", enc_hook=_raw_number)
 
 
-def render(value: Any) -> bytes:
-    """Minified JSON in UTF-8; decimals as they were spelled."""
-    return _encoder.encode(value)
+#: Minified JSON of a value, in UTF-8; decimals as they were spelled. Called for every part of what
+#: is stored.
+render: Callable[[Any], bytes] = _encoder.encode
 
 
 def without_bom(body: bytes) -> bytes:

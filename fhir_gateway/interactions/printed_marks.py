@@ -39,7 +39,9 @@ async def flag_marks(gateway: Gateway, steps: Sequence[Step]) -> None:
 
 
 def _is_marked(resource: dict[str, Any]) -> bool:
-    return any(one.get("url") == _URL for one in resource.get("extension", ()))
+    if "extension" not in resource:
+        return False
+    return any(one.get("url") == _URL for one in resource["extension"])
 
 
 async def _flag(gateway: Gateway, reader: Reader, resource: dict[str, Any]) -> bool:

@@ -42,10 +42,11 @@ async def check_profiles(gateway: Gateway, actor: Actor, steps: Sequence[Step], 
     mode = judging.modes.get(actor.institution or "", "")
     resolve = _resolver(steps)
     refused: list[Issue] = []
+    now = gateway.clock.now()
     async for step in unhurried(writes):
         assert step.resource is not None
-        found = _found(gateway, judging, step.resource, mode, resolve)
-        wrong = any(issue.severity == "error" for issue in found)
+        found = _found(judging, step.resource, mode, resolve, now)
+        wrong = bool(found) and any(issue.severity == "error" for issue in found)
         unfit = _unfit(judging, step.resource)
         if unfit or (wrong and mode == REFUSE):
             refused += step.placed(Unprocessable(issues=(*unfit, *found))).issues
@@ -60,16 +61,16 @@ async def check_profiles(gateway: Gateway, actor: Actor, steps: Sequence[Step], 
 
 
 def _found(
-    gateway: Gateway,
     judging: Judging,
     resource: Resource,
     mode: str,
     resolve: Callable[[str], Resource | None],
+    now: int,
 ) -> list[Issue]:
     by = claimed(resource)
     if mode:
         by += judging.applies.of(resource)
-    return judging.issues(resource, by=by, resolve=resolve, now=gateway.clock.now(), hints=False)
+    return judging.issues(resource, by=by, resolve=resolve, now=now, hints=False)
 
 
 def _resolver(steps: Sequence[Step]) -> Callable[[str], Resource | None]:

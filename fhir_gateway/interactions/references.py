@@ -54,6 +54,8 @@ def slots(resource: dict[str, Any], raw: bytes = b"\\u") -> list[Slot]:
             for name, child in resource.items()
             if name in names and type(child) in _CONTAINERS
         ]
+        if (plain := _plain(level)) is not None:
+            return plain
     while level:
         below: list[Any] = []
         for value in level:
@@ -68,6 +70,26 @@ def slots(resource: dict[str, Any], raw: bytes = b"\\u") -> list[Slot]:
                 below += [child for child in value if type(child) in _CONTAINERS]
         level = below
     return found
+
+
+#: What a Reference says that holds no other.
+_POINTS = frozenset({"reference", "display"})
+
+
+def _plain(level: list[Any]) -> list[Slot] | None:
+    """The references of members that are nothing else, in the order of the walk; None where there
+    is more to look into."""
+    found: list[Slot] = []
+    listed: list[Slot] = []
+    for value in level:
+        several = type(value) is list
+        for one in value if several else (value,):
+            if type(one) is not dict or not one.keys() <= _POINTS:
+                return None
+            text = one.get("reference")
+            if type(text) is str:
+                (listed if several else found).append(Slot(one, text))
+    return found + listed
 
 
 @lru_cache(maxsize=256)

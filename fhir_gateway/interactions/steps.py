@@ -110,12 +110,13 @@ class Guards:
     def add(self, guard: Guard, *, ours: bool = False, at: str = "", line: Hashable = None) -> None:
         """Appends a guard; `at` is the FHIRPath of what it guards, `line` where to wait when
         another request was faster (interactions.turns)."""
+        index = len(self.all)
         if ours:
-            self.ours.add(len(self.all))
+            self.ours.add(index)
         if at:
-            self.places[len(self.all)] = at
+            self.places[index] = at
         if line is not None:
-            self.lines[len(self.all)] = line
+            self.lines[index] = line
         self.all.append(guard)
 
     def placed(self, error: GatewayError, index: int) -> GatewayError:

@@ -209,10 +209,11 @@ async def _look_up(
             return False
         guards.epoch = reader.epoch
         await read_named(reader, actor, steps)
+        none = NEVER if hides(actor.access) else 0
         for step in steps:
             try:
                 await _locate(gateway, reader, actor, step, guards, hopeful=hopeful)
-                _authorise(actor, step, guards)
+                _authorise(actor, step, guards, none)
                 if step.edit is not None:
                     _edit(gateway, actor, step)
             except GatewayError as error:
@@ -238,7 +239,8 @@ def _is_coded(step: Step) -> bool:
 
 def _is_outdated(gateway: Gateway, steps: Sequence[Step]) -> bool:
     """Whether another request has read newer maps since these steps were coded."""
-    return any(_is_coded(step) and step.coding.by is not gateway.coders for step in steps)
+    coders = gateway.coders
+    return any(_is_coded(step) and step.coding.by is not coders for step in steps)
 
 
 async def _locate(
@@ -285,10 +287,10 @@ async def _unmatched(
         )
 
 
-def _authorise(actor: Actor, step: Step, guards: Guards) -> None:
-    """Versions and owners of what stands: the caller's conditions, and the guards that keep it."""
+def _authorise(actor: Actor, step: Step, guards: Guards, none: int) -> None:
+    """Versions and owners of what stands: the caller's conditions, and the guards that keep it.
+    `none` is the version of what the caller does not see."""
     current = step.current
-    none = NEVER if hides(actor.access) else 0
     version = current.version if current is not None else none
     if step.body_id not in (None, step.id) and step.condition is not None:
         raise Invalid(

@@ -100,13 +100,13 @@ def _check_own(step: Step) -> None:
 
 def _is_taken_back(step: Step) -> bool:
     """Whether a step marks a stored result as another person's that was not marked so before."""
+    current = step.current
+    if current is None or current.deleted:
+        return False  # nobody has seen it here
     if step.type not in _RESULTS or step.resource is None or step.matched:
         return False
     if WRONG_PATIENT not in intake_tags(step.resource):
         return False
-    current = step.current
-    if current is None or current.deleted:
-        return False  # nobody has seen it here
     return WRONG_PATIENT not in intake_tags(parse(current.whole()))
 
 

@@ -41,12 +41,12 @@ def drop_ours(resource: dict[str, Any]) -> None:
     An element that would be left with nothing keeps its coding as the sender's own word: whoever
     sends it alone says it. An order detail that is only ours goes as a whole.
     """
+    concept = resource.get("code")
+    if concept and resource["resourceType"] in _CODED_ALONE and not _has_ours(concept):
+        return  # most results and reports
     for concept in _coded(resource):
         codings = concept.get("coding", ())
-        for coding in codings:
-            if "extension" in coding:
-                break
-        else:
+        if not _has_ours(concept):
             continue
         kept = [coding for coding in codings if mapped_by(coding) is None]
         if kept:
@@ -57,6 +57,18 @@ def drop_ours(resource: dict[str, Any]) -> None:
             concept["coding"] = [_unmarked(coding) for coding in codings]
     if "orderDetail" in resource:
         _drop_details(resource)
+
+
+#: Types that have their codes in `code` and nowhere else.
+_CODED_ALONE = frozenset({"Observation", "DiagnosticReport"})
+
+
+def _has_ours(concept: Mapping[str, Any]) -> bool:
+    """Whether a coding of a concept may be one that the gateway added."""
+    for coding in concept.get("coding", ()):  # noqa: SIM110 - a generator costs more than the loop
+        if "extension" in coding:
+            return True
+    return False
 
 
 def _coded(resource: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
