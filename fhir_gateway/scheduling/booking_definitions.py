@@ -74,8 +74,8 @@ HOLD = Definition(
     title="Hold an appointment",
     says=(
         "Holds a seat for some minutes while a booking is made (IHE ITI-116): nobody else gets it "
-        "until it is booked, cancelled or has expired. Whoever comes too late gets an "
-        "OperationOutcome with the next offers."
+        "until it is booked, cancelled or has expired. The Appointment is pending and says until "
+        "when. Whoever comes too late gets an OperationOutcome with the next offers."
     ),
     types=("Appointment",),
     levels=("type",),
@@ -87,7 +87,7 @@ HOLD = Definition(
           "names him"),
         _ORDERS, _REASON, _COMMENT, _KEY,
     ),
-    gives=(P("return", "Appointment", "The Appointment, pending, with its hold-until", 1),),
+    gives=(_BUNDLE,),
 )  # fmt: skip
 
 BOOK = Definition(

@@ -37,14 +37,14 @@ _BESIDE = ("appointment-reference", "slot", "patient-reference", "based-on", "re
 
 
 async def hold_operation(gateway: Gateway, actor: Actor, call: Call) -> bytes:
-    """Appointment/$hold: the pending Appointment (ITI-116). Raises as book.hold, and where another
-    one was faster says which seats come next."""
+    """Appointment/$hold: a Bundle with the pending Appointment (ITI-116). Raises as book.hold, and
+    where another one was faster says which seats come next."""
     asked, request = asked_of(call), await _seat(gateway, actor, call)
     try:
         done = await hold(gateway, actor, request, asked)
     except GatewayError as error:
         raise await with_alternatives(gateway, actor, request, error) from None
-    return done.body
+    return _bundle(call, done)
 
 
 async def book_operation(gateway: Gateway, actor: Actor, call: Call) -> bytes:

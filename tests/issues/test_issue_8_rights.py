@@ -119,7 +119,7 @@ def test_references_of_other_servers_name_nobody_here(world: World) -> None:
     whole = {"valueReference": {"reference": f"http://127.0.0.1/fhir/Patient/{patient}"}}
     held = world.call("Appointment/$hold", slot=f"http://127.0.0.1/fhir/Slot/{slot}",
                       patient_reference=whole)  # fmt: skip
-    assert held.json()["status"] == "pending"
+    assert booked(held)["status"] == "pending"
 
 
 def test_what_is_said_twice_or_by_halves_is_refused(world: World) -> None:
@@ -143,7 +143,7 @@ def test_reasons_are_codes_of_their_system_or_words(world: World) -> None:
             "urn:x|A 1": {"coding": [{"system": "urn:x", "code": "A 1"}]}}  # fmt: skip
     slots = world.slots(len(said))
     for slot, (text, concept) in zip(slots, said.items(), strict=True):
-        held = world.hold(slot, world.patient(), reason=text).json()
+        held = booked(world.hold(slot, world.patient(), reason=text))
         assert held["reasonCode"] == [concept]
     path = f"Appointment/{held['id']}/$cancel"
     for wrong in ({"valueCode": "banana"}, {"valueCoding": {"system": "urn:x", "code": "pat"}},
@@ -262,7 +262,7 @@ def test_a_patient_is_not_ready_weeks_ahead(world: World) -> None:
 
 def test_the_hospital_books_and_moves_what_it_does_not_see_the_record_of(world: World) -> None:
     first, second = world.slots(2)
-    held = world.hold(first, world.patient()).json()
+    held = booked(world.hold(first, world.patient()))
     path, hospital = f"Appointment/{held['id']}", world.hospital
     assert world.read(f"Patient/{held['participant'][0]['actor']['reference'][8:]}",
                       hospital).status_code == 404  # fmt: skip

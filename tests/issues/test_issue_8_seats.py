@@ -158,7 +158,7 @@ def test_who_moves_within_a_channel_needs_no_second_seat_of_it(world: World) -> 
 @pytest.mark.drivers("sqlite")
 def test_a_hold_that_moves_lives_no_longer(world: World) -> None:
     slots = world.slots(2)
-    held = world.hold(slots[0], world.patient()).json()
+    held = booked(world.hold(slots[0], world.patient()))
     name, until = f"Appointment/{held['id']}", marks(held)["hold-until"]
     later(world, 5 * MINUTE)
     moved = booked(world.call(f"{name}/$rebook", slot=f"Slot/{slots[1]}"))
@@ -172,7 +172,7 @@ def test_a_person_who_was_two_is_at_one_place(world: World) -> None:
     (asked,), (mine,) = world.slots(master="hospital"), world.slots()
     one, other = world.patient(), world.patient()
     waits = f"Appointment/{booked(world.book(asked, one))['id']}"
-    held = f"Appointment/{world.hold(mine, other).json()['id']}"
+    held = f"Appointment/{booked(world.hold(mine, other))['id']}"
     edge = Put("Linkage", "seats", "create", 0, b'},"active":true}', patient=one,
                derived=Derived(aliases=[(one, other, "linkage")]))  # fmt: skip
     gateway = world.gateway

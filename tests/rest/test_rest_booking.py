@@ -122,7 +122,7 @@ def _books_with_fhirpy(url, slots):
     person = taken["participant"][0]["actor"]["reference"]
     held = fhir.execute("Appointment/$hold", data=body_of({
         "appointment_reference": f"Appointment/{offer}", "patient_reference": person,
-    }))  # fmt: skip
+    }))["entry"][0]["resource"]  # fmt: skip
     whole = fhir.execute(
         "Appointment/$book", data=body_of({"appointment_reference": f"Appointment/{held['id']}"})
     )

@@ -222,7 +222,7 @@ class Model:
         if reasons or answer.status_code != 200:
             self.check_refused(answer, reasons)
             return
-        made = answer.json() if hold else booked(answer)
+        made = booked(answer)
         self.note(made, person, slot, by)
 
     def note(self, made: Json, person: int, slot: int, by: str) -> None:

@@ -12,6 +12,7 @@ from databases import Databases
 from fhir_gateway.app import profile_resources
 from fhir_gateway.cli.profiles_check import context_of, judged
 from fhir_gateway.fhir.profile_known import Known
+from fhir_gateway.fhir.xml_read import read_xml
 from fhir_gateway.scheduling import extensions as ext
 from fhir_gateway.scheduling.booking_rules import booking_rules
 from fhir_gateway.scheduling.generate_fhir import AREA_SYSTEM
@@ -42,7 +43,7 @@ def test_a_seat_is_held_and_then_booked(world):
     (slot,) = world.slots()
     answer = world.hold(slot, world.patient())
     assert answer.status_code == 200, answer.text
-    held = answer.json()
+    held = booked(answer)
     assert (held["status"], marks(held)["booking-channel"]) == ("pending", "ordinary")
     assert "hold-until" in marks(held)
     assert world.status(slot) == "free"
@@ -52,6 +53,35 @@ def test_a_seat_is_held_and_then_booked(world):
     assert "hold-until" not in marks(whole)
     assert marks(whole)["booking-institution"] == {"reference": "Organization/clinic"}
     assert world.status(slot) == "busy"
+
+
+def test_a_hold_is_answered_as_a_booking_is_by_a_bundle_of_one(world):
+    """ITI-116: a searchset with the Appointment and an OperationOutcome; the same to a repeat, even
+    when it is booked by then, in XML and whatever Prefer says."""
+    (slot,) = world.slots()
+    asked = {"slot": f"Slot/{slot}", "patient_reference": f"Patient/{world.patient()}"}
+    key = {"idempotency-key": f"hold-{slot}", "prefer": "return=minimal"}
+    answer = world.call("Appointment/$hold", headers=key, **asked)
+    held, bundle = booked(answer), answer.json()
+    assert (bundle["type"], bundle["total"], [*told(answer)]) == ("searchset", 1, ["channel"])
+    assert bundle["entry"][0]["fullUrl"].endswith(f"/fhir/Appointment/{held['id']}")
+    whole = world.call("Appointment/$book", appointment_reference=f"Appointment/{held['id']}")
+    assert booked(whole)["status"] == "booked"
+    assert frame(whole.json()) == frame(bundle)
+    assert world.call("Appointment/$hold", headers=key, **asked).content == answer.content
+    accept = {**key, "accept": "application/fhir+xml"}
+    again = world.call("Appointment/$hold", headers=accept, **asked)
+    assert again.headers["content-type"].startswith("application/fhir+xml")
+    assert read_xml(again.content) == bundle
+    (hold,) = world.read("OperationDefinition?code=hold").json()["entry"]
+    given = [one for one in hold["resource"]["parameter"] if one["use"] == "out"]
+    assert [(one["name"], one["type"]) for one in given] == [("return", "Bundle")]
+
+
+def frame(bundle):
+    """A Bundle without what its resources say."""
+    entries = [{**one, "resource": one["resource"]["resourceType"]} for one in bundle["entry"]]
+    return {**bundle, "entry": entries}
 
 
 def test_what_is_found_is_held_by_its_proposal_and_found_no_more(world):
@@ -93,7 +123,7 @@ def test_a_booking_is_valid_at_every_step(world):
     ])  # fmt: skip
     patient = world.patient()
     order = world.order(patient)
-    held = world.hold(first, patient, based_on=f"ServiceRequest/{order}", comment="轮椅").json()
+    held = booked(world.hold(first, patient, based_on=f"ServiceRequest/{order}", comment="轮椅"))
     whole = booked(world.call("Appointment/$book",
                               appointment_reference=f"Appointment/{held['id']}"))  # fmt: skip
     assert whole["patientInstruction"] == "去除金属物品；检查前禁食4小时；检查设备：64排CT"
@@ -132,7 +162,7 @@ def test_a_seat_that_is_cancelled_is_sold_again(world):
 
 def test_a_hold_is_renewed_a_limited_number_of_times(world):
     (slot,) = world.slots()
-    held = world.hold(slot, world.patient()).json()
+    held = booked(world.hold(slot, world.patient()))
     path = f"Appointment/{held['id']}/$renew"
     for number in (1, 2):
         answer = world.call(path)

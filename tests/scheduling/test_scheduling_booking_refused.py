@@ -108,7 +108,7 @@ def test_a_channel_that_opens_later_says_when(world):
 
 def test_a_hold_that_is_over(world, later):
     (slot,) = world.slots()
-    held = world.hold(slot, world.patient()).json()
+    held = booked(world.hold(slot, world.patient()))
     later(0.5)
     answer = world.call("Appointment/$book", appointment_reference=f"Appointment/{held['id']}")
     status, rule, text = refusal(answer)
@@ -118,7 +118,7 @@ def test_a_hold_that_is_over(world, later):
 
 def test_a_hold_for_another_patient(world):
     (slot,) = world.slots()
-    held = world.hold(slot, world.patient()).json()
+    held = booked(world.hold(slot, world.patient()))
     answer = world.call("Appointment/$book", appointment_reference=f"Appointment/{held['id']}",
                         patient_reference=f"Patient/{world.patient()}")  # fmt: skip
     status, rule, text = refusal(answer)
@@ -248,7 +248,7 @@ def test_an_examination_that_is_not_for_this_patient(world):
 
 def test_steps_out_of_turn(world):
     (slot,) = world.slots()
-    held = world.hold(slot, world.patient()).json()
+    held = booked(world.hold(slot, world.patient()))
     path = f"Appointment/{held['id']}"
     answer = world.call(f"{path}/$fulfil", world.hospital)
     status, rule, text = refusal(answer)

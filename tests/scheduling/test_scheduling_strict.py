@@ -81,7 +81,7 @@ def test_a_strict_client_holds_and_books_by_the_proposal_alone(world: World) -> 
     assert patient not in first["id"] and first["id"] != second["id"]
     held = world.call("Appointment/$hold", appointment_reference=f"Appointment/{first['id']}")
     assert held.status_code == 200, held.text
-    whole = held.json()
+    whole = booked(held)
     assert whole["participant"][0]["actor"]["reference"] == f"Patient/{patient}"
     assert whole["basedOn"] == [{"reference": f"ServiceRequest/{order}"}]
     made = booked(world.call("Appointment/$book",
@@ -250,7 +250,7 @@ def test_who_booked_declines_by_an_answer_and_holds_are_booked_by_their_operatio
 
     first, second = world.slots(2)
     patient = world.patient()
-    held = world.hold(first, patient).json()
+    held = booked(world.hold(first, patient))
     person = {"reference": f"Patient/{patient}"}
     answer = post(answer_to(held, "accepted", actor=person))
     assert rule_of(answer) == (422, "booking-answer")
@@ -329,7 +329,7 @@ def test_a_whole_appointment_books_changes_and_cancels(world: World) -> None:
         "end": offer["end"], "slot": [{"reference": f"Slot/{first}"}],
         "participant": [{"actor": {"reference": f"Patient/{patient}"}, "status": "accepted"}],
     }  # fmt: skip
-    held = world.hold(second, world.patient()).json()
+    held = booked(world.hold(second, world.patient()))
     assert booked(book({**held, "status": "pending"}))["id"] == held["id"]
     early = {**plain, "start": "2026-12-24T08:00:00+08:00"}
     nobody = {**plain, "participant": [{"actor": {"display": "x"}, "status": "accepted"}]}
@@ -420,7 +420,7 @@ def test_a_booking_moves_to_another_hospital_in_one_step(world: World) -> None:
     # a hold moves too, and one that the patient has at that time already does not count against it
     (beside,) = world.slots(hours=930)
     (far,) = world.slots(hours=930, hospital="north")
-    held = world.hold(beside, world.patient()).json()
+    held = booked(world.hold(beside, world.patient()))
     moved = booked(world.call(f"Appointment/{held['id']}/$rebook", slot=f"Slot/{far}"))
     assert (moved["status"], "hold-until" in marks(moved)) == ("pending", True)
     assert world.read(f"Appointment/{held['id']}").json()["status"] == "cancelled"
