@@ -125,7 +125,7 @@ class Extractor:
         for member in resource:
             if member not in groups:
                 continue
-            said = spelled.get(member)
+            said = spelled[member] if member in spelled else None  # noqa: SIM401 - without a call
             for group in groups[member]:
                 others = group.others
                 if said is None or others is None or (others and not others.isdisjoint(resource)):
