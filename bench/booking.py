@@ -100,6 +100,8 @@ async def contend(bench: Bench, name: str, first: int, act: Act, floor: float) -
             told[await act(order[place], number // queues)] += 1
             load.latencies.append(time.perf_counter() - began)
 
+    for number in range(asked.slots * 2, asked.slots * 2 + _WARM):
+        await act(number, first)  # whoever comes first loads what all use
     began, cpu = time.perf_counter(), bench.cpu()
     await asyncio.gather(*(client(number) for number in range(asked.clients)))
     load.seconds, cpu = time.perf_counter() - began, bench.cpu() - cpu
@@ -245,7 +247,7 @@ async def _measured(place: Place, url: str, asked: argparse.Namespace) -> None:
         Settings(database=url, exports=str(OUT), hook_slots_ms=5_000, hook_deadline_ms=5_000)
     )
     try:
-        world = World(application, max(asked.stored, asked.slots * 2))
+        world = World(application, max(asked.stored, asked.slots * 2 + _WARM))
         bench, began = Bench(place, world, asked), time.perf_counter()
         await fill(world)
         await world.gateway.store.drain()
