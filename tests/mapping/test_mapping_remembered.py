@@ -162,7 +162,7 @@ def test_minus_zero_keeps_its_sign_where_it_is_handed_on() -> None:
 
 
 def test_members_that_were_sound_before_make_nothing_else_sound() -> None:
-    good = {"resourceType": "Observation", "status": "final", "code": {"text": "a"},
+    good: dict[str, Any] = {"resourceType": "Observation", "status": "final", "code": {"text": "a"},
             "category": [{"text": "b"}], "performer": [{"reference": "Organization/o"}],
             "valueString": "c"}  # fmt: skip
     for _ in range(2):
