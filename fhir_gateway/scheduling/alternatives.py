@@ -7,16 +7,18 @@ why, and which seats the caller could have instead. docs/booking.md
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Conflict, GatewayError, Issue
 from fhir_gateway.scheduling.booking_parties import view_of
 from fhir_gateway.scheduling.booking_rules import booking_rules
-from fhir_gateway.scheduling.calendar import moment_at
+from fhir_gateway.scheduling.calendar import day_at, instant_at, moment_at
 from fhir_gateway.scheduling.find import FindRequest, Offered, find
 from fhir_gateway.scheduling.seat_channels import NoChannel
 from fhir_gateway.scheduling.seat_choice import HoldRequest
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
+from fhir_gateway.store.claim_state import SlotState
 
 _SHOWN = 3
 _DAYS = 28
@@ -44,7 +46,7 @@ async def with_alternatives(
     if rule not in _GONE and rule not in _OTHER and not isinstance(error, NoChannel):
         return error
     try:
-        offers = await _next(gateway, actor, request)
+        offers = await _next(gateway, actor, request, rule)
     except GatewayError:
         offers = ()  # what is asked for may be no Patient, or no order: the refusal says enough
     issues = [*error.issues, *(_told(gateway, one) for one in offers)]
@@ -62,14 +64,16 @@ def _instead(told: GatewayError, error: GatewayError) -> GatewayError:
     return told
 
 
-async def _next(gateway: Gateway, actor: Actor, request: HoldRequest) -> Sequence[Offered]:
+async def _next(
+    gateway: Gateway, actor: Actor, request: HoldRequest, rule: str | None
+) -> Sequence[Offered]:
     """Seats of the same items that begin about then, or else soon."""
     async with gateway.store.snapshot(SYSTEM_ACCESS) as whole:
         view = await view_of(whole, request.slot)
     now = gateway.clock.now()
     if view is None:
         return ()
-    start = max(now, min(view.slot.start, now + _DAYS * _DAY))
+    start = max(now, min(_from(gateway, view.slot, rule), now + _DAYS * _DAY))
     found = await find(gateway, actor, FindRequest(
         start, start + _DAYS * _DAY, items=view.items, patient=request.patient,
         based_on=tuple(request.based_on), limit=_SHOWN + 1, leave=request.slot,
@@ -77,6 +81,14 @@ async def _next(gateway: Gateway, actor: Actor, request: HoldRequest) -> Sequenc
         hospitals=() if view.items else (view.hospital,),
     ))  # fmt: skip
     return found.offers[:_SHOWN]
+
+
+def _from(gateway: Gateway, slot: SlotState, rule: str | None) -> int:
+    """From when on another seat may help: a limit of a day is not met on that day."""
+    if rule == "person-limit":
+        zone = booking_rules(gateway).zone
+        return instant_at(day_at(slot.start, zone) + timedelta(days=1), 0, zone)
+    return slot.end if rule == "person-overlap" else slot.start
 
 
 def _told(gateway: Gateway, one: Offered) -> Issue:

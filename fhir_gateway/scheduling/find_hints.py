@@ -15,8 +15,7 @@ from fhir_gateway.errors import Issue
 from fhir_gateway.scheduling.calendar import moment_at
 from fhir_gateway.scheduling.channel import Verdict
 from fhir_gateway.scheduling.channel_reasons import CHANNELS_ZH, reason
-from fhir_gateway.store.slot_sql import FreeSlots, Wish, find_slots, seconds_of
-from fhir_gateway.store.slot_view_sql import opening_later
+from fhir_gateway.store.slot_sql import FreeSlots, Wish, find_slots, opening_later, seconds_of
 from fhir_gateway.store.store import Reader
 
 _SHOWN, _MOST = 50, 5
@@ -40,10 +39,7 @@ async def hints(whole: Reader, asked: HintsFor) -> list[Issue]:
     others = await whole.steps(
         lambda seen: find_slots(seen.dialect, wish, now=now, limit=_SHOWN), seconds=seconds
     )
-    later = await whole.steps(
-        lambda seen: opening_later(seen.dialect, wish.items, wish.start, wish.end, now),
-        seconds=seconds,
-    )
+    later = await whole.steps(lambda seen: opening_later(seen.dialect, wish, now), seconds=seconds)
     found = [*_of_channels(others, asked), *_of_time(later, asked)][:_MOST]
     if found:
         return found

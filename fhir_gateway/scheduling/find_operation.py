@@ -228,7 +228,8 @@ def _items(gateway: Gateway, call: Call) -> Iterator[str]:
         item = known.get(code)
         if item is None or (system and system != item.system):
             raise Invalid(
-                "This is no item of the catalogue; take its code, as I003, or system|code",
+                "This is no item of the catalogue; take its code, as I003, or system|code. "
+                "What the catalogue does not hold, as a visit, is found by department or specialty",
                 expression=one.expression,
                 rule="item-unknown",
             )

@@ -121,6 +121,21 @@ def find_slots(
     return FreeSlots(page, total, len(rows) > limit)
 
 
+def opening_later(dialect: Dialect, wish: Wish, now: int) -> Steps[list[tuple[int, str, int]]]:
+    """(home, channel, when) of quotas that open later for Slots that fit, soonest first."""
+    chosen = yield from _schedules(dialect, wish)
+    if chosen is not None and chosen[1] and not chosen[0]:
+        return []
+    source, bound = _listed(dialect, wish, chosen, now)
+    rows = yield Query(
+        "SELECT DISTINCT q.home, q.channel, q.opens FROM"
+        f" (SELECT DISTINCT i.pool FROM {source.format(more='')}) p JOIN quota q ON q.pool = p.pool"
+        " WHERE q.opens > ? AND q.used < q.cap ORDER BY q.opens, q.home, q.channel LIMIT 20",
+        [*bound, now],
+    )
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
 def _may(home: int, channels: Sequence[str], wish: Wish) -> tuple[str, ...]:
     """Those of the caller's channels that sell."""
     able = wish.channels or channels

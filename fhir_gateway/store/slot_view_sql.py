@@ -151,18 +151,3 @@ def schedules_that(
             values.append(dialect.array(sorted(set(wanted))))
     rows = yield Query(f"SELECT id FROM schedule_row WHERE {where} ORDER BY id", values)
     return [row[0] for row in rows]
-
-
-def opening_later(
-    dialect: Dialect, items: Sequence[str], start: int, end: int, now: int
-) -> Steps[list[tuple[int, str, int]]]:
-    """(home, channel, when) of quotas of Slots of these items that open later, soonest first."""
-    rows = yield Query(
-        "SELECT DISTINCT s.home, q.channel, q.opens FROM slot_item i"
-        " JOIN slot_row s ON s.home = i.home AND s.slot = i.slot"
-        " JOIN quota q ON q.home = s.home AND q.bucket = s.bucket AND q.kind = s.kind"
-        f' WHERE {dialect.any_of("i.item")} AND i."start" >= ? AND i."start" < ?'
-        " AND q.opens > ? AND q.used < q.cap ORDER BY q.opens, s.home, q.channel LIMIT 20",
-        [dialect.array(sorted(set(items)) or [""]), start, end, now],
-    )
-    return [(row[0], row[1], row[2]) for row in rows]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from booking_world import CT_CHEST, HOUR, SHIPPED, World, body_of, booked, marks, told
@@ -205,8 +207,14 @@ def test_two_at_one_time_and_too_many_of_a_day(world):
     first, second = world.slots(2)
     patient = world.patient()
     world.book(first, patient)
-    status, rule, text = refusal(world.book(second, patient))
+    world.slots(hours=288)
+    answer = world.book(second, patient)
+    status, rule, text = refusal(answer)
     assert (status, rule, "day" in text) == (409, "person-limit", True)
+    start = datetime.fromisoformat(world.read(f"Slot/{second}").json()["start"])
+    day = start.astimezone(ZoneInfo("Asia/Shanghai")).date().isoformat()
+    offered = [one["diagnostics"] for one in answer.json()["issue"][1:]]
+    assert offered and not [text for text in offered if day in text]
     (beside,) = world.slots()
     status, rule, text = refusal(world.book(beside, patient))
     assert (status, rule, "rebook" in text) == (409, "person-overlap", True)
@@ -286,6 +294,8 @@ def test_what_is_sold_later_or_to_others_is_told(world):
     hints = told(answer)
     assert "hospital sells 1 of these through grassroots-referral" in hints["other-channel"]
     assert "opens ordinary" in hints["opens-later"]
+    elsewhere = find(world, world.hospital, service="I010", department="nowhere")
+    assert "other days" in told(elsewhere)["nothing-free"]
     assert find(world, service="I010").json()["total"] == 1
     assert "other days" in told(find(world, service="I011"))["nothing-free"]
 
