@@ -12,6 +12,7 @@ from fhir_gateway.interactions.links import Link
 from fhir_gateway.interactions.prepare import Coding
 from fhir_gateway.interactions.references import Slot, expressions
 from fhir_gateway.store.changes import Entry, Guard, Put
+from fhir_gateway.store.claim_refusals import ClaimLost, ClaimRefused
 from fhir_gateway.store.claim_rows import Claim
 from fhir_gateway.store.store import Stored
 
@@ -118,6 +119,13 @@ class Guards:
         if line is not None:
             self.lines[index] = line
         self.all.append(guard)
+
+    @staticmethod
+    def index_of(error: GatewayError) -> int:
+        """Which guard a refusal of the store is about, -1 for none: what it says of claims has
+        their numbers."""
+        is_claim = isinstance(error, ClaimLost | ClaimRefused)
+        return -1 if is_claim else getattr(error, "guard", -1)
 
     def placed(self, error: GatewayError, index: int) -> GatewayError:
         """The refusal by a guard, with the place of what it guards."""

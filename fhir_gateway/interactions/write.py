@@ -121,7 +121,7 @@ async def write(
             try:
                 committed = await gateway.store.commit(change_set)
             except GatewayError as error:
-                index = getattr(error, "guard", -1)
+                index = guards.index_of(error)
                 if index not in guards.ours:
                     placed = await place_home(gateway, actor, steps, error)
                     raise guards.placed(placed, index) from None

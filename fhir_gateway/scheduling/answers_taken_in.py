@@ -26,6 +26,7 @@ from fhir_gateway.scheduling.appointment import meta_of
 from fhir_gateway.scheduling.book import plan_cancel
 from fhir_gateway.scheduling.booking_answer import institutions_of
 from fhir_gateway.scheduling.booking_parties import Stands, parties_of, stands
+from fhir_gateway.scheduling.freed import settled
 from fhir_gateway.scheduling.seat_commit import Asked, Planned, Sources, pieces_of
 from fhir_gateway.scheduling.visit import Said, plan_step
 from fhir_gateway.security import scopes as smart
@@ -72,6 +73,7 @@ async def take_answer(
         await _check_scopes(gateway, actor, sources, one)
         planned = await _planned(gateway, actor, sources, one, verb, step.resource)
         _add(gateway, actor, guards, Asked(f"${verb}"), planned, step)
+        await _settle(gateway, sources, guards, planned)
     elif gateway.audit:
         guards.journal.append(_told(gateway, actor, one, step.resource))
 
@@ -208,3 +210,13 @@ def _add(
     guards.counts += [planned.counts] if planned.counts else []
     for guard in pieces.guards:
         guards.add(guard, ours=True)
+
+
+async def _settle(gateway: Gateway, sources: Sources, guards: Guards, planned: Planned) -> None:
+    """Whoever gives up a seat that was withdrawn is asked no more to book it anew."""
+    if planned.freed is None:
+        return
+    done = await settled(gateway, sources.whole, planned.freed)
+    if done.task is not None and done.guard is not None:
+        guards.puts.append(done.task)
+        guards.add(done.guard, ours=True)

@@ -19,7 +19,7 @@ from fhir_gateway.fhir.wire import parse
 from fhir_gateway.scheduling.booking_parties import Stands
 from fhir_gateway.scheduling.notice import REBOOK, Notice, put_of_task
 from fhir_gateway.scheduling.waitlist_entry import WAITING, Waiting, waiting_of
-from fhir_gateway.scheduling.waitlist_offers import Offering, channels_of, offering
+from fhir_gateway.scheduling.waitlist_offers import Offering, channels_of, offering, suits
 from fhir_gateway.store.changes import Put, VersionIs
 from fhir_gateway.store.slot_view_sql import SlotView
 from fhir_gateway.store.store import Reader, Stored
@@ -42,25 +42,32 @@ async def follows(gateway: Gateway, whole: Reader, one: Stands, passed: frozense
     now, view = gateway.clock.now(), one.view
     if view is None or one.booking is None or not one.booking.is_live(now):
         return Freed()
-    task = await _asked_to_rebook(whole, one)
-    if task is not None:
-        done = {**parse(task.whole()), "status": "completed"}
-        done.pop("meta", None)
-        return Freed(
-            put_of_task(gateway, done, one.said.marks.booked_by),
-            VersionIs("Task", task.id, task.version),
-        )
+    if (done := await settled(gateway, whole, one)).task is not None:
+        return done
     if not view.open or view.slot.start <= now or len(passed) >= TRIED:
         return Freed()
     async for stored, waiting in _waiting(gateway, whole):
         channel = _channel(waiting, one, view, now)
         if waiting.id in passed or stored.home == one.stored.home or not channel:
             continue
-        if _fits(waiting, view):
+        if _fits(waiting, view) and await suits(gateway, whole, waiting, one.around):
             return Freed(None, None, offering(
                 gateway, stored, waiting, view.slot.id, view.slot.start, channel
             ))  # fmt: skip
     return Freed()
+
+
+async def settled(gateway: Gateway, whole: Reader, one: Stands) -> Freed:
+    """The Task that asked to book this anew, done; nothing where none asks."""
+    task = await _asked_to_rebook(whole, one)
+    if task is None:
+        return Freed()
+    done = {**parse(task.whole()), "status": "completed"}
+    done.pop("meta", None)
+    return Freed(
+        put_of_task(gateway, done, one.said.marks.booked_by),
+        VersionIs("Task", task.id, task.version),
+    )
 
 
 async def _asked_to_rebook(whole: Reader, one: Stands) -> Stored | None:

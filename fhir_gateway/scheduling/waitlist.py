@@ -43,6 +43,7 @@ from fhir_gateway.scheduling.waitlist_entry import (
     notice_of,
     waiting_of,
 )
+from fhir_gateway.scheduling.waitlist_offers import suits
 from fhir_gateway.security.actor import Actor
 from fhir_gateway.store.changes import VersionIs
 from fhir_gateway.store.claim_refusals import refused
@@ -270,6 +271,7 @@ async def _plan_accept(
         raise refused("slot-unknown")
     if not one.booking.is_live(now):
         raise refused("hold-expired")
+    await _check_fits(gateway, sources, one, waiting)
     asks = one.view.schedule.master == BY_HOSPITAL
     until = confirm_by(rules.limits, now, one.view.slot.start) if asks else 0
     channel = one.booking.channel
@@ -287,6 +289,17 @@ async def _plan_accept(
         summary=f"{status} Slot/{waiting.offered} {channel}",
         counts="bookings_asked" if asks else "bookings_made",
     )  # fmt: skip
+
+
+async def _check_fits(gateway: Gateway, sources: Sources, one: Stands, waiting: Waiting) -> None:
+    """Raises Unprocessable where the patient is of another sex or age than the Slot is for, or is
+    registered as deceased by now."""
+    if not await suits(gateway, sources.whole, waiting, one.around):
+        raise Unprocessable(
+            "What is offered is not for this patient as he is registered now (sex, age, deceased): "
+            "decline it, or correct the Patient",
+            rule="waitlist-unfit",
+        )
 
 
 async def decline(gateway: Gateway, actor: Actor, id: str, asked: Asked = _DECLINE) -> Done:

@@ -18,7 +18,10 @@ from fhir_gateway.errors import PreconditionFailed
 from fhir_gateway.fhir.wire import parse
 from fhir_gateway.interactions.audit import call_of, entry
 from fhir_gateway.interactions.prepare import put_of
+from fhir_gateway.scheduling.booking_parties import around_of
+from fhir_gateway.scheduling.booking_person import unfit
 from fhir_gateway.scheduling.booking_rules import booking_rules
+from fhir_gateway.scheduling.calendar import day_at
 from fhir_gateway.scheduling.limits import offer_until
 from fhir_gateway.scheduling.notice import put_of_notice
 from fhir_gateway.scheduling.states import GATEWAY, entry_step
@@ -35,8 +38,9 @@ from fhir_gateway.security.actor import SYSTEM_ACCESS
 from fhir_gateway.store.changes import ChangeSet, Entry, Put, VersionIs
 from fhir_gateway.store.claim_refusals import ClaimLost, ClaimRefused
 from fhir_gateway.store.claim_rows import HELD, Take
+from fhir_gateway.store.seat_around_sql import Around
 from fhir_gateway.store.slot_sql import FreeSlot, Wish, find_slots
-from fhir_gateway.store.store import Stored
+from fhir_gateway.store.store import Reader, Stored
 
 #: Entries of a look at the store, and Slots that are tried for one entry.
 PAGE, TRIED = 100, 5
@@ -98,7 +102,7 @@ async def _look(
     found = [] if wish in nothing else await _free(gateway, waiting, TRIED + len(past))
     if not found:
         nothing.add(wish)
-    slots = [one for one in found if one.id not in past]
+    slots = await _suited(gateway, waiting, [one for one in found if one.id not in past])
     if not slots:
         return Looked(waiting.id, NOTHING_FREE)
     if dry_run:
@@ -165,6 +169,27 @@ async def _free(gateway: Gateway, waiting: Waiting, limit: int) -> Sequence[Free
             lambda seen: find_slots(seen.dialect, wish, now=now, limit=limit)
         )
     return found.slots
+
+
+async def _suited(gateway: Gateway, waiting: Waiting, slots: Sequence[FreeSlot]) -> list[FreeSlot]:
+    """Those of the Slots that are for who waits."""
+    async with gateway.store.snapshot(SYSTEM_ACCESS) as reader:
+        return [
+            one for one in slots
+            if await suits(gateway, reader, waiting, await around_of(reader, one.id))
+        ]  # fmt: skip
+
+
+async def suits(gateway: Gateway, whole: Reader, waiting: Waiting, there: Around) -> bool:
+    """Whether a Slot may be booked for who waits, by sex and age: an offer that he cannot take
+    would keep the seat from the next one. Who is registered as deceased is offered nothing."""
+    patient = await whole.read("Patient", waiting.patient)
+    if patient is None or patient.deleted or there.view is None:
+        return False
+    day = day_at(there.view.slot.start, booking_rules(gateway).zone)
+    asked = [parse(one.whole()) for one in (there.slot, there.schedule) if one is not None]
+    issues = unfit(parse(patient.whole()), day, *asked)
+    return all(one.severity != "error" for one in issues)
 
 
 def channels_of(waiting: Waiting) -> tuple[str, ...]:

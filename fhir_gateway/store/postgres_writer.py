@@ -99,6 +99,7 @@ class PostgresWriter:
         self._refusal: Unavailable | None = None
         self._in_flight: list[Pending] = []
         self._failing_since: float | None = None
+        self._told = ""  # why nothing is committed, as the log says it
         self._homes: dict[str, int] = {}  # of Patients
         self._alone = 0  # so many batches have one request each, to find the one at fault
         self._housework = True  # something may be left to drain or to forget
@@ -274,8 +275,12 @@ class PostgresWriter:
         """Nothing can be committed now: a pause, and refusals when that lasts."""
         now = time.monotonic()
         if self._failing_since is None:
-            self._failing_since = now
-            _log.error("the database does not commit: %s", error.__class__.__name__)
+            self._failing_since, self._told = now, ""
+        rule = error.issues[0].rule if isinstance(error, GatewayError) else None
+        why = rule or error.__class__.__name__  # an operator reads here that clocks differ
+        if why != self._told:
+            self._told = why
+            _log.error("the database does not commit: %s", why)
         lasted = now - self._failing_since
         if lasted > PATIENCE_SECONDS or self._hurry.is_set():
             self._refuse(error if isinstance(error, Unavailable) else _AWAY)
