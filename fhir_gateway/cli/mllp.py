@@ -43,7 +43,9 @@ from fhir_gateway.settings import Settings, load_settings
     help="Take messages from anybody on this machine, by MSH-4: for demonstrations only.",
 )
 def command(**chosen: Any) -> None:
-    """Take in HL7 v2 messages over MLLP until a signal: ORU^R01, ADT^A40 and A37.
+    """Take in HL7 v2 messages over MLLP until a signal.
+
+    The same messages as POST /hl7v2: ORU, OUL, OML, ADT, SIU and SRM (docs/v2.md).
 
     A message is acknowledged (AA, or CA in enhanced mode) when its commit is durable; sent again
     it gets the same answer and is stored once. Who sends is known by address or by client

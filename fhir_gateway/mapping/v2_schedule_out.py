@@ -9,7 +9,7 @@ given any; the gateway's own id of the booking is the placer's (SCH-1). Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -223,7 +223,7 @@ class _Out:
         """CX of the person's number here, and of the documents that HL7 has a type for."""
         found: list[str] = []
         own, ours = self.notice.number, self.hospital.system("patient")
-        types = {row.extra: name for name, row in _types(self.folder) if name.isalpha()}
+        types = _types(self.folder)
         for one in self.notice.patient.get("identifier") or ():
             system, value = str(one.get("system", "")), str(one.get("value", ""))
             if system == ours and value:
@@ -303,10 +303,14 @@ _SEGMENTS = {"Device": "AIG", "HealthcareService": "AIG", "Location": "AIL",
              "Practitioner": "AIP", "PractitionerRole": "AIP"}  # fmt: skip
 
 
-def _types(folder: str) -> Iterable[tuple[str, Any]]:
-    """Types of numbers with a system of their own, the first name of each last, so that it wins."""
-    rows = table(folder, "identifier-types", "system").items()
-    return reversed([(name, row) for name, row in rows if row.extra])
+def _types(folder: str) -> dict[str, str]:
+    """Type (table 0203) of each system of numbers, whichever of its names a system goes by: those
+    of the table that are OIDs are systems too. The first name of a system wins."""
+    known = table(folder, "identifier-types", "system")
+    rows = [(name.upper(), row.extra) for name, row in known.items()]
+    named = {system: name for name, system in reversed(rows) if system and name.isalpha()}
+    others = {f"urn:oid:{name}": system for name, system in rows if name[:2] in ("1.", "2.")}
+    return {**{oid: named[one] for oid, one in others.items() if one in named}, **named}
 
 
 def _name(name: Json) -> tuple[str, ...]:

@@ -14,7 +14,8 @@ from fhir_gateway.errors import Conflict, GatewayError, Issue
 from fhir_gateway.scheduling.booking_parties import view_of
 from fhir_gateway.scheduling.booking_rules import booking_rules
 from fhir_gateway.scheduling.calendar import day_at, instant_at, moment_at
-from fhir_gateway.scheduling.find import FindRequest, Offered, find
+from fhir_gateway.scheduling.find import FindRequest, find
+from fhir_gateway.scheduling.offered import Offered
 from fhir_gateway.scheduling.seat_channels import NoChannel
 from fhir_gateway.scheduling.seat_choice import HoldRequest
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
@@ -74,8 +75,9 @@ async def _next(
     if view is None:
         return ()
     start = max(now, min(_from(gateway, view.slot, rule), now + _DAYS * _DAY))
+    items = () if rule == "order-other-item" else view.items  # those of the order are looked for
     found = await find(gateway, actor, FindRequest(
-        start, start + _DAYS * _DAY, items=view.items, patient=request.patient,
+        start, start + _DAYS * _DAY, items=items, patient=request.patient,
         based_on=tuple(request.based_on), limit=_SHOWN + 1, leave=request.slot,
         departments=() if view.items else (view.schedule.department,),
         hospitals=() if view.items else (view.hospital,),

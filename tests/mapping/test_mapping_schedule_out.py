@@ -175,6 +175,14 @@ def test_what_cannot_be_attended_or_names_nobody_is_not_told() -> None:
         written("moved")
 
 
+def test_a_document_is_told_by_its_type_of_table_0203_whichever_system_it_was_stored_under():
+    shared = {"system": "urn:oid:2.16.156.10011.1.3", "value": "119900195803120010"}
+    for one in (shared, {**shared, "system": CARD}):
+        assert "|119900195803120010^^^^NI|" in written(who=patient(identifier=[one])).decode(
+            "gb18030"
+        )
+
+
 @pytest.mark.parametrize(
     ("before", "after", "moved", "event"),
     [

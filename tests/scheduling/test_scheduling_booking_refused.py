@@ -228,7 +228,7 @@ def test_a_person_without_a_document(world):
 
 
 def test_orders_that_do_not_fit(world):
-    (slot,) = world.slots()
+    (slot,), (ordered,) = world.slots(), world.slots(item=CT_CHEST)
     patient = world.patient()
     cases = {
         "order-other-person": world.order(world.patient()),
@@ -238,6 +238,7 @@ def test_orders_that_do_not_fit(world):
     for rule, order in cases.items():
         answer = world.book(slot, patient, based_on=f"ServiceRequest/{order}")
         assert (answer.status_code, refusal(answer)[1]) == (422, rule)
+    assert f"Slot/{ordered} " in told(answer)["offer"]  # the last one: what its order asks for
     answer = world.book(slot, patient, based_on="ServiceRequest/none")
     assert (answer.status_code, refusal(answer)[1]) == (422, "order-unknown")
 
