@@ -10,7 +10,9 @@ from booking_world import SHIPPED, World, booked, soon, told
 from databases import Databases
 
 from fhir_gateway.interactions.steps import Guards
+from fhir_gateway.scheduling.supply_change import WITHDRAWN, Affected
 from fhir_gateway.scheduling.waitlist_offers import offer
+from fhir_gateway.scheduling.withdrawal import tell_affected
 from fhir_gateway.store.changes import ChangeSet, Derived, Put, VersionIs
 from fhir_gateway.store.claim_refusals import refused
 
@@ -77,6 +79,25 @@ def test_an_answer_and_a_plain_write_of_the_same_are_not_one_commit(world: World
         assert (answer.status_code, [*told(answer)]) == (422, ["named-twice"])
     assert world.read(f"Appointment/{whole['id']}").json()["status"] == "booked"
     assert world.status(slot) == "busy"
+
+
+def test_who_gives_up_a_withdrawn_seat_by_an_answer_is_asked_no_more(world: World) -> None:
+    """As by `$cancel`: the Task that asks to book it anew is done in the same commit."""
+    (slot,) = world.slots()
+    id = booked(world.book(slot, world.patient()))["id"]
+    affected = [Affected(slot, WITHDRAWN, (f"Appointment/{id}",))]
+
+    async def tell() -> list[str]:
+        return [one.outcome async for one in tell_affected(world.gateway, affected)]
+
+    def asked() -> list[str]:
+        found = world.read(f"Task?focus=Appointment/{id}").json().get("entry", ())
+        return [one["resource"]["status"] for one in found]
+
+    assert (world.running.run(tell()), asked()) == (["told"], ["requested"])
+    answer = world.running.post("/fhir/AppointmentResponse", answer_to(id, "declined"),
+                                headers=world.clinic)  # fmt: skip
+    assert (answer.status_code, asked()) == (201, ["completed"])
 
 
 def waits_for(world: World, slot: str, patient: str) -> str:
