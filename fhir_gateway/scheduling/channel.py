@@ -61,7 +61,10 @@ class Caller(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """What is asked for: a slot's hospital, kind, modality and items, and today's date."""
+    """What is asked for: a slot's hospital, kind, modality and items, and today's date.
+
+    Without items, which only slots outside the catalogue are, the modality is "".
+    """
 
     hospital: str
     kind: str
@@ -152,7 +155,9 @@ def _in_consultation(wanted: Wanted, caller: Caller) -> Verdict:
 def _green_channel(wanted: Wanted, caller: Caller, memberships: Memberships,
                    rules: ChannelRules) -> Verdict:  # fmt: skip
     channel = "green-channel"
-    if wanted.kind != "exam" or wanted.modality not in rules.green_modalities:
+    # A slot without an item of the catalogue tells no modality: its pool has a part for this
+    # channel only where its table of quotas is for its modality.
+    if wanted.kind != "exam" or wanted.modality not in ("", *rules.green_modalities):
         known = "、".join(rules.green_modalities)
         return Verdict(channel, False, "green-modality", (("modalities", known),))
     if not caller.referrals:
@@ -177,7 +182,7 @@ def _referral_fault(wanted: Wanted, referral: Referral, memberships: Memberships
         return "green-referral-old", (("day", str(until)),)
     if referral.to and referral.to != wanted.hospital:
         return "green-referral-elsewhere", (("hospital", referral.to),)
-    if referral.items and wanted.items and not set(referral.items) & set(wanted.items):
+    if referral.items and not set(referral.items) & set(wanted.items):
         return "green-referral-other", (("items", "、".join(referral.items)),)
     if not _member(referral.institution, wanted, memberships, rules.green_reach):
         return "green-no-member", (

@@ -99,6 +99,14 @@ def test_what_a_referral_needs_for_the_green_channel(said, rule):
     assert verdicts(CT, caller)["green-channel"].rule == rule
 
 
+def test_a_slot_outside_the_catalogue_takes_a_referral_that_names_no_item_of_it():
+    mr = Wanted("h-1", "exam", DAY)
+    for items, rule in (((), "green-referral"), (("I001",), "green-referral-other")):
+        caller = Caller("patient", referrals=(REFERRAL._replace(items=items),))
+        assert verdicts(mr, caller)["green-channel"].rule == rule
+    assert verdicts(mr, Caller("patient"))["green-channel"].rule == "green-no-referral"
+
+
 def test_one_good_referral_among_bad_ones_is_enough():
     bad = REFERRAL._replace(active=False)
     assert opened(CT, Caller("patient", referrals=(bad, REFERRAL)))[0] == "green-channel"
