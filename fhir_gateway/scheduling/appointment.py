@@ -103,7 +103,7 @@ def appointment_of(
         "basedOn": [{"reference": one} for one in offer.based_on] or kept.get("basedOn"),
         "participant": list(_participants(offer, status)),
     }
-    return {name: value for name, value in resource.items() if value not in (None, [], "")}
+    return {name: value for name, value in resource.items() if value or value == {}}
 
 
 def with_step(
@@ -136,13 +136,12 @@ def meta_of(profile: str, before: Json, *others: Json) -> Resource:
     """The meta of what the gateway writes anew: tags stay, and so do the security labels of all
     that it is made of, so that what a sensitive department offers is booked as sensitive."""
     meta: Resource = {"profile": [profile]}
-    found = [one.get("meta") or {} for one in (before, *others)]
-    labels = [label for one in found for label in one.get("security") or ()]
-    if labels:
+    found = [one["meta"] for one in (before, *others) if one.get("meta")]
+    if labels := [label for one in found for label in one.get("security") or ()]:
         known = {(label.get("system"), label.get("code")): label for label in reversed(labels)}
         meta["security"] = [*reversed(known.values())]
-    if found[0].get("tag"):
-        meta["tag"] = found[0]["tag"]
+    if tags := (before.get("meta") or {}).get("tag"):
+        meta["tag"] = tags
     return meta
 
 
@@ -194,7 +193,9 @@ def said(us: int, zone: ZoneInfo) -> str:
 
 def _others(appointment: Json) -> list[Json]:
     """The extensions that are not the gateway's."""
-    return [one for one in appointment.get("extension") or () if one.get("url") not in _MARKS]
+    if not (found := appointment.get("extension")):
+        return []
+    return [one for one in found if one.get("url") not in _MARKS]
 
 
 def _marked(marks: Marks, zone: ZoneInfo) -> list[Resource]:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Issue
 from fhir_gateway.fhir.home import institution_home
-from fhir_gateway.fhir.wire import parse
+from fhir_gateway.fhir.wire import render
 from fhir_gateway.interactions.institutions import institutions_at
-from fhir_gateway.scheduling import extensions as ext
 from fhir_gateway.scheduling.appointment import Marks, Offer, appointment_of
 from fhir_gateway.scheduling.booking_person import (
     Order,
@@ -30,12 +30,13 @@ from fhir_gateway.scheduling.booking_rules import BookingRules, booking_rules
 from fhir_gateway.scheduling.calendar import day_at
 from fhir_gateway.scheduling.channel import PREFERENCE, Verdict, open_channels
 from fhir_gateway.scheduling.find_hints import HintsFor, hints
+from fhir_gateway.scheduling.offered import Offered, schedule_members, slot_members, with_left
 from fhir_gateway.scheduling.proposal import Numbers, id_of_proposal
 from fhir_gateway.scheduling.seat_channels import Asker, Site
 from fhir_gateway.security.actor import SYSTEM_ACCESS, Actor
 from fhir_gateway.store.slot_sql import FreeSlot, FreeSlots, Place, Wish, find_slots, seconds_of
 from fhir_gateway.store.slot_view_sql import seats_taken, selling_homes
-from fhir_gateway.store.store import Reader
+from fhir_gateway.store.store import Reader, Store, Stored
 
 Json = Mapping[str, Any]
 
@@ -69,25 +70,6 @@ class FindRequest(NamedTuple):
     after: After | None = None
     leave: str = ""  # a Slot that is not offered
     institution: str = ""  # for whom the gateway itself looks
-
-
-class Offered(NamedTuple):
-    """A seat that the caller may take now. `slot` is the resource with the seats left in it,
-    `proposal` the Appointment that would be made."""
-
-    free: FreeSlot
-    hospital: str
-    channel: str
-    left: int
-    slot: dict[str, Any]
-    proposal: dict[str, Any]
-    schedule: Json
-    issues: tuple[Issue, ...] = ()
-
-    @property
-    def id(self) -> str:
-        """The logical id of the Slot."""
-        return self.free.id
 
 
 class Found(NamedTuple):
@@ -149,12 +131,24 @@ async def _search(
 async def _hospitals(gateway: Gateway, whole: Reader, request: FindRequest) -> dict[int, str]:
     """The institutions that sell and are asked for, by home."""
     homes = await whole.steps(lambda _: selling_homes())
-    known = {institution_home(id): id for id in await institutions_at(gateway, whole)}
+    known = await _homes_at(gateway, whole)
     return {
         home: known[home]
         for home in homes
         if home in known and (not request.hospitals or known[home] in request.hospitals)
     }
+
+
+_homes: WeakKeyDictionary[Store, tuple[int, Mapping[int, str]]] = WeakKeyDictionary()
+
+
+async def _homes_at(gateway: Gateway, whole: Reader) -> Mapping[int, str]:
+    """All institutions by home, worked out once an epoch."""
+    epoch, known = _homes.get(gateway.store, (-1, {}))
+    if epoch != whole.epoch:
+        known = {institution_home(id): id for id in await institutions_at(gateway, whole)}
+        _homes[gateway.store] = whole.epoch, known
+    return known
 
 
 # -- pages ----------------------------------------------------------------------------------------
@@ -230,8 +224,7 @@ async def _offers(search: Search, free: Sequence[FreeSlot]) -> list[Offered]:
     names = [("Slot", one.id) for one in free]
     names += [("Schedule", one.schedule) for one in free]
     stored = await search.whole.shared(sorted(set(names))) if names else []
-    resources = {(one.type, one.id): parse(one.whole()) for one in stored}
-    numbers = {one.id: one.rid for one in stored if one.type == "Slot"}
+    found = {(one.type, one.id): one for one in stored}
     several = [(one.place[1], one.place[2]) for one in free if one.capacity > 1]
     taken: Mapping[Any, int] = {}
     if several:
@@ -240,11 +233,10 @@ async def _offers(search: Search, free: Sequence[FreeSlot]) -> list[Offered]:
         )
     offers = []
     for one in free:
-        slot, schedule = resources.get(("Slot", one.id)), resources.get(("Schedule", one.schedule))
+        slot, schedule = found.get(("Slot", one.id)), found.get(("Schedule", one.schedule))
         if slot is not None and schedule is not None and one.id != search.request.leave:
             left = one.capacity - taken.get((one.place[1], one.place[2]), 0)
-            id = _proposed(search, one.id, numbers[one.id])
-            offers.append(_offered(search, one, id, slot, schedule, left))
+            offers.append(_offered(search, one, slot, schedule, left))
     return offers
 
 
@@ -257,34 +249,24 @@ def _proposed(search: Search, slot: str, number: int) -> str:
 
 
 def _offered(
-    search: Search, free: FreeSlot, id: str, slot: dict[str, Any], schedule: Json, left: int
-) -> Offered:
+    search: Search, free: FreeSlot, stored: Stored, of: Stored, left: int
+) -> Offered:  # fmt: skip
     home, request, rules = free.place[1], search.request, search.rules
-    verdicts = search.verdicts.get(home, ())
-    able = open_channels(verdicts)
+    body = of.whole()
+    slot, schedule = slot_members(stored.whole()), schedule_members(body)
+    able = search.channels.get(home, ())
     channel = next((one for one in PREFERENCE if one in free.channels and one in able), "")
     based_on = tuple(one.reference for one in search.orders)
     offer = Offer(slot, schedule, request.patient, based_on, request.reason)
+    id = _proposed(search, free.id, stored.rid)
     proposal = appointment_of(
         offer, id=id, status="proposed", marks=Marks(channel), created=search.now, zone=rules.zone
     )
-    if not id:
-        del proposal["id"]
     if not request.patient:
         del proposal["meta"]  # the profile is that of a booking: for one patient
     patient = search.person.resource if search.person else request.patient_resource
     misfits = unfit(patient, day_at(free.place[0], rules.zone), slot, schedule) if patient else []
     return Offered(
-        free, search.hospitals.get(home, ""), channel, left,
-        _with_left(slot, free.capacity, left), proposal, schedule, tuple(misfits),
+        free, search.hospitals.get(home, ""), channel, left, with_left(slot, free.capacity, left),
+        render(proposal), id, body, tuple(misfits),
     )  # fmt: skip
-
-
-def _with_left(slot: dict[str, Any], capacity: int, left: int) -> dict[str, Any]:
-    """The Slot as it is, with the seats that are left now."""
-    parts = [
-        {"url": "total", "valuePositiveInt": capacity},
-        {"url": "free", "valueUnsignedInt": left},
-    ]
-    others = [one for one in slot.get("extension") or () if one.get("url") != ext.CAPACITY]
-    return {**slot, "extension": [{"url": ext.CAPACITY, "extension": parts}, *others]}

@@ -17,7 +17,6 @@ from fhir_gateway.errors import Invalid, Issue, NotSupported
 from fhir_gateway.fhir import bundle
 from fhir_gateway.fhir.datatypes import Reference, date_range, parse_reference
 from fhir_gateway.fhir.outcome import operation_outcome
-from fhir_gateway.fhir.wire import render
 from fhir_gateway.interactions.audit import disclose_search
 from fhir_gateway.interactions.operation_definitions import Call, Taken
 from fhir_gateway.interactions.paging import holder_of
@@ -88,10 +87,10 @@ async def find_operation(gateway: Gateway, actor: Actor, call: Call) -> bytes:
 
 def _hits(call: Call, found: Found) -> Iterator[bundle.Hit]:
     for one in found.offers:
-        id = one.proposal.get("id") or PLAIN + one.id
-        yield bundle.Hit(f"{call.base}/Appointment/{id}", render(one.proposal))
+        id = one.proposed_as or PLAIN + one.id
+        yield bundle.Hit(f"{call.base}/Appointment/{id}", one.proposal)
     for one in found.offers:
-        yield bundle.Hit(f"{call.base}/Slot/{one.id}", render(one.slot), "include")
+        yield bundle.Hit(f"{call.base}/Slot/{one.id}", one.body, "include")
 
 
 def _misfits(found: Found) -> Iterator[Issue]:

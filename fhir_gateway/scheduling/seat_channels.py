@@ -6,8 +6,9 @@ Slot as a snapshot shows it. Under the write lock the store judges anew (store/c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Conflict, Issue
@@ -38,10 +39,17 @@ from fhir_gateway.store.claim_person import barred_until, day_of, reasons_of_per
 from fhir_gateway.store.claim_rows import NOSHOW
 from fhir_gateway.store.claim_state import BookingState
 from fhir_gateway.store.slot_view_sql import Other, SlotView
-from fhir_gateway.store.store import Reader
+from fhir_gateway.store.store import Reader, Store
 
 ORDINARY, GREEN, CONSULTATION = "ordinary", "green-channel", "in-consultation"
 _NO_AREA = "110000"
+
+#: Verdicts that rest on institutions, memberships and files alone, of an epoch; dropped when there
+#: are more kinds of callers than these.
+_MOST_JUDGED = 128
+_judged: WeakKeyDictionary[Store, dict[Hashable, dict[str, Sequence[Verdict]]]] = (
+    WeakKeyDictionary()
+)
 
 
 class NoChannel(Conflict):
@@ -95,33 +103,56 @@ class Asker:
         self._is_graded = False
         self._today = day_at(gateway.clock.now(), booking_rules(gateway).zone)
         self._referrals: tuple[Referral, ...] | None = None
+        self._rules = booking_rules(gateway).channels
+        self._common: dict[tuple[str, tuple[str, ...]], dict[str, Sequence[Verdict]]] = {}
 
-    async def verdicts(self, site: Site) -> list[Verdict]:
+    async def verdicts(self, site: Site) -> Sequence[Verdict]:
         """Every channel in order of preference, open to this caller or not."""
-        gateway, rules = self.gateway, booking_rules(self.gateway)
-        known = await institutions_at(gateway, self._whole)
+        gateway, reader = self.gateway, self._whole
+        known = await institutions_at(gateway, reader)
         if not self._is_graded:
             mine = known.get(self.institution)
             self._level, self._is_graded = level_of(mine.level) if mine else None, True
-        level = self._level
-        wanted = Wanted(
-            site.hospital,
-            site.kind,
-            self._today,
-            modality_of(gateway, site.items),
-            site.items,
-            (known[site.hospital].area if site.hospital in known else "") or _NO_AREA,
-        )
-        caller = Caller(
+        encounter, referrals = await self._in_consultation(site), await self._referring(site)
+        memberships = await memberships_at(gateway, reader)
+        of_patient = bool(encounter or referrals)
+        judged = {} if of_patient else self._judged(site, reader.epoch)
+        if site.hospital not in judged:
+            wanted = Wanted(
+                site.hospital,
+                site.kind,
+                self._today,
+                modality_of(gateway, site.items),
+                site.items,
+                (known[site.hospital].area if site.hospital in known else "") or _NO_AREA,
+            )
+            judged[site.hospital] = channels_of(
+                wanted, self._caller(encounter, referrals), memberships, self._rules
+            )  # fmt: skip
+        return judged[site.hospital]
+
+    def _caller(self, encounter: bool, referrals: tuple[Referral, ...]) -> Caller:
+        return Caller(
             "patient" if self.role == "patient" else "institution",
             self.institution,
-            level.rank if level is not None else None,
-            await self._in_consultation(site),
+            self._level.rank if self._level is not None else None,
+            encounter,
             self.residence,
-            await self._referring(site),
+            referrals,
         )
-        memberships = await memberships_at(gateway, self._whole)
-        return channels_of(wanted, caller, memberships, rules.channels)
+
+    def _judged(self, site: Site, epoch: int) -> dict[str, Sequence[Verdict]]:
+        """What was found by hospital for callers as this one is without a patient's visits and
+        orders, which alone ask for more than the modality of the items."""
+        group = site.kind, site.items
+        if group not in self._common:
+            modality = modality_of(self.gateway, site.items)
+            key = (epoch, self._rules, self._today, site.kind, modality, self._caller(False, ()))
+            kept = _judged.setdefault(self.gateway.store, {})
+            if len(kept) >= _MOST_JUDGED and key not in kept:
+                kept.clear()
+            self._common[group] = kept.setdefault(key, {})
+        return self._common[group]
 
     async def _in_consultation(self, site: Site) -> bool:
         if self.role == "patient" or self.person is None or site.hospital != self.institution:

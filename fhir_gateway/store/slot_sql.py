@@ -141,12 +141,12 @@ def _may(home: int, channels: Sequence[str], wish: Wish) -> tuple[str, ...]:
     able = wish.channels or channels
     if wish.sold_by is not None:
         able = wish.sold_by.get(home, ())
-    return tuple(one for one in channels if one in able)
+    return tuple([one for one in channels if one in able])
 
 
 def _free(row: Sequence[Any], channels: tuple[str, ...]) -> FreeSlot:
     items: list[str] = msgspec.json.decode(row[9])
-    told = (value or "" for value in row[10:])
+    told = [value or "" for value in row[10:]]
     return FreeSlot._make((tuple(row[:3]), *row[4:9], tuple(items), *told, channels))
 
 
