@@ -21,7 +21,7 @@ from fhir_gateway.interactions.conditional import condition_of, pairs_of
 from fhir_gateway.interactions.etag import is_known, version_in
 from fhir_gateway.interactions.history import history, history_system, history_type
 from fhir_gateway.interactions.outcome import Outcome, Refused, found
-from fhir_gateway.interactions.pace import PIECE
+from fhir_gateway.interactions.pace import PIECE, breath
 from fhir_gateway.interactions.patch import patch_in_bundle
 from fhir_gateway.interactions.permits import Asked, why_not
 from fhir_gateway.interactions.read import read, vread
@@ -196,6 +196,7 @@ async def every(function: Callable[[T], U], values: Iterable[tuple[str, str, T]]
             refusals.append((error, [placed(issue, where, type) for issue in error.issues]))
         if number % PIECE == 0:
             await asyncio.sleep(0)
+    await breath()
     if refusals:
         kind = refusals[0][0].__class__
         raise kind(issues=tuple(issue for _, issues in refusals for issue in issues))

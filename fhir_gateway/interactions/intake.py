@@ -37,6 +37,7 @@ from fhir_gateway.interactions.intake_merge import (
 )
 from fhir_gateway.interactions.letters import Letter, received, repeated, under_way
 from fhir_gateway.interactions.outcome import TransactionOutcome
+from fhir_gateway.interactions.pace import breath
 from fhir_gateway.interactions.permits import permit_door
 from fhir_gateway.interactions.reconcile import Planned, reconcile
 from fhir_gateway.interactions.transaction import transaction
@@ -227,12 +228,14 @@ async def _receive(
             return Acknowledged(done, None)
     others = assigned_by_others(sender, known)
     mapped = map_message(message, sender, folder=folder, others=others)
+    await breath()
     orders = mapped.orders if isinstance(mapped, Mapped) else ()
     for _ in range(ATTEMPTS):
         async with gateway.store.snapshot(actor.access) as reader:
             plan = await planned(gateway, reader, mapped, sender, folder)
         answer = _answer(gateway, sender, header, plan.warnings, orders)
         _doubt(plan.warnings)
+        await breath()
         try:
             outcome = await transaction(
                 gateway,

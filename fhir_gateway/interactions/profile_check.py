@@ -16,7 +16,7 @@ from fhir_gateway.context import Gateway
 from fhir_gateway.errors import Issue, Unprocessable
 from fhir_gateway.fhir.profile import compile_profile
 from fhir_gateway.fhir.profile_context import Resource
-from fhir_gateway.interactions.pace import unhurried
+from fhir_gateway.interactions.pace import breath, unhurried
 from fhir_gateway.interactions.profiles import Judging, claimed, profiles
 from fhir_gateway.interactions.steps import Step
 from fhir_gateway.interactions.types import GOVERNED_TYPES
@@ -38,6 +38,7 @@ async def check_profiles(gateway: Gateway, actor: Actor, steps: Sequence[Step], 
     writes = [step for step in steps if step.op != "delete" and not step.matched]
     if not writes:
         return
+    await breath()
     judging = await profiles(gateway, epoch)
     mode = judging.modes.get(actor.institution or "", "")
     resolve = _resolver(steps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from fhir_gateway.fhir.definitions import definitions
 from fhir_gateway.fhir.wire import parse, render
 from fhir_gateway.interactions.own_name import named_by, names_itself
-from fhir_gateway.interactions.pace import in_turn, prepared
+from fhir_gateway.interactions.pace import breath, in_turn, prepared
 from fhir_gateway.interactions.references import slots
 
 SAMPLES = sorted((Path(__file__).parents[1] / "fhir" / "samples").glob("*.json"))
@@ -120,5 +121,35 @@ def test_a_turn_ends_with_a_fault_and_with_whoever_goes_away() -> None:
         await asyncio.gather(task, return_exceptions=True)
         assert not turns.locked()
         prepared()  # nobody's turn
+
+    asyncio.run(scenario())
+
+
+def test_work_in_turn_lets_the_loop_go_on_between_its_steps_and_other_work_does_not() -> None:
+    told: list[str] = []
+
+    async def one(turns: asyncio.Semaphore, name: str) -> None:
+        async with in_turn(turns):
+            told.append(f"one {name}")
+            await breath()
+            told.append(f"two {name}")
+            prepared()
+
+    async def writer() -> None:
+        while len(told) < 20:
+            told.append("writer")
+            await asyncio.sleep(0)
+
+    async def scenario() -> None:
+        turns = asyncio.Semaphore(1)
+        tasks = [one(turns, "a"), one(turns, "b"), writer()]
+        await asyncio.gather(*map(asyncio.ensure_future, tasks))
+        steps = [number for number, what in enumerate(told) if what != "writer"]
+        assert [told[number] for number in steps] == ["one a", "two a", "one b", "two b"]
+        assert all(later > earlier + 1 for earlier, later in pairwise(steps))
+        alone = asyncio.ensure_future(asyncio.sleep(0))
+        await breath()  # not in turn: nothing else goes on meanwhile
+        assert not alone.done()
+        await alone
 
     asyncio.run(scenario())
