@@ -425,3 +425,13 @@ def test_a_booking_moves_to_another_hospital_in_one_step(world: World) -> None:
     assert (moved["status"], "hold-until" in marks(moved)) == ("pending", True)
     assert world.read(f"Appointment/{held['id']}").json()["status"] == "cancelled"
     assert no_faults(world)
+
+
+def test_a_slot_whose_id_has_no_room_for_a_proposal_is_found_all_the_same(world: World) -> None:
+    (short,) = world.slots(1, hours=1_100)
+    slot = {**world.read(f"Slot/{short}").json(), "id": "s" * 64}
+    del slot["meta"]
+    world.store([slot], institution="hospital")
+    found = offers(world, 1_100, service="I001")
+    told = {one["slot"][0]["reference"]: one.get("id") for one in found}
+    assert told == {f"Slot/{short}": f"offer-{short}", f"Slot/{'s' * 64}": None}
