@@ -22,6 +22,7 @@ from fhir_gateway.app import check_open_access, open_gateway
 from fhir_gateway.cli.serve import log_to_stderr, settle
 from fhir_gateway.errors import GatewayError, Invalid
 from fhir_gateway.hl7v2.mllp import Limits, Mllp
+from fhir_gateway.interactions.warm_up import warm_up
 from fhir_gateway.security.mllp_senders import Senders, read_senders
 from fhir_gateway.security.origin import is_loopback
 from fhir_gateway.settings import Settings, load_settings
@@ -125,6 +126,7 @@ async def _serve(settings: Settings, senders: Senders, tls: ssl.SSLContext | Non
     limits = Limits(idle=settings.mllp_idle_seconds, connections=settings.mllp_connections)
     door = Mllp(gateway, senders, limits=limits)
     try:
+        await warm_up(gateway)
         try:
             port = await door.begin(settings.mllp_host, settings.mllp_port, tls)
         except OSError as error:
