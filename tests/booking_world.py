@@ -77,7 +77,7 @@ class World:
         hospital: str = "hospital",
     ) -> list[str]:
         """So many Slots of half an hour in a bucket of their own, from so many hours on; ids.
-        `opens` says in how many hours a channel opens."""
+        `opens` says in how many hours a channel opens; `item` may be several, as words."""
         key = f"{next(_numbers)}"
         bucket = f"{hospital}|ct-{key}|2030-01-01"
         service = f"{hospital}-ct-{key}"
@@ -108,7 +108,7 @@ class World:
                 {"url": ext.DEPARTMENT, "valueId": f"ct-{key}"},
             ],
             "serviceCategory": [{"coding": [{"system": ext.BOOKING_KIND, "code": "exam"}]}],
-            "serviceType": [_item(item)],
+            "serviceType": [_item(one) for one in item.split()],
             "actor": [{"reference": f"HealthcareService/{service}", "display": "CT室"}],
             "planningHorizon": {"start": "2020-01-01", "end": "2099-12-31"},
         }  # fmt: skip
@@ -127,7 +127,7 @@ class World:
                 {"url": ext.BUCKET, "valueString": bucket}, *asked,
             ],
             "schedule": {"reference": f"Schedule/schedule-{key}"},
-            "serviceType": [_item(item)],
+            "serviceType": [_item(one) for one in item.split()],
             "appointmentType": {"coding": [{"system": ext.SLOT_CLASS, "code": "ordinary"}]},
             "start": instant(start), "end": instant(start + HOUR // 2),
         }  # fmt: skip

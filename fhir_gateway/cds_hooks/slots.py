@@ -160,7 +160,7 @@ def _told(look: Lookup, line: Line, offers: Sequence[NearSeat], card: Card | Non
         told["links"] = links
     told["extension"] = {EXTENSION: _machine(look, line, offers)}
     if look.proposes and card is None:  # a suggestion of a decision's card is an answer to it
-        told["suggestions"] = [_proposal(look, offers[0], first)]
+        told["suggestions"] = [_proposal(look, line, offers[0], first)]
     return told
 
 
@@ -222,9 +222,9 @@ def _machine(look: Lookup, line: Line, offers: Sequence[NearSeat]) -> dict[str, 
     }
 
 
-def _proposal(look: Lookup, offer: NearSeat, first: str) -> dict[str, Any]:
+def _proposal(look: Lookup, line: Line, offer: NearSeat, first: str) -> dict[str, Any]:
     """By agreement alone: the workstation may put down a proposed Appointment. Nothing is held."""
-    proposal = proposal_of(look.gateway, offer, look.answer.query.patient)
+    proposal = proposal_of(look.gateway, offer, look.answer.query.patient, line.items)
     return {
         "label": shorten(f"拟预约 {first}"),
         "actions": [

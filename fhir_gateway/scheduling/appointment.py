@@ -18,6 +18,7 @@ from fhir_gateway.fhir.datatypes import Reference, date_range, parse_reference
 from fhir_gateway.fhir.terminology import ConceptRow, r4_terminology
 from fhir_gateway.scheduling import extensions as ext
 from fhir_gateway.scheduling.calendar import moment_at
+from fhir_gateway.scheduling.rows import items_of
 from fhir_gateway.settings import CANONICAL
 
 Json = Mapping[str, Any]
@@ -72,6 +73,7 @@ class Offer(NamedTuple):
     based_on: Sequence[str] = ()  # references
     reason: Json | None = None
     comment: str = ""
+    items: Sequence[str] = ()  # what is ordered, of all that the Slot serves
 
 
 def appointment_of(
@@ -90,7 +92,7 @@ def appointment_of(
         "identifier": kept.get("identifier"),
         "status": status,
         "serviceCategory": schedule.get("serviceCategory"),
-        "serviceType": slot.get("serviceType") or schedule.get("serviceType"),
+        "serviceType": _services(offer, kept),
         "specialty": slot.get("specialty") or schedule.get("specialty"),
         "appointmentType": slot.get("appointmentType"),
         "reasonCode": [offer.reason] if offer.reason else kept.get("reasonCode"),
@@ -189,6 +191,16 @@ def instruction_of(*resources: Json) -> str:
 def said(us: int, zone: ZoneInfo) -> str:
     """A moment on the site's clock, as FHIR says it."""
     return moment_at(us, zone).isoformat(timespec="milliseconds")
+
+
+def _services(offer: Offer, kept: Json) -> Any:
+    """What is booked: of a Slot for several items those that are ordered, or were booked before it
+    moved; all where nothing of that is said."""
+    served = offer.slot.get("serviceType") or offer.schedule.get("serviceType")
+    meant = frozenset(offer.items or items_of(kept))
+    if not served or not meant:
+        return served
+    return [one for one in served if meant & set(items_of({"serviceType": [one]}))] or served
 
 
 def _others(appointment: Json) -> list[Json]:

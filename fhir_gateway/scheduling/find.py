@@ -253,11 +253,13 @@ def _offered(
 ) -> Offered:  # fmt: skip
     home, request, rules = free.place[1], search.request, search.rules
     body = of.whole()
-    slot, schedule = slot_members(stored.whole()), schedule_members(body)
+    ordered = tuple(item for one in search.orders for item in one.items)
+    also = ("serviceType",) if ordered else ()
+    slot, schedule = slot_members(stored.whole(), *also), schedule_members(body, *also)
     able = search.channels.get(home, ())
     channel = next((one for one in PREFERENCE if one in free.channels and one in able), "")
     based_on = tuple(one.reference for one in search.orders)
-    offer = Offer(slot, schedule, request.patient, based_on, request.reason)
+    offer = Offer(slot, schedule, request.patient, based_on, request.reason, items=ordered)
     id = _proposed(search, free.id, stored.rid)
     proposal = appointment_of(
         offer, id=id, status="proposed", marks=Marks(channel), created=search.now, zone=rules.zone

@@ -249,9 +249,11 @@ async def _find(
 # -- by agreement --------------------------------------------------------------------------------
 
 
-def proposal_of(gateway: Gateway, seat: NearSeat, patient: str) -> dict[str, Any]:
-    """The proposed Appointment of a seat, without an id."""
-    offer = Offer(seat.slot, seat.schedule, patient)
+def proposal_of(
+    gateway: Gateway, seat: NearSeat, patient: str, items: Sequence[str]
+) -> dict[str, Any]:
+    """The proposed Appointment of a seat for what is ordered, without an id."""
+    offer = Offer(seat.slot, seat.schedule, patient, items=items)
     proposal = appointment_of(
         offer, id="-", status="proposed", marks=Marks(seat.channel), created=gateway.clock.now(),
         zone=booking_rules(gateway).zone,

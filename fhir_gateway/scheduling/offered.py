@@ -54,17 +54,18 @@ class Offered(NamedTuple):
         return parse(self.stored_schedule)
 
 
-def slot_members(whole: bytes) -> dict[str, Any]:
-    """A stored Slot of which id, extensions and labels are read; its other members are JSON."""
+def slot_members(whole: bytes, *also: str) -> dict[str, Any]:
+    """A stored Slot of which id, extensions, labels and members to be read `also` are read; its
+    other members are JSON."""
     members: dict[str, Any] = _members.decode(whole)
-    return members | _read(members, "id", "extension", "meta")
+    return members | _read(members, "id", "extension", "meta", *also)
 
 
 @lru_cache(maxsize=512)
-def schedule_members(whole: bytes) -> Json:
+def schedule_members(whole: bytes, *also: str) -> Json:
     """The same of a stored Schedule, with its actors; never to be changed."""
     members: dict[str, Any] = _members.decode(whole)
-    return members | _read(members, "id", "extension", "meta", "actor")
+    return members | _read(members, "id", "extension", "meta", "actor", *also)
 
 
 def _read(members: Mapping[str, Any], *names: str) -> dict[str, Any]:

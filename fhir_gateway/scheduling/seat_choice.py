@@ -117,7 +117,10 @@ async def seat_of(look: Look) -> Seat:
     misfits = unfit(look.person.resource, day_at(view.slot.start, look.rules.zone), slot, planned)
     if any(one.severity == "error" for one in misfits):
         raise Unprocessable(issues=tuple(misfits))
-    offer = Offer(slot, planned, request.patient, request.based_on, request.reason, request.comment)
+    ordered = tuple(item for one in look.orders for item in one.items)
+    offer = Offer(
+        slot, planned, request.patient, request.based_on, request.reason, request.comment, ordered
+    )
     if request.channel:
         return Seat(view, stored, offer, request.channel, "", False)
     asker = Asker(

@@ -151,3 +151,29 @@ def test_a_seat_is_offered_to_nobody_whom_it_is_not_for(world: World) -> None:
     )
     for one in entries[1:]:
         world.call(f"Appointment/{one}/$cancel")
+
+
+def test_of_a_slot_for_several_items_the_ordered_one_is_booked(world: World) -> None:
+    """The hospital was told to do all that the Slot serves (SIU's AIS)."""
+    first, second = world.slots(2, item="I001 I002")
+    patient = world.patient()
+    order = f"ServiceRequest/{world.order(patient, 'I001')}"
+
+    def named(appointment: dict[str, Any]) -> list[str]:
+        return [one["coding"][0]["code"] for one in appointment["serviceType"]]
+
+    found = world.call(
+        "Appointment/$find", start={"valueDateTime": soon(hours=1)},
+        end={"valueDateTime": soon(days=12)}, patient_reference=f"Patient/{patient}",
+        based_on=order,
+    )  # fmt: skip
+    matches = [one for one in found.json()["entry"] if one["search"]["mode"] == "match"]
+    slots = {f"Slot/{first}", f"Slot/{second}"}
+    proposals = [one["resource"] for one in matches]
+    mine = [one for one in proposals if one["slot"][0]["reference"] in slots]
+    assert [*map(named, mine)] == [["I001"], ["I001"]]
+    whole = booked(world.book(first, patient, based_on=order))
+    assert named(whole) == ["I001"]
+    moved = booked(world.call(f"Appointment/{whole['id']}/$rebook", slot=f"Slot/{second}"))
+    assert named(moved) == ["I001"]
+    assert named(booked(world.book(first, world.patient()))) == ["I001", "I002"]
