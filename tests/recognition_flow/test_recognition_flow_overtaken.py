@@ -193,17 +193,13 @@ def test_a_job_whose_order_cannot_be_read_fails_for_good(city: City) -> None:
     assert work(city)
 
 
-def test_a_worker_plans_nothing_while_nothing_is_stored(
-    city: City, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(relied_job, "EVERY", 0)
+def test_a_worker_plans_nothing_while_nothing_is_stored(city: City) -> None:
     planned: list[Any] = []
 
     async def plan(gateway: Any) -> None:
         planned.append(gateway)
 
-    monkeypatch.setattr(relied_job, "plan", plan)
-    watch = relied_job.Watch(city.gateway)
+    watch = relied_job.Watch(city.gateway, plan=plan, every=0)
 
     for _ in range(3):
         city.running.run(watch.look())
