@@ -118,7 +118,7 @@ def parse_minified(body: bytes, *, typed: bool = False) -> tuple[dict[str, Any],
 def reread(body: bytes) -> dict[str, Any]:
     """The object of JSON that the gateway itself has rendered: no limit of depth, no checks."""
     value: dict[str, Any] = _decoder.decode(body)
-    return _parse_exactly(body) if _MINUS_ZERO.search(body) else value
+    return _parse_exactly(body) if b"-0" in body and _MINUS_ZERO.search(body) else value
 
 
 def is_read_as_rendered(rendered: bytes) -> bool:
