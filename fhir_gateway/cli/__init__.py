@@ -24,7 +24,7 @@ COMMANDS: dict[str, str] = {
     "send": "Send HL7 v2 messages over MLLP, to try a connection out.",
     "convert": "Print the FHIR that a message becomes, and explain each value of it.",
     "load": "Take in files: FHIR bundles, HL7 v2 messages, DICOM objects.",
-    "tabular": "Load tables of hospitals (CSV, NDJSON) by column maps, see how far they are.",
+    "tabular": "Load tables of hospitals (CSV, NDJSON, a database view) by column maps.",
     "trace": "The message that a resource was made from, field by field.",
     "messages": "What came in and what became of it; what was refused and waits.",
     "institution": "Register institutions, check their entries, issue tokens.",
